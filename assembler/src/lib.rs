@@ -1,0 +1,1 @@
+//! Assembler role: check, package, verify, publish, export.

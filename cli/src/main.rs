@@ -1,0 +1,2 @@
+//! `splitreel`: arguments, configuration, wiring and terminal output.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Coordinator role: submit, planning, dispatch, leases, reaper, sweeper, garbage collection.

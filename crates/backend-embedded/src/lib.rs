@@ -1,0 +1,1 @@
+//! Embedded backends: SQLite job store and local-directory blobs.

@@ -1,0 +1,111 @@
+//! The lease seam: how workers and assemblers talk to the coordinator. In process or over HTTP.
+
+use crate::doorbell::Ring;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use splitreel_core::part::{AudioPart, ProbeResult, TaskResult, VideoPart};
+use splitreel_core::plan::Plan;
+use splitreel_core::source::SourceRef;
+use splitreel_core::task::{Progress, Refusal};
+use splitreel_core::{Failure, LeaseId, TaskId, WorkerId};
+use std::sync::Arc;
+
+/// Why the coordinator did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// A clear no: forget the ring, or drop everything.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No answer: the outcome is unknown; repeat while the lease lasts.
+    #[error("the coordinator did not answer: {what}")]
+    Unavailable {
+        /// What failed.
+        what: String,
+    },
+}
+
+/// Everything that one attempt needs. What is not in it, a worker does not know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkOrder {
+    /// The task.
+    pub task: TaskId,
+    /// Attempt number.
+    pub attempt: u32,
+    /// The fence.
+    pub lease: LeaseId,
+    /// The lease lasts so long from the moment the claim was sent.
+    pub ttl_ms: i64,
+    /// Media failures of earlier attempts: each makes the next attempt read from further back.
+    pub media_failures: u32,
+    /// The pinned source.
+    pub source: SourceRef,
+    /// Blob keys of this attempt start with this (it ends with `/`): the only place it may write.
+    pub key_prefix: String,
+    /// What to do.
+    pub work: Work,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "work", rename_all = "snake_case")]
+pub enum Work {
+    /// Find out what the source is.
+    Probe,
+    /// Encode one segment (or all) of the video.
+    Video {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// Index into its segments.
+        segment: u32,
+    },
+    /// Encode one audio track.
+    Audio {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// Index into its audio list.
+        index: u32,
+    },
+    /// Package, verify, hand over for publishing.
+    Assemble {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// Base name of output files.
+        base: String,
+        /// What was probed.
+        probe: ProbeResult,
+        /// Video parts by segment.
+        video: Vec<VideoPart>,
+        /// Audio parts by index.
+        audio: Vec<AudioPart>,
+        /// Facts about the run that the report tells and nothing else depends on.
+        history: History,
+    },
+}
+
+/// Facts about how a job went.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct History {
+    /// The job.
+    pub job: String,
+    /// Milliseconds since the epoch.
+    pub created_ms: i64,
+    /// Now, by the coordinator's clock.
+    pub assembled_ms: i64,
+    /// Attempts per task number beyond the first.
+    pub extra_attempts: u32,
+    /// Profile name.
+    pub profile: String,
+}
+
+/// The coordinator as workers and assemblers see it. All calls are safe to repeat.
+#[async_trait]
+pub trait Leases: Send + Sync {
+    /// Turns a ring into a work order, for exactly one caller.
+    async fn claim(&self, ring: &Ring, worker: &WorkerId) -> Result<WorkOrder, LeaseError>;
+    /// Keeps the lease; answers its remaining length in milliseconds.
+    async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress) -> Result<i64, LeaseError>;
+    /// Reports success. Completion of an assemble task publishes.
+    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult) -> Result<(), LeaseError>;
+    /// Reports failure.
+    async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure) -> Result<(), LeaseError>;
+}

@@ -1,0 +1,19 @@
+//! The seams between roles and the outside: job store, leases, doorbell, blobs, clock and ids.
+//!
+//! Roles see only these traits. `memory` is the reference; `conformance` holds every backend to it;
+//! `fault` wraps any of them for failure injection. No database, broker or file-system code lives here.
+
+pub mod blob;
+pub mod conformance;
+pub mod doorbell;
+pub mod fault;
+pub mod lease;
+pub mod memory;
+pub mod store;
+pub mod world;
+
+pub use blob::{BlobError, BlobStore};
+pub use doorbell::{Doorbell, Ring};
+pub use lease::{Leases, WorkOrder};
+pub use store::{JobStore, StoreError};
+pub use world::{Clock, Ids, World};

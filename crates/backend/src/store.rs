@@ -1,0 +1,120 @@
+//! The job store seam: a dozen coarse use-cases, each one transaction. The database is the truth.
+//!
+//! Decisions are those of `splitreel_core` (`Task::claim`, `Job::task_done` …): a store loads rows, applies
+//! the pure transition, writes rows, events and counters in one transaction, and answers.
+
+use crate::doorbell::Ring;
+use async_trait::async_trait;
+use splitreel_core::event::Event;
+use splitreel_core::job::{Job, JobRequest, JobState};
+use splitreel_core::part::TaskResult;
+use splitreel_core::plan::Plan;
+use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task};
+use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
+
+/// Why the store could not answer. Whether the transaction was committed may be unknown: every use-case is
+/// safe to repeat.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Not reachable, busy or timed out: try again.
+    #[error("the job store did not answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What is stored cannot be understood: trying again does not help.
+    #[error("the job store holds something unreadable: {what}")]
+    Corrupt {
+        /// Which row or column, and why.
+        what: String,
+    },
+}
+
+/// Answer to a submit.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Submitted {
+    /// A new job.
+    Created(Job),
+    /// The key was used before with the same request: its job.
+    Existing(Job),
+    /// The key was used before with another request.
+    KeyReused(JobId),
+}
+
+/// Which jobs to list.
+#[derive(Clone, Debug, Default)]
+pub struct JobFilter {
+    /// Only these states; empty = all.
+    pub states: Vec<JobState>,
+    /// Only these jobs; `None` = all.
+    pub only: Scope,
+    /// At most so many, newest first.
+    pub limit: usize,
+}
+
+/// Jobs that a process serves: all (`None`) or just some (a laptop run serves its own).
+pub type Scope = Option<Vec<JobId>>;
+
+/// What a claim needs to know.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// From the message.
+    pub ring: Ring,
+    /// Fresh and random: becomes the fence.
+    pub lease: LeaseId,
+    /// Who asks.
+    pub worker: WorkerId,
+    /// Now.
+    pub now_ms: i64,
+    /// Lease length.
+    pub ttl_ms: i64,
+}
+
+/// Durable truth about jobs, tasks, leases and events. All methods are atomic and safe to repeat.
+#[async_trait]
+pub trait JobStore: Send + Sync {
+    /// Accepts a job, at most one per (tenant, idempotency key). Two requests are the same when they are equal.
+    async fn submit(&self, id: JobId, request: JobRequest, now_ms: i64) -> Result<Submitted, StoreError>;
+    /// One job.
+    async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError>;
+    /// Jobs, newest first.
+    async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>, StoreError>;
+    /// All tasks of a job by number.
+    async fn tasks(&self, job: JobId) -> Result<Vec<Task>, StoreError>;
+    /// The recorded plan.
+    async fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError>;
+    /// Records the plan of a job in state `planning` and inserts its tasks as ready. False: it was not
+    /// waiting for one (another coordinator was faster, or it was cancelled).
+    async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError>;
+    /// Ends a job that cannot be planned. False: it had ended or been planned.
+    async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError>;
+    /// Writes outbox rows for ready, due tasks that have none, in dispatch order (jobs by age, tasks by
+    /// number), until `window` outbox rows of the scope exist. Answers how many were written.
+    async fn dispatch(&self, scope: &Scope, window: usize, now_ms: i64) -> Result<usize, StoreError>;
+    /// Outbox rows that were not yet rung, oldest first.
+    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError>;
+    /// Marks outbox rows as rung. They go away with the claim, or with `sweep`.
+    async fn mark_sent(&self, rings: &[Ring], now_ms: i64) -> Result<(), StoreError>;
+    /// Gives the lease. Refused when the job is not open any more, or by `Task::claim`.
+    async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError>;
+    /// Extends a lease; answers its new expiry.
+    async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress, now_ms: i64, policy: &RetryPolicy) -> Result<Result<i64, Refusal>, StoreError>;
+    /// Makes a task done, counts it, inserts the assemble task or publishes, in one transaction.
+    /// `Ok(false)`: this lease had done so before. Refused with `Cancelled` when the job has ended otherwise.
+    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult, now_ms: i64) -> Result<Result<bool, Refusal>, StoreError>;
+    /// Ends an attempt. When the task gives up, the job fails and its open tasks are cancelled.
+    async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure, now_ms: i64, policy: &RetryPolicy) -> Result<Result<AfterFailure, Refusal>, StoreError>;
+    /// Takes back every expired lease. Answers the tasks.
+    async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError>;
+    /// The named worker is known to be dead: its leases end now, as infrastructure failures whose next
+    /// attempt is due at once. Answers the tasks.
+    async fn release_worker(&self, worker: &WorkerId, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError>;
+    /// Deletes outbox rows rung before `sent_before_ms` (their message may be lost), so that dispatch writes
+    /// them again. Answers how many.
+    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError>;
+    /// Cancels a job and its open tasks. False: it had ended.
+    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError>;
+    /// Re-opens a failed or cancelled job: done tasks are kept, the others become ready. False: nothing to retry.
+    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError>;
+    /// Events after `after_seq`, oldest first, of one job or all.
+    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError>;
+    /// Forgets a job with all its rows (retention). Only ended jobs; false otherwise.
+    async fn forget(&self, job: JobId) -> Result<bool, StoreError>;
+}

@@ -1,0 +1,81 @@
+//! Events: what happened to a job, written in the transaction that made it happen.
+
+use crate::failure::Failure;
+use crate::id::{JobId, WorkerId};
+use crate::task::TaskKind;
+use serde::{Deserialize, Serialize};
+
+/// One row of the event log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Position in the log, strictly increasing over all jobs.
+    pub seq: i64,
+    /// The job.
+    pub job: JobId,
+    /// Milliseconds since the epoch.
+    pub at_ms: i64,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: Happened,
+}
+
+/// What happened, in the past tense.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Happened {
+    /// The job was accepted.
+    Submitted,
+    /// The plan was recorded.
+    Planned {
+        /// Tasks of the plan.
+        num_tasks: u32,
+    },
+    /// An attempt started.
+    Claimed {
+        /// Task number.
+        task: u32,
+        /// Kind.
+        kind: TaskKind,
+        /// Index into the plan's list.
+        index: u32,
+        /// Attempt number.
+        attempt: u32,
+        /// Who.
+        worker: WorkerId,
+    },
+    /// A task became done.
+    TaskDone {
+        /// Task number.
+        task: u32,
+        /// Kind.
+        kind: TaskKind,
+        /// Index into the plan's list.
+        index: u32,
+        /// Attempt number.
+        attempt: u32,
+    },
+    /// An attempt failed or its lease expired; another will start.
+    TaskRetried {
+        /// Task number.
+        task: u32,
+        /// The attempt that ended.
+        attempt: u32,
+        /// Why.
+        failure: Failure,
+        /// Earliest start of the next attempt, milliseconds since the epoch.
+        not_before_ms: i64,
+    },
+    /// The job failed for good.
+    Failed {
+        /// The task that could not be done, if one.
+        task: Option<u32>,
+        /// Why.
+        failure: Failure,
+    },
+    /// The presentation became visible.
+    Published,
+    /// The user cancelled.
+    Cancelled,
+    /// The user retried.
+    Retried,
+}

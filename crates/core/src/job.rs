@@ -1,0 +1,233 @@
+//! A job: one request, its states, its policy.
+
+use crate::failure::Failure;
+use crate::id::JobId;
+use crate::profile::Profile;
+use crate::source::SourceRef;
+use crate::task::{TaskKind, TaskSpec};
+use serde::{Deserialize, Serialize};
+
+/// States of a job. `probing → planning → running → published`; side exits `failed`, `cancelled`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// The probe task is open.
+    Probing,
+    /// Probed; the coordinator has not planned yet.
+    Planning,
+    /// Planned; tasks are open.
+    Running,
+    /// The presentation is visible.
+    Published,
+    /// Failed for good; `retry` re-runs what failed.
+    Failed,
+    /// Cancelled by the user.
+    Cancelled,
+}
+
+impl JobState {
+    /// No task of the job can run any more.
+    pub const fn is_ended(self) -> bool {
+        matches!(self, JobState::Published | JobState::Failed | JobState::Cancelled)
+    }
+
+    /// The word used in SQL, API and UI.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            JobState::Probing => "probing",
+            JobState::Planning => "planning",
+            JobState::Running => "running",
+            JobState::Published => "published",
+            JobState::Failed => "failed",
+            JobState::Cancelled => "cancelled",
+        }
+    }
+
+    /// Inverse of [`JobState::as_str`].
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Probing, Self::Planning, Self::Running, Self::Published, Self::Failed, Self::Cancelled]
+            .into_iter()
+            .find(|s| s.as_str() == word)
+    }
+}
+
+/// What a user asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRequest {
+    /// Who asks; jobs and keys of tenants never meet.
+    pub tenant: String,
+    /// Same tenant and key: same job. Deterministic on the laptop, chosen by the client over HTTP.
+    pub idempotency_key: String,
+    /// Pinned source.
+    pub source: SourceRef,
+    /// Name for output files, already sanitised by [`output_base`].
+    pub base: String,
+    /// Full settings, resolved.
+    pub profile: Profile,
+    /// Where the presentation is exported to, if anywhere (a local directory on the laptop).
+    pub output: Option<String>,
+}
+
+/// The job row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Identifier.
+    pub id: JobId,
+    /// The request.
+    pub request: JobRequest,
+    /// State.
+    pub state: JobState,
+    /// Number of tasks that are not done. Invariant: equals the count over the task rows.
+    pub remaining: u32,
+    /// 0 while probing, 1 once planned.
+    pub generation: u32,
+    /// Number that the next inserted task gets.
+    pub next_task: u32,
+    /// Hash of the plan, once planned.
+    pub plan_hash: Option<String>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// Milliseconds since the Unix epoch; set with the ended state.
+    pub ended_ms: Option<i64>,
+}
+
+/// What a store does, in the same transaction, after a task became done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AfterDone {
+    /// Nothing more.
+    Nothing,
+    /// The job waits for its plan.
+    AwaitPlan,
+    /// All tasks of the plan are done: insert this one task.
+    InsertAssemble(TaskSpec),
+    /// The presentation is published; the job has ended.
+    Published,
+}
+
+impl Job {
+    /// A new job with its probe task.
+    pub fn new(id: JobId, request: JobRequest, now_ms: i64) -> (Job, TaskSpec) {
+        let job = Job {
+            id,
+            request,
+            state: JobState::Probing,
+            remaining: 1,
+            generation: 0,
+            next_task: 1,
+            plan_hash: None,
+            failure: None,
+            created_ms: now_ms,
+            ended_ms: None,
+        };
+        (job, TaskSpec { number: 0, kind: TaskKind::Probe, index: 0, expected_cost: 1 })
+    }
+
+    /// Records a plan with `num_tasks` tasks (numbers from `next_task` on). False, and nothing changes, unless
+    /// the job waits for a plan.
+    pub fn planned(&mut self, plan_hash: String, num_tasks: u32) -> bool {
+        if self.state != JobState::Planning || num_tasks == 0 {
+            return false;
+        }
+        self.state = JobState::Running;
+        self.generation = self.generation.saturating_add(1);
+        self.plan_hash = Some(plan_hash);
+        self.remaining = num_tasks;
+        self.next_task = self.next_task.saturating_add(num_tasks);
+        true
+    }
+
+    /// Counts a task that became done. Call once per task, in the transaction that makes it done.
+    pub fn task_done(&mut self, kind: TaskKind, now_ms: i64) -> AfterDone {
+        self.remaining = self.remaining.saturating_sub(1);
+        match kind {
+            TaskKind::Probe => {
+                self.state = JobState::Planning;
+                AfterDone::AwaitPlan
+            }
+            TaskKind::Assemble => {
+                self.state = JobState::Published;
+                self.ended_ms = Some(now_ms);
+                AfterDone::Published
+            }
+            TaskKind::Whole | TaskKind::Segment | TaskKind::Audio if self.remaining == 0 => {
+                let number = self.next_task;
+                self.next_task = self.next_task.saturating_add(1);
+                self.remaining = 1;
+                AfterDone::InsertAssemble(TaskSpec { number, kind: TaskKind::Assemble, index: 0, expected_cost: 1 })
+            }
+            TaskKind::Whole | TaskKind::Segment | TaskKind::Audio => AfterDone::Nothing,
+        }
+    }
+
+    /// Ends the job as failed; its open tasks are to be cancelled with it. False when it had ended before.
+    pub fn fail(&mut self, failure: Failure, now_ms: i64) -> bool {
+        self.end(JobState::Failed, now_ms) && {
+            self.failure = Some(failure);
+            true
+        }
+    }
+
+    /// Ends the job as cancelled; its open tasks are to be cancelled with it. False when it had ended before.
+    pub fn cancel(&mut self, now_ms: i64) -> bool {
+        self.end(JobState::Cancelled, now_ms)
+    }
+
+    /// A user's retry of a failed or cancelled job. `has_open_probe`: its probe task is not done;
+    /// `num_open`: tasks that are not done. False when there is nothing to retry.
+    pub fn retry(&mut self, has_open_probe: bool, num_open: u32) -> bool {
+        if !matches!(self.state, JobState::Failed | JobState::Cancelled) {
+            return false;
+        }
+        self.state = match (has_open_probe, self.generation) {
+            (true, _) => JobState::Probing,
+            (false, 0) => JobState::Planning,
+            (false, _) => JobState::Running,
+        };
+        self.remaining = num_open;
+        self.failure = None;
+        self.ended_ms = None;
+        true
+    }
+
+    fn end(&mut self, state: JobState, now_ms: i64) -> bool {
+        if self.state.is_ended() {
+            return false;
+        }
+        self.state = state;
+        self.ended_ms = Some(now_ms);
+        true
+    }
+}
+
+/// A file-system-safe base name from any source name: letters, digits, `.`, `_`, `-`; never empty, never
+/// starting with `.` or `-`, at most 100 characters.
+pub fn output_base(name: &str) -> String {
+    let stem = match name.rsplit_once('.') {
+        Some((stem, ext)) if !stem.is_empty() && ext.len() <= 5 && ext.chars().all(|c| c.is_ascii_alphanumeric()) => stem,
+        _ => name,
+    };
+    let safe: String = stem
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
+        .take(100)
+        .collect();
+    let safe = safe.trim_start_matches(['.', '-']);
+    if safe.chars().any(|c| c.is_ascii_alphanumeric()) { safe.to_owned() } else { "video".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::output_base;
+
+    #[test]
+    fn output_names_hold_only_safe_characters() {
+        assert_eq!(output_base("My film (1).mp4"), "My_film__1_");
+        assert_eq!(output_base("-video-with-dash-.mp4"), "video-with-dash-");
+        assert_eq!(output_base("a%d\n'\"b.mkv"), "a_d___b");
+        assert_eq!(output_base("../../etc/passwd"), "_.._etc_passwd");
+        assert_eq!(output_base("..."), "video");
+        assert_eq!(output_base("v1.final.mp4"), "v1.final");
+    }
+}

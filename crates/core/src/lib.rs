@@ -1,0 +1,22 @@
+//! Pure domain of splitreel: words, media time, profiles, plans, task transitions, checks.
+//!
+//! Nothing here knows a clock, a socket, a file or a random number: time is an argument, facts come
+//! in as values, decisions go out as values.
+
+pub mod assembly;
+pub mod event;
+pub mod failure;
+pub mod id;
+pub mod job;
+pub mod ladder;
+pub mod part;
+pub mod plan;
+pub mod planner;
+pub mod profile;
+pub mod source;
+pub mod task;
+pub mod time;
+
+pub use failure::{Failure, FailureClass};
+pub use id::{JobId, LeaseId, TaskId, WorkerId};
+pub use time::{MediaTime, Rational};

@@ -1,0 +1,163 @@
+//! What successful attempts report: the parts that assembly is made of.
+
+use serde::{Deserialize, Serialize};
+
+/// One stored object of a part: a CMAF media segment (`styp moof mdat`) or an init segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredObject {
+    /// Blob key; contains attempt and lease, so that no two attempts share one.
+    pub key: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// SHA-256 of the content, lower-case hex.
+    pub sha256: String,
+}
+
+/// A stored media segment with its place on the output timeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredSegment {
+    /// Number of the MediaSegment in the presentation, from 1.
+    pub number: u32,
+    /// Presentation start, output ticks from the presentation's origin.
+    pub start: i64,
+    /// Length in output ticks.
+    pub duration: i64,
+    /// Base media decode time (tfdt), output ticks.
+    pub decode_time: i64,
+    /// Samples (frames or codec packets) inside.
+    pub num_samples: u32,
+    /// The object.
+    pub object: StoredObject,
+}
+
+/// The part of one rendition made by one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenditionPart {
+    /// Rendition id of the plan.
+    pub rendition: String,
+    /// CMAF header; byte-identical over all parts of the rendition.
+    pub init: StoredObject,
+    /// RFC 6381 codec string.
+    pub codec: String,
+    /// Media segments in order.
+    pub segments: Vec<StoredSegment>,
+    /// Frames inside.
+    pub num_frames: u64,
+    /// SHA-256 over the presentation times (little-endian i64 output ticks, presentation order), hex.
+    pub pts_sha256: String,
+}
+
+/// Result of a segment or whole task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VideoPart {
+    /// Segment number of the plan, from 0.
+    pub segment: u32,
+    /// One entry per rendition, in the plan's order.
+    pub renditions: Vec<RenditionPart>,
+    /// Cost of making it.
+    pub cost: Cost,
+}
+
+/// Result of an audio task: the whole track.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AudioPart {
+    /// Audio rendition id of the plan.
+    pub rendition: String,
+    /// CMAF header.
+    pub init: StoredObject,
+    /// RFC 6381 codec string.
+    pub codec: String,
+    /// Media segments in order.
+    pub segments: Vec<StoredSegment>,
+    /// Samples per second of the output.
+    pub sample_rate: u32,
+    /// Channels of the output.
+    pub channels: u16,
+    /// Samples per codec frame.
+    pub frame_samples: u32,
+    /// Priming samples in front, hidden by the edit list.
+    pub priming: u32,
+    /// Samples that play, without priming and end padding.
+    pub num_samples: u64,
+    /// Samples that the decoder delivered, at the source's rate.
+    pub decoded_samples: Option<u64>,
+    /// Place of the first sample on the presentation's timeline, in samples.
+    pub start: i64,
+    /// Cost of making it.
+    pub cost: Cost,
+}
+
+/// What an attempt used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// CPU milliseconds of ffmpeg (user + system).
+    pub cpu_ms: u64,
+    /// Wall milliseconds.
+    pub wall_ms: u64,
+    /// Bytes read from the source.
+    pub bytes_read: u64,
+    /// Bytes stored.
+    pub bytes_written: u64,
+}
+
+/// Result of the probe task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeResult {
+    /// JSON of `SourceInfo`.
+    pub info: StoredObject,
+    /// `ffmpeg -version` line and configuration hash of the prober.
+    pub ffmpeg_build: String,
+    /// Cost of probing.
+    pub cost: Cost,
+}
+
+/// Result of the assemble task: what is published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presentation {
+    /// Hash over the paths and contents: part of the output name, so that a rerun publishes the same name.
+    pub hash: String,
+    /// JSON list of [`PresentationFile`].
+    pub catalogue: StoredObject,
+    /// Total bytes.
+    pub bytes: u64,
+    /// Number of files.
+    pub num_files: u32,
+}
+
+/// One file of a presentation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresentationFile {
+    /// Path relative to the presentation's root, forward slashes, no `..`.
+    pub path: String,
+    /// Where its bytes are.
+    pub object: StoredObject,
+}
+
+/// What a finished task leaves behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum TaskResult {
+    /// Probe.
+    Probe(ProbeResult),
+    /// Segment or whole.
+    Video(VideoPart),
+    /// Audio.
+    Audio(AudioPart),
+    /// Assemble.
+    Assemble(Presentation),
+}
+
+impl TaskResult {
+    /// Every blob key the result names.
+    pub fn keys(&self) -> Vec<&str> {
+        fn track<'a>(init: &'a StoredObject, segments: &'a [StoredSegment]) -> impl Iterator<Item = &'a str> {
+            std::iter::once(init.key.as_str()).chain(segments.iter().map(|s| s.object.key.as_str()))
+        }
+        match self {
+            TaskResult::Probe(p) => vec![&p.info.key],
+            TaskResult::Video(v) => v.renditions.iter().flat_map(|r| track(&r.init, &r.segments)).collect(),
+            TaskResult::Audio(a) => track(&a.init, &a.segments).collect(),
+            TaskResult::Assemble(p) => vec![&p.catalogue.key],
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The plan: the immutable result of planning. Every value a worker needs is here or derived from here.
+//!
+//! Times: `source` ticks are those of the source track's timebase, absolute; `output` ticks are
+//! `1/timescale` seconds from the presentation's origin.
+
+use crate::profile::{AudioCodec, VideoCodec};
+use crate::task::{TaskKind, TaskSpec};
+use crate::time::Rational;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The whole plan of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Format version of this structure.
+    pub version: u32,
+    /// The one demuxer that may open the source.
+    pub demuxer: String,
+    /// Video, if the source has any.
+    pub video: Option<VideoPlan>,
+    /// Audio renditions, in the source's order.
+    pub audio: Vec<AudioPlan>,
+    /// Longest media segment in seconds: what playlists announce is derived from the segments, this is the aim.
+    pub media_segment_seconds: f64,
+    /// Make the progressive MP4.
+    pub progressive: bool,
+    /// Chunk size in MiB, 0 = no chunk set.
+    pub chunk_mb: u32,
+    /// Keep the single MP4 beside the chunk set.
+    pub keep_full: bool,
+    /// Why things are as they are, in plain sentences.
+    pub decisions: Vec<Decision>,
+}
+
+/// One decision of the planner and its reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// What it is about: `split`, `video`, `rendition 720p`, `audio 1`, `unused 3` …
+    pub subject: String,
+    /// What was decided.
+    pub choice: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Video part of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VideoPlan {
+    /// ffmpeg stream index in the source.
+    pub stream: u32,
+    /// Seconds per source tick.
+    pub source_timebase: Rational,
+    /// Ticks per second of the output tracks.
+    pub timescale: u32,
+    /// Source tick of the first frame.
+    pub first_pts: i64,
+    /// Output tick of the first frame: 0 unless audio starts earlier.
+    pub first_output: i64,
+    /// Output tick of the end of the last frame.
+    pub end_output: i64,
+    /// Composition delay in output ticks: the same in every rendition and piece, hidden by the edit list.
+    pub delay: i64,
+    /// Frame rate told to players.
+    pub frame_rate: Rational,
+    /// Codec.
+    pub codec: VideoCodec,
+    /// ffmpeg encoder; empty for copy.
+    pub encoder: String,
+    /// Encoder preset; may be empty.
+    pub preset: String,
+    /// Threads per encoder, fixed by the plan so that output does not depend on the machine.
+    pub threads: u32,
+    /// Filters before the split into renditions (deinterlace, tone mapping), ffmpeg syntax, may be empty.
+    pub filters: Vec<String>,
+    /// Output pixel format, ffmpeg name.
+    pub pix_fmt: String,
+    /// Colour tags to write: range, space, transfer, primaries (ffmpeg names, empty = leave out).
+    pub color: crate::source::Color,
+    /// Renditions, best first.
+    pub renditions: Vec<Rendition>,
+    /// Segments, contiguous.
+    pub segments: Vec<Segment>,
+}
+
+/// A rung resolved for this source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rendition {
+    /// `720p` and the like, `source` for a copy; lower-case, file-name safe.
+    pub id: String,
+    /// Storage width in pixels, even.
+    pub width: u32,
+    /// Storage height in pixels, even.
+    pub height: u32,
+    /// Sample aspect ratio: keeps the display aspect exact.
+    pub sar: Rational,
+    /// Constant rate factor.
+    pub crf: Option<f64>,
+    /// Constant quantiser.
+    pub qp: Option<u32>,
+    /// Cap in kbit/s.
+    pub max_kbps: Option<u32>,
+    /// H.264/HEVC level pinned so that all pieces have the same header, for example `4.0`; empty = none.
+    pub level: String,
+}
+
+/// Half-open range of the source timeline: the unit of parallel work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Number, from 0.
+    pub index: u32,
+    /// First frame's source tick.
+    pub start: i64,
+    /// Source tick of the next segment's first frame; `None` for the last.
+    pub end: Option<i64>,
+    /// Output tick of `start`.
+    pub output_start: i64,
+    /// Output tick where the next segment starts, or the end of the video.
+    pub output_end: i64,
+    /// Keyframes to seek to, source ticks: the last one at or before `start` first, then earlier ones. Empty:
+    /// decode from the beginning of the source.
+    pub seek: Vec<i64>,
+    /// Frames inside.
+    pub num_frames: u64,
+    /// SHA-256 over the frames' output ticks (little-endian i64, presentation order), hex.
+    pub pts_sha256: String,
+    /// Output ticks of the frames that must be keyframes; the first is `output_start`.
+    pub keyframes: Vec<i64>,
+    /// Media segments inside, contiguous; each starts on a keyframe.
+    pub media_segments: Vec<MediaSegmentPlan>,
+}
+
+/// A media segment as planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MediaSegmentPlan {
+    /// Number in the presentation, from 1.
+    pub number: u32,
+    /// Presentation start in output ticks.
+    pub start: i64,
+    /// Length in output ticks.
+    pub duration: i64,
+}
+
+/// One audio rendition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AudioPlan {
+    /// `1-eng` and the like; file-name safe.
+    pub id: String,
+    /// ffmpeg stream index in the source.
+    pub stream: u32,
+    /// Codec.
+    pub codec: AudioCodec,
+    /// Output sample rate in Hz = timescale of the track.
+    pub sample_rate: u32,
+    /// Output channels.
+    pub channels: u16,
+    /// ffmpeg channel layout of the output, empty = by count.
+    pub layout: String,
+    /// Bit rate in kbit/s, 0 for copy.
+    pub kbps: u32,
+    /// Samples per codec frame of the output.
+    pub frame_samples: u32,
+    /// Presentation place of the first sample, in output samples.
+    pub start: i64,
+    /// First sample's time in the source: ticks of `source_timebase`.
+    pub source_first_pts: i64,
+    /// Seconds per tick of `source_first_pts`.
+    pub source_timebase: Rational,
+    /// Where media segments start, in output samples (multiples of the codec frame after priming are chosen
+    /// nearest to these): the video's boundaries, or a regular grid for audio-only sources.
+    pub boundaries: Vec<i64>,
+    /// Number of the first boundary's media segment.
+    pub first_number: u32,
+    /// Language tag (`und` when unknown).
+    pub language: String,
+    /// Name for menus.
+    pub name: String,
+    /// The default track.
+    pub is_default: bool,
+}
+
+impl Plan {
+    /// SHA-256 of the canonical JSON, hex: the plan's identity, kept on the job.
+    pub fn hash(&self) -> String {
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        hex(&Sha256::digest(json))
+    }
+
+    /// The tasks that carry the plan out, in dispatch order: the first segment, then the audio tracks (each
+    /// is one long task), then the other segments. `assemble` is not among them: it is inserted when the last
+    /// of them is done. Numbers start at `first_number`.
+    pub fn tasks(&self, first_number: u32) -> Vec<TaskSpec> {
+        let video = self.video.iter().flat_map(|v| {
+            let pixels: u64 = v.renditions.iter().map(|r| u64::from(r.width) * u64::from(r.height)).sum();
+            let kind = if v.segments.len() == 1 { TaskKind::Whole } else { TaskKind::Segment };
+            v.segments.iter().map(move |s| (kind, s.index, s.num_frames.saturating_mul(pixels.max(1)) / 1000 + 1))
+        });
+        let audio = self.audio.iter().enumerate().map(|(i, a)| {
+            let samples = a.boundaries.last().copied().unwrap_or(0).max(0) as u64;
+            (TaskKind::Audio, i as u32, samples.saturating_mul(u64::from(a.channels)) / 200 + 1)
+        });
+        let mut video: Vec<_> = video.collect();
+        let rest = video.split_off(video.len().min(1));
+        let all = video.into_iter().chain(audio).chain(rest);
+        (first_number..).zip(all).map(|(number, (kind, index, expected_cost))| TaskSpec { number, kind, index, expected_cost }).collect()
+    }
+}
+
+/// SHA-256 over a list of ticks: little-endian i64 each, hex. The fingerprint of a timeline.
+pub fn pts_fingerprint(ticks: impl IntoIterator<Item = i64>) -> String {
+    let mut hash = Sha256::new();
+    for t in ticks {
+        hash.update(t.to_le_bytes());
+    }
+    hex(&hash.finalize())
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
+        let _ = write!(s, "{b:02x}");
+        s
+    })
+}

@@ -1,0 +1,300 @@
+//! What a source is (a pinned object) and what probing found in it.
+
+use crate::time::{MediaTime, Rational};
+use serde::{Deserialize, Serialize};
+
+/// The input object, pinned: a job reads only this version of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRef {
+    /// Absolute local path, or `s3://bucket/key`. Data, never an argument by itself.
+    pub locator: String,
+    /// Size in bytes at submit time.
+    pub bytes: u64,
+    /// Version pin: modification time in nanoseconds for files, ETag or version id for objects.
+    pub version: String,
+}
+
+/// Demuxer family: decides how a segment is sought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Container {
+    /// mp4, mov, 3gp, m4a.
+    Mov,
+    /// mkv, webm.
+    Matroska,
+    /// MPEG transport stream, any packet size.
+    MpegTs,
+    /// AVI.
+    Avi,
+    /// Anything else on the demuxer allow-list: decoded from its start, never sought.
+    Other,
+}
+
+/// Everything probing found. Input of planning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceInfo {
+    /// Demuxer family.
+    pub container: Container,
+    /// ffmpeg's demuxer name (`mov`, `matroska`, `mpegts`, `avi`, `ivf` …): the one demuxer that workers allow.
+    pub demuxer: String,
+    /// Size of the source in bytes.
+    pub bytes: u64,
+    /// True for fragmented mp4.
+    #[serde(default)]
+    pub fragmented: bool,
+    /// The video track that is transcoded: the first that is not an attached picture.
+    pub video: Option<VideoTrack>,
+    /// All audio tracks that decode.
+    pub audio: Vec<AudioTrack>,
+    /// Tracks that are not used, each with the reason.
+    pub unused: Vec<UnusedTrack>,
+    /// Oddities worth telling the user.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// A track that no output takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnusedTrack {
+    /// ffmpeg stream index.
+    pub stream: u32,
+    /// `data`, `subtitle`, `attached_pic`, `video` (a second one), `audio` (undecodable).
+    pub kind: String,
+    /// Codec name or tag.
+    pub codec: String,
+    /// Why it is left out.
+    pub reason: String,
+}
+
+/// The video track of a source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VideoTrack {
+    /// ffmpeg stream index.
+    pub stream: u32,
+    /// ffmpeg codec name.
+    pub codec: String,
+    /// ffmpeg profile name, may be empty.
+    #[serde(default)]
+    pub profile: String,
+    /// Coded width as displayed before rotation, pixels.
+    pub width: u32,
+    /// Coded height as displayed before rotation, pixels.
+    pub height: u32,
+    /// Sample (pixel) aspect ratio, 1/1 when unknown.
+    pub sar: Rational,
+    /// ffmpeg pixel format name.
+    pub pix_fmt: String,
+    /// Bits per component.
+    pub bit_depth: u8,
+    /// Colour tags as ffmpeg names them, empty = unspecified.
+    pub color: Color,
+    /// Clockwise rotation a player applies: 0, 90, 180 or 270; other matrices are rounded to these.
+    pub rotation: u16,
+    /// Fields are interleaved or separate.
+    pub interlaced: bool,
+    /// Seconds per tick of `frames`.
+    pub timebase: Rational,
+    /// Average frame rate, frames per second; 0 when unknown.
+    pub frame_rate: Rational,
+    /// Mean bit rate of the track in bits per second, 0 when unknown.
+    pub bits_per_second: u64,
+    /// Every displayed frame and the keyframes.
+    pub frames: FrameIndex,
+}
+
+/// Colour description, ffmpeg names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Color {
+    /// `tv`, `pc` or empty.
+    pub range: String,
+    /// Matrix coefficients.
+    pub space: String,
+    /// Transfer characteristics.
+    pub transfer: String,
+    /// Primaries.
+    pub primaries: String,
+}
+
+impl Color {
+    /// PQ or HLG: needs tone mapping for 8-bit SDR output.
+    pub fn is_hdr(&self) -> bool {
+        matches!(self.transfer.as_str(), "smpte2084" | "arib-std-b67")
+    }
+}
+
+/// How the frame list was found, from the least to the most certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IndexEvidence {
+    /// Packet list of the demuxer; workers confirm it frame by frame.
+    PacketScan,
+    /// The moov's sample tables; workers confirm it frame by frame.
+    Moov,
+    /// Every frame was decoded once.
+    DecodeScan,
+}
+
+/// The displayed frames of a video track, in presentation order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FrameIndex {
+    /// Presentation times, strictly increasing, ticks of the track's timebase.
+    pub pts: PtsList,
+    /// Duration of the last frame in ticks, > 0.
+    pub last_duration: i64,
+    /// Random-access points in presentation order.
+    pub keyframes: Vec<Keyframe>,
+    /// How the list was found.
+    pub evidence: IndexEvidence,
+    /// Seeking to a keyframe of this source is known to be exact; otherwise segments decode from the start.
+    pub is_seekable: bool,
+    /// Random access needs one keyframe more of run-in (intra refresh, recovery points).
+    #[serde(default)]
+    pub needs_run_in: bool,
+}
+
+/// A random-access point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keyframe {
+    /// Presentation time in ticks.
+    pub pts: i64,
+    /// Byte position of its packet in the source, when known.
+    pub position: Option<u64>,
+}
+
+/// A strictly increasing list of ticks, run-length coded by difference: a CFR film is a handful of runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PtsList {
+    first: i64,
+    len: u64,
+    runs: Vec<(i64, u32)>,
+}
+
+impl PtsList {
+    /// Builds the list. Returns the index of the first value that does not increase.
+    pub fn from_sorted(values: impl IntoIterator<Item = i64>) -> Result<Self, usize> {
+        let mut list = PtsList::default();
+        let mut prev: Option<i64> = None;
+        for (i, v) in values.into_iter().enumerate() {
+            match prev {
+                None => list.first = v,
+                Some(p) => {
+                    let Some(d) = v.checked_sub(p).filter(|d| *d > 0) else {
+                        return Err(i);
+                    };
+                    match list.runs.last_mut() {
+                        Some((delta, n)) if *delta == d && *n < u32::MAX => *n += 1,
+                        _ => list.runs.push((d, 1)),
+                    }
+                }
+            }
+            list.len += 1;
+            prev = Some(v);
+        }
+        Ok(list)
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// True without values.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Smallest value.
+    pub fn first(&self) -> Option<i64> {
+        (self.len > 0).then_some(self.first)
+    }
+
+    /// Largest value.
+    pub fn last(&self) -> Option<i64> {
+        (self.len > 0).then(|| {
+            self.runs.iter().fold(self.first, |t, (d, n)| t.saturating_add(d.saturating_mul(i64::from(*n))))
+        })
+    }
+
+    /// All values in order.
+    pub fn iter(&self) -> impl Iterator<Item = i64> + '_ {
+        let deltas = self.runs.iter().flat_map(|(d, n)| std::iter::repeat_n(*d, *n as usize));
+        let first = self.first;
+        (self.len > 0).then_some(first).into_iter().chain(deltas.scan(first, |t, d| {
+            *t = t.saturating_add(d);
+            Some(*t)
+        }))
+    }
+
+    /// The most frequent difference between neighbours: the nominal frame duration. `None` below two values.
+    pub fn nominal_delta(&self) -> Option<i64> {
+        let mut counts = std::collections::BTreeMap::<i64, u64>::new();
+        for (d, n) in &self.runs {
+            *counts.entry(*d).or_default() += u64::from(*n);
+        }
+        counts.into_iter().max_by_key(|(d, n)| (*n, -*d)).map(|(d, _)| d)
+    }
+}
+
+/// One audio track.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AudioTrack {
+    /// ffmpeg stream index.
+    pub stream: u32,
+    /// ffmpeg codec name.
+    pub codec: String,
+    /// ffmpeg profile name, may be empty.
+    #[serde(default)]
+    pub profile: String,
+    /// Samples per second.
+    pub sample_rate: u32,
+    /// Channel count, ≥ 1.
+    pub channels: u16,
+    /// ffmpeg channel layout name, may be empty.
+    #[serde(default)]
+    pub layout: String,
+    /// Language tag from the container, `und` when unknown.
+    pub language: String,
+    /// Title from the container, may be empty.
+    #[serde(default)]
+    pub title: String,
+    /// Marked as default in the container.
+    #[serde(default)]
+    pub is_default: bool,
+    /// Presentation time of the first decoded sample.
+    pub first_pts: MediaTime,
+    /// Length by the container, when it says one that can be believed.
+    pub duration: Option<MediaTime>,
+    /// Mean bit rate, 0 when unknown.
+    pub bits_per_second: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pts_list_gives_back_what_it_was_given(first in -1_000_000i64..1_000_000, deltas in prop::collection::vec(1i64..50, 0..200)) {
+            let mut v = vec![first];
+            for d in &deltas { v.push(v[v.len() - 1] + d); }
+            let list = PtsList::from_sorted(v.iter().copied()).unwrap();
+            prop_assert_eq!(list.len(), v.len() as u64);
+            prop_assert_eq!(list.last(), v.last().copied());
+            prop_assert_eq!(list.iter().collect::<Vec<_>>(), v);
+        }
+    }
+
+    #[test]
+    fn a_value_that_does_not_increase_is_named() {
+        assert_eq!(PtsList::from_sorted([1, 2, 2]), Err(2));
+        assert_eq!(PtsList::from_sorted([]).unwrap().first(), None);
+    }
+
+    #[test]
+    fn a_cfr_film_of_ten_hours_is_one_run() {
+        let list = PtsList::from_sorted((0..1_080_000).map(|i| i * 512)).unwrap();
+        assert_eq!(list.nominal_delta(), Some(512));
+        assert!(serde_json::to_string(&list).unwrap().len() < 100);
+    }
+}

@@ -1,0 +1,501 @@
+//! Writes a static MPD (ISO/IEC 23009-1) over the same CMAF segments as the HLS playlists.
+//!
+//! Takes checked presentations only. Must not decide anything about the media: paths, times and
+//! sizes come from the model.
+//!
+//! Times in the MPD are those after the edit list: that is what ISO/IEC 23009-1, 7.2.1 and the
+//! DASH-IF timing model call the presentation time of a sample, and what browsers hand to the
+//! player, because their MSE parsers apply the edit. So there is no `@presentationTimeOffset`:
+//! one that repeated the delay would shift everything by it twice and cut the first picture.
+
+use std::io;
+
+use quick_xml::Writer;
+use quick_xml::events::{BytesDecl, BytesText, Event};
+
+use crate::presentation::bitrate::{MIN_BUFFER_MICROS, available_runs, bucket};
+use crate::presentation::{
+    AudioRendition, Checked, MediaSegment, MediaTrack, Ratio, VideoRendition, audio_names, gcd,
+    percent_encode,
+};
+
+/// Why an MPD could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DashError {
+    /// A preview of which no segment exists yet.
+    #[error("no segment is available")]
+    NothingAvailable,
+    /// Segment paths do not follow one template with a five-digit segment number.
+    #[error("rendition {rendition}: segment {number} does not follow the path template of the first one")]
+    NotTemplated {
+        /// Rendition id.
+        rendition: String,
+        /// Segment number.
+        number: u64,
+    },
+    /// The XML writer failed.
+    #[error("cannot write XML")]
+    Xml(#[from] io::Error),
+    /// The XML writer made something that is not UTF-8.
+    #[error("MPD is not UTF-8")]
+    NotUtf8(#[from] std::string::FromUtf8Error),
+}
+
+/// The MPD of a presentation: one Period, one AdaptationSet per video codec family and one per
+/// audio track.
+///
+/// In a preview each Representation lists its first run of available segments and is left out
+/// when it has none; `@mediaPresentationDuration` is always the planned one.
+///
+/// # Errors
+/// [`DashError::NothingAvailable`] for a preview without any segment, [`DashError::NotTemplated`]
+/// when files are not named by number.
+pub fn mpd(checked: &Checked<'_>) -> Result<String, DashError> {
+    let presentation = checked.presentation();
+    let sets = adaptation_sets(&presentation.video, &presentation.audio)?;
+    if sets.is_empty() {
+        return Err(DashError::NothingAvailable);
+    }
+    let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
+    writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
+    let root = writer.create_element("MPD").with_attributes([
+        ("xmlns", "urn:mpeg:dash:schema:mpd:2011"),
+        ("profiles", "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019"),
+        ("type", "static"),
+        ("mediaPresentationDuration", &seconds(presentation.duration.micros())),
+        ("minBufferTime", &seconds(MIN_BUFFER_MICROS)),
+    ]);
+    root.write_inner_content(|w| {
+        let period = w.create_element("Period").with_attributes([("id", "0"), ("start", "PT0S")]);
+        period.write_inner_content(|w| {
+            sets.iter().zip(0_u32..).try_for_each(|(set, id)| set.write(w, id))
+        })?;
+        Ok(())
+    })?;
+    let mut text = String::from_utf8(writer.into_inner())?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// xs:duration in seconds with as many decimals as needed, at most six.
+fn seconds(micros: u64) -> String {
+    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    format!("PT{}S", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// `num:den` or `num/den` in lowest terms.
+fn ratio(ratio: Ratio, separator: char) -> String {
+    let Ratio { num, den } = ratio.reduced();
+    format!("{num}{separator}{den}")
+}
+
+fn frame_rate(rate: Ratio) -> String {
+    match rate.reduced() {
+        Ratio { num, den: 1 } => num.to_string(),
+        other => ratio(other, '/'),
+    }
+}
+
+/// The part of a codec string that names the sample entry: clients cannot switch between
+/// different ones inside one AdaptationSet.
+fn family(codec: &str) -> &str {
+    codec.split('.').next().unwrap_or(codec)
+}
+
+enum Set<'a> {
+    Video(Vec<(&'a VideoRendition, Described)>),
+    Audio { audio: &'a AudioRendition, name: String, is_main: bool, described: Described },
+}
+
+fn adaptation_sets<'a>(
+    video: &'a [VideoRendition],
+    audio: &'a [AudioRendition],
+) -> Result<Vec<Set<'a>>, DashError> {
+    let mut families: Vec<(&str, Vec<(&VideoRendition, Described)>)> = Vec::new();
+    for rendition in video {
+        let Some(described) = Described::of(&rendition.track)? else { continue };
+        let name = family(&rendition.track.codec);
+        match families.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, members)) => members.push((rendition, described)),
+            None => families.push((name, vec![(rendition, described)])),
+        }
+    }
+    let mut sets = Vec::new();
+    for (_, mut members) in families {
+        members.sort_by(|(a, da), (b, db)| (da.bandwidth, &a.track.id).cmp(&(db.bandwidth, &b.track.id)));
+        sets.push(Set::Video(members));
+    }
+    let main = audio.iter().position(|a| a.is_default).unwrap_or(0);
+    for (index, (rendition, name)) in audio.iter().zip(audio_names(audio)).enumerate() {
+        let Some(described) = Described::of(&rendition.track)? else { continue };
+        sets.push(Set::Audio { audio: rendition, name, is_main: index == main, described });
+    }
+    Ok(sets)
+}
+
+impl Set<'_> {
+    fn write(&self, w: &mut Writer<Vec<u8>>, id: u32) -> io::Result<()> {
+        match self {
+            Self::Video(members) => write_video_set(w, id, members),
+            Self::Audio { audio, name, is_main, described } => {
+                write_audio_set(w, id, audio, name, *is_main, described)
+            }
+        }
+    }
+}
+
+fn write_video_set(
+    w: &mut Writer<Vec<u8>>,
+    id: u32,
+    members: &[(&VideoRendition, Described)],
+) -> io::Result<()> {
+    let width = members.iter().map(|(v, _)| v.width).max().unwrap_or(0);
+    let height = members.iter().map(|(v, _)| v.height).max().unwrap_or(0);
+    let faster = |a: &Ratio, b: &Ratio| {
+        (u64::from(a.num) * u64::from(b.den)).cmp(&(u64::from(b.num) * u64::from(a.den)))
+    };
+    let rate = members.iter().map(|(v, _)| v.frame_rate).max_by(faster).unwrap_or(Ratio::ONE);
+    let mut set = w
+        .create_element("AdaptationSet")
+        .with_attribute(("id", id.to_string().as_str()))
+        .with_attributes([
+            ("contentType", "video"),
+            ("mimeType", "video/mp4"),
+            ("segmentAlignment", "true"),
+            ("startWithSAP", "1"),
+            ("maxWidth", &width.to_string()),
+            ("maxHeight", &height.to_string()),
+            ("maxFrameRate", &frame_rate(rate)),
+        ]);
+    if let Some(shape) = common_shape(members) {
+        set = set.with_attribute(("par", shape.as_str()));
+    }
+    let shared = common_template(members);
+    set.write_inner_content(|w| {
+        if let Some(template) = shared {
+            template.write(w)?;
+        }
+        for (video, described) in members {
+            let representation = described.element(w, &video.track).with_attributes([
+                ("width", video.width.to_string().as_str()),
+                ("height", &video.height.to_string()),
+                ("sar", &ratio(video.sar, ':')),
+                ("frameRate", &frame_rate(video.frame_rate)),
+            ]);
+            if shared.is_some() {
+                representation.write_empty()?;
+            } else {
+                representation.write_inner_content(|w| described.template.write(w))?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn write_audio_set(
+    w: &mut Writer<Vec<u8>>,
+    id: u32,
+    audio: &AudioRendition,
+    name: &str,
+    is_main: bool,
+    described: &Described,
+) -> io::Result<()> {
+    let set = w.create_element("AdaptationSet").with_attributes([
+        ("id", id.to_string().as_str()),
+        ("contentType", "audio"),
+        ("mimeType", "audio/mp4"),
+        ("lang", &audio.language),
+        ("segmentAlignment", "true"),
+        ("startWithSAP", "1"),
+    ]);
+    let role = if is_main { "main" } else { "alternate" };
+    set.write_inner_content(|w| {
+        w.create_element("Label").write_text_content(BytesText::new(name))?;
+        let role = [("schemeIdUri", "urn:mpeg:dash:role:2011"), ("value", role)];
+        w.create_element("Role").with_attributes(role).write_empty()?;
+        let rate = audio.sample_rate.to_string();
+        let representation = described.element(w, &audio.track);
+        representation.with_attribute(("audioSamplingRate", rate.as_str())).write_inner_content(|w| {
+            let (scheme, value) = channel_configuration(audio.channels);
+            w.create_element("AudioChannelConfiguration")
+                .with_attributes([("schemeIdUri", scheme), ("value", &value.to_string())])
+                .write_empty()?;
+            described.template.write(w)
+        })?;
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// ISO/IEC 23091-3 ChannelConfiguration for the usual layout of a channel count; where there is
+/// none, the older DASH scheme with the bare count.
+fn channel_configuration(channels: u32) -> (&'static str, u32) {
+    const CICP: &str = "urn:mpeg:mpegB:cicp:ChannelConfiguration";
+    match channels {
+        1..=6 => (CICP, channels),
+        7 => (CICP, 11),
+        8 => (CICP, 12),
+        _ => ("urn:mpeg:dash:23003:3:audio_channel_configuration:2011", channels),
+    }
+}
+
+/// The picture aspect ratio when all members share it.
+fn common_shape(members: &[(&VideoRendition, Described)]) -> Option<String> {
+    let shape = |v: &VideoRendition| {
+        let across = u64::from(v.width).saturating_mul(v.sar.num.into());
+        let down = u64::from(v.height).saturating_mul(v.sar.den.into());
+        let g = gcd(across, down).max(1);
+        (across / g, down / g)
+    };
+    let mut shapes = members.iter().map(|(v, _)| shape(v));
+    let first = shapes.next()?;
+    shapes.all(|s| s == first).then(|| format!("{}:{}", first.0, first.1))
+}
+
+fn common_template<'a>(members: &'a [(&VideoRendition, Described)]) -> Option<&'a Template> {
+    let (_, first) = members.first()?;
+    members.iter().all(|(_, d)| d.template == first.template).then_some(&first.template)
+}
+
+/// What the MPD says about one track.
+struct Described {
+    bandwidth: u64,
+    template: Template,
+}
+
+impl Described {
+    /// `None` when no segment is available.
+    fn of(track: &MediaTrack) -> Result<Option<Self>, DashError> {
+        let segments = track.first_available_run();
+        let (Some(first), Some(bandwidth)) = (segments.first(), bucket(&available_runs(track))) else {
+            return Ok(None);
+        };
+        let template = Template {
+            timescale: track.timescale,
+            start_number: first.number,
+            initialization: escape(&track.init, &track.id),
+            media: media_template(track, first, segments)?,
+            runs: runs(segments),
+        };
+        Ok(Some(Self { bandwidth, template }))
+    }
+
+    fn element<'w>(
+        &self,
+        w: &'w mut Writer<Vec<u8>>,
+        track: &MediaTrack,
+    ) -> quick_xml::writer::ElementWriter<'w, Vec<u8>> {
+        w.create_element("Representation").with_attributes([
+            ("id", track.id.as_str()),
+            ("bandwidth", &self.bandwidth.to_string()),
+            ("codecs", &track.codec),
+        ])
+    }
+}
+
+/// SegmentTemplate with its SegmentTimeline (ISO/IEC 23009-1, 5.3.9.4 and 5.3.9.6).
+#[derive(PartialEq, Eq)]
+struct Template {
+    timescale: u32,
+    start_number: u64,
+    initialization: String,
+    media: String,
+    runs: Vec<Run>,
+}
+
+/// Consecutive segments of equal length: S@t, S@d and S@r + 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Run {
+    time: u64,
+    duration: u64,
+    count: u64,
+}
+
+impl Template {
+    fn write(&self, w: &mut Writer<Vec<u8>>) -> io::Result<()> {
+        let template = w.create_element("SegmentTemplate").with_attributes([
+            ("timescale", self.timescale.to_string().as_str()),
+            ("initialization", &self.initialization),
+            ("media", &self.media),
+            ("startNumber", &self.start_number.to_string()),
+        ]);
+        template.write_inner_content(|w| {
+            w.create_element("SegmentTimeline").write_inner_content(|w| {
+                for (index, run) in self.runs.iter().enumerate() {
+                    let mut s = w.create_element("S");
+                    if index == 0 {
+                        s = s.with_attribute(("t", run.time.to_string().as_str()));
+                    }
+                    s = s.with_attribute(("d", run.duration.to_string().as_str()));
+                    if run.count > 1 {
+                        let repeat = run.count.saturating_sub(1);
+                        s = s.with_attribute(("r", repeat.to_string().as_str()));
+                    }
+                    s.write_empty()?;
+                }
+                Ok(())
+            })?;
+            Ok(())
+        })?;
+        Ok(())
+    }
+}
+
+fn runs(segments: &[MediaSegment]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for segment in segments {
+        // What precedes time zero is priming, which the edit list removes.
+        let time = u64::try_from(segment.start).unwrap_or(0);
+        let end = u64::try_from(segment.end()).unwrap_or(u64::MAX);
+        let duration = end.saturating_sub(time);
+        match runs.last_mut() {
+            Some(run) if run.duration == duration => run.count = run.count.saturating_add(1),
+            _ => runs.push(Run { time, duration, count: 1 }),
+        }
+    }
+    runs
+}
+
+fn media_template(
+    track: &MediaTrack,
+    first: &MediaSegment,
+    segments: &[MediaSegment],
+) -> Result<String, DashError> {
+    let broken = |number| DashError::NotTemplated { rendition: track.id.clone(), number };
+    let digits = format!("{:05}", first.number);
+    let (before, after) = first.path.rsplit_once(&digits).ok_or_else(|| broken(first.number))?;
+    for segment in segments {
+        if segment.path != format!("{before}{:05}{after}", segment.number) {
+            return Err(broken(segment.number));
+        }
+    }
+    Ok(format!("{}$Number%05d${}", escape(before, &track.id), escape(after, &track.id)))
+}
+
+/// Percent-encodes a path and replaces components equal to the id by `$RepresentationID$`, so
+/// that the template is the same for all Representations. Encoding leaves no `$` behind.
+fn escape(path: &str, id: &str) -> String {
+    let component = |c: &str| {
+        if c == id { "$RepresentationID$".to_owned() } else { percent_encode(c) }
+    };
+    path.split('/').map(component).collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::presentation::samples::{full, partial, track};
+    use crate::presentation::{Form, Presentation, TrackKind};
+
+    fn written(presentation: &Presentation, form: Form) -> String {
+        mpd(&presentation.check(form).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn video_and_audio() {
+        insta::assert_snapshot!(written(&full(), Form::Final));
+    }
+
+    #[test]
+    fn preview_lists_the_first_run() {
+        let mut p = partial(full(), 3);
+        for track in p.video.iter_mut().map(|v| &mut v.track) {
+            track.segments[0].available = false;
+        }
+        p.audio[1].track.segments.iter_mut().for_each(|s| s.available = false);
+        insta::assert_snapshot!(written(&p, Form::Preview));
+    }
+
+    #[test]
+    fn nothing_available_is_an_error() {
+        let p = partial(full(), 0);
+        let result = mpd(&p.check(Form::Preview).unwrap());
+        assert!(matches!(result, Err(DashError::NothingAvailable)));
+    }
+
+    #[test]
+    fn codec_families_and_uneven_renditions_are_kept_apart() {
+        let mut p = full();
+        p.audio.clear();
+        p.video[0].track.codec = "hvc1.1.6.L120.90".into();
+        p.video[2].track.timescale = 90_000;
+        for segment in &mut p.video[2].track.segments {
+            segment.start *= 3;
+            segment.duration *= 3;
+        }
+        let text = written(&p, Form::Final);
+        assert_eq!(text.matches("<AdaptationSet").count(), 2);
+        assert_eq!(text.matches("<SegmentTemplate").count(), 3);
+    }
+
+    #[test]
+    fn paths_outside_the_layout_are_templated_or_refused() {
+        let mut p = full();
+        p.audio.clear();
+        p.video.truncate(1);
+        for segment in &mut p.video[0].track.segments {
+            segment.path = format!("x $/1080p/{:05}/00001 b.m4s", segment.number);
+        }
+        let refused = mpd(&p.check(Form::Final).unwrap());
+        assert!(matches!(refused, Err(DashError::NotTemplated { number: 2, .. })));
+        for segment in &mut p.video[0].track.segments {
+            segment.path = format!("x $/1080p/{:05} b.m4s", segment.number);
+        }
+        let text = written(&p, Form::Final);
+        assert!(text.contains("media=\"x%20%24/$RepresentationID$/$Number%05d$%20b.m4s\""), "{text}");
+    }
+
+    #[test]
+    fn durations_are_short_and_exact() {
+        assert_eq!(seconds(11_511_500), "PT11.5115S");
+        assert_eq!(seconds(60_000_000), "PT60S");
+        assert_eq!(seconds(0), "PT0S");
+        assert_eq!(seconds(1), "PT0.000001S");
+    }
+
+    #[test]
+    fn priming_is_cut_from_the_first_segment() {
+        let t = track(TrackKind::Audio, "en", "mp4a.40.2", 48_000, 1_024, -1_024, &[(2_048, 1), (1_024, 1), (1_024, 1)]);
+        assert_eq!(runs(&t.segments), [Run { time: 0, duration: 1_024, count: 3 }]);
+    }
+
+    proptest! {
+        #[test]
+        fn runs_expand_to_the_segments(
+            durations in prop::collection::vec(prop::sample::select(vec![5_u64, 6, 7]), 1..60),
+            first in 0_i64..1_000,
+        ) {
+            let parts: Vec<_> = durations.iter().map(|&d| (d, 1)).collect();
+            let t = track(TrackKind::Video, "x", "avc1.64001f", 25, 0, first, &parts);
+            let got = runs(&t.segments);
+            let expanded: Vec<_> = got.iter().flat_map(|r| (0..r.count).map(|i| (r.time + i * r.duration, r.duration))).collect();
+            let wanted: Vec<_> = t.segments.iter().map(|s| (u64::try_from(s.start).unwrap(), s.duration)).collect();
+            prop_assert_eq!(expanded, wanted);
+            prop_assert!(got.windows(2).all(|w| w[0].duration != w[1].duration));
+        }
+
+        #[test]
+        fn hostile_names_stay_text(name in any::<String>()) {
+            let mut p = full();
+            p.audio[1].name = name;
+            let text = written(&p, Form::Final);
+            let mut reader = quick_xml::Reader::from_str(&text);
+            let mut elements = 0;
+            loop {
+                match reader.read_event() {
+                    Ok(Event::Eof) => break,
+                    Ok(Event::Start(_) | Event::Empty(_)) => elements += 1,
+                    Ok(_) => {}
+                    Err(e) => prop_assert!(false, "{}", e),
+                }
+            }
+            let clean = written(&full(), Form::Final);
+            prop_assert_eq!(elements, clean.matches('<').count() - clean.matches("</").count() - 1);
+            prop_assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
+        }
+    }
+}

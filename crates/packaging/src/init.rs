@@ -1,0 +1,513 @@
+//! Init segments (CMAF headers, ISO/IEC 23000-19 §7.3.1) and the track boxes that they share with progressive files.
+//! Sample entries are taken over byte for byte, except for what [`normalise_sample_entry`] says.
+
+use crate::bmff::{BmffError, BoxRef, BoxWriter, Boxes, FourCc};
+use crate::movie::{Handler, Movie, sample_entry_children_at};
+
+/// Kind of a track to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TrackKind {
+    /// `vide` with `vmhd`
+    Video,
+    /// `soun` with `smhd`
+    Audio,
+    /// `text` with `nmhd` (WebVTT in `wvtt`)
+    Text,
+    /// `subt` with `sthd` (TTML in `stpp`)
+    Subtitle,
+}
+
+impl TrackKind {
+    fn handler(self) -> &'static [u8; 4] {
+        match self {
+            Self::Video => b"vide",
+            Self::Audio => b"soun",
+            Self::Text => b"text",
+            Self::Subtitle => b"subt",
+        }
+    }
+}
+
+/// What a track header says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackHeader {
+    /// `track_ID`, not 0: by habit 1 for video, from 2 for audio.
+    pub id: u32,
+    /// Kind of media.
+    pub kind: TrackKind,
+    /// Ticks per second, not 0; for audio the sample rate.
+    pub timescale: u32,
+    /// BCP 47 tag or ISO 639-2/T code. Three letters go into `mdhd`; anything longer or shorter also into `elng`.
+    pub language: String,
+    /// One complete sample entry box.
+    pub sample_entry: Vec<u8>,
+    /// Stored width in pixels, 0 for sound.
+    pub width: u32,
+    /// Stored height in pixels, 0 for sound.
+    pub height: u32,
+    /// Sample aspect ratio, width : height; (1, 1) for square pixels.
+    pub sar: (u32, u32),
+    /// Composition delay or priming in track ticks: the media time that is presented first.
+    pub delay: u64,
+    /// Handler name, such as `Video`.
+    pub name: String,
+}
+
+/// Why a header could not be written or read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InitError {
+    /// There has to be a track.
+    #[error("no tracks")]
+    NoTracks,
+    /// A field of a track header makes no sense.
+    #[error("track {id} has an invalid {field}")]
+    BadTrack {
+        /// `track_ID` given.
+        id: u32,
+        /// The field.
+        field: &'static str,
+    },
+    /// Two tracks share an id.
+    #[error("track id {id} is used twice")]
+    DuplicateTrack {
+        /// The id.
+        id: u32,
+    },
+    /// Bytes could not be read, or a box outgrew its size field.
+    #[error(transparent)]
+    Box(#[from] BmffError),
+}
+
+/// Writes an init segment: `ftyp` and a `moov` without samples. Same input, same bytes. Only a header with a single
+/// track carries the CMAF brand `cmfc`, since a CMAF track file has one track.
+///
+/// # Errors
+/// [`InitError`].
+pub fn write_init(tracks: &[TrackHeader]) -> Result<Vec<u8>, InitError> {
+    check_tracks(tracks)?;
+    let entries = tracks.iter().map(|track| normalise_sample_entry(&track.sample_entry)).collect::<Result<Vec<_>, _>>()?;
+    let movie_timescale = tracks.first().map_or(1000, |track| track.timescale);
+    let mut w = BoxWriter::new();
+    w.boxed(b"ftyp", |w| {
+        let brands: &[u8] = if tracks.len() == 1 { b"cmfciso6mp41" } else { b"iso6mp41" };
+        w.bytes(brands.get(..4).unwrap_or(brands));
+        w.u32(0);
+        w.bytes(brands);
+    });
+    w.boxed(b"moov", |w| {
+        write_mvhd(w, movie_timescale, 0, tracks);
+        for (track, entry) in tracks.iter().zip(&entries) {
+            // A delay of 0 needs no edit list; segment_duration 0 stands for all fragments to come (§8.6.6.1).
+            let edits: &[WrittenEdit] = &[WrittenEdit { duration: 0, media_time: Some(track.delay) }];
+            let edits = if track.delay == 0 { &[] } else { edits };
+            write_trak(w, track, &TrackTimes { movie_duration: 0, media_duration: 0, edits }, |w| {
+                write_stsd(w, entry);
+                w.full(b"stts", 0, 0, |w| w.u32(0));
+                w.full(b"stsc", 0, 0, |w| w.u32(0));
+                w.full(b"stsz", 0, 0, |w| w.u64(0));
+                w.full(b"stco", 0, 0, |w| w.u32(0));
+            });
+        }
+        w.boxed(b"mvex", |w| {
+            for track in tracks {
+                w.full(b"trex", 0, 0, |w| {
+                    w.u32(track.id);
+                    w.u32(1);
+                    w.zeros(12);
+                });
+            }
+        });
+    });
+    Ok(w.into_bytes()?)
+}
+
+/// Reads the `moov` of an init segment or of the beginning of a file that is in memory.
+///
+/// # Errors
+/// [`InitError::Box`] when there is no complete, readable `moov`.
+pub fn parse_init(bytes: &[u8]) -> Result<Movie, InitError> {
+    let kind = FourCc::new(b"moov");
+    let moov = Boxes::new(bytes, 0).find_kind(b"moov")?;
+    let moov = moov.ok_or(BmffError::MissingBox { parent: FourCc::new(b"ftyp"), offset: 0, kind })?;
+    Ok(Movie::parse(moov.raw, moov.offset)?)
+}
+
+/// The form of a sample entry in which pieces from different encoder runs compare equal and players accept it: without
+/// `btrt` (a measured bit rate), and `hev1` renamed to `hvc1` when `hvcC` holds all parameter sets (Apple's players take
+/// `hvc1` only). Everything else stays as it is; applying it twice changes nothing more.
+///
+/// # Errors
+/// [`BmffError`] when it is no complete box or its child boxes are malformed.
+pub fn normalise_sample_entry(raw: &[u8]) -> Result<Vec<u8>, BmffError> {
+    let kind = FourCc::new(b"stsd");
+    let entry = Boxes::new(raw, 0).next().transpose()?.ok_or(BmffError::MissingBox { parent: kind, offset: 0, kind })?;
+    let Some(skip) = entry_children_at(&entry) else { return Ok(entry.raw.to_vec()) };
+    let mut children = Vec::new();
+    for child in entry.children_after(skip)? {
+        children.push(child?);
+    }
+    let hvcc = children.iter().find(|child| &child.kind.0 == b"hvcC");
+    let is_rename = &entry.kind.0 == b"hev1" && hvcc.is_some_and(|hvcc| has_hevc_parameter_sets(hvcc.payload));
+    let mut w = BoxWriter::new();
+    w.boxed(if is_rename { b"hvc1" } else { &entry.kind.0 }, |w| {
+        w.bytes(entry.payload.get(..skip).unwrap_or(&[]));
+        for child in children.iter().filter(|child| &child.kind.0 != b"btrt") {
+            let at = w.position();
+            w.bytes(child.raw);
+            // A size of 0 ("to the end") would swallow what follows in the new place.
+            if child.raw.starts_with(&[0, 0, 0, 0]) {
+                w.patch(at, u32::try_from(child.raw.len()).unwrap_or(0));
+            }
+        }
+    });
+    w.into_bytes()
+}
+
+/// Where child boxes start in a sample entry, judged by its type alone.
+pub(crate) fn entry_children_at(entry: &BoxRef<'_>) -> Option<usize> {
+    let handler = match &entry.kind.0 {
+        b"avc1" | b"avc2" | b"avc3" | b"avc4" | b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" | b"dvav" | b"dva1" | b"vvc1"
+        | b"vvi1" | b"av01" | b"dav1" | b"vp08" | b"vp09" | b"mp4v" | b"encv" => Handler::Video,
+        b"mp4a" | b"Opus" | b"fLaC" | b"alac" | b"ac-3" | b"ec-3" | b"ac-4" | b"dtsc" | b"dtsh" | b"dtsl" | b"dtse"
+        | b"mlpa" | b".mp3" | b"enca" => Handler::Audio,
+        b"wvtt" => return (entry.payload.len() >= 8).then_some(8),
+        _ => return None,
+    };
+    sample_entry_children_at(entry.payload, handler)
+}
+
+/// Whether an HEVC configuration (ISO/IEC 14496-15 §8.3.2.1) carries VPS, SPS and PPS.
+fn has_hevc_parameter_sets(config: &[u8]) -> bool {
+    let Some((&num_arrays, mut rest)) = config.get(22..).and_then(<[u8]>::split_first) else { return false };
+    let mut found = [false; 3];
+    for _ in 0..num_arrays {
+        let Some((&[kind, high, low], mut tail)) = rest.split_first_chunk::<3>() else { return false };
+        for _ in 0..u16::from_be_bytes([high, low]) {
+            let Some((length, after)) = tail.split_first_chunk::<2>() else { return false };
+            let length = usize::from(u16::from_be_bytes(*length));
+            let Some(after) = after.get(length..) else { return false };
+            if let Some(slot) = usize::from(kind & 0x3f).checked_sub(32).and_then(|at| found.get_mut(at)) {
+                *slot |= length > 0;
+            }
+            tail = after;
+        }
+        rest = tail;
+    }
+    found == [true; 3]
+}
+
+pub(crate) fn check_tracks(tracks: &[TrackHeader]) -> Result<(), InitError> {
+    if tracks.is_empty() {
+        return Err(InitError::NoTracks);
+    }
+    for (index, track) in tracks.iter().enumerate() {
+        let id = track.id;
+        let checks = [
+            (id != 0, "id"),
+            (track.timescale != 0, "timescale"),
+            (track.sar.0 != 0 && track.sar.1 != 0, "sample aspect ratio"),
+            (track.width <= 0xffff && track.height <= 0xffff, "size"),
+            (i64::try_from(track.delay).is_ok(), "delay"),
+        ];
+        if let Some((_, field)) = checks.into_iter().find(|(is_sound, _)| !is_sound) {
+            return Err(InitError::BadTrack { id, field });
+        }
+        if tracks.iter().take(index).any(|other| other.id == id) {
+            return Err(InitError::DuplicateTrack { id });
+        }
+    }
+    Ok(())
+}
+
+/// An edit to be written; no media time stands for an empty edit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WrittenEdit {
+    /// In movie ticks.
+    pub(crate) duration: u64,
+    /// In track ticks.
+    pub(crate) media_time: Option<u64>,
+}
+
+/// Durations and edits of a track to be written.
+pub(crate) struct TrackTimes<'a> {
+    /// In movie ticks.
+    pub(crate) movie_duration: u64,
+    /// In track ticks.
+    pub(crate) media_duration: u64,
+    pub(crate) edits: &'a [WrittenEdit],
+}
+
+/// The unity matrix (§8.2.2.2).
+const UNITY: [u32; 9] = [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000];
+
+/// Version 1 of a header box is used only for durations that need it.
+fn version_for(duration: u64) -> u8 {
+    u8::from(duration > u64::from(u32::MAX))
+}
+
+fn write_sized(w: &mut BoxWriter, version: u8, value: u64) {
+    if version == 1 {
+        w.u64(value);
+    } else {
+        // The version was chosen from this value, so it fits.
+        w.u32(value as u32);
+    }
+}
+
+pub(crate) fn write_mvhd(w: &mut BoxWriter, timescale: u32, duration: u64, tracks: &[TrackHeader]) {
+    let version = version_for(duration);
+    w.full(b"mvhd", version, 0, |w| {
+        write_sized(w, version, 0);
+        write_sized(w, version, 0);
+        w.u32(timescale);
+        write_sized(w, version, duration);
+        w.u32(0x1_0000);
+        w.u16(0x0100);
+        w.zeros(10);
+        UNITY.into_iter().for_each(|cell| w.u32(cell));
+        w.zeros(24);
+        w.u32(tracks.iter().map(|track| track.id).max().unwrap_or(0).saturating_add(1));
+    });
+}
+
+pub(crate) fn write_stsd(w: &mut BoxWriter, entry: &[u8]) {
+    w.full(b"stsd", 0, 0, |w| {
+        w.u32(1);
+        w.bytes(entry);
+    });
+}
+
+/// Writes a `trak`; `tables` writes the children of `stbl`.
+pub(crate) fn write_trak(
+    w: &mut BoxWriter,
+    track: &TrackHeader,
+    times: &TrackTimes<'_>,
+    tables: impl FnOnce(&mut BoxWriter),
+) {
+    w.boxed(b"trak", |w| {
+        write_tkhd(w, track, times.movie_duration);
+        if !times.edits.is_empty() {
+            w.boxed(b"edts", |w| write_elst(w, times.edits));
+        }
+        w.boxed(b"mdia", |w| {
+            write_mdhd(w, track, times.media_duration);
+            w.full(b"hdlr", 0, 0, |w| {
+                w.u32(0);
+                w.bytes(track.kind.handler());
+                w.zeros(12);
+                w.bytes(track.name.replace('\0', "").as_bytes());
+                w.u8(0);
+            });
+            if !is_iso_code(&track.language) {
+                w.full(b"elng", 0, 0, |w| {
+                    w.bytes(track.language.replace('\0', "").as_bytes());
+                    w.u8(0);
+                });
+            }
+            w.boxed(b"minf", |w| {
+                match track.kind {
+                    TrackKind::Video => w.full(b"vmhd", 0, 1, |w| w.zeros(8)),
+                    TrackKind::Audio => w.full(b"smhd", 0, 0, |w| w.zeros(4)),
+                    TrackKind::Text => w.full(b"nmhd", 0, 0, |_| {}),
+                    TrackKind::Subtitle => w.full(b"sthd", 0, 0, |_| {}),
+                }
+                w.boxed(b"dinf", |w| {
+                    w.full(b"dref", 0, 0, |w| {
+                        w.u32(1);
+                        // Flag 1: the media data are in this file.
+                        w.full(b"url ", 0, 1, |_| {});
+                    });
+                });
+                w.boxed(b"stbl", tables);
+            });
+        });
+    });
+}
+
+fn write_tkhd(w: &mut BoxWriter, track: &TrackHeader, duration: u64) {
+    let version = version_for(duration);
+    // Enabled, in movie, in preview.
+    w.full(b"tkhd", version, 7, |w| {
+        write_sized(w, version, 0);
+        write_sized(w, version, 0);
+        w.u32(track.id);
+        w.u32(0);
+        write_sized(w, version, duration);
+        w.zeros(8);
+        w.u16(0);
+        w.u16(u16::from(track.kind == TrackKind::Audio));
+        w.u16(if track.kind == TrackKind::Audio { 0x0100 } else { 0 });
+        w.u16(0);
+        UNITY.into_iter().for_each(|cell| w.u32(cell));
+        w.u32(presentation_width(track));
+        w.u32(track.height << 16);
+    });
+}
+
+/// Stored width times sample aspect ratio, 16.16 fixed point, rounded to the nearest (§8.3.2.3, §12.1.4).
+fn presentation_width(track: &TrackHeader) -> u32 {
+    let (num, den) = (u128::from(track.sar.0), u128::from(track.sar.1.max(1)));
+    let fixed = ((u128::from(track.width) << 16) * num * 2 + den) / (den * 2);
+    u32::try_from(fixed).unwrap_or(u32::MAX)
+}
+
+fn write_elst(w: &mut BoxWriter, edits: &[WrittenEdit]) {
+    let fits = |edit: &WrittenEdit| {
+        u32::try_from(edit.duration).is_ok() && edit.media_time.is_none_or(|time| i32::try_from(time).is_ok())
+    };
+    let version = u8::from(!edits.iter().all(fits));
+    w.full(b"elst", version, 0, |w| {
+        w.u32(edits.len() as u32);
+        for edit in edits {
+            write_sized(w, version, edit.duration);
+            // All ones is -1 in either width.
+            write_sized(w, version, edit.media_time.unwrap_or(u64::MAX));
+            w.u32(0x1_0000);
+        }
+    });
+}
+
+fn write_mdhd(w: &mut BoxWriter, track: &TrackHeader, duration: u64) {
+    let version = version_for(duration);
+    w.full(b"mdhd", version, 0, |w| {
+        write_sized(w, version, 0);
+        write_sized(w, version, 0);
+        w.u32(track.timescale);
+        write_sized(w, version, duration);
+        w.u16(pack_language(&track.language));
+        w.u16(0);
+    });
+}
+
+fn is_iso_code(language: &str) -> bool {
+    language.len() == 3 && language.bytes().all(|byte| byte.is_ascii_lowercase())
+}
+
+/// Three letters of five bits (§8.4.2.3); `und` for what is not an ISO 639-2 code.
+fn pack_language(language: &str) -> u16 {
+    let code = if is_iso_code(language) { language } else { "und" };
+    code.bytes().fold(0, |packed, letter| packed << 5 | u16::from(letter - 0x60))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn visual(kind: &[u8; 4], tail: impl FnOnce(&mut BoxWriter)) -> Vec<u8> {
+        let mut w = BoxWriter::new();
+        w.boxed(kind, |w| {
+            w.zeros(6);
+            w.u16(1);
+            w.zeros(16);
+            w.u16(640);
+            w.u16(360);
+            w.zeros(50);
+            tail(w);
+        });
+        w.into_bytes().unwrap()
+    }
+
+    fn header(kind: TrackKind, id: u32, sample_entry: Vec<u8>) -> TrackHeader {
+        TrackHeader {
+            id,
+            kind,
+            timescale: 90_000,
+            language: "deu".into(),
+            sample_entry,
+            width: 640,
+            height: 360,
+            sar: (4, 3),
+            delay: 6000,
+            name: "Video".into(),
+        }
+    }
+
+    fn hvcc(arrays: &[(u8, &[u8])]) -> Vec<u8> {
+        let mut config = vec![0; 22];
+        config.push(u8::try_from(arrays.len()).unwrap());
+        for (kind, unit) in arrays {
+            config.extend([*kind, 0, 1]);
+            config.extend(u16::try_from(unit.len()).unwrap().to_be_bytes());
+            config.extend_from_slice(unit);
+        }
+        config
+    }
+
+    #[test]
+    fn header_reads_back() {
+        let entry = visual(b"avc1", |w| {
+            w.boxed(b"avcC", |w| w.bytes(&[1, 100, 0, 30]));
+            w.boxed(b"btrt", |w| w.zeros(12));
+        });
+        let bytes = write_init(&[header(TrackKind::Video, 1, entry)]).unwrap();
+        assert_eq!(bytes.get(4..12), Some(b"ftypcmfc".as_slice()));
+        let movie = parse_init(&bytes).unwrap();
+        assert!(movie.fragmented && movie.rejected.is_empty());
+        let track = movie.track(1).unwrap();
+        assert_eq!((track.handler, track.timescale, track.duration), (Handler::Video, 90_000, 0));
+        assert_eq!((track.width, track.height), ((640 * 4 * 0x1_0000u32 + 1) / 3, 360 << 16));
+        assert_eq!(track.language_code(), "deu");
+        assert!(track.samples.is_empty() && track.enabled);
+        assert_eq!(track.presentation(movie.timescale).present(6000), Some(0));
+        assert_eq!(track.defaults.description_index, 1);
+        let [entry] = track.sample_entries.as_slice() else { panic!("one entry expected") };
+        assert_eq!((entry.width, entry.height), (640, 360));
+        assert_eq!(entry.raw.len(), 86 + 12);
+        assert!(!bytes.windows(4).any(|window| window == b"btrt"));
+    }
+
+    #[test]
+    fn bcp47_languages_go_into_elng() {
+        let mut track = header(TrackKind::Text, 3, {
+            let mut w = BoxWriter::new();
+            w.boxed(b"wvtt", |w| w.zeros(8));
+            w.into_bytes().unwrap()
+        });
+        track.language = "pt-BR".into();
+        let bytes = write_init(&[track]).unwrap();
+        assert!(bytes.windows(10).any(|window| window == b"\0\0\0\0pt-BR\0"));
+        assert_eq!(parse_init(&bytes).unwrap().track(3).unwrap().language_code(), "und");
+    }
+
+    #[test]
+    fn delay_beyond_32_bits_uses_version_1() {
+        let mut track = header(TrackKind::Video, 1, visual(b"avc1", |_| {}));
+        track.delay = 1 << 33;
+        let movie = parse_init(&write_init(&[track]).unwrap()).unwrap();
+        assert_eq!(movie.track(1).unwrap().edits.first().unwrap().media_time, 1 << 33);
+    }
+
+    #[test]
+    fn hev1_becomes_hvc1_only_with_all_parameter_sets() {
+        let full = hvcc(&[(0xa0, b"vps"), (0xa1, b"sps"), (0xa2, b"pps")]);
+        let entry = visual(b"hev1", |w| w.boxed(b"hvcC", |w| w.bytes(&full)));
+        let normal = normalise_sample_entry(&entry).unwrap();
+        assert_eq!(normal.get(4..8), Some(b"hvc1".as_slice()));
+        assert_eq!(normal.get(8..), entry.get(8..));
+        assert_eq!(normalise_sample_entry(&normal).unwrap(), normal);
+        for partial in [hvcc(&[(0xa0, b"vps"), (0xa1, b"sps")]), hvcc(&[(0xa0, b"v"), (0xa1, b"s"), (0xa2, b"")]), vec![]] {
+            let entry = visual(b"hev1", |w| w.boxed(b"hvcC", |w| w.bytes(&partial)));
+            assert_eq!(normalise_sample_entry(&entry).unwrap(), entry);
+        }
+    }
+
+    #[test]
+    fn unknown_entries_stay_and_broken_ones_are_errors() {
+        let mut w = BoxWriter::new();
+        w.boxed(b"stpp", |w| w.bytes(b"12345678http://example\0"));
+        let raw = w.into_bytes().unwrap();
+        assert_eq!(normalise_sample_entry(&raw).unwrap(), raw);
+        let broken = visual(b"avc1", |w| w.bytes(b"\0\0\0\x20avcC"));
+        assert!(matches!(normalise_sample_entry(&broken), Err(BmffError::Truncated { .. })));
+        assert!(normalise_sample_entry(&[]).is_err());
+    }
+
+    #[test]
+    fn senseless_headers_are_refused() {
+        let good = header(TrackKind::Video, 1, visual(b"avc1", |_| {}));
+        assert_eq!(write_init(&[]), Err(InitError::NoTracks));
+        assert_eq!(write_init(&[good.clone(), good.clone()]), Err(InitError::DuplicateTrack { id: 1 }));
+        let bad = TrackHeader { sar: (1, 0), ..good };
+        assert_eq!(write_init(&[bad]), Err(InitError::BadTrack { id: 1, field: "sample aspect ratio" }));
+    }
+}

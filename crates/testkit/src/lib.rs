@@ -1,0 +1,1 @@
+//! Test kit: simulation of the real services, fake media toolkit, synthetic media.

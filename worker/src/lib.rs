@@ -1,0 +1,1 @@
+//! Worker role: claim, fetch, confined ffmpeg, verify, store, complete.
