@@ -1,1 +1,134 @@
-//! Coordinator role: submit, planning, dispatch, leases, reaper, sweeper, garbage collection.
+//! Coordinator role: accepts jobs, plans them, hands out leases, takes back what is lost, cleans up.
+//!
+//! It owns no state: everything is in the job store, so any number of coordinators may run, and any may die.
+
+mod garbage;
+mod leases;
+mod planning;
+mod service;
+
+use splitreel_backend::store::{Scope, StoreError, Submitted};
+use splitreel_backend::{BlobStore, Doorbell, JobStore, World};
+use splitreel_core::job::JobRequest;
+use splitreel_core::plan::Plan;
+use splitreel_core::planner::Capabilities;
+use splitreel_core::task::RetryPolicy;
+use splitreel_core::{JobId, WorkerId};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Settings of the coordinator.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Attempts, back-offs, lease length.
+    pub retry: RetryPolicy,
+    /// Rings that may be out at a time; about twice the live slots, so that cancel and priority stay effective.
+    pub window: usize,
+    /// How often new work is looked for when nothing wakes the coordinator.
+    pub pump_every: Duration,
+    /// How often expired leases are taken back.
+    pub reap_every: Duration,
+    /// How often lost rings are looked for.
+    pub sweep_every: Duration,
+    /// A ring that was not answered for so long is taken for lost.
+    pub ring_lost_after_ms: i64,
+    /// Unreferenced objects of an ended job are deleted after this time.
+    pub garbage_grace_ms: i64,
+    /// How often garbage is looked for.
+    pub garbage_every: Duration,
+    /// Jobs that this process serves; `None` = all.
+    pub scope: Scope,
+    /// What the workers' ffmpeg can do.
+    pub capabilities: Capabilities,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            retry: RetryPolicy::default(),
+            window: 8,
+            pump_every: Duration::from_millis(500),
+            reap_every: Duration::from_secs(2),
+            sweep_every: Duration::from_secs(20),
+            ring_lost_after_ms: 20_000,
+            garbage_grace_ms: 3_600_000,
+            garbage_every: Duration::from_secs(300),
+            scope: None,
+            capabilities: Capabilities::default(),
+        }
+    }
+}
+
+/// The coordinator: cheap to clone, also the [`splitreel_backend::Leases`] of in-process workers.
+#[derive(Clone)]
+pub struct Coordinator {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn JobStore>,
+    blobs: Arc<dyn BlobStore>,
+    doorbell: Arc<dyn Doorbell>,
+    world: World,
+    config: Config,
+    wake: Notify,
+    plans: Mutex<BTreeMap<JobId, Arc<Plan>>>,
+}
+
+impl Coordinator {
+    /// A coordinator over the given seams.
+    pub fn new(store: Arc<dyn JobStore>, blobs: Arc<dyn BlobStore>, doorbell: Arc<dyn Doorbell>, world: World, config: Config) -> Self {
+        let inner = Inner { store, blobs, doorbell, world, config, wake: Notify::new(), plans: Mutex::default() };
+        Coordinator { inner: Arc::new(inner) }
+    }
+
+    /// Accepts a job.
+    ///
+    /// # Errors
+    /// When the store does not answer: the job may or may not have been accepted; the same request may be repeated.
+    pub async fn submit(&self, request: JobRequest) -> Result<Submitted, StoreError> {
+        let id = JobId(self.inner.world.ids.fresh());
+        let answer = self.inner.store.submit(id, request, self.now()).await?;
+        self.inner.wake.notify_one();
+        Ok(answer)
+    }
+
+    /// Cancels a job. False: it had ended.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn cancel(&self, job: JobId) -> Result<bool, StoreError> {
+        self.inner.store.cancel(job, self.now()).await
+    }
+
+    /// Re-opens a failed or cancelled job; what is done stays done. False: nothing to retry.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn retry(&self, job: JobId) -> Result<bool, StoreError> {
+        let changed = self.inner.store.retry(job, self.now()).await?;
+        self.inner.wake.notify_one();
+        Ok(changed)
+    }
+
+    /// A worker is known to be dead: its leases end at once.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn release_worker(&self, worker: &WorkerId) -> Result<usize, StoreError> {
+        let released = self.inner.store.release_worker(worker, self.now(), &self.inner.config.retry).await?;
+        self.inner.wake.notify_one();
+        Ok(released.len())
+    }
+
+    /// Looks for work without waiting for the next tick.
+    pub fn wake(&self) {
+        self.inner.wake.notify_one();
+    }
+
+    fn now(&self) -> i64 {
+        self.inner.world.clock.now_ms()
+    }
+}

@@ -90,3 +90,16 @@ pub fn check_key(key: &str) -> Result<(), BlobError> {
         Err(BlobError::BadKey { key: key.to_owned() })
     }
 }
+
+/// Checks the form of a prefix: empty, or a key and a `/`.
+///
+/// # Errors
+/// [`BlobError::BadKey`].
+pub fn check_prefix(prefix: &str) -> Result<(), BlobError> {
+    let bad = || BlobError::BadKey { key: prefix.to_owned() };
+    match prefix.strip_suffix('/') {
+        Some(key) => check_key(key).map_err(|_| bad()),
+        None if prefix.is_empty() => Ok(()),
+        None => Err(bad()),
+    }
+}

@@ -7,9 +7,11 @@ pub mod blob;
 pub mod conformance;
 pub mod doorbell;
 pub mod fault;
+pub mod invariants;
 pub mod lease;
 pub mod memory;
 pub mod store;
+pub mod transition;
 pub mod world;
 
 pub use blob::{BlobError, BlobStore};

@@ -1,1 +1,21 @@
-//! The only crate that starts ffmpeg and ffprobe: detection, probe, argument builder, progress, sandbox.
+//! The only crate that starts ffmpeg and ffprobe: detection, confinement, probing, encoding.
+//!
+//! [`Toolkit`] is what workers see; [`FfmpegToolkit`] carries it out. Nothing here plans, packages or stores: the plan
+//! says what to make, the result is plain MP4 files in a directory of the caller. An exit code of 0 is never taken as
+//! proof; callers count and compare the frames of what was written.
+
+mod detect;
+mod encode;
+mod failure;
+mod process;
+mod probe;
+mod scratch;
+mod toolkit;
+
+pub use detect::{DetectError, Ffmpeg, ToolPaths, Version};
+pub use encode::{ArgsError, AudioFacts, Spelling, audio_args, video_args};
+pub use probe::ProbeOptions;
+pub use process::{Access, Limits, Output, Progress, ProgressSink, Run, RunError, Sandbox, Stdout, run};
+pub use toolkit::{
+    AudioFile, AudioRequest, Effort, FfmpegToolkit, ProbeRequest, Probed, Toolkit, VideoFiles, VideoRequest,
+};

@@ -124,14 +124,18 @@ pub fn plan_chunks(units: &[ChunkUnit], limit_bytes: u64, init_bytes: u64) -> Ve
 #[must_use]
 pub fn chunk_ticks(units: &[ChunkUnit], range: &Range<usize>) -> u64 {
     let members = units.get(range.clone()).unwrap_or_default();
-    members.iter().fold(0, |sum, unit| sum.saturating_add(unit.duration))
+    members
+        .iter()
+        .fold(0, |sum, unit| sum.saturating_add(unit.duration))
 }
 
 /// Size of a planned chunk in bytes, init segment included.
 #[must_use]
 pub fn chunk_bytes(units: &[ChunkUnit], range: &Range<usize>, init_bytes: u64) -> u64 {
     let members = units.get(range.clone()).unwrap_or_default();
-    members.iter().fold(init_bytes, |sum, unit| sum.saturating_add(unit.bytes))
+    members
+        .iter()
+        .fold(init_bytes, |sum, unit| sum.saturating_add(unit.bytes))
 }
 
 /// The folder of a chunk set: `<base>.wp.chunks`.
@@ -150,16 +154,24 @@ pub fn chunk_folder(base: &str) -> Result<String, ChunkError> {
 /// [`ChunkError::UnsafeBase`] when `base` cannot be a file name.
 pub fn chunk_file_name(base: &str, index: usize, count: usize) -> Result<String, ChunkError> {
     check_base(base)?;
-    let digits = count.checked_ilog10().map_or(1, |log| log.saturating_add(1)).max(4);
+    let digits = count
+        .checked_ilog10()
+        .map_or(1, |log| log.saturating_add(1))
+        .max(4);
     let digits = usize::try_from(digits).unwrap_or(4);
-    Ok(format!("{base}.part{:0digits$}.mp4", index.saturating_add(1)))
+    Ok(format!(
+        "{base}.part{:0digits$}.mp4",
+        index.saturating_add(1)
+    ))
 }
 
 fn check_base(base: &str) -> Result<(), ChunkError> {
     if is_safe_path(base) && !base.contains('/') {
         Ok(())
     } else {
-        Err(ChunkError::UnsafeBase { base: base.to_owned() })
+        Err(ChunkError::UnsafeBase {
+            base: base.to_owned(),
+        })
     }
 }
 
@@ -171,7 +183,10 @@ pub struct Seconds {
 }
 
 impl Serialize for Seconds {
-    #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 µs, which is 285 years")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "exact below 2^53 µs, which is 285 years"
+    )]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.micros.is_multiple_of(1_000_000) {
             serializer.serialize_u64(self.micros / 1_000_000)
@@ -182,11 +197,17 @@ impl Serialize for Seconds {
 }
 
 impl<'de> Deserialize<'de> for Seconds {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "range checked before")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "range checked before"
+    )]
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let seconds = f64::deserialize(deserializer)?;
         if (0.0..9e9).contains(&seconds) {
-            Ok(Self { micros: (seconds * 1e6).round() as u64 })
+            Ok(Self {
+                micros: (seconds * 1e6).round() as u64,
+            })
         } else {
             Err(serde::de::Error::custom("time is negative or too large"))
         }
@@ -290,7 +311,9 @@ impl ChunkManifest {
         }
         let at = |ticks: u128| {
             let ticks = i128::try_from(ticks).unwrap_or(i128::MAX);
-            Seconds { micros: u64::try_from(micros(ticks, timescale)).unwrap_or(u64::MAX) }
+            Seconds {
+                micros: u64::try_from(micros(ticks, timescale)).unwrap_or(u64::MAX),
+            }
         };
         let (mut ticks, mut total_bytes) = (0_u128, 0_u64);
         let mut chunks = Vec::with_capacity(written.len());
@@ -302,8 +325,14 @@ impl ChunkManifest {
                 url: percent_encode(&chunk_file_name(base_name, index, written.len())?),
                 bytes: chunk.bytes,
                 start_time,
-                duration: Seconds { micros: at(ticks).micros.saturating_sub(start_time.micros) },
-                sha256: chunk.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+                duration: Seconds {
+                    micros: at(ticks).micros.saturating_sub(start_time.micros),
+                },
+                sha256: chunk
+                    .sha256
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect(),
             });
         }
         Ok(Self {
@@ -340,7 +369,9 @@ impl ChunkManifest {
 
     fn check(&self) -> Result<(), ChunkError> {
         if self.version != VERSION {
-            return Err(ChunkError::UnsupportedVersion { version: self.version });
+            return Err(ChunkError::UnsupportedVersion {
+                version: self.version,
+            });
         }
         if self.chunks.is_empty() {
             return Err(ChunkError::Empty);
@@ -348,153 +379,38 @@ impl ChunkManifest {
         let (mut expected, mut bytes) = (Seconds::default(), 0_u64);
         for (index, chunk) in self.chunks.iter().enumerate() {
             if !is_safe_path(&chunk.url) || chunk.url.contains(':') {
-                return Err(ChunkError::UnsafeUrl { index, url: chunk.url.clone() });
+                return Err(ChunkError::UnsafeUrl {
+                    index,
+                    url: chunk.url.clone(),
+                });
             }
             // Other writers round each value on its own.
             if chunk.start_time.micros.abs_diff(expected.micros) > 2_000 {
-                return Err(ChunkError::NotContiguous { index, expected, actual: chunk.start_time });
+                return Err(ChunkError::NotContiguous {
+                    index,
+                    expected,
+                    actual: chunk.start_time,
+                });
             }
-            expected.micros = chunk.start_time.micros.saturating_add(chunk.duration.micros);
+            expected.micros = chunk
+                .start_time
+                .micros
+                .saturating_add(chunk.duration.micros);
             bytes = bytes.saturating_add(chunk.bytes);
         }
         if bytes != self.total_bytes {
-            return Err(ChunkError::WrongTotal { field: "totalBytes" });
+            return Err(ChunkError::WrongTotal {
+                field: "totalBytes",
+            });
         }
         if expected.micros.abs_diff(self.total_duration.micros) > 10_000 {
-            return Err(ChunkError::WrongTotal { field: "totalDuration" });
+            return Err(ChunkError::WrongTotal {
+                field: "totalDuration",
+            });
         }
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn units(sizes: &[u64]) -> Vec<ChunkUnit> {
-        let unit = |(&bytes, start)| ChunkUnit { bytes, start, duration: 1 };
-        sizes.iter().zip(0..).map(unit).collect()
-    }
-
-    fn manifest() -> ChunkManifest {
-        let codec = mime_type(true, &["avc1.64001f", "mp4a.40.2"]);
-        let chunk = |duration, bytes, fill| WrittenChunk { duration, bytes, sha256: [fill; 32] };
-        let written = [chunk(1_001, 700, 0xab), chunk(24_000, 800, 1), chunk(500, 9, 2)];
-        ChunkManifest::new("my film", codec, 24_000, &written).unwrap()
-    }
-
-    #[test]
-    fn json_form() {
-        insta::assert_snapshot!(manifest().to_json().unwrap());
-    }
-
-    #[test]
-    fn limits_are_mebibytes() {
-        assert_eq!(chunk_limit_bytes(0).unwrap(), None);
-        assert_eq!(chunk_limit_bytes(DEFAULT_CHUNK_MB).unwrap(), Some(48 * 1024 * 1024));
-        assert!(chunk_limit_bytes(16).is_ok() && chunk_limit_bytes(128).is_ok());
-        assert!(chunk_limit_bytes(15).is_err() && chunk_limit_bytes(129).is_err());
-    }
-
-    #[test]
-    fn cuts_where_the_next_unit_does_not_fit() {
-        assert_eq!(plan_chunks(&units(&[4, 4, 4]), 10, 2), [0..2, 2..3]);
-        assert_eq!(plan_chunks(&units(&[50, 1, 1]), 10, 2), [0..1, 1..3]);
-        assert_eq!(plan_chunks(&units(&[1, 50, 1]), 10, 2), [0..1, 1..2, 2..3]);
-        assert!(plan_chunks(&[], 10, 2).is_empty());
-        assert_eq!(plan_chunks(&units(&[u64::MAX, u64::MAX]), 10, 2), [0..1, 1..2]);
-    }
-
-    #[test]
-    fn names_sort_in_playback_order() {
-        assert_eq!(chunk_file_name("a", 0, 3).unwrap(), "a.part0001.mp4");
-        assert_eq!(chunk_file_name("a", 9_998, 9_999).unwrap(), "a.part9999.mp4");
-        assert_eq!(chunk_file_name("a", 0, 10_000).unwrap(), "a.part00001.mp4");
-        assert_eq!(chunk_folder("a b").unwrap(), "a b.wp.chunks");
-        for bad in ["", "..", "a/b", "a\\b", "a\n"] {
-            assert!(chunk_folder(bad).is_err() && chunk_file_name(bad, 0, 1).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn version_one_without_the_extra_fields_is_read() {
-        let text = r#"{"version":1,"base":"","codec":"video/mp4; codecs=\"avc1.64001f\"",
-            "totalDuration":12.5,"totalBytes":3,"chunks":[
-            {"url":"a.mp4","bytes":1,"startTime":0,"duration":6.2505,"sha256":""},
-            {"url":"b.mp4","bytes":2,"startTime":6.251,"duration":6.249,"sha256":""}]}"#;
-        let got = ChunkManifest::from_json(text).unwrap();
-        assert_eq!((got.timestamps, got.init), (None, None));
-        assert_eq!(got.chunks[1].start_time, Seconds { micros: 6_251_000 });
-    }
-
-    #[test]
-    fn broken_manifests_are_refused() {
-        let refuse = |change: &dyn Fn(&mut ChunkManifest)| {
-            let mut m = manifest();
-            change(&mut m);
-            ChunkManifest::from_json(&m.to_json().unwrap()).unwrap_err()
-        };
-        assert!(matches!(refuse(&|m| m.version = 2), ChunkError::UnsupportedVersion { version: 2 }));
-        assert!(matches!(refuse(&|m| m.chunks.clear()), ChunkError::Empty));
-        assert!(matches!(refuse(&|m| m.total_bytes = 1), ChunkError::WrongTotal { field: "totalBytes" }));
-        assert!(matches!(
-            refuse(&|m| m.total_duration.micros += 20_000),
-            ChunkError::WrongTotal { field: "totalDuration" }
-        ));
-        assert!(matches!(
-            refuse(&|m| m.chunks[1].start_time.micros += 2_001),
-            ChunkError::NotContiguous { index: 1, .. }
-        ));
-        for url in ["/a", "../a", "http://x/a", ""] {
-            let error = refuse(&|m| m.chunks[2].url = url.to_owned());
-            assert!(matches!(error, ChunkError::UnsafeUrl { index: 2, .. }), "{url}");
-        }
-        assert!(ChunkManifest::from_json(r#"{"version":1}"#).is_err());
-        let negative = manifest().to_json().unwrap().replace("\"startTime\": 0", "\"startTime\": -1");
-        assert!(matches!(ChunkManifest::from_json(&negative), Err(ChunkError::Json(_))));
-    }
-
-    proptest! {
-        #[test]
-        fn plans_cover_everything_once_within_the_limit(
-            sizes in prop::collection::vec(1_u64..100, 0..80),
-            limit in 1_u64..300,
-            init in 0_u64..30,
-        ) {
-            let units = units(&sizes);
-            let plan = plan_chunks(&units, limit, init);
-            let flat: Vec<_> = plan.iter().cloned().flatten().collect();
-            prop_assert_eq!(flat, (0..sizes.len()).collect::<Vec<_>>());
-            for range in &plan {
-                prop_assert!(!range.is_empty());
-                prop_assert!(range.len() == 1 || chunk_bytes(&units, range, init) <= limit);
-            }
-            for pair in plan.windows(2) {
-                let merged = pair[0].start..pair[0].end + 1;
-                prop_assert!(chunk_bytes(&units, &merged, init) > limit);
-            }
-            let ticks: u64 = plan.iter().map(|r| chunk_ticks(&units, r)).sum();
-            prop_assert_eq!(ticks, units.len() as u64);
-        }
-
-        #[test]
-        fn manifests_round_trip_and_are_contiguous(
-            durations in prop::collection::vec(1_u64..100_000_000, 1..50),
-            timescale in 1_u32..200_000,
-        ) {
-            let chunk = |&duration: &u64| WrittenChunk { duration, bytes: duration, sha256: [7; 32] };
-            let written: Vec<_> = durations.iter().map(chunk).collect();
-            let m = ChunkManifest::new("x", mime_type(false, &["opus"]), timescale, &written).unwrap();
-            let mut at = 0;
-            for chunk in &m.chunks {
-                prop_assert_eq!(chunk.start_time.micros, at);
-                at += chunk.duration.micros;
-            }
-            prop_assert_eq!(m.total_duration.micros, at);
-            let text = m.to_json().unwrap();
-            prop_assert_eq!(ChunkManifest::from_json(&text).unwrap(), m);
-        }
-    }
-}
+mod tests;

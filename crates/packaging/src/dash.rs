@@ -27,7 +27,9 @@ pub enum DashError {
     #[error("no segment is available")]
     NothingAvailable,
     /// Segment paths do not follow one template with a five-digit segment number.
-    #[error("rendition {rendition}: segment {number} does not follow the path template of the first one")]
+    #[error(
+        "rendition {rendition}: segment {number} does not follow the path template of the first one"
+    )]
     NotTemplated {
         /// Rendition id.
         rendition: String,
@@ -61,15 +63,25 @@ pub fn mpd(checked: &Checked<'_>) -> Result<String, DashError> {
     writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
     let root = writer.create_element("MPD").with_attributes([
         ("xmlns", "urn:mpeg:dash:schema:mpd:2011"),
-        ("profiles", "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019"),
+        (
+            "profiles",
+            "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019",
+        ),
         ("type", "static"),
-        ("mediaPresentationDuration", &seconds(presentation.duration.micros())),
+        (
+            "mediaPresentationDuration",
+            &seconds(presentation.duration.micros()),
+        ),
         ("minBufferTime", &seconds(MIN_BUFFER_MICROS)),
     ]);
     root.write_inner_content(|w| {
-        let period = w.create_element("Period").with_attributes([("id", "0"), ("start", "PT0S")]);
+        let period = w
+            .create_element("Period")
+            .with_attributes([("id", "0"), ("start", "PT0S")]);
         period.write_inner_content(|w| {
-            sets.iter().zip(0_u32..).try_for_each(|(set, id)| set.write(w, id))
+            sets.iter()
+                .zip(0_u32..)
+                .try_for_each(|(set, id)| set.write(w, id))
         })?;
         Ok(())
     })?;
@@ -105,7 +117,12 @@ fn family(codec: &str) -> &str {
 
 enum Set<'a> {
     Video(Vec<(&'a VideoRendition, Described)>),
-    Audio { audio: &'a AudioRendition, name: String, is_main: bool, described: Described },
+    Audio {
+        audio: &'a AudioRendition,
+        name: String,
+        is_main: bool,
+        described: Described,
+    },
 }
 
 fn adaptation_sets<'a>(
@@ -114,7 +131,9 @@ fn adaptation_sets<'a>(
 ) -> Result<Vec<Set<'a>>, DashError> {
     let mut families: Vec<(&str, Vec<(&VideoRendition, Described)>)> = Vec::new();
     for rendition in video {
-        let Some(described) = Described::of(&rendition.track)? else { continue };
+        let Some(described) = Described::of(&rendition.track)? else {
+            continue;
+        };
         let name = family(&rendition.track.codec);
         match families.iter_mut().find(|(known, _)| *known == name) {
             Some((_, members)) => members.push((rendition, described)),
@@ -123,13 +142,22 @@ fn adaptation_sets<'a>(
     }
     let mut sets = Vec::new();
     for (_, mut members) in families {
-        members.sort_by(|(a, da), (b, db)| (da.bandwidth, &a.track.id).cmp(&(db.bandwidth, &b.track.id)));
+        members.sort_by(|(a, da), (b, db)| {
+            (da.bandwidth, &a.track.id).cmp(&(db.bandwidth, &b.track.id))
+        });
         sets.push(Set::Video(members));
     }
     let main = audio.iter().position(|a| a.is_default).unwrap_or(0);
     for (index, (rendition, name)) in audio.iter().zip(audio_names(audio)).enumerate() {
-        let Some(described) = Described::of(&rendition.track)? else { continue };
-        sets.push(Set::Audio { audio: rendition, name, is_main: index == main, described });
+        let Some(described) = Described::of(&rendition.track)? else {
+            continue;
+        };
+        sets.push(Set::Audio {
+            audio: rendition,
+            name,
+            is_main: index == main,
+            described,
+        });
     }
     Ok(sets)
 }
@@ -138,9 +166,12 @@ impl Set<'_> {
     fn write(&self, w: &mut Writer<Vec<u8>>, id: u32) -> io::Result<()> {
         match self {
             Self::Video(members) => write_video_set(w, id, members),
-            Self::Audio { audio, name, is_main, described } => {
-                write_audio_set(w, id, audio, name, *is_main, described)
-            }
+            Self::Audio {
+                audio,
+                name,
+                is_main,
+                described,
+            } => write_audio_set(w, id, audio, name, *is_main, described),
         }
     }
 }
@@ -155,7 +186,11 @@ fn write_video_set(
     let faster = |a: &Ratio, b: &Ratio| {
         (u64::from(a.num) * u64::from(b.den)).cmp(&(u64::from(b.num) * u64::from(a.den)))
     };
-    let rate = members.iter().map(|(v, _)| v.frame_rate).max_by(faster).unwrap_or(Ratio::ONE);
+    let rate = members
+        .iter()
+        .map(|(v, _)| v.frame_rate)
+        .max_by(faster)
+        .unwrap_or(Ratio::ONE);
     let mut set = w
         .create_element("AdaptationSet")
         .with_attribute(("id", id.to_string().as_str()))
@@ -212,18 +247,23 @@ fn write_audio_set(
     ]);
     let role = if is_main { "main" } else { "alternate" };
     set.write_inner_content(|w| {
-        w.create_element("Label").write_text_content(BytesText::new(name))?;
+        w.create_element("Label")
+            .write_text_content(BytesText::new(name))?;
         let role = [("schemeIdUri", "urn:mpeg:dash:role:2011"), ("value", role)];
-        w.create_element("Role").with_attributes(role).write_empty()?;
+        w.create_element("Role")
+            .with_attributes(role)
+            .write_empty()?;
         let rate = audio.sample_rate.to_string();
         let representation = described.element(w, &audio.track);
-        representation.with_attribute(("audioSamplingRate", rate.as_str())).write_inner_content(|w| {
-            let (scheme, value) = channel_configuration(audio.channels);
-            w.create_element("AudioChannelConfiguration")
-                .with_attributes([("schemeIdUri", scheme), ("value", &value.to_string())])
-                .write_empty()?;
-            described.template.write(w)
-        })?;
+        representation
+            .with_attribute(("audioSamplingRate", rate.as_str()))
+            .write_inner_content(|w| {
+                let (scheme, value) = channel_configuration(audio.channels);
+                w.create_element("AudioChannelConfiguration")
+                    .with_attributes([("schemeIdUri", scheme), ("value", &value.to_string())])
+                    .write_empty()?;
+                described.template.write(w)
+            })?;
         Ok(())
     })?;
     Ok(())
@@ -237,7 +277,10 @@ fn channel_configuration(channels: u32) -> (&'static str, u32) {
         1..=6 => (CICP, channels),
         7 => (CICP, 11),
         8 => (CICP, 12),
-        _ => ("urn:mpeg:dash:23003:3:audio_channel_configuration:2011", channels),
+        _ => (
+            "urn:mpeg:dash:23003:3:audio_channel_configuration:2011",
+            channels,
+        ),
     }
 }
 
@@ -251,12 +294,17 @@ fn common_shape(members: &[(&VideoRendition, Described)]) -> Option<String> {
     };
     let mut shapes = members.iter().map(|(v, _)| shape(v));
     let first = shapes.next()?;
-    shapes.all(|s| s == first).then(|| format!("{}:{}", first.0, first.1))
+    shapes
+        .all(|s| s == first)
+        .then(|| format!("{}:{}", first.0, first.1))
 }
 
 fn common_template<'a>(members: &'a [(&VideoRendition, Described)]) -> Option<&'a Template> {
     let (_, first) = members.first()?;
-    members.iter().all(|(_, d)| d.template == first.template).then_some(&first.template)
+    members
+        .iter()
+        .all(|(_, d)| d.template == first.template)
+        .then_some(&first.template)
 }
 
 /// What the MPD says about one track.
@@ -269,7 +317,8 @@ impl Described {
     /// `None` when no segment is available.
     fn of(track: &MediaTrack) -> Result<Option<Self>, DashError> {
         let segments = track.first_available_run();
-        let (Some(first), Some(bandwidth)) = (segments.first(), bucket(&available_runs(track))) else {
+        let (Some(first), Some(bandwidth)) = (segments.first(), bucket(&available_runs(track)))
+        else {
             return Ok(None);
         };
         let template = Template {
@@ -279,7 +328,10 @@ impl Described {
             media: media_template(track, first, segments)?,
             runs: runs(segments),
         };
-        Ok(Some(Self { bandwidth, template }))
+        Ok(Some(Self {
+            bandwidth,
+            template,
+        }))
     }
 
     fn element<'w>(
@@ -322,21 +374,22 @@ impl Template {
             ("startNumber", &self.start_number.to_string()),
         ]);
         template.write_inner_content(|w| {
-            w.create_element("SegmentTimeline").write_inner_content(|w| {
-                for (index, run) in self.runs.iter().enumerate() {
-                    let mut s = w.create_element("S");
-                    if index == 0 {
-                        s = s.with_attribute(("t", run.time.to_string().as_str()));
+            w.create_element("SegmentTimeline")
+                .write_inner_content(|w| {
+                    for (index, run) in self.runs.iter().enumerate() {
+                        let mut s = w.create_element("S");
+                        if index == 0 {
+                            s = s.with_attribute(("t", run.time.to_string().as_str()));
+                        }
+                        s = s.with_attribute(("d", run.duration.to_string().as_str()));
+                        if run.count > 1 {
+                            let repeat = run.count.saturating_sub(1);
+                            s = s.with_attribute(("r", repeat.to_string().as_str()));
+                        }
+                        s.write_empty()?;
                     }
-                    s = s.with_attribute(("d", run.duration.to_string().as_str()));
-                    if run.count > 1 {
-                        let repeat = run.count.saturating_sub(1);
-                        s = s.with_attribute(("r", repeat.to_string().as_str()));
-                    }
-                    s.write_empty()?;
-                }
-                Ok(())
-            })?;
+                    Ok(())
+                })?;
             Ok(())
         })?;
         Ok(())
@@ -352,7 +405,11 @@ fn runs(segments: &[MediaSegment]) -> Vec<Run> {
         let duration = end.saturating_sub(time);
         match runs.last_mut() {
             Some(run) if run.duration == duration => run.count = run.count.saturating_add(1),
-            _ => runs.push(Run { time, duration, count: 1 }),
+            _ => runs.push(Run {
+                time,
+                duration,
+                count: 1,
+            }),
         }
     }
     runs
@@ -363,139 +420,39 @@ fn media_template(
     first: &MediaSegment,
     segments: &[MediaSegment],
 ) -> Result<String, DashError> {
-    let broken = |number| DashError::NotTemplated { rendition: track.id.clone(), number };
+    let broken = |number| DashError::NotTemplated {
+        rendition: track.id.clone(),
+        number,
+    };
     let digits = format!("{:05}", first.number);
-    let (before, after) = first.path.rsplit_once(&digits).ok_or_else(|| broken(first.number))?;
+    let (before, after) = first
+        .path
+        .rsplit_once(&digits)
+        .ok_or_else(|| broken(first.number))?;
     for segment in segments {
         if segment.path != format!("{before}{:05}{after}", segment.number) {
             return Err(broken(segment.number));
         }
     }
-    Ok(format!("{}$Number%05d${}", escape(before, &track.id), escape(after, &track.id)))
+    Ok(format!(
+        "{}$Number%05d${}",
+        escape(before, &track.id),
+        escape(after, &track.id)
+    ))
 }
 
 /// Percent-encodes a path and replaces components equal to the id by `$RepresentationID$`, so
 /// that the template is the same for all Representations. Encoding leaves no `$` behind.
 fn escape(path: &str, id: &str) -> String {
     let component = |c: &str| {
-        if c == id { "$RepresentationID$".to_owned() } else { percent_encode(c) }
+        if c == id {
+            "$RepresentationID$".to_owned()
+        } else {
+            percent_encode(c)
+        }
     };
     path.split('/').map(component).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::presentation::samples::{full, partial, track};
-    use crate::presentation::{Form, Presentation, TrackKind};
-
-    fn written(presentation: &Presentation, form: Form) -> String {
-        mpd(&presentation.check(form).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn video_and_audio() {
-        insta::assert_snapshot!(written(&full(), Form::Final));
-    }
-
-    #[test]
-    fn preview_lists_the_first_run() {
-        let mut p = partial(full(), 3);
-        for track in p.video.iter_mut().map(|v| &mut v.track) {
-            track.segments[0].available = false;
-        }
-        p.audio[1].track.segments.iter_mut().for_each(|s| s.available = false);
-        insta::assert_snapshot!(written(&p, Form::Preview));
-    }
-
-    #[test]
-    fn nothing_available_is_an_error() {
-        let p = partial(full(), 0);
-        let result = mpd(&p.check(Form::Preview).unwrap());
-        assert!(matches!(result, Err(DashError::NothingAvailable)));
-    }
-
-    #[test]
-    fn codec_families_and_uneven_renditions_are_kept_apart() {
-        let mut p = full();
-        p.audio.clear();
-        p.video[0].track.codec = "hvc1.1.6.L120.90".into();
-        p.video[2].track.timescale = 90_000;
-        for segment in &mut p.video[2].track.segments {
-            segment.start *= 3;
-            segment.duration *= 3;
-        }
-        let text = written(&p, Form::Final);
-        assert_eq!(text.matches("<AdaptationSet").count(), 2);
-        assert_eq!(text.matches("<SegmentTemplate").count(), 3);
-    }
-
-    #[test]
-    fn paths_outside_the_layout_are_templated_or_refused() {
-        let mut p = full();
-        p.audio.clear();
-        p.video.truncate(1);
-        for segment in &mut p.video[0].track.segments {
-            segment.path = format!("x $/1080p/{:05}/00001 b.m4s", segment.number);
-        }
-        let refused = mpd(&p.check(Form::Final).unwrap());
-        assert!(matches!(refused, Err(DashError::NotTemplated { number: 2, .. })));
-        for segment in &mut p.video[0].track.segments {
-            segment.path = format!("x $/1080p/{:05} b.m4s", segment.number);
-        }
-        let text = written(&p, Form::Final);
-        assert!(text.contains("media=\"x%20%24/$RepresentationID$/$Number%05d$%20b.m4s\""), "{text}");
-    }
-
-    #[test]
-    fn durations_are_short_and_exact() {
-        assert_eq!(seconds(11_511_500), "PT11.5115S");
-        assert_eq!(seconds(60_000_000), "PT60S");
-        assert_eq!(seconds(0), "PT0S");
-        assert_eq!(seconds(1), "PT0.000001S");
-    }
-
-    #[test]
-    fn priming_is_cut_from_the_first_segment() {
-        let t = track(TrackKind::Audio, "en", "mp4a.40.2", 48_000, 1_024, -1_024, &[(2_048, 1), (1_024, 1), (1_024, 1)]);
-        assert_eq!(runs(&t.segments), [Run { time: 0, duration: 1_024, count: 3 }]);
-    }
-
-    proptest! {
-        #[test]
-        fn runs_expand_to_the_segments(
-            durations in prop::collection::vec(prop::sample::select(vec![5_u64, 6, 7]), 1..60),
-            first in 0_i64..1_000,
-        ) {
-            let parts: Vec<_> = durations.iter().map(|&d| (d, 1)).collect();
-            let t = track(TrackKind::Video, "x", "avc1.64001f", 25, 0, first, &parts);
-            let got = runs(&t.segments);
-            let expanded: Vec<_> = got.iter().flat_map(|r| (0..r.count).map(|i| (r.time + i * r.duration, r.duration))).collect();
-            let wanted: Vec<_> = t.segments.iter().map(|s| (u64::try_from(s.start).unwrap(), s.duration)).collect();
-            prop_assert_eq!(expanded, wanted);
-            prop_assert!(got.windows(2).all(|w| w[0].duration != w[1].duration));
-        }
-
-        #[test]
-        fn hostile_names_stay_text(name in any::<String>()) {
-            let mut p = full();
-            p.audio[1].name = name;
-            let text = written(&p, Form::Final);
-            let mut reader = quick_xml::Reader::from_str(&text);
-            let mut elements = 0;
-            loop {
-                match reader.read_event() {
-                    Ok(Event::Eof) => break,
-                    Ok(Event::Start(_) | Event::Empty(_)) => elements += 1,
-                    Ok(_) => {}
-                    Err(e) => prop_assert!(false, "{}", e),
-                }
-            }
-            let clean = written(&full(), Form::Final);
-            prop_assert_eq!(elements, clean.matches('<').count() - clean.matches("</").count() - 1);
-            prop_assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
-        }
-    }
-}
+mod tests;

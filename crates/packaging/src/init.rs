@@ -85,11 +85,18 @@ pub enum InitError {
 /// [`InitError`].
 pub fn write_init(tracks: &[TrackHeader]) -> Result<Vec<u8>, InitError> {
     check_tracks(tracks)?;
-    let entries = tracks.iter().map(|track| normalise_sample_entry(&track.sample_entry)).collect::<Result<Vec<_>, _>>()?;
+    let entries = tracks
+        .iter()
+        .map(|track| normalise_sample_entry(&track.sample_entry))
+        .collect::<Result<Vec<_>, _>>()?;
     let movie_timescale = tracks.first().map_or(1000, |track| track.timescale);
     let mut w = BoxWriter::new();
     w.boxed(b"ftyp", |w| {
-        let brands: &[u8] = if tracks.len() == 1 { b"cmfciso6mp41" } else { b"iso6mp41" };
+        let brands: &[u8] = if tracks.len() == 1 {
+            b"cmfciso6mp41"
+        } else {
+            b"iso6mp41"
+        };
         w.bytes(brands.get(..4).unwrap_or(brands));
         w.u32(0);
         w.bytes(brands);
@@ -98,15 +105,27 @@ pub fn write_init(tracks: &[TrackHeader]) -> Result<Vec<u8>, InitError> {
         write_mvhd(w, movie_timescale, 0, tracks);
         for (track, entry) in tracks.iter().zip(&entries) {
             // A delay of 0 needs no edit list; segment_duration 0 stands for all fragments to come (§8.6.6.1).
-            let edits: &[WrittenEdit] = &[WrittenEdit { duration: 0, media_time: Some(track.delay) }];
+            let edits: &[WrittenEdit] = &[WrittenEdit {
+                duration: 0,
+                media_time: Some(track.delay),
+            }];
             let edits = if track.delay == 0 { &[] } else { edits };
-            write_trak(w, track, &TrackTimes { movie_duration: 0, media_duration: 0, edits }, |w| {
-                write_stsd(w, entry);
-                w.full(b"stts", 0, 0, |w| w.u32(0));
-                w.full(b"stsc", 0, 0, |w| w.u32(0));
-                w.full(b"stsz", 0, 0, |w| w.u64(0));
-                w.full(b"stco", 0, 0, |w| w.u32(0));
-            });
+            write_trak(
+                w,
+                track,
+                &TrackTimes {
+                    movie_duration: 0,
+                    media_duration: 0,
+                    edits,
+                },
+                |w| {
+                    write_stsd(w, entry);
+                    w.full(b"stts", 0, 0, |w| w.u32(0));
+                    w.full(b"stsc", 0, 0, |w| w.u32(0));
+                    w.full(b"stsz", 0, 0, |w| w.u64(0));
+                    w.full(b"stco", 0, 0, |w| w.u32(0));
+                },
+            );
         }
         w.boxed(b"mvex", |w| {
             for track in tracks {
@@ -128,7 +147,11 @@ pub fn write_init(tracks: &[TrackHeader]) -> Result<Vec<u8>, InitError> {
 pub fn parse_init(bytes: &[u8]) -> Result<Movie, InitError> {
     let kind = FourCc::new(b"moov");
     let moov = Boxes::new(bytes, 0).find_kind(b"moov")?;
-    let moov = moov.ok_or(BmffError::MissingBox { parent: FourCc::new(b"ftyp"), offset: 0, kind })?;
+    let moov = moov.ok_or(BmffError::MissingBox {
+        parent: FourCc::new(b"ftyp"),
+        offset: 0,
+        kind,
+    })?;
     Ok(Movie::parse(moov.raw, moov.offset)?)
 }
 
@@ -140,14 +163,24 @@ pub fn parse_init(bytes: &[u8]) -> Result<Movie, InitError> {
 /// [`BmffError`] when it is no complete box or its child boxes are malformed.
 pub fn normalise_sample_entry(raw: &[u8]) -> Result<Vec<u8>, BmffError> {
     let kind = FourCc::new(b"stsd");
-    let entry = Boxes::new(raw, 0).next().transpose()?.ok_or(BmffError::MissingBox { parent: kind, offset: 0, kind })?;
-    let Some(skip) = entry_children_at(&entry) else { return Ok(entry.raw.to_vec()) };
+    let entry = Boxes::new(raw, 0)
+        .next()
+        .transpose()?
+        .ok_or(BmffError::MissingBox {
+            parent: kind,
+            offset: 0,
+            kind,
+        })?;
+    let Some(skip) = entry_children_at(&entry) else {
+        return Ok(entry.raw.to_vec());
+    };
     let mut children = Vec::new();
     for child in entry.children_after(skip)? {
         children.push(child?);
     }
     let hvcc = children.iter().find(|child| &child.kind.0 == b"hvcC");
-    let is_rename = &entry.kind.0 == b"hev1" && hvcc.is_some_and(|hvcc| has_hevc_parameter_sets(hvcc.payload));
+    let is_rename =
+        &entry.kind.0 == b"hev1" && hvcc.is_some_and(|hvcc| has_hevc_parameter_sets(hvcc.payload));
     let mut w = BoxWriter::new();
     w.boxed(if is_rename { b"hvc1" } else { &entry.kind.0 }, |w| {
         w.bytes(entry.payload.get(..skip).unwrap_or(&[]));
@@ -166,10 +199,11 @@ pub fn normalise_sample_entry(raw: &[u8]) -> Result<Vec<u8>, BmffError> {
 /// Where child boxes start in a sample entry, judged by its type alone.
 pub(crate) fn entry_children_at(entry: &BoxRef<'_>) -> Option<usize> {
     let handler = match &entry.kind.0 {
-        b"avc1" | b"avc2" | b"avc3" | b"avc4" | b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" | b"dvav" | b"dva1" | b"vvc1"
-        | b"vvi1" | b"av01" | b"dav1" | b"vp08" | b"vp09" | b"mp4v" | b"encv" => Handler::Video,
-        b"mp4a" | b"Opus" | b"fLaC" | b"alac" | b"ac-3" | b"ec-3" | b"ac-4" | b"dtsc" | b"dtsh" | b"dtsl" | b"dtse"
-        | b"mlpa" | b".mp3" | b"enca" => Handler::Audio,
+        b"avc1" | b"avc2" | b"avc3" | b"avc4" | b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" | b"dvav"
+        | b"dva1" | b"vvc1" | b"vvi1" | b"av01" | b"dav1" | b"vp08" | b"vp09" | b"mp4v"
+        | b"encv" => Handler::Video,
+        b"mp4a" | b"Opus" | b"fLaC" | b"alac" | b"ac-3" | b"ec-3" | b"ac-4" | b"dtsc" | b"dtsh"
+        | b"dtsl" | b"dtse" | b"mlpa" | b".mp3" | b"enca" => Handler::Audio,
         b"wvtt" => return (entry.payload.len() >= 8).then_some(8),
         _ => return None,
     };
@@ -178,15 +212,26 @@ pub(crate) fn entry_children_at(entry: &BoxRef<'_>) -> Option<usize> {
 
 /// Whether an HEVC configuration (ISO/IEC 14496-15 §8.3.2.1) carries VPS, SPS and PPS.
 fn has_hevc_parameter_sets(config: &[u8]) -> bool {
-    let Some((&num_arrays, mut rest)) = config.get(22..).and_then(<[u8]>::split_first) else { return false };
+    let Some((&num_arrays, mut rest)) = config.get(22..).and_then(<[u8]>::split_first) else {
+        return false;
+    };
     let mut found = [false; 3];
     for _ in 0..num_arrays {
-        let Some((&[kind, high, low], mut tail)) = rest.split_first_chunk::<3>() else { return false };
+        let Some((&[kind, high, low], mut tail)) = rest.split_first_chunk::<3>() else {
+            return false;
+        };
         for _ in 0..u16::from_be_bytes([high, low]) {
-            let Some((length, after)) = tail.split_first_chunk::<2>() else { return false };
+            let Some((length, after)) = tail.split_first_chunk::<2>() else {
+                return false;
+            };
             let length = usize::from(u16::from_be_bytes(*length));
-            let Some(after) = after.get(length..) else { return false };
-            if let Some(slot) = usize::from(kind & 0x3f).checked_sub(32).and_then(|at| found.get_mut(at)) {
+            let Some(after) = after.get(length..) else {
+                return false;
+            };
+            if let Some(slot) = usize::from(kind & 0x3f)
+                .checked_sub(32)
+                .and_then(|at| found.get_mut(at))
+            {
                 *slot |= length > 0;
             }
             tail = after;
@@ -266,7 +311,14 @@ pub(crate) fn write_mvhd(w: &mut BoxWriter, timescale: u32, duration: u64, track
         w.zeros(10);
         UNITY.into_iter().for_each(|cell| w.u32(cell));
         w.zeros(24);
-        w.u32(tracks.iter().map(|track| track.id).max().unwrap_or(0).saturating_add(1));
+        w.u32(
+            tracks
+                .iter()
+                .map(|track| track.id)
+                .max()
+                .unwrap_or(0)
+                .saturating_add(1),
+        );
     });
 }
 
@@ -336,7 +388,11 @@ fn write_tkhd(w: &mut BoxWriter, track: &TrackHeader, duration: u64) {
         w.zeros(8);
         w.u16(0);
         w.u16(u16::from(track.kind == TrackKind::Audio));
-        w.u16(if track.kind == TrackKind::Audio { 0x0100 } else { 0 });
+        w.u16(if track.kind == TrackKind::Audio {
+            0x0100
+        } else {
+            0
+        });
         w.u16(0);
         UNITY.into_iter().for_each(|cell| w.u32(cell));
         w.u32(presentation_width(track));
@@ -353,7 +409,10 @@ fn presentation_width(track: &TrackHeader) -> u32 {
 
 fn write_elst(w: &mut BoxWriter, edits: &[WrittenEdit]) {
     let fits = |edit: &WrittenEdit| {
-        u32::try_from(edit.duration).is_ok() && edit.media_time.is_none_or(|time| i32::try_from(time).is_ok())
+        u32::try_from(edit.duration).is_ok()
+            && edit
+                .media_time
+                .is_none_or(|time| i32::try_from(time).is_ok())
     };
     let version = u8::from(!edits.iter().all(fits));
     w.full(b"elst", version, 0, |w| {
@@ -385,129 +444,14 @@ fn is_iso_code(language: &str) -> bool {
 
 /// Three letters of five bits (§8.4.2.3); `und` for what is not an ISO 639-2 code.
 fn pack_language(language: &str) -> u16 {
-    let code = if is_iso_code(language) { language } else { "und" };
-    code.bytes().fold(0, |packed, letter| packed << 5 | u16::from(letter - 0x60))
+    let code = if is_iso_code(language) {
+        language
+    } else {
+        "und"
+    };
+    code.bytes()
+        .fold(0, |packed, letter| packed << 5 | u16::from(letter - 0x60))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn visual(kind: &[u8; 4], tail: impl FnOnce(&mut BoxWriter)) -> Vec<u8> {
-        let mut w = BoxWriter::new();
-        w.boxed(kind, |w| {
-            w.zeros(6);
-            w.u16(1);
-            w.zeros(16);
-            w.u16(640);
-            w.u16(360);
-            w.zeros(50);
-            tail(w);
-        });
-        w.into_bytes().unwrap()
-    }
-
-    fn header(kind: TrackKind, id: u32, sample_entry: Vec<u8>) -> TrackHeader {
-        TrackHeader {
-            id,
-            kind,
-            timescale: 90_000,
-            language: "deu".into(),
-            sample_entry,
-            width: 640,
-            height: 360,
-            sar: (4, 3),
-            delay: 6000,
-            name: "Video".into(),
-        }
-    }
-
-    fn hvcc(arrays: &[(u8, &[u8])]) -> Vec<u8> {
-        let mut config = vec![0; 22];
-        config.push(u8::try_from(arrays.len()).unwrap());
-        for (kind, unit) in arrays {
-            config.extend([*kind, 0, 1]);
-            config.extend(u16::try_from(unit.len()).unwrap().to_be_bytes());
-            config.extend_from_slice(unit);
-        }
-        config
-    }
-
-    #[test]
-    fn header_reads_back() {
-        let entry = visual(b"avc1", |w| {
-            w.boxed(b"avcC", |w| w.bytes(&[1, 100, 0, 30]));
-            w.boxed(b"btrt", |w| w.zeros(12));
-        });
-        let bytes = write_init(&[header(TrackKind::Video, 1, entry)]).unwrap();
-        assert_eq!(bytes.get(4..12), Some(b"ftypcmfc".as_slice()));
-        let movie = parse_init(&bytes).unwrap();
-        assert!(movie.fragmented && movie.rejected.is_empty());
-        let track = movie.track(1).unwrap();
-        assert_eq!((track.handler, track.timescale, track.duration), (Handler::Video, 90_000, 0));
-        assert_eq!((track.width, track.height), ((640 * 4 * 0x1_0000u32 + 1) / 3, 360 << 16));
-        assert_eq!(track.language_code(), "deu");
-        assert!(track.samples.is_empty() && track.enabled);
-        assert_eq!(track.presentation(movie.timescale).present(6000), Some(0));
-        assert_eq!(track.defaults.description_index, 1);
-        let [entry] = track.sample_entries.as_slice() else { panic!("one entry expected") };
-        assert_eq!((entry.width, entry.height), (640, 360));
-        assert_eq!(entry.raw.len(), 86 + 12);
-        assert!(!bytes.windows(4).any(|window| window == b"btrt"));
-    }
-
-    #[test]
-    fn bcp47_languages_go_into_elng() {
-        let mut track = header(TrackKind::Text, 3, {
-            let mut w = BoxWriter::new();
-            w.boxed(b"wvtt", |w| w.zeros(8));
-            w.into_bytes().unwrap()
-        });
-        track.language = "pt-BR".into();
-        let bytes = write_init(&[track]).unwrap();
-        assert!(bytes.windows(10).any(|window| window == b"\0\0\0\0pt-BR\0"));
-        assert_eq!(parse_init(&bytes).unwrap().track(3).unwrap().language_code(), "und");
-    }
-
-    #[test]
-    fn delay_beyond_32_bits_uses_version_1() {
-        let mut track = header(TrackKind::Video, 1, visual(b"avc1", |_| {}));
-        track.delay = 1 << 33;
-        let movie = parse_init(&write_init(&[track]).unwrap()).unwrap();
-        assert_eq!(movie.track(1).unwrap().edits.first().unwrap().media_time, 1 << 33);
-    }
-
-    #[test]
-    fn hev1_becomes_hvc1_only_with_all_parameter_sets() {
-        let full = hvcc(&[(0xa0, b"vps"), (0xa1, b"sps"), (0xa2, b"pps")]);
-        let entry = visual(b"hev1", |w| w.boxed(b"hvcC", |w| w.bytes(&full)));
-        let normal = normalise_sample_entry(&entry).unwrap();
-        assert_eq!(normal.get(4..8), Some(b"hvc1".as_slice()));
-        assert_eq!(normal.get(8..), entry.get(8..));
-        assert_eq!(normalise_sample_entry(&normal).unwrap(), normal);
-        for partial in [hvcc(&[(0xa0, b"vps"), (0xa1, b"sps")]), hvcc(&[(0xa0, b"v"), (0xa1, b"s"), (0xa2, b"")]), vec![]] {
-            let entry = visual(b"hev1", |w| w.boxed(b"hvcC", |w| w.bytes(&partial)));
-            assert_eq!(normalise_sample_entry(&entry).unwrap(), entry);
-        }
-    }
-
-    #[test]
-    fn unknown_entries_stay_and_broken_ones_are_errors() {
-        let mut w = BoxWriter::new();
-        w.boxed(b"stpp", |w| w.bytes(b"12345678http://example\0"));
-        let raw = w.into_bytes().unwrap();
-        assert_eq!(normalise_sample_entry(&raw).unwrap(), raw);
-        let broken = visual(b"avc1", |w| w.bytes(b"\0\0\0\x20avcC"));
-        assert!(matches!(normalise_sample_entry(&broken), Err(BmffError::Truncated { .. })));
-        assert!(normalise_sample_entry(&[]).is_err());
-    }
-
-    #[test]
-    fn senseless_headers_are_refused() {
-        let good = header(TrackKind::Video, 1, visual(b"avc1", |_| {}));
-        assert_eq!(write_init(&[]), Err(InitError::NoTracks));
-        assert_eq!(write_init(&[good.clone(), good.clone()]), Err(InitError::DuplicateTrack { id: 1 }));
-        let bad = TrackHeader { sar: (1, 0), ..good };
-        assert_eq!(write_init(&[bad]), Err(InitError::BadTrack { id: 1, field: "sample aspect ratio" }));
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ mod scan;
 mod write;
 
 pub use read::{BoxRef, Boxes, Fields, MAX_DEPTH};
+pub(crate) use read::{Header, Parse};
 pub use scan::{Layout, ReadAt, ScanError, ScanLimits, TopBox, read_box, read_exact_at, scan};
 pub use write::BoxWriter;
 
@@ -45,7 +46,9 @@ impl std::fmt::Debug for FourCc {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BmffError {
     /// The data ends inside the box.
-    #[error("box '{kind}' at byte {offset} is truncated: {needed} bytes needed, {available} present")]
+    #[error(
+        "box '{kind}' at byte {offset} is truncated: {needed} bytes needed, {available} present"
+    )]
     Truncated {
         /// Type of the box.
         kind: FourCc,

@@ -134,7 +134,9 @@ pub enum Violation {
         number: u64,
     },
     /// The first segment starts before media time zero.
-    #[error("rendition {rendition}: first segment starts {start} ticks from zero with a delay of {delay}")]
+    #[error(
+        "rendition {rendition}: first segment starts {start} ticks from zero with a delay of {delay}"
+    )]
     NegativeMediaTime {
         /// Rendition id.
         rendition: String,
@@ -223,7 +225,11 @@ impl<'a> Checked<'a> {
     /// of the presentation rounded half up, at least 1.
     #[must_use]
     pub fn target_seconds(&self) -> u32 {
-        let longest = self.presentation.tracks().flat_map(MediaTrack::segment_micros).max();
+        let longest = self
+            .presentation
+            .tracks()
+            .flat_map(MediaTrack::segment_micros)
+            .max();
         let rounded = longest.unwrap_or(0).saturating_add(500_000) / 1_000_000;
         let measured = u32::try_from(rounded).unwrap_or(u32::MAX).max(1);
         match self.presentation.target_duration {
@@ -253,7 +259,10 @@ impl Presentation {
         self.check_audio(&mut violations);
         self.check_end(&mut violations);
         if violations.is_empty() {
-            Ok(Checked { presentation: self, form })
+            Ok(Checked {
+                presentation: self,
+                form,
+            })
         } else {
             Err(InvalidPresentation { violations })
         }
@@ -279,7 +288,10 @@ impl Presentation {
 
     fn check_audio(&self, out: &mut Vec<Violation>) {
         for audio in &self.audio {
-            let fields = [("channels", audio.channels == 0), ("sample rate", audio.sample_rate == 0)];
+            let fields = [
+                ("channels", audio.channels == 0),
+                ("sample rate", audio.sample_rate == 0),
+            ];
             zero_fields(&audio.track.id, &fields, out);
             if !is_language(&audio.language) {
                 out.push(Violation::InvalidLanguage {
@@ -302,43 +314,67 @@ impl Presentation {
             out.push(Violation::NoDuration);
             return;
         }
-        let ends = self.tracks().filter_map(|t| Some(micros(t.segments.last()?.end(), t.timescale)));
+        let ends = self
+            .tracks()
+            .filter_map(|t| Some(micros(t.segments.last()?.end(), t.timescale)));
         let expected = self.duration.micros();
         if let Some(actual) = ends.max()
             && actual.abs_diff(expected.into()) > MAX_END_DIFFERENCE.into()
         {
-            out.push(Violation::EndDiffers { expected_micros: expected, actual_micros: actual });
+            out.push(Violation::EndDiffers {
+                expected_micros: expected,
+                actual_micros: actual,
+            });
         }
     }
 }
 
 fn zero_fields(rendition: &str, fields: &[(&'static str, bool)], out: &mut Vec<Violation>) {
     let zero = fields.iter().filter(|(_, is_zero)| *is_zero);
-    out.extend(zero.map(|&(field, _)| Violation::ZeroField { rendition: rendition.to_owned(), field }));
+    out.extend(zero.map(|&(field, _)| Violation::ZeroField {
+        rendition: rendition.to_owned(),
+        field,
+    }));
 }
 
 fn check_id<'a>(track: &'a MediaTrack, ids: &mut BTreeSet<&'a str>, out: &mut Vec<Violation>) {
     let safe = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if track.id.is_empty() || track.id.len() > 64 || !track.id.bytes().all(safe) {
-        out.push(Violation::UnsafeId { id: track.id.clone() });
+        out.push(Violation::UnsafeId {
+            id: track.id.clone(),
+        });
     }
     if !ids.insert(&track.id) {
-        out.push(Violation::DuplicateId { id: track.id.clone() });
+        out.push(Violation::DuplicateId {
+            id: track.id.clone(),
+        });
     }
     let in_codec = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
     if track.codec.is_empty() || !track.codec.bytes().all(in_codec) {
-        out.push(Violation::InvalidCodec { rendition: track.id.clone(), codec: track.codec.clone() });
+        out.push(Violation::InvalidCodec {
+            rendition: track.id.clone(),
+            codec: track.codec.clone(),
+        });
     }
     zero_fields(&track.id, &[("timescale", track.timescale == 0)], out);
 }
 
 fn check_paths(track: &MediaTrack, paths: &mut BTreeSet<String>, out: &mut Vec<Violation>) {
     let segments = track.segments.iter().map(|s| s.path.clone());
-    for path in [track.init.clone(), track.playlist_path()].into_iter().chain(segments) {
+    for path in [track.init.clone(), track.playlist_path()]
+        .into_iter()
+        .chain(segments)
+    {
         if !is_safe_path(&path) {
-            out.push(Violation::UnsafePath { rendition: track.id.clone(), path });
+            out.push(Violation::UnsafePath {
+                rendition: track.id.clone(),
+                path,
+            });
         } else if !paths.insert(path.clone()) {
-            out.push(Violation::DuplicatePath { rendition: track.id.clone(), path });
+            out.push(Violation::DuplicatePath {
+                rendition: track.id.clone(),
+                path,
+            });
         }
     }
 }
@@ -346,16 +382,26 @@ fn check_paths(track: &MediaTrack, paths: &mut BTreeSet<String>, out: &mut Vec<V
 fn check_segments(track: &MediaTrack, form: Form, out: &mut Vec<Violation>) {
     let rendition = || track.id.clone();
     let Some(first) = track.segments.first() else {
-        out.push(Violation::NoSegments { rendition: rendition() });
+        out.push(Violation::NoSegments {
+            rendition: rendition(),
+        });
         return;
     };
     if i128::from(first.start).saturating_add(track.delay.into()) < 0 {
-        out.push(Violation::NegativeMediaTime { rendition: rendition(), start: first.start, delay: track.delay });
+        out.push(Violation::NegativeMediaTime {
+            rendition: rendition(),
+            start: first.start,
+            delay: track.delay,
+        });
     }
     let (mut number, mut start) = (first.number.max(1), i128::from(first.start));
     for segment in &track.segments {
         if segment.number != number {
-            out.push(Violation::Numbering { rendition: rendition(), expected: number, actual: segment.number });
+            out.push(Violation::Numbering {
+                rendition: rendition(),
+                expected: number,
+                actual: segment.number,
+            });
         }
         let number_found = segment.number;
         if i128::from(segment.start) != start {
@@ -367,15 +413,27 @@ fn check_segments(track: &MediaTrack, form: Form, out: &mut Vec<Violation>) {
             });
         }
         if segment.duration == 0 {
-            out.push(Violation::EmptyDuration { rendition: rendition(), number: number_found });
+            out.push(Violation::EmptyDuration {
+                rendition: rendition(),
+                number: number_found,
+            });
         } else if segment.end() <= 0 {
-            out.push(Violation::NeverPresented { rendition: rendition(), number: number_found });
+            out.push(Violation::NeverPresented {
+                rendition: rendition(),
+                number: number_found,
+            });
         }
         if segment.available && segment.bytes == 0 {
-            out.push(Violation::EmptyFile { rendition: rendition(), number: number_found });
+            out.push(Violation::EmptyFile {
+                rendition: rendition(),
+                number: number_found,
+            });
         }
         if form == Form::Final && !segment.available {
-            out.push(Violation::NotAvailable { rendition: rendition(), number: number_found });
+            out.push(Violation::NotAvailable {
+                rendition: rendition(),
+                number: number_found,
+            });
         }
         // Compare with what was found, so that one mistake is told once.
         number = segment.number.saturating_add(1);
@@ -415,172 +473,10 @@ pub(crate) fn is_safe_path(path: &str) -> bool {
 }
 
 fn is_language(tag: &str) -> bool {
-    let subtag = |s: &str| (1..=8).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric());
+    let subtag =
+        |s: &str| (1..=8).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric());
     tag.len() <= 35 && tag.split('-').all(subtag)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::samples::{full, partial};
-    use super::super::{Ratio, Span};
-    use super::*;
-
-    fn violations(presentation: &Presentation, form: Form) -> Vec<Violation> {
-        presentation.check(form).err().map(|e| e.violations).unwrap_or_default()
-    }
-
-    #[test]
-    fn a_good_presentation_passes() {
-        assert_eq!(violations(&full(), Form::Final), []);
-        assert_eq!(full().check(Form::Final).unwrap().target_seconds(), 4);
-        let mut wide = full();
-        wide.target_duration = TargetDuration::AtLeast { seconds: 6 };
-        assert_eq!(wide.check(Form::Final).unwrap().target_seconds(), 6);
-    }
-
-    #[test]
-    fn a_preview_may_have_holes_and_a_final_may_not() {
-        let p = partial(full(), 3);
-        assert_eq!(violations(&p, Form::Preview), []);
-        let missing = violations(&p, Form::Final);
-        assert_eq!(missing.len(), 5);
-        assert_eq!(missing[0], Violation::NotAvailable { rendition: "1080p".into(), number: 4 });
-    }
-
-    #[test]
-    fn a_gap_is_told_once() {
-        let mut p = full();
-        for segment in p.audio[0].track.segments.iter_mut().skip(2) {
-            segment.start += 7;
-        }
-        let expected = i128::from(p.audio[0].track.segments[2].start) - 7;
-        assert_eq!(
-            violations(&p, Form::Final),
-            [Violation::NotContiguous {
-                rendition: "en".into(),
-                number: 3,
-                expected,
-                actual: p.audio[0].track.segments[2].start,
-            }]
-        );
-    }
-
-    #[test]
-    fn video_renditions_must_agree() {
-        let mut p = full();
-        p.video[1].track.segments.pop();
-        p.video[2].track.segments[1].duration -= 1;
-        p.video[2].track.segments[2].start -= 1;
-        p.video[2].track.segments[2].duration += 1;
-        let not_aligned = |number| Violation::NotAligned {
-            rendition: "360p".into(),
-            reference: "1080p".into(),
-            number,
-        };
-        assert_eq!(
-            violations(&p, Form::Final),
-            [
-                Violation::CountDiffers {
-                    rendition: "720p".into(),
-                    reference: "1080p".into(),
-                    expected: 4,
-                    actual: 3
-                },
-                not_aligned(2),
-                not_aligned(3),
-            ]
-        );
-    }
-
-    #[test]
-    fn another_timescale_can_be_aligned() {
-        let mut p = full();
-        let track = &mut p.video[1].track;
-        track.timescale = 90_000;
-        for segment in &mut track.segments {
-            segment.start *= 3;
-            segment.duration *= 3;
-        }
-        assert_eq!(violations(&p, Form::Final), []);
-    }
-
-    #[test]
-    fn numbers_increase_by_one_from_any_positive_number() {
-        let mut p = full();
-        p.video.truncate(1);
-        for (segment, number) in p.video[0].track.segments.iter_mut().zip(5..) {
-            segment.number = number;
-        }
-        assert_eq!(violations(&p, Form::Final), []);
-        p.video[0].track.segments[2].number = 6;
-        let numbering =
-            |expected, actual| Violation::Numbering { rendition: "1080p".into(), expected, actual };
-        assert_eq!(violations(&p, Form::Final), [numbering(7, 6), numbering(7, 8)]);
-        for (segment, number) in p.video[0].track.segments.iter_mut().zip(0..) {
-            segment.number = number;
-        }
-        assert_eq!(violations(&p, Form::Final), [numbering(1, 0)]);
-    }
-
-    #[test]
-    fn ids_and_paths_are_safe_and_unique() {
-        let mut p = full();
-        p.video[1].track.id = "Bad Id".into();
-        p.audio[0].track.id = "1080p".into();
-        p.audio[1].track.init = "../init.mp4".into();
-        let found = violations(&p, Form::Final);
-        assert!(found.contains(&Violation::UnsafeId { id: "Bad Id".into() }));
-        assert!(found.contains(&Violation::DuplicateId { id: "1080p".into() }));
-        assert!(
-            found.contains(&Violation::UnsafePath { rendition: "fr".into(), path: "../init.mp4".into() })
-        );
-        let mut p = full();
-        let path = p.video[0].track.segments[0].path.clone();
-        p.video[1].track.segments[0].path.clone_from(&path);
-        assert_eq!(
-            violations(&p, Form::Final),
-            [Violation::DuplicatePath { rendition: "720p".into(), path }]
-        );
-        for bad in ["", "/a", "a//b", "a/./b", "a/..", "a\nb", "a\\b", "a/"] {
-            assert!(!is_safe_path(bad), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn single_fields_are_checked() {
-        let mut p = full();
-        p.video[0].width = 0;
-        p.video[0].sar = Ratio { num: 1, den: 0 };
-        p.video[0].track.codec = "avc1\"".into();
-        p.audio[0].channels = 0;
-        p.audio[0].language = "en_US".into();
-        p.audio[1].is_default = true;
-        p.audio[1].track.segments[1].bytes = 0;
-        let found = violations(&p, Form::Final);
-        assert_eq!(found.len(), 7, "{found:?}");
-        assert!(found.contains(&Violation::SeveralDefaults { first: "en".into(), second: "fr".into() }));
-        assert!(found.contains(&Violation::EmptyFile { rendition: "fr".into(), number: 2 }));
-        let mut p = full();
-        p.audio[0].track.delay = 1_000;
-        assert_eq!(
-            violations(&p, Form::Final),
-            [Violation::NegativeMediaTime { rendition: "en".into(), start: -1_024, delay: 1_000 }]
-        );
-    }
-
-    #[test]
-    fn a_lost_tail_is_noticed() {
-        let mut p = full();
-        for track in p.video.iter_mut().map(|v| &mut v.track) {
-            track.segments.pop();
-        }
-        for track in p.audio.iter_mut().map(|a| &mut a.track) {
-            track.segments.pop();
-        }
-        assert!(matches!(violations(&p, Form::Final)[..], [Violation::EndDiffers { .. }]));
-        p.duration = Span { ticks: 0, timescale: 1 };
-        assert_eq!(violations(&p, Form::Final), [Violation::NoDuration]);
-        let empty = Presentation { video: vec![], audio: vec![], ..full() };
-        assert_eq!(violations(&empty, Form::Final), [Violation::NoRenditions]);
-    }
-}
+mod tests;

@@ -1,0 +1,101 @@
+//! Garbage collection: deletes what no row names, some time after the job has ended.
+
+use crate::Coordinator;
+use splitreel_backend::StoreError;
+use splitreel_backend::blob::BlobError;
+use splitreel_backend::store::JobFilter;
+use splitreel_core::JobId;
+use splitreel_core::job::{Job, JobState};
+use splitreel_core::part::{PresentationFile, TaskResult};
+use std::collections::BTreeSet;
+
+/// Why garbage could not be collected this time.
+#[derive(Debug, thiserror::Error)]
+pub enum GarbageError {
+    /// The job store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The blob store failed.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// A catalogue cannot be read: nothing of its job is deleted.
+    #[error("the catalogue {key} is unreadable")]
+    Catalogue {
+        /// Its key.
+        key: String,
+    },
+}
+
+impl Coordinator {
+    /// Deletes unreferenced objects of jobs that ended longer than the grace ago.
+    pub(crate) async fn collect_garbage(&self) {
+        let filter = JobFilter {
+            states: vec![JobState::Published, JobState::Failed, JobState::Cancelled],
+            only: self.inner.config.scope.clone(),
+            limit: 1000,
+        };
+        let due = self.now().saturating_sub(self.inner.config.garbage_grace_ms);
+        let jobs = match self.inner.store.jobs(filter).await {
+            Ok(jobs) => jobs,
+            Err(error) => return tracing::warn!(%error, "garbage collection is held up"),
+        };
+        for job in jobs.iter().filter(|j| j.ended_ms.is_some_and(|t| t <= due)) {
+            match self.collect(job).await {
+                Ok(0) => {}
+                Ok(n) => tracing::info!(job = %job.id, objects = n, "deleted what no row names"),
+                Err(error) => tracing::warn!(job = %job.id, %error, "garbage collection is held up"),
+            }
+        }
+    }
+
+    /// Deletes the objects of an ended job that no row names: parts of dead attempts, and, once published,
+    /// everything that the presentation is not made of. Answers how many.
+    ///
+    /// # Errors
+    /// [`GarbageError`]: some may be left, the next collection takes them.
+    pub async fn collect(&self, job: &Job) -> Result<usize, GarbageError> {
+        if !job.state.is_ended() {
+            return Ok(0);
+        }
+        let named = self.named_keys(job).await?;
+        self.delete_except(job.id, &named).await
+    }
+
+    /// Deletes every object of a job, named or not: its presentation was exported, or it is forgotten.
+    ///
+    /// # Errors
+    /// [`GarbageError`]: some may be left.
+    pub async fn release_objects(&self, job: JobId) -> Result<usize, GarbageError> {
+        self.delete_except(job, &BTreeSet::new()).await
+    }
+
+    async fn delete_except(&self, job: JobId, named: &BTreeSet<String>) -> Result<usize, GarbageError> {
+        let mut deleted = 0;
+        for key in self.inner.blobs.list(&format!("jobs/{job}/")).await? {
+            if !named.contains(&key) {
+                self.inner.blobs.delete(&key).await?;
+                deleted += 1;
+            }
+        }
+        Ok(deleted)
+    }
+
+    async fn named_keys(&self, job: &Job) -> Result<BTreeSet<String>, GarbageError> {
+        let mut named = BTreeSet::new();
+        for task in self.inner.store.tasks(job.id).await? {
+            let Some(result) = task.result else { continue };
+            if let TaskResult::Assemble(p) = &result {
+                let unreadable = || GarbageError::Catalogue { key: p.catalogue.key.clone() };
+                let len = usize::try_from(p.catalogue.bytes).map_err(|_| unreadable())?;
+                let json = self.inner.blobs.read(&p.catalogue.key, 0, len).await?;
+                let files: Vec<PresentationFile> = serde_json::from_slice(&json).map_err(|_| unreadable())?;
+                named.extend(files.into_iter().map(|f| f.object.key));
+                named.insert(p.catalogue.key.clone());
+            } else if job.state != JobState::Published {
+                // A retry builds on what is done.
+                named.extend(result.keys().into_iter().map(str::to_owned));
+            }
+        }
+        Ok(named)
+    }
+}

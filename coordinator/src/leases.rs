@@ -1,0 +1,109 @@
+//! The lease API: turns rings into work orders and outcomes into transitions.
+
+use crate::Coordinator;
+use async_trait::async_trait;
+use splitreel_backend::StoreError;
+use splitreel_backend::doorbell::Ring;
+use splitreel_backend::lease::{History, LeaseError, Leases, Work, WorkOrder};
+use splitreel_backend::store::ClaimRequest;
+use splitreel_core::job::Job;
+use splitreel_core::part::TaskResult;
+use splitreel_core::task::{Progress, Refusal, Task, TaskKind};
+use splitreel_core::{Failure, LeaseId, TaskId, WorkerId};
+
+fn unavailable(error: &StoreError) -> LeaseError {
+    LeaseError::Unavailable { what: error.to_string() }
+}
+
+fn unreadable(what: &str) -> LeaseError {
+    LeaseError::Unavailable { what: what.to_owned() }
+}
+
+#[async_trait]
+impl Leases for Coordinator {
+    async fn claim(&self, ring: &Ring, worker: &WorkerId) -> Result<WorkOrder, LeaseError> {
+        let ttl_ms = self.inner.config.retry.lease_ttl_ms;
+        let request = ClaimRequest {
+            ring: ring.clone(),
+            lease: LeaseId(self.inner.world.ids.fresh()),
+            worker: worker.clone(),
+            now_ms: self.now(),
+            ttl_ms,
+        };
+        let lease = request.lease;
+        let task = self.inner.store.claim(request).await.map_err(|e| unavailable(&e))??;
+        let job = self.inner.store.job(task.id.job).await.map_err(|e| unavailable(&e))?.ok_or(Refusal::Cancelled)?;
+        let work = self.work(&job, &task).await?;
+        Ok(WorkOrder {
+            task: task.id,
+            attempt: task.attempt,
+            lease,
+            ttl_ms,
+            media_failures: task.media_failures,
+            key_prefix: format!("jobs/{}/{}/{}-{}/", task.id.job, task.id.number, task.attempt, lease),
+            source: job.request.source,
+            work,
+        })
+    }
+
+    async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress) -> Result<i64, LeaseError> {
+        let now = self.now();
+        let expires = self.inner.store.renew(task, lease, progress, now, &self.inner.config.retry).await.map_err(|e| unavailable(&e))??;
+        Ok(expires - now)
+    }
+
+    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult) -> Result<(), LeaseError> {
+        self.inner.store.complete(task, lease, result, self.now()).await.map_err(|e| unavailable(&e))??;
+        self.inner.wake.notify_one();
+        Ok(())
+    }
+
+    async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure) -> Result<(), LeaseError> {
+        tracing::warn!(%task, code = %failure.code, message = %failure.message, "attempt failed");
+        self.inner.store.fail(task, lease, failure, self.now(), &self.inner.config.retry).await.map_err(|e| unavailable(&e))??;
+        self.inner.wake.notify_one();
+        Ok(())
+    }
+}
+
+impl Coordinator {
+    async fn work(&self, job: &Job, task: &Task) -> Result<Work, LeaseError> {
+        if task.spec.kind == TaskKind::Probe {
+            return Ok(Work::Probe);
+        }
+        let plan = self.plan_of(job.id).await.map_err(|e| unavailable(&e))?.ok_or_else(|| unreadable("the plan is missing"))?;
+        Ok(match task.spec.kind {
+            TaskKind::Probe => Work::Probe,
+            TaskKind::Whole | TaskKind::Segment => Work::Video { plan, segment: task.spec.index },
+            TaskKind::Audio => Work::Audio { plan, index: task.spec.index },
+            TaskKind::Assemble => {
+                let tasks = self.inner.store.tasks(job.id).await.map_err(|e| unavailable(&e))?;
+                let (mut probe, mut video, mut audio, mut extra) = (None, Vec::new(), Vec::new(), 0);
+                for t in tasks {
+                    extra += t.attempt.saturating_sub(1);
+                    match t.result {
+                        Some(TaskResult::Probe(p)) => probe = Some(p),
+                        Some(TaskResult::Video(v)) => video.push(v),
+                        Some(TaskResult::Audio(a)) => audio.push((t.spec.index, a)),
+                        Some(TaskResult::Assemble(_)) | None => {}
+                    }
+                }
+                audio.sort_by_key(|(i, _)| *i);
+                Work::Assemble {
+                    plan,
+                    base: job.request.base.clone(),
+                    probe: probe.ok_or_else(|| unreadable("the probe result is missing"))?,
+                    video,
+                    audio: audio.into_iter().map(|(_, a)| a).collect(),
+                    history: History {
+                        job: job.id.to_string(),
+                        created_ms: job.created_ms,
+                        assembled_ms: self.now(),
+                        extra_attempts: extra,
+                        profile: job.request.profile.name.clone(),
+                    },
+                }
+            }
+        })
+    }
+}

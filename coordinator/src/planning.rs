@@ -1,0 +1,105 @@
+//! Planning of probed jobs: reads what was found, calls the pure planner, records the outcome.
+
+use crate::Coordinator;
+use splitreel_backend::StoreError;
+use splitreel_backend::blob::{BlobError, BlobStore};
+use splitreel_backend::store::JobFilter;
+use splitreel_core::job::{Job, JobState};
+use splitreel_core::part::{ProbeResult, StoredObject, TaskResult};
+use splitreel_core::plan::{Plan, hex};
+use splitreel_core::planner;
+use splitreel_core::source::SourceInfo;
+use splitreel_core::{Failure, JobId};
+use std::sync::Arc;
+
+/// Plans kept in memory; a job in progress claims often and its plan never changes.
+const CACHED_PLANS: usize = 64;
+
+impl Coordinator {
+    pub(crate) async fn plan_waiting(&self) -> Result<(), StoreError> {
+        let filter = JobFilter { states: vec![JobState::Planning], only: self.inner.config.scope.clone(), limit: 100 };
+        for job in self.inner.store.jobs(filter).await? {
+            if let Err(error) = self.plan_one(&job).await {
+                tracing::warn!(job = %job.id, %error, "planning will be tried again");
+            }
+        }
+        Ok(())
+    }
+
+    async fn plan_one(&self, job: &Job) -> Result<(), PlanningError> {
+        let tasks = self.inner.store.tasks(job.id).await?;
+        let probe = tasks.iter().find_map(|t| match &t.result {
+            Some(TaskResult::Probe(p)) => Some(p),
+            _ => None,
+        });
+        let outcome = match probe {
+            None => Err(Failure::permanent("no_probe", "the probe result is missing")),
+            Some(p) => {
+                let info = self.source_info(p).await?;
+                planner::plan(&info, &job.request.profile, &self.inner.config.capabilities)
+            }
+        };
+        match outcome {
+            Ok(plan) => {
+                if self.inner.store.record_plan(job.id, &plan, self.now()).await? {
+                    tracing::info!(job = %job.id, plan = %plan.hash(), "planned");
+                }
+            }
+            Err(failure) => {
+                tracing::info!(job = %job.id, code = %failure.code, "cannot be planned");
+                self.inner.store.reject(job.id, failure, self.now()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn source_info(&self, probe: &ProbeResult) -> Result<SourceInfo, PlanningError> {
+        let json = read_object(self.inner.blobs.as_ref(), &probe.info).await?;
+        serde_json::from_slice(&json).map_err(|e| PlanningError::Unreadable { key: probe.info.key.clone(), why: e.to_string() })
+    }
+
+    /// The plan of a job, from memory where possible.
+    pub(crate) async fn plan_of(&self, job: JobId) -> Result<Option<Arc<Plan>>, StoreError> {
+        let cached = self.inner.plans.lock().map(|p| p.get(&job).cloned()).unwrap_or(None);
+        if cached.is_some() {
+            return Ok(cached);
+        }
+        let Some(plan) = self.inner.store.plan(job).await?.map(Arc::new) else { return Ok(None) };
+        if let Ok(mut plans) = self.inner.plans.lock() {
+            if plans.len() >= CACHED_PLANS {
+                plans.pop_first();
+            }
+            plans.insert(job, Arc::clone(&plan));
+        }
+        Ok(Some(plan))
+    }
+}
+
+/// Why a job could not be planned this time; the next pump tries again.
+#[derive(Debug, thiserror::Error)]
+enum PlanningError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    #[error("{key} does not hold what was stored: {why}")]
+    Unreadable { key: String, why: String },
+}
+
+/// Reads a whole small object and holds it against its recorded hash.
+async fn read_object(blobs: &dyn BlobStore, object: &StoredObject) -> Result<Vec<u8>, PlanningError> {
+    use sha2::{Digest, Sha256};
+    const STEP: usize = 4 << 20;
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < object.bytes {
+        let piece = blobs.read(&object.key, bytes.len() as u64, STEP).await?;
+        if piece.is_empty() {
+            break;
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    if bytes.len() as u64 != object.bytes || hex(&Sha256::digest(&bytes)) != object.sha256 {
+        return Err(PlanningError::Unreadable { key: object.key.clone(), why: "size or hash differs".into() });
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,79 @@
+//! Failure injection: wrappers around any seam that ask a plan before and after each operation.
+//!
+//! They only relay verdicts. What fails, and when, is the plan's; delays are the plan's own waiting, and a
+//! crash between two effects is a plan that never answers, after which its caller drops the service.
+
+mod blobs;
+mod doorbell;
+mod leases;
+mod store;
+
+pub use blobs::FaultyBlobs;
+pub use doorbell::FaultyDoorbell;
+pub use leases::FaultyLeases;
+pub use store::FaultyStore;
+
+use crate::doorbell::Ring;
+use async_trait::async_trait;
+
+/// What becomes of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    Proceed,
+    /// The caller is told "unavailable": before = nothing was done, after = done, but the answer is lost.
+    Fail,
+}
+
+/// What becomes of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingVerdict {
+    /// Handed over.
+    Deliver,
+    /// Refused, and the caller is told so.
+    Fail,
+    /// Accepted and lost.
+    Drop,
+    /// Handed over twice.
+    Duplicate,
+}
+
+/// Decides about faults. Operation names are `seam.method`, for example `store.claim`.
+#[async_trait]
+pub trait FaultPlan: Send + Sync {
+    /// Asked before the operation starts.
+    async fn before(&self, op: &'static str) -> Verdict;
+    /// Asked after the operation ended, before its caller learns the outcome.
+    async fn after(&self, op: &'static str) -> Verdict;
+    /// Asked for each ring that is handed over, after `before("doorbell.ring")`.
+    async fn on_ring(&self, ring: &Ring) -> RingVerdict {
+        let _ = ring;
+        RingVerdict::Deliver
+    }
+}
+
+/// The reason inside an injected error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("injected fault in {op}")]
+pub struct Injected {
+    /// The operation.
+    pub op: &'static str,
+}
+
+/// Asks the plan around `$call`; a failing verdict returns `$error($op)` from the method.
+macro_rules! around {
+    ($plan:expr, $op:literal, $error:expr, $call:expr) => {{
+        if $plan.before($op).await == $crate::fault::Verdict::Fail {
+            return Err($error($op));
+        }
+        let outcome = $call.await;
+        if $plan.after($op).await == $crate::fault::Verdict::Fail {
+            return Err($error($op));
+        }
+        outcome
+    }};
+}
+use around;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! The tables of the in-memory store and what touches several of them. Synchronous: called under the lock.
+
+use crate::doorbell::Ring;
+use crate::invariants::Snapshot;
+use crate::store::{Scope, StoreError};
+use crate::transition::AttemptEnded;
+use splitreel_core::event::{Event, Happened};
+use splitreel_core::job::Job;
+use splitreel_core::plan::Plan;
+use splitreel_core::task::{AfterFailure, Task, TaskState};
+use splitreel_core::{JobId, TaskId};
+use std::collections::BTreeMap;
+
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub jobs: BTreeMap<JobId, JobRows>,
+    /// (tenant, idempotency key) → job.
+    pub keys: BTreeMap<(String, String), JobId>,
+    /// By sequence number: oldest first.
+    pub outbox: BTreeMap<i64, OutboxRow>,
+    /// Sequence number of each task's outbox row.
+    pub outbox_of: BTreeMap<TaskId, i64>,
+    pub events: Vec<Event>,
+    last_outbox_seq: i64,
+    last_event_seq: i64,
+}
+
+#[derive(Debug)]
+pub(super) struct JobRows {
+    pub job: Job,
+    pub tasks: BTreeMap<u32, Task>,
+    pub plan: Option<Plan>,
+}
+
+#[derive(Debug)]
+pub(super) struct OutboxRow {
+    pub ring: Ring,
+    pub sent_ms: Option<i64>,
+}
+
+pub(super) fn in_scope(scope: &Scope, job: JobId) -> bool {
+    scope.as_ref().is_none_or(|only| only.contains(&job))
+}
+
+impl JobRows {
+    /// The rows that a use-case about one task works on.
+    pub fn row(&mut self, number: u32) -> Option<(&mut Job, &mut Task)> {
+        Some((&mut self.job, self.tasks.get_mut(&number)?))
+    }
+
+    fn cancel_open_tasks(&mut self) {
+        for task in self.tasks.values_mut() {
+            task.cancel();
+        }
+    }
+}
+
+impl Rows {
+    pub fn row(&mut self, id: TaskId) -> Option<(&mut Job, &mut Task)> {
+        self.jobs.get_mut(&id.job)?.row(id.number)
+    }
+
+    pub fn insert_job(&mut self, job: Job, task: Task) -> Result<(), StoreError> {
+        if self.jobs.contains_key(&job.id) {
+            return Err(StoreError::Corrupt { what: format!("job id {} is taken", job.id) });
+        }
+        let (id, at_ms) = (job.id, job.created_ms);
+        self.keys.insert((job.request.tenant.clone(), job.request.idempotency_key.clone()), id);
+        self.jobs.insert(id, JobRows { job, tasks: BTreeMap::from([(task.id.number, task)]), plan: None });
+        self.log(id, at_ms, Happened::Submitted);
+        Ok(())
+    }
+
+    pub fn log(&mut self, job: JobId, at_ms: i64, what: Happened) {
+        self.last_event_seq += 1;
+        self.events.push(Event { seq: self.last_event_seq, job, at_ms, what });
+    }
+
+    /// After an ended state was set: no task of the job can be claimed or is rung for any more.
+    pub fn close_job(&mut self, job: JobId) {
+        if let Some(rows) = self.jobs.get_mut(&job) {
+            rows.cancel_open_tasks();
+        }
+        self.outbox.retain(|_, row| row.ring.task.job != job);
+        self.outbox_of.retain(|task, _| task.job != job);
+    }
+
+    pub fn end_attempt(&mut self, job: JobId, at_ms: i64, ended: AttemptEnded) -> AfterFailure {
+        if ended.after == AfterFailure::GiveUp {
+            self.close_job(job);
+        }
+        self.log(job, at_ms, ended.event);
+        ended.after
+    }
+
+    pub fn add_outbox(&mut self, ring: Ring) {
+        self.last_outbox_seq += 1;
+        self.outbox_of.insert(ring.task, self.last_outbox_seq);
+        self.outbox.insert(self.last_outbox_seq, OutboxRow { ring, sent_ms: None });
+    }
+
+    pub fn delete_outbox(&mut self, task: TaskId) {
+        if let Some(seq) = self.outbox_of.remove(&task) {
+            self.outbox.remove(&seq);
+        }
+    }
+
+    /// Leased tasks of open jobs that `is` picks, by job and number.
+    pub fn leased(&self, is: impl Fn(&Task) -> bool) -> Vec<TaskId> {
+        let open = self.jobs.values().filter(|rows| !rows.job.state.is_ended());
+        open.flat_map(|rows| rows.tasks.values()).filter(|t| t.state == TaskState::Leased && is(t)).map(|t| t.id).collect()
+    }
+
+    /// Ready, due tasks without an outbox row, in dispatch order.
+    pub fn due(&self, scope: &Scope, limit: usize, now_ms: i64) -> Vec<Ring> {
+        let mut open: Vec<_> = self.jobs.values().filter(|r| !r.job.state.is_ended() && in_scope(scope, r.job.id)).collect();
+        open.sort_by_key(|rows| (rows.job.created_ms, rows.job.id));
+        open.iter()
+            .flat_map(|rows| rows.tasks.values())
+            .filter(|t| t.state == TaskState::Ready && t.not_before_ms <= now_ms && !self.outbox_of.contains_key(&t.id))
+            .map(|t| Ring { task: t.id, attempt: t.attempt, kind: t.spec.kind })
+            .take(limit)
+            .collect()
+    }
+
+    pub fn forget(&mut self, job: JobId) -> bool {
+        let Some(rows) = self.jobs.remove(&job) else { return false };
+        self.keys.remove(&(rows.job.request.tenant, rows.job.request.idempotency_key));
+        self.outbox.retain(|_, row| row.ring.task.job != job);
+        self.outbox_of.retain(|task, _| task.job != job);
+        self.events.retain(|event| event.job != job);
+        true
+    }
+
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        let of = |id: JobId| self.outbox.values().map(|row| row.ring.clone()).filter(move |ring| ring.task.job == id);
+        self.jobs
+            .values()
+            .map(|rows| Snapshot { job: rows.job.clone(), tasks: rows.tasks.values().cloned().collect(), outbox: of(rows.job.id).collect() })
+            .collect()
+    }
+}

@@ -1,0 +1,245 @@
+//! The in-memory job store: each use-case is one critical section.
+
+use super::rows::{Rows, in_scope};
+use crate::doorbell::Ring;
+use crate::invariants::Snapshot;
+use crate::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted};
+use crate::transition;
+use async_trait::async_trait;
+use splitreel_core::event::{Event, Happened};
+use splitreel_core::job::{Job, JobRequest};
+use splitreel_core::part::TaskResult;
+use splitreel_core::plan::Plan;
+use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task, TaskKind, TaskState};
+use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Jobs, tasks, outbox and events in ordered maps.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    rows: Mutex<Rows>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All rows at this moment, by job, for [`crate::invariants`].
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        self.lock().snapshots()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl JobStore for MemoryStore {
+    async fn submit(&self, id: JobId, request: JobRequest, now_ms: i64) -> Result<Submitted, StoreError> {
+        let mut rows = self.lock();
+        let key = (request.tenant.clone(), request.idempotency_key.clone());
+        if let Some(known) = rows.keys.get(&key).and_then(|id| rows.jobs.get(id)) {
+            let job = known.job.clone();
+            return Ok(if job.request == request { Submitted::Existing(job) } else { Submitted::KeyReused(job.id) });
+        }
+        let (job, spec) = Job::new(id, request, now_ms);
+        let task = Task::new(TaskId { job: id, number: spec.number }, job.generation, spec, TaskState::Ready);
+        rows.insert_job(job.clone(), task)?;
+        Ok(Submitted::Created(job))
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        Ok(self.lock().jobs.get(&id).map(|rows| rows.job.clone()))
+    }
+
+    async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>, StoreError> {
+        let rows = self.lock();
+        let wanted = |job: &&Job| (filter.states.is_empty() || filter.states.contains(&job.state)) && in_scope(&filter.only, job.id);
+        let mut jobs: Vec<_> = rows.jobs.values().map(|rows| &rows.job).filter(wanted).collect();
+        jobs.sort_by_key(|job| std::cmp::Reverse((job.created_ms, job.id)));
+        Ok(jobs.into_iter().take(filter.limit).cloned().collect())
+    }
+
+    async fn tasks(&self, job: JobId) -> Result<Vec<Task>, StoreError> {
+        Ok(self.lock().jobs.get(&job).map(|rows| rows.tasks.values().cloned().collect()).unwrap_or_default())
+    }
+
+    async fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError> {
+        Ok(self.lock().jobs.get(&job).and_then(|rows| rows.plan.clone()))
+    }
+
+    async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
+        let mut rows = self.lock();
+        let Some(found) = rows.jobs.get_mut(&job) else { return Ok(false) };
+        let Some((tasks, event)) = transition::plan(&mut found.job, plan) else { return Ok(false) };
+        found.plan = Some(plan.clone());
+        found.tasks.extend(tasks.into_iter().map(|task| (task.id.number, task)));
+        rows.log(job, now_ms, event);
+        Ok(true)
+    }
+
+    async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+        let mut rows = self.lock();
+        let event = rows.jobs.get_mut(&job).and_then(|found| transition::reject(&mut found.job, failure, now_ms));
+        let Some(event) = event else { return Ok(false) };
+        rows.close_job(job);
+        rows.log(job, now_ms, event);
+        Ok(true)
+    }
+
+    async fn dispatch(&self, scope: &Scope, window: usize, now_ms: i64) -> Result<usize, StoreError> {
+        let mut rows = self.lock();
+        let num_out = rows.outbox_of.keys().filter(|task| in_scope(scope, task.job)).count();
+        let due = rows.due(scope, window.saturating_sub(num_out), now_ms);
+        let num_written = due.len();
+        for ring in due {
+            rows.add_outbox(ring);
+        }
+        Ok(num_written)
+    }
+
+    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError> {
+        let rows = self.lock();
+        let unsent = rows.outbox.values().filter(|row| row.sent_ms.is_none() && in_scope(scope, row.ring.task.job));
+        Ok(unsent.take(limit).map(|row| row.ring.clone()).collect())
+    }
+
+    async fn mark_sent(&self, rings: &[Ring], now_ms: i64) -> Result<(), StoreError> {
+        let mut rows = self.lock();
+        for ring in rings {
+            let seq = rows.outbox_of.get(&ring.task).copied();
+            if let Some(row) = seq.and_then(|seq| rows.outbox.get_mut(&seq))
+                && row.ring == *ring
+                && row.sent_ms.is_none()
+            {
+                row.sent_ms = Some(now_ms);
+            }
+        }
+        Ok(())
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
+        let mut rows = self.lock();
+        let id = request.ring.task;
+        let Some((job, task)) = rows.row(id) else { return Ok(Err(Refusal::NotClaimable)) };
+        let event = match transition::claim(job, task, &request) {
+            Ok(event) => event,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let task = task.clone();
+        if let Some(event) = event {
+            rows.delete_outbox(id);
+            rows.log(id.job, request.now_ms, event);
+        }
+        Ok(Ok(task))
+    }
+
+    async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress, now_ms: i64, policy: &RetryPolicy) -> Result<Result<i64, Refusal>, StoreError> {
+        let mut rows = self.lock();
+        Ok(match rows.row(task) {
+            Some((_, task)) => task.renew(lease, progress, now_ms, policy),
+            None => Err(Refusal::LeaseLost),
+        })
+    }
+
+    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult, now_ms: i64) -> Result<Result<bool, Refusal>, StoreError> {
+        let mut rows = self.lock();
+        let Some((job, row)) = rows.row(task) else { return Ok(Err(Refusal::LeaseLost)) };
+        let done = match transition::complete(job, row, lease, result, now_ms) {
+            Ok(Some(done)) => done,
+            Ok(None) => return Ok(Ok(false)),
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if let (Some(insert), Some(found)) = (done.insert, rows.jobs.get_mut(&task.job)) {
+            found.tasks.insert(insert.id.number, insert);
+        }
+        for event in done.events {
+            rows.log(task.job, now_ms, event);
+        }
+        Ok(Ok(true))
+    }
+
+    async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure, now_ms: i64, policy: &RetryPolicy) -> Result<Result<AfterFailure, Refusal>, StoreError> {
+        let mut rows = self.lock();
+        let Some((job, row)) = rows.row(task) else { return Ok(Err(Refusal::LeaseLost)) };
+        Ok(transition::fail(job, row, lease, failure, now_ms, policy).map(|ended| rows.end_attempt(task.job, now_ms, ended)))
+    }
+
+    async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
+        let mut rows = self.lock();
+        let mut reaped = Vec::new();
+        for id in rows.leased(|task| task.lease.as_ref().is_some_and(|l| l.expires_ms <= now_ms)) {
+            let ended = rows.row(id).and_then(|(job, task)| transition::reap(job, task, now_ms, policy));
+            if let Some(ended) = ended {
+                rows.end_attempt(id.job, now_ms, ended);
+                reaped.push(id);
+            }
+        }
+        Ok(reaped)
+    }
+
+    async fn release_worker(&self, worker: &WorkerId, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
+        let mut rows = self.lock();
+        let mut released = Vec::new();
+        for id in rows.leased(|task| task.lease.as_ref().is_some_and(|l| l.worker == *worker)) {
+            let ended = rows.row(id).and_then(|(job, task)| transition::release(job, task, now_ms, policy));
+            if let Some(ended) = ended {
+                rows.end_attempt(id.job, now_ms, ended);
+                released.push(id);
+            }
+        }
+        Ok(released)
+    }
+
+    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
+        let mut rows = self.lock();
+        let is_stale = |sent_ms: Option<i64>| sent_ms.is_some_and(|at| at < sent_before_ms);
+        let stale: Vec<_> = rows.outbox.values().filter(|row| is_stale(row.sent_ms) && in_scope(scope, row.ring.task.job)).map(|row| row.ring.task).collect();
+        for task in &stale {
+            rows.delete_outbox(*task);
+        }
+        Ok(stale.len())
+    }
+
+    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        let mut rows = self.lock();
+        let is_cancelled = rows.jobs.get_mut(&job).is_some_and(|found| found.job.cancel(now_ms));
+        if is_cancelled {
+            rows.close_job(job);
+            rows.log(job, now_ms, Happened::Cancelled);
+        }
+        Ok(is_cancelled)
+    }
+
+    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        let mut rows = self.lock();
+        let Some(found) = rows.jobs.get_mut(&job) else { return Ok(false) };
+        let is_open = |task: &&Task| task.state != TaskState::Done;
+        let has_open_probe = found.tasks.values().filter(is_open).any(|t| t.spec.kind == TaskKind::Probe);
+        let num_open = u32::try_from(found.tasks.values().filter(is_open).count()).unwrap_or(u32::MAX);
+        if !found.job.retry(has_open_probe, num_open) {
+            return Ok(false);
+        }
+        for task in found.tasks.values_mut() {
+            task.reset(now_ms);
+        }
+        rows.log(job, now_ms, Happened::Retried);
+        Ok(true)
+    }
+
+    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let rows = self.lock();
+        let start = rows.events.partition_point(|event| event.seq <= after_seq);
+        let later = rows.events.iter().skip(start).filter(|event| job.is_none_or(|job| event.job == job));
+        Ok(later.take(limit).cloned().collect())
+    }
+
+    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
+        let mut rows = self.lock();
+        let has_ended = rows.jobs.get(&job).is_some_and(|found| found.job.state.is_ended());
+        Ok(has_ended && rows.forget(job))
+    }
+}

@@ -1,0 +1,165 @@
+//! Decisions on loaded rows, one function per use-case of the job store: every backend calls these inside its
+//! transaction and writes what they answer, so that all backends decide alike.
+//!
+//! Pure: no rows are loaded or written here. A refusal leaves the rows as they were.
+
+use crate::store::ClaimRequest;
+use splitreel_core::event::Happened;
+use splitreel_core::job::{AfterDone, Job};
+use splitreel_core::part::TaskResult;
+use splitreel_core::plan::Plan;
+use splitreel_core::task::{AfterFailure, Refusal, RetryPolicy, Task, TaskKind, TaskState};
+use splitreel_core::{Failure, FailureClass, LeaseId, TaskId};
+
+/// What to write beside the job and the task when a task became done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completed {
+    /// Events, in order.
+    pub events: Vec<Happened>,
+    /// The one task to insert.
+    pub insert: Option<Task>,
+}
+
+/// What to write beside the job and the task when an attempt ended without success. With
+/// [`AfterFailure::GiveUp`] the job has failed: its open tasks are to be cancelled, its outbox rows deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttemptEnded {
+    /// What comes next.
+    pub after: AfterFailure,
+    /// The event.
+    pub event: Happened,
+}
+
+/// Gives the lease. `None`: this very lease had been given before (the answer was lost), nothing to write.
+/// After `Some`, the task's outbox row is to be deleted.
+///
+/// # Errors
+/// [`Refusal::Cancelled`] when the job has ended, else what [`Task::claim`] says.
+pub fn claim(job: &Job, task: &mut Task, request: &ClaimRequest) -> Result<Option<Happened>, Refusal> {
+    if job.state.is_ended() {
+        return Err(Refusal::Cancelled);
+    }
+    let is_repeat = task.attempt == request.ring.attempt && task.lease.as_ref().is_some_and(|l| l.id == request.lease);
+    if is_repeat {
+        return Ok(None);
+    }
+    task.claim(request.ring.attempt, request.lease, request.worker.clone(), request.now_ms, request.ttl_ms)?;
+    Ok(Some(Happened::Claimed {
+        task: task.id.number,
+        kind: task.spec.kind,
+        index: task.spec.index,
+        attempt: task.attempt,
+        worker: request.worker.clone(),
+    }))
+}
+
+/// Makes a task done and counts it. `None`: this lease had done so before, nothing to write.
+///
+/// # Errors
+/// [`Refusal::Cancelled`] when the job has ended otherwise, else what [`Task::complete`] says.
+pub fn complete(job: &mut Job, task: &mut Task, lease: LeaseId, result: TaskResult, now_ms: i64) -> Result<Option<Completed>, Refusal> {
+    let is_repeat = task.state == TaskState::Done && task.done_by == Some(lease);
+    if job.state.is_ended() && !is_repeat {
+        return Err(Refusal::Cancelled);
+    }
+    if !task.complete(lease, result)? {
+        return Ok(None);
+    }
+    let mut events = vec![Happened::TaskDone {
+        task: task.id.number,
+        kind: task.spec.kind,
+        index: task.spec.index,
+        attempt: task.attempt,
+    }];
+    let insert = match job.task_done(task.spec.kind, now_ms) {
+        AfterDone::Nothing | AfterDone::AwaitPlan => None,
+        AfterDone::InsertAssemble(spec) => {
+            let id = TaskId { job: job.id, number: spec.number };
+            Some(Task::new(id, job.generation, spec, TaskState::Ready))
+        }
+        AfterDone::Published => {
+            events.push(Happened::Published);
+            None
+        }
+    };
+    Ok(Some(Completed { events, insert }))
+}
+
+/// Ends the attempt of a live lease with a failure.
+///
+/// # Errors
+/// [`Refusal::Cancelled`] when the job has ended, else what [`Task::fail`] says.
+pub fn fail(job: &mut Job, task: &mut Task, lease: LeaseId, failure: Failure, now_ms: i64, policy: &RetryPolicy) -> Result<AttemptEnded, Refusal> {
+    if job.state.is_ended() {
+        return Err(Refusal::Cancelled);
+    }
+    let attempt = task.attempt;
+    let after = task.fail(lease, failure.clone(), now_ms, policy)?;
+    Ok(attempt_ended(job, task, attempt, failure, after, now_ms))
+}
+
+/// Takes an expired lease back. `None`: nothing to take.
+pub fn reap(job: &mut Job, task: &mut Task, now_ms: i64, policy: &RetryPolicy) -> Option<AttemptEnded> {
+    let attempt = task.attempt;
+    let after = task.reap(now_ms, policy)?;
+    let failure = task.failure.clone().unwrap_or_else(|| Failure::infra("lease_expired", "the lease expired"));
+    Some(attempt_ended(job, task, attempt, failure, after, now_ms))
+}
+
+/// Takes the lease of a dead worker back; the next attempt is due at once. `None`: no lease is live.
+pub fn release(job: &mut Job, task: &mut Task, now_ms: i64, policy: &RetryPolicy) -> Option<AttemptEnded> {
+    let lease = task.lease.as_ref()?;
+    let failure = Failure::infra("worker_lost", format!("worker {} is gone", lease.worker));
+    let (id, attempt) = (lease.id, task.attempt);
+    let mut after = task.fail(id, failure.clone(), now_ms, policy).ok()?;
+    if let AfterFailure::Retry { not_before_ms } = &mut after {
+        *not_before_ms = now_ms;
+        task.not_before_ms = now_ms;
+    }
+    Some(attempt_ended(job, task, attempt, failure, after, now_ms))
+}
+
+/// Records the plan on the job: the tasks to insert and the event. `None`: the job does not wait for a plan,
+/// or the plan has no tasks.
+pub fn plan(job: &mut Job, plan: &Plan) -> Option<(Vec<Task>, Happened)> {
+    let specs = plan.tasks(job.next_task);
+    let num_tasks = u32::try_from(specs.len()).ok()?;
+    if !job.planned(plan.hash(), num_tasks) {
+        return None;
+    }
+    let tasks = specs
+        .into_iter()
+        .map(|spec| Task::new(TaskId { job: job.id, number: spec.number }, job.generation, spec, TaskState::Ready))
+        .collect();
+    Some((tasks, Happened::Planned { num_tasks }))
+}
+
+/// Ends a job that cannot be planned; its open tasks are to be cancelled. `None`: it had ended or been planned.
+pub fn reject(job: &mut Job, failure: Failure, now_ms: i64) -> Option<Happened> {
+    let is_unplanned = job.generation == 0;
+    (is_unplanned && job.fail(failure.clone(), now_ms)).then_some(Happened::Failed { task: None, failure })
+}
+
+fn attempt_ended(job: &mut Job, task: &Task, attempt: u32, failure: Failure, after: AfterFailure, now_ms: i64) -> AttemptEnded {
+    let number = task.id.number;
+    let event = match after {
+        AfterFailure::Retry { not_before_ms } => Happened::TaskRetried { task: number, attempt, failure, not_before_ms },
+        AfterFailure::GiveUp => {
+            let failure = named(task, failure);
+            job.fail(failure.clone(), now_ms);
+            Happened::Failed { task: Some(number), failure }
+        }
+    };
+    AttemptEnded { after, event }
+}
+
+/// The failure as told of the job: says which task, unless the source is to blame.
+fn named(task: &Task, mut failure: Failure) -> Failure {
+    if failure.class != FailureClass::Source {
+        failure.message = match task.spec.kind {
+            TaskKind::Segment | TaskKind::Audio => format!("{} {}: {}", task.spec.kind.as_str(), task.spec.index, failure.message),
+            TaskKind::Probe | TaskKind::Whole | TaskKind::Assemble => format!("{}: {}", task.spec.kind.as_str(), failure.message),
+        };
+    }
+    failure
+}

@@ -1,0 +1,140 @@
+//! Tests of the MPD writer.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::presentation::samples::{full, partial, track};
+use crate::presentation::{Form, Presentation, TrackKind};
+
+fn written(presentation: &Presentation, form: Form) -> String {
+    mpd(&presentation.check(form).unwrap()).unwrap()
+}
+
+#[test]
+fn video_and_audio() {
+    insta::assert_snapshot!(written(&full(), Form::Final));
+}
+
+#[test]
+fn preview_lists_the_first_run() {
+    let mut p = partial(full(), 3);
+    for track in p.video.iter_mut().map(|v| &mut v.track) {
+        track.segments[0].available = false;
+    }
+    p.audio[1]
+        .track
+        .segments
+        .iter_mut()
+        .for_each(|s| s.available = false);
+    insta::assert_snapshot!(written(&p, Form::Preview));
+}
+
+#[test]
+fn nothing_available_is_an_error() {
+    let p = partial(full(), 0);
+    let result = mpd(&p.check(Form::Preview).unwrap());
+    assert!(matches!(result, Err(DashError::NothingAvailable)));
+}
+
+#[test]
+fn codec_families_and_uneven_renditions_are_kept_apart() {
+    let mut p = full();
+    p.audio.clear();
+    p.video[0].track.codec = "hvc1.1.6.L120.90".into();
+    p.video[2].track.timescale = 90_000;
+    for segment in &mut p.video[2].track.segments {
+        segment.start *= 3;
+        segment.duration *= 3;
+    }
+    let text = written(&p, Form::Final);
+    assert_eq!(text.matches("<AdaptationSet").count(), 2);
+    assert_eq!(text.matches("<SegmentTemplate").count(), 3);
+}
+
+#[test]
+fn paths_outside_the_layout_are_templated_or_refused() {
+    let mut p = full();
+    p.audio.clear();
+    p.video.truncate(1);
+    for segment in &mut p.video[0].track.segments {
+        segment.path = format!("x $/1080p/{:05}/00001 b.m4s", segment.number);
+    }
+    let refused = mpd(&p.check(Form::Final).unwrap());
+    assert!(matches!(
+        refused,
+        Err(DashError::NotTemplated { number: 2, .. })
+    ));
+    for segment in &mut p.video[0].track.segments {
+        segment.path = format!("x $/1080p/{:05} b.m4s", segment.number);
+    }
+    let text = written(&p, Form::Final);
+    assert!(
+        text.contains("media=\"x%20%24/$RepresentationID$/$Number%05d$%20b.m4s\""),
+        "{text}"
+    );
+}
+
+#[test]
+fn durations_are_short_and_exact() {
+    assert_eq!(seconds(11_511_500), "PT11.5115S");
+    assert_eq!(seconds(60_000_000), "PT60S");
+    assert_eq!(seconds(0), "PT0S");
+    assert_eq!(seconds(1), "PT0.000001S");
+}
+
+#[test]
+fn priming_is_cut_from_the_first_segment() {
+    let t = track(
+        TrackKind::Audio,
+        "en",
+        "mp4a.40.2",
+        48_000,
+        1_024,
+        -1_024,
+        &[(2_048, 1), (1_024, 1), (1_024, 1)],
+    );
+    assert_eq!(
+        runs(&t.segments),
+        [Run {
+            time: 0,
+            duration: 1_024,
+            count: 3
+        }]
+    );
+}
+
+proptest! {
+    #[test]
+    fn runs_expand_to_the_segments(
+        durations in prop::collection::vec(prop::sample::select(vec![5_u64, 6, 7]), 1..60),
+        first in 0_i64..1_000,
+    ) {
+        let parts: Vec<_> = durations.iter().map(|&d| (d, 1)).collect();
+        let t = track(TrackKind::Video, "x", "avc1.64001f", 25, 0, first, &parts);
+        let got = runs(&t.segments);
+        let expanded: Vec<_> = got.iter().flat_map(|r| (0..r.count).map(|i| (r.time + i * r.duration, r.duration))).collect();
+        let wanted: Vec<_> = t.segments.iter().map(|s| (u64::try_from(s.start).unwrap(), s.duration)).collect();
+        prop_assert_eq!(expanded, wanted);
+        prop_assert!(got.windows(2).all(|w| w[0].duration != w[1].duration));
+    }
+
+    #[test]
+    fn hostile_names_stay_text(name in any::<String>()) {
+        let mut p = full();
+        p.audio[1].name = name;
+        let text = written(&p, Form::Final);
+        let mut reader = quick_xml::Reader::from_str(&text);
+        let mut elements = 0;
+        loop {
+            match reader.read_event() {
+                Ok(Event::Eof) => break,
+                Ok(Event::Start(_) | Event::Empty(_)) => elements += 1,
+                Ok(_) => {}
+                Err(e) => prop_assert!(false, "{}", e),
+            }
+        }
+        let clean = written(&full(), Form::Final);
+        prop_assert_eq!(elements, clean.matches('<').count() - clean.matches("</").count() - 1);
+        prop_assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
+    }
+}

@@ -1,0 +1,51 @@
+//! Where a worker gets the bytes of a source, and the check that they are the pinned ones.
+
+use async_trait::async_trait;
+use splitreel_core::Failure;
+use splitreel_core::source::SourceRef;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// Makes a pinned source readable as a local file.
+#[async_trait]
+pub trait Sources: Send + Sync {
+    /// A local path to the source's bytes.
+    async fn local(&self, source: &SourceRef) -> Result<PathBuf, Failure>;
+}
+
+/// Sources that are files of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LocalSources;
+
+/// Pins a local file: its size and modification time.
+///
+/// # Errors
+/// Those of the file system.
+pub fn pin(path: &Path) -> std::io::Result<SourceRef> {
+    let path = path.canonicalize()?;
+    let meta = path.metadata()?;
+    let modified = meta.modified()?.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+    let locator = path.into_os_string().into_string().map_err(|p| {
+        std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("the path {} is not valid UTF-8: rename the file or its folder", p.display()))
+    })?;
+    Ok(SourceRef { locator, bytes: meta.len(), version: format!("mtime-{modified}") })
+}
+
+#[async_trait]
+impl Sources for LocalSources {
+    async fn local(&self, source: &SourceRef) -> Result<PathBuf, Failure> {
+        let path = PathBuf::from(&source.locator);
+        let pinned = source.clone();
+        let now = tokio::task::spawn_blocking(move || pin(Path::new(&pinned.locator)))
+            .await
+            .map_err(|e| Failure::infra("source_check", e.to_string()))?;
+        match now {
+            Ok(now) if now == *source => Ok(path),
+            Ok(_) => Err(Failure::source("source_changed", format!("{} was changed after the job was submitted: run it again", source.locator))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Err(Failure::source("not_found", format!("{} is gone: put it back and retry", source.locator)))
+            }
+            Err(e) => Err(Failure::infra("source_unreadable", format!("{} cannot be read: {e}", source.locator))),
+        }
+    }
+}

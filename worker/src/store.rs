@@ -1,0 +1,118 @@
+//! Storing the parts: header and samples become one immutable object each, hashed on the way.
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use splitreel_backend::{BlobError, BlobStore};
+use splitreel_core::Failure;
+use splitreel_core::part::{StoredObject, StoredSegment};
+use splitreel_core::plan::hex;
+use splitreel_media::piece::{EncodedSample, EncodedTrack, Payload};
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::piece::{CutSegment, CutTrack};
+
+/// Media segments above this many bytes go through a scratch file instead of memory.
+const IN_MEMORY_BYTES: u64 = 64 << 20;
+
+/// What storing a blob's failure means for the attempt.
+pub(crate) fn blob_failure(e: &BlobError) -> Failure {
+    match e {
+        BlobError::NoSpace { .. } => Failure::infra("no_space", format!("{e}: free some space")),
+        BlobError::BadKey { .. } => Failure::permanent("bad_key", e.to_string()),
+        BlobError::NotFound { .. } | BlobError::Unavailable { .. } => Failure::infra("storage", error_chain(e)),
+    }
+}
+
+fn error_chain(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut next = e.source();
+    while let Some(e) = next {
+        text.push_str(": ");
+        text.push_str(&e.to_string());
+        next = e.source();
+    }
+    text
+}
+
+/// Stores literal bytes.
+pub(crate) async fn store_bytes(blobs: &dyn BlobStore, key: String, bytes: Vec<u8>) -> Result<StoredObject, Failure> {
+    let object = StoredObject { sha256: hex(&Sha256::digest(&bytes)), bytes: bytes.len() as u64, key };
+    blobs.put(&object.key, Bytes::from(bytes)).await.map_err(|e| blob_failure(&e))?;
+    Ok(object)
+}
+
+/// Stores a track's init and media segments under `prefix`.
+pub(crate) async fn store_track(blobs: &dyn BlobStore, prefix: &str, cut: CutTrack, track: &EncodedTrack) -> Result<(StoredObject, Vec<StoredSegment>), Failure> {
+    let init = store_bytes(blobs, format!("{prefix}init.mp4"), cut.init).await?;
+    let mut stored = Vec::with_capacity(cut.segments.len());
+    for s in cut.segments {
+        let key = format!("{prefix}seg-{:05}.m4s", s.number);
+        stored.push(store_segment(blobs, key, s, track).await?);
+    }
+    Ok((init, stored))
+}
+
+async fn store_segment(blobs: &dyn BlobStore, key: String, cut: CutSegment, track: &EncodedTrack) -> Result<StoredSegment, Failure> {
+    let CutSegment { number, start, duration, decode_time, header, samples } = cut;
+    let samples = track.samples.get(samples).unwrap_or_default().to_vec();
+    let num_samples = u32::try_from(samples.len()).unwrap_or(u32::MAX);
+    let bytes = header.len() as u64 + samples.iter().map(|s| u64::from(s.size)).sum::<u64>();
+    let object = match &track.payload {
+        Payload::File(path) if bytes > IN_MEMORY_BYTES => {
+            let spool = path.with_extension("spool");
+            let (payload, to) = (track.payload.clone(), spool.clone());
+            let sha256 = blocking(move || spool_segment(&payload, &header, &samples, to)).await?;
+            blobs.put_file(&key, &spool).await.map_err(|e| blob_failure(&e))?;
+            let _ = tokio::fs::remove_file(&spool).await;
+            StoredObject { key, bytes, sha256 }
+        }
+        Payload::File(_) => {
+            let payload = track.payload.clone();
+            let content = blocking(move || in_memory(&payload, header, &samples, bytes)).await?;
+            store_bytes(blobs, key, content).await?
+        }
+        // Inline: the simulation runs in one thread under virtual time.
+        Payload::Memory(_) => store_bytes(blobs, key, in_memory(&track.payload, header, &samples, bytes).map_err(|e| scratch_failure(&e))?).await?,
+    };
+    Ok(StoredSegment { number, start, duration, decode_time, num_samples, object })
+}
+
+fn in_memory(payload: &Payload, mut header: Vec<u8>, samples: &[EncodedSample], bytes: u64) -> std::io::Result<Vec<u8>> {
+    header.reserve(usize::try_from(bytes).unwrap_or(0).saturating_sub(header.len()));
+    payload.copy(samples, &mut header)?;
+    Ok(header)
+}
+
+fn spool_segment(payload: &Payload, header: &[u8], samples: &[EncodedSample], to: PathBuf) -> std::io::Result<String> {
+    struct Hashing<W>(W, Sha256);
+    impl<W: Write> Write for Hashing<W> {
+        fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+            let n = self.0.write(buf)?;
+            self.1.update(buf.get(..n).unwrap_or(buf));
+            Ok(n)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            self.0.flush()
+        }
+    }
+    let mut out = Hashing(std::io::BufWriter::new(std::fs::File::create(to)?), Sha256::new());
+    out.write_all(header)?;
+    payload.copy(samples, &mut out)?;
+    out.flush()?;
+    Ok(hex(&out.1.finalize()))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|e| scratch_failure(&e)),
+        Err(e) => Err(Failure::infra("worker_thread", e.to_string())),
+    }
+}
+
+fn scratch_failure(e: &std::io::Error) -> Failure {
+    match e.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Failure::infra("no_space", format!("scratch space is full: {e}")),
+        _ => Failure::infra("scratch", format!("scratch files cannot be read or written: {e}")),
+    }
+}
