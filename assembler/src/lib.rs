@@ -1,1 +1,89 @@
-//! Assembler role: check, package, verify, publish, export.
+//! Assembler role: checks the parts against the plan, packages, verifies, hands over for publishing; and lays
+//! a published presentation out as a directory. It moves no media byte for HLS and DASH: manifests name the
+//! parts' own objects.
+
+pub mod export;
+mod gate;
+pub mod model;
+mod package;
+pub mod preview;
+mod report;
+
+use async_trait::async_trait;
+use splitreel_backend::attempt::{Perform, Server};
+use splitreel_backend::doorbell::Queue;
+use splitreel_backend::lease::{Work, WorkOrder};
+use splitreel_backend::{BlobError, BlobStore, Doorbell, Leases};
+use splitreel_core::part::TaskResult;
+use splitreel_core::task::Progress;
+use splitreel_core::{Failure, WorkerId};
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Settings of an assembler.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of this process incarnation.
+    pub id: WorkerId,
+    /// Jobs assembled at the same time.
+    pub slots: usize,
+}
+
+/// An assembler over its seams.
+#[derive(Clone)]
+pub struct Assembler {
+    config: Config,
+    leases: Arc<dyn Leases>,
+    doorbell: Arc<dyn Doorbell>,
+    hands: Arc<Hands>,
+}
+
+struct Hands {
+    blobs: Arc<dyn BlobStore>,
+}
+
+impl Assembler {
+    /// An assembler that talks to the given seams.
+    pub fn new(config: Config, leases: Arc<dyn Leases>, doorbell: Arc<dyn Doorbell>, blobs: Arc<dyn BlobStore>) -> Self {
+        Assembler { config, leases, doorbell, hands: Arc::new(Hands { blobs }) }
+    }
+
+    /// Works until `shutdown`; see [`Server::run`].
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let server = Server {
+            id: self.config.id.clone(),
+            slots: self.config.slots,
+            queue: Queue::Assemble,
+            leases: Arc::clone(&self.leases),
+            doorbell: Arc::clone(&self.doorbell),
+            role: Arc::clone(&self.hands) as Arc<_>,
+        };
+        server.run(shutdown).await;
+    }
+}
+
+#[async_trait]
+impl Perform for Hands {
+    async fn perform(&self, order: &WorkOrder, progress: watch::Sender<Progress>, cancel: &CancellationToken) -> Result<TaskResult, Failure> {
+        let Work::Assemble { plan, base, probe, video, audio, history } = &order.work else {
+            return Err(Failure::permanent("wrong_role", "a task for workers reached an assembler"));
+        };
+        let package = package::Package { blobs: self.blobs.as_ref(), prefix: &order.key_prefix, plan, base, probe, video, audio, history };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Failure::infra("cancelled", "the assembly was stopped")),
+            made = package.make(&progress) => made.map(TaskResult::Assemble),
+        }
+    }
+}
+
+/// What a blob failure means for an assembly. An object that does not show yet is worth another try.
+pub(crate) fn blob_failure(e: &BlobError) -> Failure {
+    match e {
+        BlobError::NoSpace { .. } => Failure::infra("no_space", format!("{e}: free some space")),
+        BlobError::BadKey { .. } => Failure::permanent("bad_key", e.to_string()),
+        BlobError::NotFound { .. } => Failure::infra("part_not_visible", e.to_string()),
+        BlobError::Unavailable { source, .. } => Failure::infra("storage", format!("{e}: {source}")),
+    }
+}

@@ -1,2 +1,73 @@
-//! `splitreel`: arguments, configuration, wiring and terminal output.
-fn main() {}
+//! `splitreel`: arguments, configuration, wiring and terminal output. The only place where adapters meet roles.
+
+mod args;
+mod commands;
+mod config;
+mod display;
+mod engine;
+mod exit;
+mod observe;
+mod profile_file;
+mod state;
+
+use args::{Cli, Command};
+use clap::Parser;
+use exit::Exit;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_logging(&cli);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("splitreel: the runtime cannot be started: {e}");
+            return Exit::Failed.into();
+        }
+    };
+    let outcome = runtime.block_on(dispatch(cli));
+    // Background tasks hold nothing that matters any more; do not wait for a stuck one.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(problem) => {
+            problem.print();
+            problem.exit.into()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<Exit, exit::Problem> {
+    let config = config::load(&cli)?;
+    match cli.command {
+        Command::Run(args) => commands::run::run(&config, args).await,
+        Command::Repackage(args) => commands::run::repackage(&config, args).await,
+        Command::Plan(args) => commands::plan::plan(&config, args).await,
+        Command::Status(args) => commands::jobs::status(&config, args).await,
+        Command::List(args) => commands::jobs::list(&config, args).await,
+        Command::Cancel(args) => commands::jobs::cancel(&config, args).await,
+        Command::Retry(args) => commands::run::retry(&config, args).await,
+        Command::Profiles(args) => commands::profiles::profiles(&args),
+        Command::Doctor(args) => commands::doctor::doctor(&config, args).await,
+        Command::Completions(args) => {
+            commands::completions::completions(&args);
+            Ok(Exit::Done)
+        }
+        Command::Migrate => commands::jobs::migrate(&config).await,
+    }
+}
+
+fn init_logging(cli: &Cli) {
+    let default = match cli.verbose {
+        0 => "off",
+        1 => "splitreel=info,splitreel_coordinator=info,splitreel_worker=info,splitreel_assembler=info,splitreel_backend=info,warn",
+        _ => "debug,sqlx=info",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if cli.log_json {
+        builder.json().init();
+    } else {
+        builder.init();
+    }
+}

@@ -1,9 +1,11 @@
 //! The kinds of work: probe, video, audio. Each ends in a result that names what was stored.
 
-use crate::Inner;
+use crate::Hands;
 use crate::piece::{cut_audio_track, cut_video};
 use crate::store::{store_bytes, store_track};
 use crate::toolkit::{Encoded, Request};
+use async_trait::async_trait;
+use splitreel_backend::attempt::Perform;
 use splitreel_backend::lease::{Work, WorkOrder};
 use splitreel_core::Failure;
 use splitreel_core::part::{AudioPart, Cost, ProbeResult, RenditionPart, TaskResult, VideoPart};
@@ -14,8 +16,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-impl Inner {
-    pub(crate) async fn work(&self, order: &WorkOrder, progress: watch::Sender<Progress>, cancel: &CancellationToken) -> Result<TaskResult, Failure> {
+#[async_trait]
+impl Perform for Hands {
+    async fn perform(&self, order: &WorkOrder, progress: watch::Sender<Progress>, cancel: &CancellationToken) -> Result<TaskResult, Failure> {
         let source = self.sources.local(&order.source).await?;
         let request = Request { lease: order.lease, source, progress, cancel: cancel.clone() };
         let started = Instant::now();
@@ -34,7 +37,9 @@ impl Inner {
         }
         Ok(result)
     }
+}
 
+impl Hands {
     async fn probe(&self, order: &WorkOrder, request: Request) -> Result<TaskResult, Failure> {
         let mut info = self.toolkit.probe(request).await?;
         info.bytes = order.source.bytes;

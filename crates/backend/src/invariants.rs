@@ -161,3 +161,87 @@ fn audit_outbox(tasks: &[Task], outbox: &[Ring], found: &mut Violations) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::fixture::{job_id, lease_id, plan, request, worker};
+    use crate::memory::MemoryStore;
+    use crate::store::{ClaimRequest, JobStore};
+    use splitreel_core::TaskId;
+    use splitreel_core::task::RetryPolicy;
+
+    type Fault = fn(&mut Snapshot);
+
+    /// A job with two segments, the first of them leased, the second in the outbox.
+    async fn running() -> Snapshot {
+        let store = MemoryStore::new();
+        let job = job_id(1);
+        store.submit(job, request("t", "k"), 0).await.unwrap();
+        let claim = async |number, kind| {
+            let ring = Ring { task: TaskId { job, number }, attempt: 1, kind };
+            let lease = lease_id(u128::from(number) + 1);
+            store.claim(ClaimRequest { ring, lease, worker: worker("w"), now_ms: 0, ttl_ms: 10 }).await.unwrap().unwrap()
+        };
+        let probe = claim(0, TaskKind::Probe).await;
+        let result = crate::conformance::fixture::result(TaskKind::Probe, 0);
+        store.complete(probe.id, lease_id(1), result, 0).await.unwrap().unwrap();
+        assert!(store.record_plan(job, &plan(2, 0), 0).await.unwrap());
+        claim(1, TaskKind::Segment).await;
+        store.dispatch(&None, 10, 0).await.unwrap();
+        store.snapshots().remove(0)
+    }
+
+    #[tokio::test]
+    async fn a_sound_job_breaks_nothing() {
+        let snapshot = running().await;
+        assert_eq!(snapshot.audit(), Vec::<String>::new());
+        assert_eq!(audit_step(&snapshot, &snapshot), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn every_planted_fault_is_reported() {
+        let sound = running().await;
+        let faults: [(&str, Fault); 12] = [
+            ("remaining", |s| s.job.remaining -= 1),
+            ("ended_ms", |s| s.job.ended_ms = Some(1)),
+            ("plan hash", |s| s.job.plan_hash = None),
+            ("next number", |s| s.job.next_task += 1),
+            ("2 open tasks", |s| (s.job.state, s.job.ended_ms) = (JobState::Cancelled, Some(1))),
+            ("published without", |s| (s.job.state, s.job.ended_ms) = (JobState::Published, Some(1))),
+            ("with lease", |s| s.tasks[1].lease = None),
+            ("has a result", |s| s.tasks[0].result = None),
+            ("failures in", |s| s.tasks[1].media_failures = 1),
+            ("is another task's", |s| s.tasks[0].done_by = s.tasks[1].lease.as_ref().map(|l| l.id)),
+            ("outbox row", |s| s.outbox[0].attempt = 2),
+            ("assemble task beside", |s| s.tasks[2].spec.kind = TaskKind::Assemble),
+        ];
+        for (expected, plant) in faults {
+            let mut broken = sound.clone();
+            plant(&mut broken);
+            let found = broken.audit();
+            assert!(found.iter().any(|v| v.contains(expected)), "{expected}: {found:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_forbidden_step_is_reported() {
+        let before = running().await;
+        let steps: [(&str, Fault); 5] = [
+            ("attempt fell", |s| s.tasks[1].attempt = 0),
+            ("was done and changed", |s| s.tasks[0].attempt = 2),
+            ("disappeared", |s| drop(s.tasks.remove(2))),
+            ("leased twice", |s| s.tasks[1].lease.as_mut().unwrap().id = lease_id(99)),
+            ("generation fell", |s| s.job.generation = 0),
+        ];
+        for (expected, step) in steps {
+            let mut after = before.clone();
+            step(&mut after);
+            let found = audit_step(&before, &after);
+            assert!(found.iter().any(|v| v.contains(expected)), "{expected}: {found:?}");
+        }
+        let mut reaped = before.clone();
+        reaped.tasks[1].reap(1 << 40, &RetryPolicy::default()).unwrap();
+        assert_eq!(audit_step(&before, &reaped), Vec::<String>::new());
+    }
+}

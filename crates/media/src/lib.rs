@@ -5,6 +5,7 @@
 //! proof; callers count and compare the frames of what was written.
 
 mod detect;
+pub mod piece;
 mod encode;
 mod failure;
 mod process;

@@ -1,1 +1,6 @@
-//! Test kit: simulation of the real services, fake media toolkit, synthetic media.
+//! Test kit: a media toolkit that makes samples without ffmpeg, and the simulation of the real services on
+//! in-memory seams under virtual time. Used by tests and by `simulate`; nothing that is shipped depends on it.
+
+pub mod dice;
+pub mod simulation;
+pub mod toolkit;

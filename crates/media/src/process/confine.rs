@@ -10,19 +10,21 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// What programs read to start: libraries, the loader's cache, time zone, processor facts.
-const SYSTEM_READS: [&str; 14] = [
+const SYSTEM_READS: [&str; 16] = [
     "/usr",
     "/lib",
     "/lib32",
     "/lib64",
-    "/bin",
     "/opt",
     "/nix/store",
     "/etc/ld.so.cache",
     "/etc/localtime",
     "/etc/alternatives",
     "/etc/fonts",
-    "/proc",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/filesystems",
     "/sys/devices/system",
     "/dev/urandom",
 ];
@@ -49,10 +51,8 @@ pub(crate) fn sandbox_of_this_kernel() -> Sandbox {
 
 /// Confinement of one process, prepared before the fork.
 pub(super) struct Cage {
-    rules: Option<OwnedFd>,
-    limits: Vec<(libc::__rlimit_resource_t, u64)>,
-    nice: libc::c_int,
     environment: Vec<(OsString, OsString)>,
+    lock: Lock,
 }
 
 /// The part of a [`Cage`] that is closed between fork and exec: numbers and a descriptor, no heap.
@@ -80,13 +80,96 @@ impl Cage {
         if let Some(path) = library_path {
             environment.push(("LD_LIBRARY_PATH".into(), path));
         }
-        let limits = vec![
+        let limits_and_nice = [
             (libc::RLIMIT_CORE, 0),
             (libc::RLIMIT_NOFILE, limits.open_files),
             (libc::RLIMIT_CPU, unlimited_if_zero(limits.cpu_seconds)),
             (libc::RLIMIT_AS, unlimited_if_zero(limits.address_space_bytes)),
             (libc::RLIMIT_FSIZE, unlimited_if_zero(limits.file_bytes)),
         ];
-        Cage { rules, limits, nice: limits_nice(limits_of(limits_nice_source)), environment }
+        // SAFETY: getpid cannot fail.
+        let parent = unsafe { libc::getpid() };
+        Cage { environment, lock: Lock { rules, limits: limits_and_nice, nice: limits.nice.clamp(0, 19), parent } }
     }
+
+    pub(super) fn environment(&self) -> impl Iterator<Item = (&OsString, &OsString)> {
+        self.environment.iter().map(|(key, value)| (key, value))
+    }
+
+    pub(super) fn into_lock(self) -> Lock {
+        self.lock
+    }
+}
+
+impl Lock {
+    /// Confines the calling process. Runs between fork and exec: system calls only.
+    pub(super) fn close(&mut self) -> std::io::Result<()> {
+        // SAFETY: prctl with these options takes numbers only.
+        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })?;
+        // The parent may have died before the signal was asked for.
+        // SAFETY: getppid cannot fail.
+        if unsafe { libc::getppid() } != self.parent {
+            return Err(std::io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        // SAFETY: as above.
+        check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+        for (resource, value) in self.limits {
+            lower_limit(resource, value)?;
+        }
+        if self.nice > 0 {
+            // Being too eager is no reason to fail.
+            // SAFETY: takes numbers only.
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, self.nice) };
+        }
+        if let Some(rules) = &self.rules {
+            // SAFETY: the descriptor is an open ruleset.
+            check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0) } as libc::c_int)?;
+        }
+        Ok(())
+    }
+}
+
+fn unlimited_if_zero(value: u64) -> u64 {
+    if value == 0 { libc::RLIM_INFINITY } else { value }
+}
+
+/// Sets a limit, never above the one that already holds.
+fn lower_limit(resource: libc::__rlimit_resource_t, value: u64) -> std::io::Result<()> {
+    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a pointer to a live local.
+    unsafe {
+        check(libc::getrlimit(resource, &mut now))?;
+        let value = value.min(now.rlim_max);
+        check(libc::setrlimit(resource, &libc::rlimit { rlim_cur: value, rlim_max: value }))
+    }
+}
+
+fn check(result: libc::c_int) -> std::io::Result<()> {
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The rules: start the program, read what was named, write where was named, nothing else; no TCP, no signals or
+/// abstract sockets to the outside. Parts that the kernel does not know are left out.
+fn ruleset(program: &Path, access: &Access, library_path: Option<&OsString>) -> Result<Option<OwnedFd>, RulesetError> {
+    let abi = ABI::V6;
+    let read = AccessFs::from_read(abi);
+    let look: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+    let write = look
+        | make_bitflags!(AccessFs::{WriteFile | MakeReg | RemoveFile | Truncate});
+    let mut programs: Vec<PathBuf> = SYSTEM_READS.iter().map(PathBuf::from).collect();
+    programs.push(program.to_owned());
+    // A build in a directory of its own keeps its libraries in ../lib.
+    programs.extend(program.parent().and_then(Path::parent).map(|prefix| prefix.join("lib")));
+    programs.extend(library_path.iter().flat_map(std::env::split_paths));
+    let created = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(abi))?
+        .handle_access(AccessNet::from_all(abi))?
+        .scope(Scope::from_all(abi))?
+        .create()?
+        .add_rules(path_beneath_rules(&programs, read))?
+        .add_rules(path_beneath_rules(&access.read, look))?
+        .add_rules(path_beneath_rules(&access.write, write))?
+        .add_rules(path_beneath_rules(["/dev/null"], make_bitflags!(AccessFs::{ReadFile | WriteFile})))?;
+    Ok(created.into())
 }

@@ -223,7 +223,7 @@ fn read_stdout(mut pipe: impl Read, mode: Stdout, group: &Group) -> Vec<u8> {
             let mut parser = ProgressParser::default();
             let mut lines = LineSplitter::new(MAX_LINE_BYTES);
             while let Some(block) = read_block(&mut pipe, &mut buffer) {
-                lines.push(block, &mut |line: &[u8]| {
+                let _ = lines.push(block, &mut |line: &[u8]| {
                     if let Some(progress) = parser.line(line) {
                         sink(progress);
                     }

@@ -1,0 +1,64 @@
+//! The verification gate: every stored media segment is opened and held against what its part claims. One
+//! difference and nothing is published.
+
+use crate::blob_failure;
+use splitreel_backend::BlobStore;
+use splitreel_core::Failure;
+use splitreel_core::part::{StoredObject, StoredSegment};
+use splitreel_packaging::fragment::{FragmentSample, Parsed, parse_segment};
+use splitreel_packaging::movie::SampleDefaults;
+
+/// Bytes read first: enough for the headers of nearly every media segment.
+const FIRST_READ: usize = 32 << 10;
+/// No header of a media segment is larger.
+const MAX_HEADER: u64 = 64 << 20;
+
+/// What the headers of a verified media segment say.
+pub(crate) struct Verified {
+    /// Decode time of its first sample.
+    pub(crate) decode_time: u64,
+    /// Its samples, with offsets into the object.
+    pub(crate) samples: Vec<FragmentSample>,
+}
+
+fn broken(object: &StoredObject, what: impl std::fmt::Display) -> Failure {
+    Failure::infra("part_damaged", format!("{} is not what was stored: {what}", object.key))
+}
+
+/// Reads the headers of a media segment and compares them with its record.
+///
+/// # Errors
+/// A [`Failure`] that names the object and the difference.
+pub(crate) async fn verify(blobs: &dyn BlobStore, track_id: u32, s: &StoredSegment, is_video: bool) -> Result<Verified, Failure> {
+    let size = blobs.size(&s.object.key).await.map_err(|e| blob_failure(&e))?;
+    if size != s.object.bytes {
+        return Err(broken(&s.object, format_args!("{size} bytes instead of {}", s.object.bytes)));
+    }
+    let mut want = FIRST_READ;
+    let index = loop {
+        let prefix = blobs.read(&s.object.key, 0, want).await.map_err(|e| blob_failure(&e))?;
+        match parse_segment(&prefix, size, &|_| SampleDefaults::default()).map_err(|e| broken(&s.object, e))? {
+            Parsed::Complete(index) => break index,
+            Parsed::NeedsPrefix(n) if n > prefix.len() as u64 && n <= MAX_HEADER.min(size) => want = usize::try_from(n).unwrap_or(usize::MAX),
+            Parsed::NeedsPrefix(_) => return Err(broken(&s.object, "its headers are cut off")),
+        }
+    };
+    let mut runs = index.runs(track_id);
+    let (Some(run), None) = (runs.next(), runs.next()) else {
+        return Err(broken(&s.object, format_args!("not one run of track {track_id}")));
+    };
+    let decode_time = run.base_decode_time.ok_or_else(|| broken(&s.object, "no decode time"))?;
+    if i64::try_from(decode_time) != Ok(s.decode_time) {
+        return Err(broken(&s.object, format_args!("decode time {decode_time} instead of {}", s.decode_time)));
+    }
+    if run.samples.len() as u64 != u64::from(s.num_samples) {
+        return Err(broken(&s.object, format_args!("{} samples instead of {}", run.samples.len(), s.num_samples)));
+    }
+    if i64::try_from(run.duration()) != Ok(s.duration) {
+        return Err(broken(&s.object, format_args!("lasts {} ticks instead of {}", run.duration(), s.duration)));
+    }
+    if is_video && !run.samples.first().is_some_and(FragmentSample::is_sync) && s.number != 1 {
+        return Err(broken(&s.object, "does not start with a keyframe"));
+    }
+    Ok(Verified { decode_time, samples: run.samples.clone() })
+}

@@ -1,0 +1,41 @@
+//! `splitreel doctor`: what was found on this machine, and what is missing.
+
+use crate::args::JsonArgs;
+use crate::config::Config;
+use crate::engine;
+use crate::exit::{Exit, Problem};
+use serde_json::json;
+use splitreel_core::profile::VideoCodec;
+
+/// Prints the findings. Exit 2 when ffmpeg cannot be used.
+pub async fn doctor(config: &Config, args: JsonArgs) -> Result<Exit, Problem> {
+    let ffmpeg = engine::detect().await?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let codecs: Vec<(&str, Option<&str>)> = [VideoCodec::H264, VideoCodec::Hevc, VideoCodec::Vp9, VideoCodec::Av1]
+        .into_iter()
+        .map(|c| (c.as_str(), c.encoders().iter().copied().find(|e| ffmpeg.encoders.contains(*e))))
+        .chain([("aac", ffmpeg.encoders.contains("aac").then_some("aac")), ("opus", ffmpeg.encoders.contains("libopus").then_some("libopus"))])
+        .collect();
+    let tone_map = ffmpeg.filters.contains("zscale") && ffmpeg.filters.contains("tonemap");
+    if args.json {
+        let value = json!({
+            "ffmpeg": ffmpeg.ffmpeg, "ffprobe": ffmpeg.ffprobe, "version": ffmpeg.banner, "build": ffmpeg.build_id,
+            "encoders": codecs.iter().map(|(c, e)| json!({"codec": c, "encoder": e})).collect::<Vec<_>>(),
+            "tone_mapping": tone_map, "sandbox": format!("{:?}", ffmpeg.sandbox), "cores": cores, "state": config.state,
+        });
+        println!("{value:#}");
+        return Ok(Exit::Done);
+    }
+    println!("ffmpeg      {}", ffmpeg.ffmpeg.display());
+    println!("ffprobe     {}", ffmpeg.ffprobe.display());
+    println!("version     {}", ffmpeg.banner);
+    println!("build       {}", ffmpeg.build_id);
+    for (codec, encoder) in codecs {
+        println!("{codec:<12}{}", encoder.map_or_else(|| "no encoder in this ffmpeg: install a fuller build to use it".to_owned(), |e| format!("ok, {e}")));
+    }
+    println!("tone map    {}", if tone_map { "ok, zscale and tonemap" } else { "no zscale or tonemap filter: HDR stays HDR in 8-bit outputs" });
+    println!("sandbox     {:?}", ffmpeg.sandbox);
+    println!("cores       {cores}");
+    println!("state       {}", config.state.display());
+    Ok(Exit::Done)
+}

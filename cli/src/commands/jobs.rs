@@ -1,0 +1,168 @@
+//! Commands on recorded jobs: status, list, cancel, migrate.
+
+use crate::args::{JobArgs, ListArgs, StatusArgs};
+use crate::config::Config;
+use crate::engine::open_store;
+use crate::exit::{Exit, Problem, printable};
+use crate::state;
+use serde_json::json;
+use splitreel_backend::store::JobFilter;
+use splitreel_backend::{JobStore, StoreError};
+use splitreel_core::job::{Job, JobState};
+use splitreel_core::task::{Task, TaskState};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(super) fn store_problem(e: &StoreError) -> Problem {
+    Problem::because("the database does not answer", e)
+}
+
+/// The store, if the state directory has one.
+pub(super) async fn existing_store(config: &Config) -> Result<Arc<dyn JobStore>, Problem> {
+    let db = state::database(&config.state);
+    if !db.is_file() {
+        return Err(Problem::usage(format!("there are no jobs in {}: give the right --state, or run something first", config.state.display())));
+    }
+    open_store(&db).await
+}
+
+/// Finds a job by its id or the beginning of it.
+pub(super) async fn find(store: &dyn JobStore, wanted: &str) -> Result<Job, Problem> {
+    let jobs = store.jobs(JobFilter { limit: 10_000, ..JobFilter::default() }).await.map_err(|e| store_problem(&e))?;
+    let mut hits = jobs.into_iter().filter(|j| j.id.to_string().starts_with(wanted));
+    match (hits.next(), hits.next()) {
+        (Some(job), None) => Ok(job),
+        (None, _) => Err(Problem::usage(format!("there is no job {wanted:?}: see splitreel list"))),
+        (Some(_), Some(_)) => Err(Problem::usage(format!("{wanted:?} is the beginning of several jobs: give more of it"))),
+    }
+}
+
+/// `status`.
+pub async fn status(config: &Config, args: StatusArgs) -> Result<Exit, Problem> {
+    let store = existing_store(config).await?;
+    let job = match &args.job {
+        Some(id) => find(store.as_ref(), id).await?,
+        None => {
+            let newest = store.jobs(JobFilter { limit: 1, ..JobFilter::default() }).await.map_err(|e| store_problem(&e))?;
+            newest.into_iter().next().ok_or_else(|| Problem::usage("there are no jobs yet"))?
+        }
+    };
+    let tasks = store.tasks(job.id).await.map_err(|e| store_problem(&e))?;
+    if args.json {
+        let events = store.events(Some(job.id), 0, 100_000).await.map_err(|e| store_problem(&e))?;
+        println!("{:#}", json!({ "job": job, "tasks": tasks.iter().map(brief).collect::<Vec<_>>(), "events": events }));
+        return Ok(Exit::Done);
+    }
+    println!("job       {}", job.id);
+    println!("state     {}", job.state.as_str());
+    println!("source    {}", printable(&job.request.source.locator));
+    println!("profile   {}", job.request.profile.name);
+    println!("output    {}", job.request.output.as_deref().map_or_else(|| "-".into(), printable));
+    println!("progress  {:.0} %", progress(&tasks));
+    println!("age       {}", ago(job.created_ms));
+    if let Some(f) = &job.failure {
+        println!("failure   {} ({})", printable(&f.message), f.code);
+        for line in &f.evidence {
+            println!("          {}", printable(line));
+        }
+    }
+    println!("\n task  kind      index  state      attempt  by / why");
+    for t in &tasks {
+        let why = match (&t.lease, &t.failure) {
+            (Some(l), _) => format!("{}, {} %", l.worker, l.progress.done_per_mille / 10),
+            (None, Some(f)) => format!("{}: {}", f.code, printable(&f.message)),
+            (None, None) => waits(t, &job),
+        };
+        println!("{:>5}  {:<9} {:>5}  {:<10} {:>6}  {why}", t.spec.number, t.spec.kind.as_str(), t.spec.index, t.state.as_str(), t.attempt);
+    }
+    Ok(Exit::Done)
+}
+
+fn waits(t: &Task, job: &Job) -> String {
+    match (t.state, job.state) {
+        (TaskState::Ready, s) if !s.is_ended() => "waits for a free slot; run or retry the job when no process serves it".into(),
+        _ => String::new(),
+    }
+}
+
+fn brief(t: &Task) -> serde_json::Value {
+    json!({
+        "number": t.spec.number, "kind": t.spec.kind, "index": t.spec.index, "state": t.state, "attempt": t.attempt,
+        "media_failures": t.media_failures, "infra_failures": t.infra_failures, "lease": t.lease, "failure": t.failure,
+    })
+}
+
+fn progress(tasks: &[Task]) -> f64 {
+    let total: u64 = tasks.iter().map(|t| t.spec.expected_cost).sum();
+    let done: f64 = tasks
+        .iter()
+        .map(|t| match (&t.lease, t.state) {
+            (_, TaskState::Done) => t.spec.expected_cost as f64,
+            (Some(l), _) => t.spec.expected_cost as f64 * f64::from(l.progress.done_per_mille) / 1000.0,
+            _ => 0.0,
+        })
+        .sum();
+    100.0 * done / total.max(1) as f64
+}
+
+fn ago(ms: i64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+    let s = (now - ms).max(0) / 1000;
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min", s / 60),
+        3600..86_400 => format!("{} h", s / 3600),
+        _ => format!("{} d", s / 86_400),
+    }
+}
+
+/// `list`.
+pub async fn list(config: &Config, args: ListArgs) -> Result<Exit, Problem> {
+    let jobs = if state::database(&config.state).is_file() {
+        let store = existing_store(config).await?;
+        store.jobs(JobFilter { limit: args.limit, ..JobFilter::default() }).await.map_err(|e| store_problem(&e))?
+    } else {
+        Vec::new()
+    };
+    if args.json {
+        println!("{:#}", json!(jobs));
+        return Ok(Exit::Done);
+    }
+    if jobs.is_empty() {
+        println!("no jobs yet: splitreel run VIDEO");
+        return Ok(Exit::Done);
+    }
+    println!("{:<36}  {:<10} {:>6}  {:<12} source", "job", "state", "age", "profile");
+    for j in jobs {
+        println!("{}  {:<10} {:>6}  {:<12} {}", j.id, j.state.as_str(), ago(j.created_ms), j.request.profile.name, printable(&j.request.source.locator));
+    }
+    Ok(Exit::Done)
+}
+
+/// `cancel`.
+pub async fn cancel(config: &Config, args: JobArgs) -> Result<Exit, Problem> {
+    let store = existing_store(config).await?;
+    let job = find(store.as_ref(), &args.job).await?;
+    let now = splitreel_backend::World::machine().clock.now_ms();
+    if store.cancel(job.id, now).await.map_err(|e| store_problem(&e))? {
+        println!("cancelled {}; splitreel retry {} takes it up again", job.id, job.id);
+        return Ok(Exit::Done);
+    }
+    let job = store.job(job.id).await.map_err(|e| store_problem(&e))?.unwrap_or(job);
+    match job.state {
+        JobState::Cancelled => {
+            println!("{} was cancelled before", job.id);
+            Ok(Exit::Done)
+        }
+        s => Err(Problem::failed(format!("{} has ended already: {}", job.id, s.as_str()))),
+    }
+}
+
+/// `migrate`.
+pub async fn migrate(config: &Config) -> Result<Exit, Problem> {
+    let db = state::database(&config.state);
+    std::fs::create_dir_all(&config.state).map_err(|e| Problem::usage(format!("the state directory {} cannot be made: {e}", config.state.display())))?;
+    let version = splitreel_backend_embedded::migrate(&db).await.map_err(|e| Problem::because(format!("the database {} cannot be migrated", db.display()), &e))?;
+    println!("{} is at version {version}", db.display());
+    Ok(Exit::Done)
+}

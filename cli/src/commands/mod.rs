@@ -1,0 +1,10 @@
+//! One module per family of commands.
+
+pub mod completions;
+pub mod doctor;
+pub mod jobs;
+pub mod plan;
+pub mod profiles;
+pub mod run;
+mod target;
+mod watch;

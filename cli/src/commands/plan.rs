@@ -1,0 +1,94 @@
+//! `splitreel plan`: probes, plans and explains, without doing.
+
+use crate::args::PlanArgs;
+use crate::config::Config;
+use crate::engine;
+use crate::exit::{Exit, Problem, printable};
+use splitreel_core::plan::Plan;
+use splitreel_core::planner;
+use splitreel_core::source::SourceInfo;
+use splitreel_core::task::Progress;
+use splitreel_core::time::MediaTime;
+use splitreel_core::{Failure, LeaseId};
+use splitreel_media::{FfmpegToolkit, Limits, ProbeOptions};
+use splitreel_worker::ffmpeg::FfmpegTools;
+use splitreel_worker::toolkit::{Request, Toolkit};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+fn refused(f: Failure) -> Problem {
+    let mut p = Problem { exit: Exit::of_failure(&f), lines: vec![f.message] };
+    p.lines.extend(f.evidence);
+    p
+}
+
+/// Plans one input.
+pub async fn plan(config: &Config, args: PlanArgs) -> Result<Exit, Problem> {
+    let profile = config.profile(&args.encode)?;
+    let source = super::target::pin_source(&args.input)?;
+    let ffmpeg = engine::detect().await?;
+    let capabilities = engine::capabilities(&ffmpeg);
+    let scratch = std::env::temp_dir().join(format!("splitreel-plan-{}", std::process::id()));
+    let tools = FfmpegTools::new(FfmpegToolkit::new(ffmpeg), scratch.clone(), Limits::default(), ProbeOptions::default());
+    let request = Request {
+        lease: LeaseId(uuid::Uuid::now_v7()),
+        source: source.locator.clone().into(),
+        progress: watch::channel(Progress::default()).0,
+        cancel: CancellationToken::new(),
+    };
+    let probed = tools.probe(request).await;
+    let _ = std::fs::remove_dir_all(&scratch);
+    let mut info = probed.map_err(refused)?;
+    info.bytes = source.bytes;
+    let plan = planner::plan(&info, &profile, &capabilities).map_err(refused)?;
+    if args.json {
+        let json = serde_json::json!({ "source": info, "plan": plan, "plan_sha256": plan.hash() });
+        println!("{json:#}");
+    } else {
+        explain(&info, &plan);
+    }
+    Ok(Exit::Done)
+}
+
+fn explain(info: &SourceInfo, plan: &Plan) {
+    println!("source      {} bytes, {}", info.bytes, info.demuxer);
+    if let Some(v) = &info.video {
+        let rotated = if v.rotation == 0 { String::new() } else { format!(", rotated {}°", v.rotation) };
+        println!(
+            "  video     stream {}: {} {}x{}{rotated}, {}, {} frames, {} keyframes (by {})",
+            v.stream,
+            v.codec,
+            v.width,
+            v.height,
+            v.pix_fmt,
+            v.frames.pts.len(),
+            v.frames.keyframes.len(),
+            match v.frames.evidence {
+                splitreel_core::source::IndexEvidence::Moov => "its index",
+                splitreel_core::source::IndexEvidence::PacketScan => "a packet scan",
+                splitreel_core::source::IndexEvidence::DecodeScan => "decoding once",
+            }
+        );
+    }
+    for a in &info.audio {
+        println!("  audio     stream {}: {} {} Hz, {} channels, {} from {:.3} s", a.stream, a.codec, a.sample_rate, a.channels, printable(&a.language), a.first_pts.seconds());
+    }
+    println!();
+    for d in &plan.decisions {
+        println!("{:<18}{}\n{:18}because {}", d.subject, printable(&d.choice), "", printable(&d.reason));
+    }
+    if let Some(v) = &plan.video {
+        let tb = splitreel_core::Rational::new(1, i64::from(v.timescale)).unwrap_or(splitreel_core::Rational::ONE);
+        let at = |t: i64| MediaTime::new(t, tb).seconds();
+        println!("\nsegment        from          to   frames  seek  media segments");
+        for s in &v.segments {
+            let seek = s.seek.first().map_or_else(|| "start".to_owned(), |k| format!("-{} ms", splitreel_core::time::rescale(s.start - k, v.source_timebase, splitreel_core::Rational::new(1, 1000).unwrap_or(splitreel_core::Rational::ONE))));
+            println!("{:>7} {:>11.3} {:>11.3} {:>8}  {:>8}  {}", s.index + 1, at(s.output_start), at(s.output_end), s.num_frames, seek, s.media_segments.len());
+        }
+    }
+    let tasks = plan.tasks(1);
+    let cost: u64 = tasks.iter().map(|t| t.expected_cost).sum();
+    let most = tasks.iter().map(|t| t.expected_cost).max().unwrap_or(0);
+    println!("\n{} tasks, expected cost {cost} (kilopixels to encode); the longest task is {:.0} % of it", tasks.len(), 100.0 * most as f64 / cost.max(1) as f64);
+    println!("plan sha256 {}", plan.hash());
+}

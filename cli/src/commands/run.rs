@@ -1,0 +1,225 @@
+//! `run`, `repackage` and `retry`: submit or take up jobs, serve them until they end, lay out the results.
+
+use super::jobs::{existing_store, find, store_problem};
+use super::target::{Holds, base_of, inspect, output_of, pin_source};
+use super::watch::{Served, Watch};
+use crate::args::{EncodeArgs, OutputArgs, RepackageArgs, RetryArgs, RunArgs};
+use crate::config::Config;
+use crate::display::Display;
+use crate::engine::{self, Backends};
+use crate::exit::{Exit, Problem};
+use crate::state::State;
+use sha2::{Digest, Sha256};
+use splitreel_assembler::export::sibling;
+use splitreel_backend::store::{JobFilter, Submitted};
+use splitreel_core::JobId;
+use splitreel_core::job::{Job, JobRequest, JobState};
+use splitreel_core::plan::hex;
+use splitreel_core::profile::Profile;
+use splitreel_media::Ffmpeg;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The one tenant of a laptop.
+const TENANT: &str = "local";
+
+/// `run`.
+pub async fn run(config: &Config, args: RunArgs) -> Result<Exit, Problem> {
+    let profile = config.profile(&args.encode)?;
+    let slots = config.workers(args.workers)?;
+    let many = args.inputs.len() > 1;
+    let mut wanted = Vec::new();
+    for input in &args.inputs {
+        wanted.push(Wanted::new(input, output_of(input, args.output.as_deref(), many)?, &profile)?);
+    }
+    for (i, w) in wanted.iter().enumerate() {
+        if wanted.iter().take(i).any(|other| other.output == w.output) {
+            return Err(Problem::usage(format!("two inputs would both go to {}: rename one, or run them one by one", w.output.display())));
+        }
+    }
+    carry_out(config, wanted, slots, args.force, args.show).await
+}
+
+/// `repackage`.
+pub async fn repackage(config: &Config, args: RepackageArgs) -> Result<Exit, Problem> {
+    let encode = EncodeArgs { profile: Some("passthrough".into()), segment_seconds: None, chunk_mb: args.chunk_mb, keep_full: args.keep_full };
+    let profile = config.profile(&encode)?;
+    let wanted = Wanted::new(&args.input, output_of(&args.input, Some(&args.output), false)?, &profile)?;
+    carry_out(config, vec![wanted], 2, args.force, args.show).await
+}
+
+/// One input and where its presentation goes.
+struct Wanted {
+    request: JobRequest,
+    output: PathBuf,
+    holds: Holds,
+}
+
+impl Wanted {
+    fn new(input: &Path, output: PathBuf, profile: &Profile) -> Result<Self, Problem> {
+        let source = pin_source(input)?;
+        let holds = inspect(&output)?;
+        let request = JobRequest {
+            tenant: TENANT.into(),
+            idempotency_key: String::new(),
+            base: base_of(input),
+            profile: profile.clone(),
+            output: output.to_str().map(str::to_owned),
+            source,
+        };
+        Ok(Wanted { request, output, holds })
+    }
+
+    /// Same source version, settings, output and tools: same job.
+    fn key(&mut self, ffmpeg: &Ffmpeg) {
+        let mut hash = Sha256::new();
+        for part in [&self.request.source.locator, &self.request.source.version, &ffmpeg.build_id] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+        hash.update(self.request.source.bytes.to_le_bytes());
+        hash.update(serde_json::to_vec(&self.request.profile).unwrap_or_default());
+        hash.update(self.request.output.as_deref().unwrap_or_default());
+        self.request.idempotency_key = hex(&hash.finalize());
+    }
+}
+
+async fn carry_out(config: &Config, wanted: Vec<Wanted>, slots: usize, force: bool, show: OutputArgs) -> Result<Exit, Problem> {
+    let ffmpeg = engine::detect().await?;
+    let state = State::open(&config.state, &process_name())?;
+    let backends = engine::open(&state).await?;
+    let mut display = Display::new(show.json, show.quiet);
+    let mut served = Vec::new();
+    for mut w in wanted {
+        w.key(&ffmpeg);
+        if let Some(job) = accept(&backends, &w, force, &mut display).await? {
+            served.push(job);
+        }
+    }
+    serve(&state, &backends, &ffmpeg, served, slots, display).await
+}
+
+/// A name that no other process has or will have.
+fn process_name() -> String {
+    format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple())
+}
+
+/// Submits, or takes up what is there. `None`: nothing to do.
+async fn accept(backends: &Backends, w: &Wanted, force: bool, display: &mut Display) -> Result<Option<Served>, Problem> {
+    let now = || backends.world.clock.now_ms();
+    let store = &backends.store;
+    let mut notice = None;
+    let mut tried = 0;
+    let job = loop {
+        tried += 1;
+        let id = JobId(backends.world.ids.fresh());
+        let submitted = store.submit(id, w.request.clone(), now()).await.map_err(|e| store_problem(&e))?;
+        match submitted {
+            Submitted::Created(job) => break job,
+            // The key is a hash of the request: another one under it is a relic of an older version.
+            Submitted::KeyReused(old) if tried < 3 => discard(backends, old).await?,
+            Submitted::KeyReused(old) => return Err(Problem::failed(format!("job {old} cannot be replaced: use another --state"))),
+            Submitted::Existing(job) if force && tried < 3 => discard(backends, job.id).await?,
+            Submitted::Existing(job) => match job.state {
+                JobState::Published if w.holds == (Holds::Presentation { job: job.id.to_string() }) => {
+                    display.say(format!("{}: up to date (job {}); --force starts over", w.output.display(), job.id));
+                    return Ok(None);
+                }
+                // Published, but its directory is gone: its objects may be gone too.
+                JobState::Published if !has_presentation(backends, &job).await && tried < 3 => discard(backends, job.id).await?,
+                JobState::Failed | JobState::Cancelled => {
+                    store.retry(job.id, now()).await.map_err(|e| store_problem(&e))?;
+                    notice = Some("retrying");
+                    break store.job(job.id).await.map_err(|e| store_problem(&e))?.unwrap_or(job);
+                }
+                _ => {
+                    notice = Some("resuming");
+                    break job;
+                }
+            },
+        }
+    };
+    match &w.holds {
+        Holds::Nothing => {}
+        _ if force => {}
+        Holds::Presentation { job: held } if *held == job.id.to_string() => {}
+        holds => {
+            let what = if *holds == Holds::Other { "holds other files" } else { "holds the presentation of another source or of other settings" };
+            if notice.is_none() {
+                discard(backends, job.id).await?;
+            }
+            return Err(Problem::usage(format!("{}: the output directory {what}", w.output.display())).line("give another with -o, or --force to replace it"));
+        }
+    }
+    supersede(backends, &job).await?;
+    let tasks = store.tasks(job.id).await.map_err(|e| store_problem(&e))?;
+    let done = tasks.iter().filter(|t| t.result.is_some()).count();
+    if let Some(word) = notice {
+        display.say(format!("{word} job {}: {done} of {} known tasks are done and kept", job.id, tasks.len()));
+    }
+    Ok(Some(Served { job, output: Some(w.output.clone()), num_reused: done }))
+}
+
+/// Whether the objects of a published job are still there to be laid out.
+async fn has_presentation(backends: &Backends, job: &Job) -> bool {
+    let tasks = backends.store.tasks(job.id).await.unwrap_or_default();
+    let Some(p) = super::watch::presentation_of(&tasks) else { return false };
+    splitreel_assembler::export::catalogue(backends.blobs.as_ref(), &p).await.is_ok()
+}
+
+/// Forgets a job and deletes its objects.
+async fn discard(backends: &Backends, job: JobId) -> Result<(), Problem> {
+    let now = backends.world.clock.now_ms();
+    backends.store.cancel(job, now).await.map_err(|e| store_problem(&e))?;
+    let caretaker = backends.coordinator(Vec::new(), Default::default(), 1);
+    caretaker.release_objects(job).await.map_err(|e| Problem::because("old objects cannot be deleted", &e))?;
+    backends.store.forget(job).await.map_err(|e| store_problem(&e))?;
+    Ok(())
+}
+
+/// Unfinished jobs for the same directory, of other settings or an older source, will never be finished.
+async fn supersede(backends: &Backends, job: &Job) -> Result<(), Problem> {
+    let open = JobFilter { states: vec![JobState::Probing, JobState::Planning, JobState::Running], limit: 10_000, only: None };
+    for other in backends.store.jobs(open).await.map_err(|e| store_problem(&e))? {
+        if other.id != job.id && other.request.output == job.request.output {
+            discard(backends, other.id).await?;
+        }
+    }
+    Ok(())
+}
+
+/// `retry`.
+pub async fn retry(config: &Config, args: RetryArgs) -> Result<Exit, Problem> {
+    let slots = config.workers(args.workers)?;
+    let found = find(existing_store(config).await?.as_ref(), &args.job).await?;
+    let ffmpeg = engine::detect().await?;
+    let state = State::open(&config.state, &process_name())?;
+    let backends = engine::open(&state).await?;
+    let store = &backends.store;
+    store.retry(found.id, backends.world.clock.now_ms()).await.map_err(|e| store_problem(&e))?;
+    let job = store.job(found.id).await.map_err(|e| store_problem(&e))?.unwrap_or(found);
+    let output = job.request.output.clone().map(PathBuf::from);
+    let mut display = Display::new(args.show.json, args.show.quiet);
+    if job.state == JobState::Published && output.as_ref().is_some_and(|d| d.join("report.json").is_file()) {
+        display.say(format!("job {} is done: nothing to retry", job.id));
+        return Ok(Exit::Done);
+    }
+    let tasks = store.tasks(job.id).await.map_err(|e| store_problem(&e))?;
+    let num_reused = tasks.iter().filter(|t| t.result.is_some()).count();
+    display.say(format!("retrying job {}: {num_reused} of {} known tasks are done and kept", job.id, tasks.len()));
+    serve(&state, &backends, &ffmpeg, vec![Served { job, output, num_reused }], slots, display).await
+}
+
+/// Runs the services until all jobs have ended or the user interrupts.
+async fn serve(state: &State, backends: &Backends, ffmpeg: &Arc<Ffmpeg>, jobs: Vec<Served>, slots: usize, mut display: Display) -> Result<Exit, Problem> {
+    if jobs.is_empty() {
+        return Ok(Exit::Done);
+    }
+    let ids = jobs.iter().map(|j| j.job.id).collect();
+    let mut engine = backends.start(state, ffmpeg, ids, slots);
+    let mut watch = Watch::new(backends, jobs, |dir| sibling(dir, ".partial"));
+    let outcome = watch.until_ended(&mut engine, &mut display).await;
+    engine.stop().await;
+    display.finish();
+    outcome
+}

@@ -1,0 +1,342 @@
+//! Watches jobs while the engine runs them: progress, preview, results, failures, Ctrl-C.
+
+use super::jobs::store_problem;
+use crate::display::{Display, Snapshot};
+use crate::engine::{Backends, Engine};
+use crate::exit::{Exit, Problem};
+use crate::observe::{Seen, label};
+use splitreel_assembler::export::{export, sibling};
+use splitreel_assembler::preview::Preview;
+use splitreel_core::job::{Job, JobState};
+use splitreel_core::part::{AudioPart, Presentation, TaskResult, VideoPart};
+use splitreel_core::plan::Plan;
+use splitreel_core::task::{Progress, Task, TaskSpec};
+use splitreel_core::{JobId, LeaseId, TaskId};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How often the display is brought up to date and the job rows are looked at.
+const TICK: Duration = Duration::from_millis(150);
+
+/// A job to be served.
+pub struct Served {
+    /// Its row.
+    pub job: Job,
+    /// Where it is laid out.
+    pub output: Option<PathBuf>,
+    /// Tasks that were done before.
+    pub num_reused: usize,
+}
+
+/// The presentation that a job's assemble task published.
+pub fn presentation_of(tasks: &[Task]) -> Option<Presentation> {
+    tasks.iter().find_map(|t| match &t.result {
+        Some(TaskResult::Assemble(p)) => Some(p.clone()),
+        _ => None,
+    })
+}
+
+/// What is running now.
+struct Running {
+    task: TaskId,
+    label: String,
+    cost: u64,
+    progress: Option<watch::Receiver<Progress>>,
+}
+
+/// One watched job.
+struct Watched {
+    served: Served,
+    name: String,
+    partial: Option<PathBuf>,
+    plan: Option<Arc<Plan>>,
+    total_cost: u64,
+    done_cost: u64,
+    num_tasks: usize,
+    num_done: usize,
+    video: Vec<VideoPart>,
+    audio: Vec<Option<AudioPart>>,
+    preview: Option<Preview>,
+    is_previewed: bool,
+    last_event: i64,
+    exit: Option<Exit>,
+    started: Instant,
+    cost_at_start: u64,
+}
+
+/// Watches a set of jobs.
+pub struct Watch<'a> {
+    backends: &'a Backends,
+    jobs: BTreeMap<JobId, Watched>,
+    running: BTreeMap<LeaseId, Running>,
+}
+
+impl<'a> Watch<'a> {
+    /// `partial` names the preview directory of an output directory.
+    pub fn new(backends: &'a Backends, jobs: Vec<Served>, partial: impl Fn(&Path) -> PathBuf) -> Self {
+        let watched = jobs.into_iter().map(|served| {
+            let name = Path::new(&served.job.request.source.locator).file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+            let w = Watched {
+                name,
+                partial: served.output.as_deref().map(&partial),
+                plan: None,
+                total_cost: 0,
+                done_cost: 0,
+                num_tasks: 0,
+                num_done: 0,
+                video: Vec::new(),
+                audio: Vec::new(),
+                preview: None,
+                is_previewed: false,
+                last_event: 0,
+                exit: None,
+                started: Instant::now(),
+                cost_at_start: 0,
+                served,
+            };
+            (w.served.job.id, w)
+        });
+        Watch { backends, jobs: watched.collect(), running: BTreeMap::new() }
+    }
+
+    /// Serves until every job has ended, or Ctrl-C.
+    pub async fn until_ended(&mut self, engine: &mut Engine, display: &mut Display) -> Result<Exit, Problem> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(|e| Problem::because("signals cannot be caught", &e))?;
+        loop {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => return Ok(self.interrupted(display)),
+                _ = terminate.recv() => return Ok(self.interrupted(display)),
+                Some(seen) = engine.seen.recv() => self.note(seen, display).await?,
+                _ = tick.tick() => {
+                    if let Some(exit) = self.look(engine, display).await? {
+                        return Ok(exit);
+                    }
+                }
+            }
+        }
+    }
+
+    fn interrupted(&self, display: &mut Display) -> Exit {
+        display.say("interrupted: what is done is kept; run the same command again to resume".into());
+        Exit::Interrupted
+    }
+
+    async fn note(&mut self, seen: Seen, display: &mut Display) -> Result<(), Problem> {
+        match seen {
+            Seen::Claimed { order } => {
+                let cost = self.jobs.get(&order.task.job).and_then(|w| w.spec(order.task)).map_or(1, |s| s.expected_cost);
+                self.running.insert(order.lease, Running { task: order.task, label: label(&order.work), cost, progress: None });
+            }
+            Seen::Progress { lease, progress } => {
+                if let Some(r) = self.running.get_mut(&lease) {
+                    r.progress = Some(progress);
+                }
+            }
+            Seen::Failed { task, lease, failure } => {
+                let what = self.running.remove(&lease).map_or_else(|| task.to_string(), |r| r.label);
+                display.detail(format!("{what}: {} ({})", failure.message, failure.code));
+            }
+            Seen::Done { task, lease, result } => {
+                let done = self.running.remove(&lease);
+                if let Some(w) = self.jobs.get_mut(&task.job) {
+                    w.num_done += 1;
+                    w.done_cost += done.as_ref().map_or(0, |r| r.cost);
+                    if let Some(r) = done {
+                        display.task_done(&w.name, &r.label);
+                    }
+                    w.take(*result);
+                    w.update_preview(display).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the rows; answers the exit code when all jobs have ended.
+    async fn look(&mut self, engine: &Engine, display: &mut Display) -> Result<Option<Exit>, Problem> {
+        for w in self.jobs.values_mut().filter(|w| w.exit.is_none()) {
+            w.look(self.backends, engine, display).await?;
+        }
+        self.show(display);
+        if self.jobs.values().all(|w| w.exit.is_some()) {
+            return Ok(self.jobs.values().filter_map(|w| w.exit).max());
+        }
+        Ok(None)
+    }
+
+    fn show(&self, display: &mut Display) {
+        let open = self.jobs.values().filter(|w| w.exit.is_none());
+        let snapshots: Vec<Snapshot> = open
+            .map(|w| {
+                let mine: Vec<&Running> = self.running.values().filter(|r| r.task.job == w.served.job.id).collect();
+                let partial: f64 = mine.iter().map(|r| r.cost as f64 * r.share()).sum();
+                let done = w.done_cost as f64 + partial;
+                let elapsed = w.started.elapsed().as_secs_f64();
+                let fresh = done - w.cost_at_start as f64;
+                let rate = if elapsed > 0.5 { fresh / elapsed } else { 0.0 };
+                let media_seconds = w.plan.as_ref().and_then(|p| p.video.as_ref()).map(|v| (v.end_output - v.first_output) as f64 / f64::from(v.timescale));
+                let total = (w.total_cost as f64).max(1.0);
+                Snapshot {
+                    job: w.served.job.id.to_string(),
+                    name: w.name.clone(),
+                    is_planned: w.plan.is_some(),
+                    share: (done / total).min(1.0),
+                    eta_seconds: (rate > 0.0 && w.plan.is_some()).then(|| ((total - done) / rate).max(0.0)),
+                    speed: media_seconds.map(|s| s * rate / total),
+                    num_done: w.num_done,
+                    num_tasks: w.num_tasks,
+                    running: mine.iter().map(|r| (r.label.clone(), r.share(), r.speed())).collect(),
+                }
+            })
+            .collect();
+        display.update(&snapshots);
+    }
+}
+
+impl Running {
+    fn share(&self) -> f64 {
+        self.progress.as_ref().map_or(0.0, |p| f64::from(p.borrow().done_per_mille) / 1000.0)
+    }
+
+    fn speed(&self) -> Option<f64> {
+        self.progress.as_ref().map(|p| f64::from(p.borrow().speed_milli) / 1000.0).filter(|s| *s > 0.0)
+    }
+}
+
+impl Watched {
+    fn spec(&self, task: TaskId) -> Option<TaskSpec> {
+        let plan = self.plan.as_ref()?;
+        plan.tasks(1).into_iter().find(|s| s.number == task.number)
+    }
+
+    fn take(&mut self, result: TaskResult) {
+        match result {
+            TaskResult::Video(v) => self.video.push(v),
+            TaskResult::Audio(a) => {
+                let at = self.plan.as_ref().and_then(|p| p.audio.iter().position(|x| x.id == a.rendition));
+                if let Some(slot) = at.and_then(|i| self.audio.get_mut(i)) {
+                    *slot = Some(a);
+                }
+            }
+            TaskResult::Probe(_) | TaskResult::Assemble(_) => {}
+        }
+    }
+
+    async fn look(&mut self, backends: &Backends, engine: &Engine, display: &mut Display) -> Result<(), Problem> {
+        let id = self.served.job.id;
+        let Some(job) = backends.store.job(id).await.map_err(|e| store_problem(&e))? else {
+            display.problem(format!("{}: the job was forgotten by another process", self.name));
+            self.exit = Some(Exit::Failed);
+            return Ok(());
+        };
+        if display.wants_events() {
+            for event in backends.store.events(Some(id), self.last_event, 1000).await.map_err(|e| store_problem(&e))? {
+                self.last_event = event.seq;
+                display.event(&event);
+            }
+        }
+        if self.plan.is_none() && job.generation > 0 {
+            self.learn_plan(backends, display).await?;
+        }
+        match job.state {
+            JobState::Probing | JobState::Planning | JobState::Running => return Ok(()),
+            JobState::Published => self.lay_out(backends, engine, display).await?,
+            JobState::Cancelled => {
+                self.drop_preview().await;
+                display.problem(format!("{}: cancelled; splitreel retry {id} takes it up again", self.name));
+                self.exit = Some(Exit::Failed);
+            }
+            JobState::Failed => {
+                self.drop_preview().await;
+                if let Some(f) = &job.failure {
+                    let mut lines = vec![format!("{}: {}", self.served.job.request.source.locator, f.message)];
+                    lines.extend(f.evidence.iter().map(|l| format!("ffmpeg: {l}")));
+                    let exit = Exit::of_failure(f);
+                    if exit == Exit::Failed {
+                        lines.push(format!("parts that are done are kept; splitreel retry {id} runs the rest again"));
+                    }
+                    Problem { exit, lines }.print_above(display);
+                    self.exit = Some(exit);
+                } else {
+                    self.exit = Some(Exit::Failed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The plan has become known: weights for progress, parts of an earlier run for the preview.
+    async fn learn_plan(&mut self, backends: &Backends, display: &mut Display) -> Result<(), Problem> {
+        let id = self.served.job.id;
+        let Some(plan) = backends.store.plan(id).await.map_err(|e| store_problem(&e))?.map(Arc::new) else { return Ok(()) };
+        self.audio = vec![None; plan.audio.len()];
+        let tasks = backends.store.tasks(id).await.map_err(|e| store_problem(&e))?;
+        self.num_tasks = plan.tasks(1).len() + 2;
+        self.total_cost = plan.tasks(1).iter().map(|t| t.expected_cost).sum::<u64>() + 2;
+        self.plan = Some(Arc::clone(&plan));
+        self.video.clear();
+        (self.done_cost, self.num_done) = (0, 0);
+        for t in tasks {
+            if let Some(result) = t.result {
+                self.done_cost += t.spec.expected_cost;
+                self.num_done += 1;
+                self.take(result);
+            }
+        }
+        self.started = Instant::now();
+        self.cost_at_start = self.done_cost;
+        if let Some(dir) = &self.partial {
+            self.preview = Preview::start(Arc::clone(&backends.blobs), plan, dir.clone()).await.map_err(|e| Problem::because(dir.display(), &e)).map(Some)?;
+        }
+        self.update_preview(display).await;
+        Ok(())
+    }
+
+    async fn update_preview(&mut self, display: &mut Display) {
+        let Some(preview) = &mut self.preview else { return };
+        match preview.update(&self.video, &self.audio).await {
+            Ok(true) if !self.is_previewed => {
+                self.is_previewed = true;
+                if let Some(dir) = &self.partial {
+                    display.detail(format!("playable now: {}", dir.join("master.m3u8").display()));
+                }
+            }
+            Ok(_) => {}
+            // A preview is a convenience: the job does not depend on it.
+            Err(error) => tracing::warn!(%error, "the preview is behind"),
+        }
+    }
+
+    async fn drop_preview(&mut self) {
+        if let Some(p) = self.preview.take()
+            && let Err(error) = p.remove().await
+        {
+            tracing::warn!(%error, "the preview is left behind");
+        }
+    }
+
+    async fn lay_out(&mut self, backends: &Backends, engine: &Engine, display: &mut Display) -> Result<(), Problem> {
+        let id = self.served.job.id;
+        let tasks = backends.store.tasks(id).await.map_err(|e| store_problem(&e))?;
+        let Some(presentation) = presentation_of(&tasks) else {
+            return Err(Problem::failed(format!("job {id} is published without a presentation")));
+        };
+        if let Some(dir) = self.served.output.clone() {
+            export(backends.blobs.as_ref(), &presentation, &dir).await.map_err(|e| Problem::because(format!("{}: the presentation cannot be laid out", dir.display()), &e))?;
+            self.drop_preview().await;
+            let _ = splitreel_assembler::export::remove_dir(&sibling(&dir, ".partial")).await;
+            // The directory holds everything now.
+            if let Err(error) = engine.coordinator.release_objects(id).await {
+                tracing::warn!(%error, "objects are left for the next clean-up");
+            }
+            display.done(&self.name, &dir, &presentation, self.plan.as_deref(), self.started.elapsed(), self.served.num_reused);
+        }
+        self.exit = Some(Exit::Done);
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! Settings: defaults < configuration file < environment < flags (the last two through clap).
+
+use crate::args::{Cli, EncodeArgs};
+use crate::exit::Problem;
+use crate::profile_file;
+use serde::Deserialize;
+use splitreel_core::profile::Profile;
+use std::path::PathBuf;
+
+/// What the configuration file may hold.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// Where jobs, parts and scratch files are kept.
+    pub state: Option<PathBuf>,
+    /// Profile name or file.
+    pub profile: Option<String>,
+    /// Seconds per segment; 0 = auto.
+    pub segment_seconds: Option<f64>,
+    /// Chunk size in MiB.
+    pub chunk_mb: Option<u32>,
+    /// Keep the single MP4 beside the chunk set.
+    pub keep_full: Option<bool>,
+    /// Attempts at the same time.
+    pub workers: Option<usize>,
+}
+
+/// Settings that are not a command's own.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// State directory.
+    pub state: PathBuf,
+    /// The file's settings, for what flags leave open.
+    pub file: File,
+}
+
+/// Loads the configuration.
+pub fn load(cli: &Cli) -> Result<Config, Problem> {
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|h| h.is_absolute());
+    let base = |var: &str, under: &str| std::env::var_os(var).map(PathBuf::from).filter(|p| p.is_absolute()).or_else(|| home.as_ref().map(|h| h.join(under)));
+    let file = match &cli.config {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| Problem::usage(format!("{}: the configuration file cannot be read: {e}", path.display())))?;
+            Some((path.clone(), text))
+        }
+        None => base("XDG_CONFIG_HOME", ".config").map(|d| d.join("splitreel/config.toml")).and_then(|p| std::fs::read_to_string(&p).ok().map(|t| (p, t))),
+    };
+    let file = match file {
+        Some((path, text)) => toml::from_str(&text).map_err(|e| Problem::usage(format!("{}: {e}", path.display())))?,
+        None => File::default(),
+    };
+    let state = cli
+        .state
+        .clone()
+        .or_else(|| file.state.clone())
+        .or_else(|| base("XDG_STATE_HOME", ".local/state").map(|d| d.join("splitreel")))
+        .unwrap_or_else(|| PathBuf::from(".splitreel"));
+    Ok(Config { state, file })
+}
+
+impl Config {
+    /// The profile with all settings applied, valid.
+    pub fn profile(&self, args: &EncodeArgs) -> Result<Profile, Problem> {
+        let name = args.profile.as_deref().or(self.file.profile.as_deref()).unwrap_or("universal");
+        let mut profile = profile_file::resolve(name)?;
+        let seconds = match args.segment_seconds.as_deref() {
+            None => self.file.segment_seconds,
+            Some("auto") => Some(0.0),
+            Some(text) => Some(text.parse::<f64>().ok().filter(|s| s.is_finite() && *s > 0.0).ok_or_else(|| {
+                Problem::usage(format!("--segment-seconds {text}: not a number of seconds above 0: use for example 10, or auto"))
+            })?),
+        };
+        if let Some(s) = seconds {
+            profile.split.segment_seconds = s;
+        }
+        if let Some(mb) = args.chunk_mb.or(self.file.chunk_mb) {
+            profile.packaging.chunk_mb = mb;
+        }
+        if args.keep_full || self.file.keep_full == Some(true) {
+            profile.packaging.keep_full = true;
+        }
+        let errors = profile.validate();
+        if errors.is_empty() {
+            return Ok(profile);
+        }
+        let mut problem = Problem::usage(format!("{} cannot be used:", if errors.len() == 1 { "a setting" } else { "some settings" }));
+        for e in errors {
+            problem = problem.line(e.to_string());
+        }
+        Err(problem)
+    }
+
+    /// Attempts at the same time.
+    pub fn workers(&self, flag: Option<usize>) -> Result<usize, Problem> {
+        match flag.or(self.file.workers) {
+            Some(n @ 1..=1024) => Ok(n),
+            Some(n) => Err(Problem::usage(format!("--workers {n}: use 1 to 1024"))),
+            None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+        }
+    }
+}

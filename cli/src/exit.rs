@@ -1,0 +1,104 @@
+//! Exit codes and the errors that lead to them. Every message names the thing, what is wrong and what to do.
+
+use splitreel_core::{Failure, FailureClass};
+use std::process::ExitCode;
+
+/// Documented exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Wrong usage or configuration.
+    Usage,
+    /// The source cannot be used.
+    Source,
+    /// Processing failed for good.
+    Failed,
+    /// Interrupted; running the same command again resumes.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number.
+    pub const fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Usage => 2,
+            Exit::Source => 3,
+            Exit::Failed => 4,
+            Exit::Interrupted => 130,
+        }
+    }
+
+    /// What a failed job means for the command.
+    pub fn of_failure(failure: &Failure) -> Exit {
+        match (failure.class, failure.code.as_str()) {
+            (FailureClass::Source, _) => Exit::Source,
+            (_, "encoder_unknown" | "profile_invalid" | "container_unavailable") => Exit::Usage,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(e: Exit) -> Self {
+        ExitCode::from(e.code())
+    }
+}
+
+/// An error for people.
+#[derive(Debug)]
+pub struct Problem {
+    /// Exit code.
+    pub exit: Exit,
+    /// One or more lines; the first says what is wrong.
+    pub lines: Vec<String>,
+}
+
+impl Problem {
+    /// Wrong usage or configuration.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Problem { exit: Exit::Usage, lines: vec![message.into()] }
+    }
+
+    /// The source cannot be used.
+    pub fn source(message: impl Into<String>) -> Self {
+        Problem { exit: Exit::Source, lines: vec![message.into()] }
+    }
+
+    /// Processing failed.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Problem { exit: Exit::Failed, lines: vec![message.into()] }
+    }
+
+    /// An error of a lower layer, with all its causes in one line.
+    pub fn because(what: impl std::fmt::Display, error: &dyn std::error::Error) -> Self {
+        let mut text = format!("{what}: {error}");
+        let mut next = error.source();
+        while let Some(e) = next {
+            text.push_str(&format!(": {e}"));
+            next = e.source();
+        }
+        Problem::failed(text)
+    }
+
+    /// Adds a line of detail or advice.
+    #[must_use]
+    pub fn line(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
+        self
+    }
+
+    /// Writes it to standard error.
+    pub fn print(&self) {
+        for (i, line) in self.lines.iter().enumerate() {
+            let line = printable(line);
+            if i == 0 { eprintln!("splitreel: {line}") } else { eprintln!("  {line}") }
+        }
+    }
+}
+
+/// Text that cannot move the cursor or change colours: file names and metadata are data.
+pub fn printable(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() && c != '\t' { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}

@@ -1,0 +1,204 @@
+//! What cannot be done is refused with the right exit code and with words that a person can act on.
+
+use crate::clips;
+use crate::output::Output;
+use crate::reel::{Ended, Reel, bare, finish};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+const USAGE: i32 = 2;
+const SOURCE: i32 = 3;
+const FAILED: i32 = 4;
+
+/// Runs `input`; nothing may appear under the output's name.
+#[track_caller]
+fn refuse(reel: &Reel, input: &Path, code: i32, words: &[&str]) -> Ended {
+    let out = reel.path("out");
+    let ended = reel.run(input, &out, &[]).refused(code, words);
+    assert!(!out.exists(), "an output for what was refused");
+    assert!(ended.wall.as_secs() < 60, "refused only after {:?}", ended.wall);
+    ended
+}
+
+fn profile(reel: &Reel, text: &str) -> String {
+    reel.file("profile.toml", text).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_missing_file() {
+    let reel = Reel::new();
+    refuse(&reel, &reel.path("nowhere.mp4"), SOURCE, &["nowhere.mp4", "no such file"]);
+}
+
+#[test]
+fn a_directory() {
+    let reel = Reel::new();
+    let dir = reel.path("film.mp4");
+    std::fs::create_dir(&dir).unwrap();
+    refuse(&reel, &dir, SOURCE, &["film.mp4", "directory"]);
+}
+
+#[test]
+fn an_empty_file() {
+    let reel = Reel::new();
+    refuse(&reel, &reel.file("empty.mp4", ""), SOURCE, &["empty.mp4", "empty"]);
+}
+
+#[test]
+fn a_text_file() {
+    let reel = Reel::new();
+    let text = reel.file("notes.mp4", "Dear diary, today I transcoded nothing at all.\n".repeat(50));
+    refuse(&reel, &text, SOURCE, &["notes.mp4"]);
+}
+
+#[test]
+fn a_playlist_that_calls_itself_mp4() {
+    let reel = Reel::new();
+    let secret = clips::cfr();
+    let playlist = format!("#EXTM3U\n#EXT-X-TARGETDURATION:12\n#EXTINF:12,\n{}\n#EXT-X-ENDLIST\n", secret.display());
+    refuse(&reel, &reel.file("film.mp4", playlist), SOURCE, &["film.mp4", "playlist"]);
+    let script = format!("ffconcat version 1.0\nfile '{}'\n", secret.display());
+    refuse(&reel, &reel.file("other.mp4", script), SOURCE, &["other.mp4"]);
+}
+
+#[test]
+fn a_recording_that_was_cut_off() {
+    let reel = Reel::new();
+    let whole = std::fs::read(clips::busy()).unwrap();
+    let cut = reel.file("cut.mp4", &whole[..whole.len() / 2]);
+    refuse(&reel, &cut, SOURCE, &["cut.mp4", "truncated"]);
+}
+
+#[test]
+fn names_that_look_like_something_else() {
+    let source = clips::tenth();
+    let names: [&[u8]; 7] = [b"-i.mp4", b"two words.mp4", b"it's \"quoted\".mp4", b"line\nbreak.mp4", b"%d %s.mp4", b"file:x.mp4", "été.mp4".as_bytes()];
+    for name in names {
+        let reel = Reel::new();
+        let name = Path::new(std::ffi::OsStr::from_bytes(name));
+        std::fs::copy(&source, reel.path(name)).unwrap();
+        let mut run = reel.command("run");
+        // The bare name, as a shell in that directory would give it.
+        run.current_dir(reel.path("")).arg("-o").arg("out").arg("--").arg(name);
+        finish(&mut run).done();
+        let output = Output::open(&reel.path("out"));
+        assert!(output.mp4().is_some(), "no MP4 for {name:?}");
+        for playlist in output.playlists("v") {
+            playlist.assert_whole();
+        }
+    }
+}
+
+#[test]
+fn no_space_left() {
+    let reel = Reel::new();
+    let small = reel.path("small");
+    std::fs::create_dir(&small).unwrap();
+    // A file system of 2 MiB of its own, in a mount namespace of its own: it goes with the process.
+    let script = r#"mount -t tmpfs -o size=2m none "$1" && shift && exec "$@""#;
+    let mut shell = std::process::Command::new("unshare");
+    // SAFETY: cannot fail.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    shell.arg(if is_root { "-m" } else { "-rm" }).args(["sh", "-c", script, "sh"]).arg(&small);
+    let allowed = std::process::Command::new(shell.get_program()).args(shell.get_args()).arg("true").output();
+    if !allowed.is_ok_and(|o| o.status.success()) {
+        eprintln!("left out: mount namespaces are not allowed here");
+        return;
+    }
+    shell.arg(env!("CARGO_BIN_EXE_splitreel")).arg("run").arg("--state").arg(small.join("state"));
+    shell.arg("-o").arg(reel.path("out")).arg("--").arg(clips::busy());
+    let ended = finish(shell.stdin(std::process::Stdio::null()));
+    ended.refused(FAILED, &["space"]);
+    assert!(!reel.path("out").exists());
+}
+
+#[test]
+fn an_output_that_cannot_be_written() {
+    let reel = Reel::new();
+    let file = reel.file("file", "not a directory");
+    for out in [file.join("out"), Path::new("/proc/nowhere/out").to_owned()] {
+        reel.run(&clips::tenth(), &out, &[]).refused(USAGE, &["output"]);
+    }
+    reel.run(&clips::tenth(), &file, &[]).refused(USAGE, &["file"]);
+}
+
+#[test]
+fn an_output_directory_that_holds_something_else() {
+    let reel = Reel::new();
+    let out = reel.path("holiday");
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join("photo.jpg"), "precious").unwrap();
+    reel.run(&clips::tenth(), &out, &[]).refused(USAGE, &["holiday", "--force"]);
+    assert_eq!(std::fs::read(out.join("photo.jpg")).unwrap(), b"precious");
+}
+
+#[test]
+fn no_ffmpeg() {
+    let reel = Reel::new();
+    let mut run = reel.command("run");
+    run.env("PATH", reel.path("")).env_remove("SPLITREEL_FFMPEG").env_remove("SPLITREEL_FFPROBE");
+    run.arg("-o").arg(reel.path("out")).arg("--").arg(clips::tenth());
+    finish(&mut run).refused(USAGE, &["ffmpeg", "not found", "install"]);
+}
+
+#[test]
+fn an_ffmpeg_that_is_too_old() {
+    let reel = Reel::new();
+    let old = reel.file("ffmpeg", "#!/bin/sh\necho 'ffmpeg version 4.3.9-0+deb11u2 Copyright (c) 2000-2021 the FFmpeg developers'\n");
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut run = reel.command("run");
+    run.env("SPLITREEL_FFMPEG", &old).env("SPLITREEL_FFPROBE", &old);
+    run.arg("-o").arg(reel.path("out")).arg("--").arg(clips::tenth());
+    finish(&mut run).refused(USAGE, &["4.3", "older than 5.1", "upgrade"]);
+}
+
+#[test]
+fn an_encoder_that_does_not_exist() {
+    let reel = Reel::new();
+    let profile = profile(&reel, "name = \"x\"\n[video]\nencoder = \"libnonsense\"\n");
+    reel.run(&clips::tenth(), &reel.path("out"), &["--profile", &profile]).refused(USAGE, &["libnonsense", "encoder"]);
+}
+
+#[test]
+fn a_profile_with_several_mistakes() {
+    let reel = Reel::new();
+    let text = "name = \"x\"\ncolour = 1\n[video]\ncodec = \"h265\"\n[[video.rungs]]\nheight = 720\ncrf = 22\nqp = 0\n[packaging]\nchunk_mb = 4\n";
+    let profile = profile(&reel, text);
+    let words = ["4 mistakes", "line 2: colour", "line 4: video.codec", "line 7: video.rungs[0].crf", "line 10: packaging.chunk_mb", "use 16 to 128"];
+    reel.run(&clips::tenth(), &reel.path("out"), &["--profile", &profile]).refused(USAGE, &words);
+}
+
+#[test]
+fn a_profile_that_is_not_toml_or_not_there() {
+    let reel = Reel::new();
+    let broken = profile(&reel, "name = \"x\"\n[video\n");
+    reel.run(&clips::tenth(), &reel.path("out"), &["--profile", &broken]).refused(USAGE, &["line 2"]);
+    reel.run(&clips::tenth(), &reel.path("out"), &["--profile", "nowhere.toml"]).refused(USAGE, &["nowhere.toml"]);
+    reel.run(&clips::tenth(), &reel.path("out"), &["--profile", "universe"]).refused(USAGE, &["universe", "universal"]);
+}
+
+#[test]
+fn transport_streams_cannot_hold_the_newer_codecs() {
+    let reel = Reel::new();
+    for codec in ["vp9", "av1"] {
+        let profile = profile(&reel, &format!("name = \"x\"\n[video]\ncodec = \"{codec}\"\n[packaging]\ncontainer = \"mpegts\"\n"));
+        reel.run(&clips::tenth(), &reel.path("out"), &["--profile", &profile]).refused(USAGE, &["MPEG-TS", codec, "need fMP4"]);
+    }
+    let profile = profile(&reel, "name = \"x\"\n[audio]\ncodec = \"opus\"\n[packaging]\ncontainer = \"mpegts\"\n");
+    reel.run(&clips::tenth(), &reel.path("out"), &["--profile", &profile]).refused(USAGE, &["MPEG-TS", "opus", "needs fMP4"]);
+}
+
+#[test]
+fn options_out_of_range() {
+    let reel = Reel::new();
+    let out = reel.path("out");
+    for args in [["--segment-seconds", "-1"], ["--segment-seconds", "soon"], ["--segment-seconds", "nan"], ["--workers", "0"], ["--chunk-mb", "8"]] {
+        let joined = format!("{}={}", args[0], args[1]);
+        let ended = reel.run(&clips::tenth(), &out, &[&joined]);
+        assert_eq!(ended.code, USAGE, "{joined}: {}", ended.stderr);
+        assert!(ended.stderr.contains(args[1].trim_start_matches('-')), "{joined}: {}", ended.stderr);
+    }
+    assert_eq!(finish(bare().arg("run")).code, USAGE);
+    assert_eq!(finish(bare().arg("transmogrify")).code, USAGE);
+}

@@ -1,0 +1,146 @@
+//! Small generated sources, made once per target directory with ffmpeg. Each has one nasty feature.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A name that no other thread or process uses while it makes the same clip.
+fn draft(path: &Path) -> PathBuf {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let extension = path.extension().unwrap().to_string_lossy();
+    path.with_extension(format!("{}-{number}.{extension}", std::process::id()))
+}
+
+/// Runs ffmpeg with `args` and the output file. Tests that run at the same time may make the same clip twice; the
+/// rename makes either whole.
+fn make(name: &str, args: &[&str]) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clips-1");
+    let path = dir.join(name);
+    if path.exists() {
+        return path;
+    }
+    std::fs::create_dir_all(&dir).unwrap();
+    let draft = draft(&path);
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-nostdin", "-y"]).args(args).arg(&draft).stdin(Stdio::null());
+    let made = ffmpeg.output().expect("ffmpeg is needed for these tests");
+    assert!(made.status.success(), "{name}: {}", String::from_utf8_lossy(&made.stderr));
+    std::fs::rename(&draft, &path).unwrap();
+    path
+}
+
+const PICTURE: &str = "testsrc2=size=192x108:rate=25:duration=12";
+// Tones that change each second: a shifted or dropped piece is heard, and seen in the samples.
+const SOUND: &str = "aevalsrc=0.3*sin(2*PI*t*(220+40*floor(t)))|0.3*sin(2*PI*t*(330+40*floor(t))):s=48000:d=12";
+const B_FRAMES: &[&str] = &["-c:v", "libx264", "-preset", "veryfast", "-bf", "3", "-g", "50", "-pix_fmt", "yuv420p"];
+const AAC: &[&str] = &["-c:a", "aac", "-b:a", "96k"];
+
+fn lavfi<'a>(sources: &[&'a str], rest: &[&[&'a str]]) -> Vec<&'a str> {
+    let inputs = sources.iter().flat_map(|s| ["-f", "lavfi", "-i", s]);
+    inputs.chain(rest.iter().flat_map(|r| r.iter().copied())).collect()
+}
+
+/// 25 fps, H.264 with B-pyramids, AAC, mp4.
+pub fn cfr() -> PathBuf {
+    make("cfr.mp4", &lavfi(&[PICTURE, SOUND], &[B_FRAMES, AAC]))
+}
+
+/// Frames dropped at irregular places and one long hole, mkv (ticks of 1 ms), FLAC.
+pub fn vfr() -> PathBuf {
+    const DROP: &[&str] = &["-vf", "select='not(eq(mod(n,7),3))*not(between(n,60,75))*not(eq(mod(n,31),9))'", "-fps_mode", "passthrough"];
+    make("vfr.mkv", &lavfi(&[PICTURE, SOUND], &[DROP, B_FRAMES, &["-c:a", "flac"]]))
+}
+
+/// Groups of pictures that refer across their borders.
+pub fn open_gop() -> PathBuf {
+    const OPEN: &[&str] = &["-x264-params", "open-gop=1:keyint=24:min-keyint=24:scenecut=0:bframes=3:b-pyramid=normal"];
+    make("open-gop.mp4", &lavfi(&[PICTURE, SOUND], &[&["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p"], OPEN, AAC]))
+}
+
+/// 30000/1001 fps.
+pub fn ntsc() -> PathBuf {
+    const NTSC: &str = "testsrc2=size=192x108:rate=30000/1001:duration=12";
+    make("ntsc.mp4", &lavfi(&[NTSC, SOUND], &[B_FRAMES, AAC]))
+}
+
+/// MPEG-TS whose clock starts at an hour.
+pub fn ts_from_an_hour() -> PathBuf {
+    make("hour.ts", &lavfi(&[PICTURE, SOUND], &[B_FRAMES, AAC, &["-output_ts_offset", "3600"]]))
+}
+
+/// mkv with Opus.
+pub fn mkv() -> PathBuf {
+    make("plain.mkv", &lavfi(&[PICTURE, SOUND], &[B_FRAMES, &["-c:a", "libopus", "-b:a", "64k"]]))
+}
+
+/// An edit list that begins inside a group of pictures.
+pub fn edit_list() -> PathBuf {
+    let whole = cfr();
+    make("edit-list.mp4", &["-ss", "1.3", "-i", whole.to_str().unwrap(), "-c", "copy"])
+}
+
+/// Sound begins 2 s after the picture.
+pub fn late_audio() -> PathBuf {
+    let late = ["-f", "lavfi", "-i", PICTURE, "-itsoffset", "2", "-f", "lavfi", "-i", SOUND];
+    make("late-audio.mp4", &[&late[..], B_FRAMES, AAC].concat())
+}
+
+/// The picture begins 2 s after the sound.
+pub fn late_video() -> PathBuf {
+    let late = ["-itsoffset", "2", "-f", "lavfi", "-i", PICTURE, "-f", "lavfi", "-i", SOUND];
+    make("late-video.mp4", &[&late[..], B_FRAMES, AAC].concat())
+}
+
+/// No sound.
+pub fn video_only() -> PathBuf {
+    make("video-only.mp4", &lavfi(&[PICTURE], &[B_FRAMES]))
+}
+
+/// No picture, 44.1 kHz.
+pub fn audio_only() -> PathBuf {
+    make("audio-only.m4a", &lavfi(&["aevalsrc=0.3*sin(2*PI*t*(220+40*floor(t))):s=44100:d=12"], &[AAC]))
+}
+
+/// 50 s, for many segments.
+pub fn long_cfr() -> PathBuf {
+    const LONG: &str = "testsrc2=size=128x72:rate=24:duration=50";
+    const LONG_SOUND: &str = "aevalsrc=0.3*sin(2*PI*t*(220+40*floor(t))):s=48000:d=50";
+    make("long.mp4", &lavfi(&[LONG, LONG_SOUND], &[B_FRAMES, AAC]))
+}
+
+/// 50 s of MPEG-TS.
+pub fn long_ts() -> PathBuf {
+    make("long.ts", &["-i", long_cfr().to_str().unwrap(), "-c", "copy", "-output_ts_offset", "3600"])
+}
+
+/// Costly enough to be interrupted: 20 s of 640x360 with noise.
+pub fn busy() -> PathBuf {
+    const BUSY: &str = "testsrc2=size=640x360:rate=25:duration=20,noise=alls=12:allf=t";
+    const SOUND_20: &str = "aevalsrc=0.3*sin(2*PI*t*(220+40*floor(t))):s=48000:d=20";
+    make("busy.mp4", &lavfi(&[BUSY, SOUND_20], &[&["-c:v", "libx264", "-preset", "ultrafast", "-crf", "20", "-pix_fmt", "yuv420p"], AAC]))
+}
+
+/// A single frame.
+pub fn one_frame() -> PathBuf {
+    make("one-frame.mp4", &lavfi(&["testsrc2=size=128x72:rate=25:duration=1"], &[&["-frames:v", "1"], B_FRAMES]))
+}
+
+/// A tenth of a second with sound.
+pub fn tenth() -> PathBuf {
+    make("tenth.mp4", &lavfi(&[PICTURE, SOUND], &[&["-t", "0.1"], B_FRAMES, AAC]))
+}
+
+/// Two audio tracks in different languages, one of them mono at another rate.
+pub fn two_languages() -> PathBuf {
+    const OTHER: &str = "aevalsrc=0.3*sin(2*PI*t*(500+30*floor(t))):s=44100:d=11";
+    const MAPS: &[&str] =
+        &["-map", "0", "-map", "1", "-map", "2", "-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=deu"];
+    make("two-languages.mp4", &lavfi(&[PICTURE, SOUND, OTHER], &[MAPS, B_FRAMES, AAC]))
+}
+
+/// Ten hours at one frame a second.
+pub fn ten_hours() -> PathBuf {
+    const TEN_HOURS: &str = "color=c=gray:size=32x32:rate=1:duration=36000";
+    make("ten-hours.mp4", &lavfi(&[TEN_HOURS], &[&["-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-pix_fmt", "yuv420p"]]))
+}

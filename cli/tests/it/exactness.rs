@@ -1,0 +1,189 @@
+//! However a source is split, what comes out is what went in: frames, times, pixels, samples, sound against picture.
+
+use crate::decoded::{self, Frames, assert_same_samples, assert_same_times};
+use crate::output::Output;
+use crate::reel::Reel;
+use crate::clips;
+use std::path::Path;
+
+/// 1 ms: far below what is heard, far above the rounding of time bases.
+const MAX_SHIFT: f64 = 0.001;
+
+/// The decoded truth about a source, found once for all ways of splitting it.
+struct Truth {
+    frames: Option<Frames>,
+    pixels: Vec<String>,
+    sounds: Vec<decoded::Sound>,
+}
+
+impl Truth {
+    fn of(source: &Path) -> Self {
+        let frames = decoded::frames(source);
+        let pixels = if frames.is_some() { decoded::pixels(source) } else { Vec::new() };
+        let sounds = (0..decoded::num_sounds(source)).filter_map(|n| decoded::sound(source, n)).collect();
+        Truth { frames, pixels, sounds }
+    }
+
+    /// Sound minus picture at the start, in seconds.
+    fn offset(&self, number: usize) -> Option<f64> {
+        Some(self.sounds[number].start.minus(self.frames.as_ref()?.first()).to_f64())
+    }
+}
+
+#[track_caller]
+fn assert_exact(truth: &Truth, output: &Output, scratch: &Path) {
+    let videos = output.playlists("v");
+    let audios = output.playlists("a");
+    assert_eq!(!videos.is_empty(), truth.frames.is_some(), "video renditions");
+    assert_eq!(audios.len(), truth.sounds.len(), "audio renditions");
+    let mut picture = None;
+    for playlist in &videos {
+        playlist.assert_whole();
+        let joined = output.join(playlist, scratch);
+        let source = truth.frames.as_ref().unwrap();
+        let frames = assert_same_video("playlist", truth, &joined);
+        let mean = source.span() / (source.ticks.len().max(2) - 1) as f64;
+        assert!((playlist.seconds() - frames.span() - mean).abs() < 3.0 * mean + 0.01, "{} s listed, {} s of frames", playlist.seconds(), frames.span());
+        picture = Some(frames.first());
+    }
+    for (number, playlist) in audios.iter().enumerate() {
+        playlist.assert_whole();
+        let sound = decoded::sound(&output.join(playlist, scratch), 0).expect("audio in the rendition");
+        assert_same_samples("playlist", &truth.sounds[number], &sound);
+        if let (Some(want), Some(picture)) = (truth.offset(number), picture) {
+            let shift = sound.start.minus(picture).to_f64() - want;
+            assert!(shift.abs() <= MAX_SHIFT, "sound {shift} s against the picture");
+        }
+    }
+    let mp4 = output.mp4().expect("a progressive MP4");
+    let picture = truth.frames.is_some().then(|| assert_same_video("mp4", truth, &mp4).first());
+    assert_eq!(decoded::num_sounds(&mp4), truth.sounds.len(), "audio tracks of the MP4");
+    for (number, want) in truth.sounds.iter().enumerate() {
+        let sound = decoded::sound(&mp4, number).unwrap();
+        assert_same_samples("mp4", want, &sound);
+        if let (Some(want), Some(picture)) = (truth.offset(number), picture) {
+            let shift = sound.start.minus(picture).to_f64() - want;
+            assert!(shift.abs() <= MAX_SHIFT, "mp4: sound {shift} s against the picture");
+        }
+    }
+    assert_certified(truth, output);
+}
+
+#[track_caller]
+fn assert_same_video(what: &str, truth: &Truth, file: &Path) -> Frames {
+    let frames = decoded::frames(file).expect("video in the output");
+    assert_same_times(what, truth.frames.as_ref().unwrap(), &frames);
+    let pixels = decoded::pixels(file);
+    let differ = pixels.iter().zip(&truth.pixels).position(|(a, b)| a != b);
+    assert_eq!(differ, None, "{what}: first frame whose pixels differ");
+    assert_eq!(pixels.len(), truth.pixels.len(), "{what}: pictures");
+    frames
+}
+
+/// The certificate says the same as the decoder.
+#[track_caller]
+fn assert_certified(truth: &Truth, output: &Output) {
+    let certificate = &output.report()["certificate"];
+    for video in certificate["video"].as_array().unwrap() {
+        let frames = truth.frames.as_ref().map_or(0, |f| f.ticks.len());
+        assert_eq!(video["frames_in"], frames, "{video}");
+        assert_eq!(video["frames_out"], frames, "{video}");
+        assert_eq!(video["pts_sha256_in"], video["pts_sha256_out"]);
+        assert_eq!(video["is_continuous"], true);
+    }
+    for (audio, sound) in certificate["audio"].as_array().unwrap().iter().zip(&truth.sounds) {
+        if audio["sample_rate"].as_i64().map(i128::from) == Some(sound.rate) {
+            assert_eq!(audio["samples_out"].as_i64().map(i128::from), Some(sound.samples), "{audio}");
+        }
+    }
+}
+
+/// Splits `source` into `parts` pieces in as many runs and checks each result.
+#[track_caller]
+fn holds_for(source: &Path, seconds: f64, parts: &[usize]) {
+    let reel = Reel::new();
+    let truth = Truth::of(source);
+    for &n in parts {
+        // A little more than the nth part, so that rounding leaves no tail over.
+        let every = if n == 1 { 3600.0 } else { seconds / n as f64 * 1.001 };
+        let out = reel.path(format!("out-{n}"));
+        reel.run_lossless(source, &out, &format!("{every:.4}")).done();
+        let output = Output::open(&out);
+        if truth.frames.is_some() {
+            assert_eq!(output.num_segments(), n, "segments of {}", source.display());
+        }
+        assert_exact(&truth, &output, &reel.path(""));
+    }
+}
+
+const FEW: &[usize] = &[1, 2, 3, 7];
+
+#[test]
+fn constant_frame_rate_with_b_frames() {
+    holds_for(&clips::cfr(), 12.0, FEW);
+}
+
+#[test]
+fn variable_frame_rate() {
+    holds_for(&clips::vfr(), 12.0, FEW);
+}
+
+#[test]
+fn open_groups_of_pictures() {
+    holds_for(&clips::open_gop(), 12.0, FEW);
+}
+
+#[test]
+fn ntsc_frame_rate() {
+    holds_for(&clips::ntsc(), 12.0, FEW);
+}
+
+#[test]
+fn transport_stream_that_starts_at_an_hour() {
+    holds_for(&clips::ts_from_an_hour(), 12.0, FEW);
+}
+
+#[test]
+fn matroska() {
+    holds_for(&clips::mkv(), 12.0, FEW);
+}
+
+#[test]
+fn edit_list_inside_a_group_of_pictures() {
+    holds_for(&clips::edit_list(), 10.7, FEW);
+}
+
+#[test]
+fn sound_that_starts_late() {
+    holds_for(&clips::late_audio(), 12.0, FEW);
+}
+
+#[test]
+fn picture_that_starts_late() {
+    holds_for(&clips::late_video(), 12.0, FEW);
+}
+
+#[test]
+fn no_sound() {
+    holds_for(&clips::video_only(), 12.0, FEW);
+}
+
+#[test]
+fn no_picture() {
+    holds_for(&clips::audio_only(), 12.0, FEW);
+}
+
+#[test]
+fn two_audio_tracks_keep_their_places() {
+    holds_for(&clips::two_languages(), 12.0, &[3]);
+}
+
+#[test]
+fn fifty_segments() {
+    holds_for(&clips::long_cfr(), 50.0, &[50]);
+}
+
+#[test]
+fn fifty_segments_of_a_transport_stream() {
+    holds_for(&clips::long_ts(), 50.0, &[50]);
+}

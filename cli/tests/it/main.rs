@@ -1,0 +1,16 @@
+//! The built `splitreel` binary held against its promises: exactness, resume, determinism, plain words for bad input.
+//! Knows the program only by its command line and by the files it writes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bad_input;
+mod clips;
+mod corpus;
+mod decoded;
+mod determinism;
+mod exactness;
+mod odd_sources;
+mod output;
+mod preview;
+mod reel;
+mod resume;

@@ -1,0 +1,41 @@
+//! Very short and very long sources.
+
+use crate::clips;
+use crate::decoded;
+use crate::output::Output;
+use crate::reel::{Reel, finish};
+use serde_json::Value;
+
+#[test]
+fn a_single_frame() {
+    let reel = Reel::new();
+    let out = reel.path("out");
+    reel.run(&clips::one_frame(), &out, &[]).done();
+    let mp4 = Output::open(&out).mp4().unwrap();
+    assert_eq!(decoded::frames(&mp4).unwrap().ticks.len(), 1);
+}
+
+#[test]
+fn a_tenth_of_a_second() {
+    let reel = Reel::new();
+    let out = reel.path("out");
+    let source = clips::tenth();
+    reel.run(&source, &out, &["--segment-seconds", "0.5"]).done();
+    let mp4 = Output::open(&out).mp4().unwrap();
+    let (want, got) = (decoded::frames(&source).unwrap(), decoded::frames(&mp4).unwrap());
+    decoded::assert_same_times("mp4", &want, &got);
+    decoded::assert_same_samples("mp4", &decoded::sound(&source, 0).unwrap(), &decoded::sound(&mp4, 0).unwrap());
+}
+
+#[test]
+fn ten_hours_are_planned_in_a_moment() {
+    let source = clips::ten_hours();
+    let planned = finish(Reel::new().command("plan").arg("--json").arg("--").arg(&source)).done();
+    // The promise is 5 s; the test machine may be busy with other tests.
+    assert!(planned.wall.as_secs() < 20, "{:?}", planned.wall);
+    let plan: Value = serde_json::from_str(&planned.stdout).unwrap();
+    let segments = plan["plan"]["video"]["segments"].as_array().unwrap();
+    let frames: u64 = segments.iter().map(|s| s["num_frames"].as_u64().unwrap()).sum();
+    assert_eq!(frames, 36_000);
+    assert!(segments.len() > 1_000, "{} segments", segments.len());
+}

@@ -1,0 +1,142 @@
+//! Use-cases about a job as a whole: submit, plan, reject, cancel, retry, forget, and the reads.
+
+use super::error::{db, unreadable};
+use super::rows::{self, close_job, insert_job, insert_task, load_job, log, save_job, save_task, to_json};
+use splitreel_backend::store::{JobFilter, Scope, Submitted};
+use splitreel_backend::{StoreError, transition};
+use splitreel_core::event::{Event, Happened};
+use splitreel_core::job::{Job, JobRequest};
+use splitreel_core::plan::Plan;
+use splitreel_core::task::{Task, TaskState};
+use splitreel_core::{Failure, JobId, TaskId};
+use sqlx::{Row, SqliteConnection};
+
+/// A scope as the JSON array that `json_each` reads; `NULL` = all.
+pub(super) fn scope_json(scope: &Scope) -> Result<Option<String>, StoreError> {
+    scope.as_ref().map(to_json).transpose()
+}
+
+/// SQLite reads a negative limit as "none".
+pub(super) fn limit(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+pub(super) async fn submit(c: &mut SqliteConnection, id: JobId, request: JobRequest, now_ms: i64) -> Result<Submitted, StoreError> {
+    let known = sqlx::query("SELECT * FROM jobs WHERE tenant = ? AND idempotency_key = ?")
+        .bind(&request.tenant)
+        .bind(&request.idempotency_key)
+        .fetch_optional(&mut *c)
+        .await
+        .map_err(db)?;
+    if let Some(row) = known {
+        let job = rows::job(&row)?;
+        return Ok(if job.request == request { Submitted::Existing(job) } else { Submitted::KeyReused(job.id) });
+    }
+    if load_job(c, id).await?.is_some() {
+        return Err(StoreError::Corrupt { what: format!("job id {id} is taken") });
+    }
+    let (job, spec) = Job::new(id, request, now_ms);
+    insert_job(c, &job).await?;
+    insert_task(c, &Task::new(TaskId { job: id, number: spec.number }, job.generation, spec, TaskState::Ready)).await?;
+    log(c, id, now_ms, &Happened::Submitted).await?;
+    Ok(Submitted::Created(job))
+}
+
+pub(super) async fn list(c: &mut SqliteConnection, filter: JobFilter) -> Result<Vec<Job>, StoreError> {
+    let states: Vec<_> = filter.states.iter().map(|s| s.as_str()).collect();
+    let found = sqlx::query(
+        "SELECT * FROM jobs
+         WHERE (?1 IS NULL OR id IN (SELECT value FROM json_each(?1)))
+           AND (?2 OR state IN (SELECT value FROM json_each(?3)))
+         ORDER BY created_ms DESC, id DESC LIMIT ?4",
+    )
+    .bind(scope_json(&filter.only)?)
+    .bind(states.is_empty())
+    .bind(to_json(&states)?)
+    .bind(limit(filter.limit))
+    .fetch_all(c)
+    .await
+    .map_err(db)?;
+    found.iter().map(rows::job).collect()
+}
+
+pub(super) async fn tasks(c: &mut SqliteConnection, job: JobId) -> Result<Vec<Task>, StoreError> {
+    let found = sqlx::query("SELECT * FROM tasks WHERE job = ? ORDER BY number").bind(job.to_string()).fetch_all(c).await.map_err(db)?;
+    found.iter().map(rows::task).collect()
+}
+
+pub(super) async fn plan(c: &mut SqliteConnection, job: JobId) -> Result<Option<Plan>, StoreError> {
+    let text: Option<String> = sqlx::query_scalar("SELECT plan FROM plans WHERE job = ?").bind(job.to_string()).fetch_optional(c).await.map_err(db)?;
+    text.map(|text| serde_json::from_str(&text).map_err(|e| unreadable("plans.plan", e))).transpose()
+}
+
+pub(super) async fn record_plan(c: &mut SqliteConnection, id: JobId, plan: Plan, now_ms: i64) -> Result<bool, StoreError> {
+    let Some(mut job) = load_job(c, id).await? else { return Ok(false) };
+    let Some((tasks, event)) = transition::plan(&mut job, &plan) else { return Ok(false) };
+    save_job(c, &job).await?;
+    sqlx::query("INSERT INTO plans (job, plan) VALUES (?, ?)").bind(id.to_string()).bind(to_json(&plan)?).execute(&mut *c).await.map_err(db)?;
+    for task in &tasks {
+        insert_task(c, task).await?;
+    }
+    log(c, id, now_ms, &event).await?;
+    Ok(true)
+}
+
+pub(super) async fn reject(c: &mut SqliteConnection, id: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+    let Some(mut job) = load_job(c, id).await? else { return Ok(false) };
+    let Some(event) = transition::reject(&mut job, failure, now_ms) else { return Ok(false) };
+    save_job(c, &job).await?;
+    close_job(c, id).await?;
+    log(c, id, now_ms, &event).await?;
+    Ok(true)
+}
+
+pub(super) async fn cancel(c: &mut SqliteConnection, id: JobId, now_ms: i64) -> Result<bool, StoreError> {
+    let Some(mut job) = load_job(c, id).await? else { return Ok(false) };
+    if !job.cancel(now_ms) {
+        return Ok(false);
+    }
+    save_job(c, &job).await?;
+    close_job(c, id).await?;
+    log(c, id, now_ms, &Happened::Cancelled).await?;
+    Ok(true)
+}
+
+pub(super) async fn retry(c: &mut SqliteConnection, id: JobId, now_ms: i64) -> Result<bool, StoreError> {
+    let Some(mut job) = load_job(c, id).await? else { return Ok(false) };
+    let counts = sqlx::query("SELECT count(*) AS open, count(*) FILTER (WHERE kind = 'probe') AS probes FROM tasks WHERE job = ? AND state <> 'done'")
+        .bind(id.to_string())
+        .fetch_one(&mut *c)
+        .await
+        .map_err(db)?;
+    let num_open: u32 = counts.try_get("open").map_err(db)?;
+    let num_probes: u32 = counts.try_get("probes").map_err(db)?;
+    if !job.retry(num_probes > 0, num_open) {
+        return Ok(false);
+    }
+    save_job(c, &job).await?;
+    let found = sqlx::query("SELECT * FROM tasks WHERE job = ? AND state IN ('failed', 'cancelled')").bind(id.to_string()).fetch_all(&mut *c).await.map_err(db)?;
+    for row in &found {
+        let mut task = rows::task(row)?;
+        if task.reset(now_ms) {
+            save_task(c, &task).await?;
+        }
+    }
+    log(c, id, now_ms, &Happened::Retried).await?;
+    Ok(true)
+}
+
+pub(super) async fn events(c: &mut SqliteConnection, job: Option<JobId>, after_seq: i64, max: usize) -> Result<Vec<Event>, StoreError> {
+    let query = match job {
+        Some(job) => sqlx::query("SELECT * FROM events WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?").bind(job.to_string()),
+        None => sqlx::query("SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?"),
+    };
+    let found = query.bind(after_seq).bind(limit(max)).fetch_all(c).await.map_err(db)?;
+    found.iter().map(rows::event).collect()
+}
+
+pub(super) async fn forget(c: &mut SqliteConnection, id: JobId) -> Result<bool, StoreError> {
+    // Plan, tasks, outbox rows and events go with it (ON DELETE CASCADE).
+    let deleted = sqlx::query("DELETE FROM jobs WHERE id = ? AND ended_ms IS NOT NULL").bind(id.to_string()).execute(c).await.map_err(db)?;
+    Ok(deleted.rows_affected() > 0)
+}

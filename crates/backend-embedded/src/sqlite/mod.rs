@@ -1,0 +1,117 @@
+//! The SQLite job store: each use-case is one `BEGIN IMMEDIATE` transaction, synced when it is answered.
+//!
+//! A transaction runs in a task of its own that nobody cancels: a caller that goes away never leaves one half
+//! open. Rows are decoded and encoded in `rows`, migrations live in `schema`, use-cases in the other modules.
+
+mod attempts;
+mod error;
+mod jobs;
+mod outbox;
+mod rows;
+mod schema;
+mod store;
+
+pub use schema::{migrate, schema_version};
+
+use error::db;
+use splitreel_backend::StoreError;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection, SqliteConnection};
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// How long a connection waits for another process's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that read beside the one that writes.
+const READERS: u32 = 4;
+
+/// A job store in one SQLite file (with its `-wal` and `-shm` beside it), on a local file system.
+#[derive(Clone, Debug)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+/// The future of one use-case on a connection.
+type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'c>>;
+
+impl SqliteStore {
+    /// Opens the file, makes it if it is missing, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the file is no database of this program, or one of a newer version;
+    /// [`StoreError::Unavailable`] when it cannot be opened or locked.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        migrate(path).await?;
+        let pool = |max| SqlitePoolOptions::new().max_connections(max).idle_timeout(None).max_lifetime(None);
+        let writer = pool(1).connect_with(options(path)).await.map_err(db)?;
+        let readers = pool(READERS).connect_with(options(path).pragma("query_only", "on")).await.map_err(db)?;
+        Ok(SqliteStore { writer, readers })
+    }
+
+    /// Waits for running use-cases and closes the file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    /// Runs a use-case that may write: committed when it answers, rolled back when it fails.
+    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
+    {
+        let pool = self.writer.clone();
+        joined(tokio::spawn(async move {
+            let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.map_err(db)?;
+            match work(&mut transaction).await {
+                Ok(answer) => {
+                    transaction.commit().await.map_err(db)?;
+                    Ok(answer)
+                }
+                Err(error) => {
+                    // The first error is the one that tells why; a connection that cannot roll back is closed.
+                    let _ = transaction.rollback().await;
+                    Err(error)
+                }
+            }
+        }))
+        .await
+    }
+
+    /// Runs a use-case that only reads, on one snapshot.
+    async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
+    {
+        let pool = self.readers.clone();
+        joined(tokio::spawn(async move {
+            let mut connection = pool.acquire().await.map_err(db)?;
+            let mut snapshot = connection.begin().await.map_err(db)?;
+            let answer = work(&mut snapshot).await;
+            snapshot.rollback().await.map_err(db)?;
+            answer
+        }))
+        .await
+    }
+}
+
+async fn joined<T>(running: tokio::task::JoinHandle<Result<T, StoreError>>) -> Result<T, StoreError> {
+    running.await.unwrap_or_else(|stopped| Err(StoreError::Unavailable(Box::new(stopped))))
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! The seam: which use-case runs on which connection. Loops that poll (dispatch, reap, sweep) look first and
+//! take the write lock only when there is something to write.
+
+use super::{SqliteStore, attempts, jobs, outbox, rows};
+use async_trait::async_trait;
+use splitreel_backend::store::{ClaimRequest, JobFilter, Scope, Submitted};
+use splitreel_backend::{JobStore, Ring, StoreError};
+use splitreel_core::event::Event;
+use splitreel_core::job::{Job, JobRequest};
+use splitreel_core::part::TaskResult;
+use splitreel_core::plan::Plan;
+use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task};
+use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
+
+#[async_trait]
+impl JobStore for SqliteStore {
+    async fn submit(&self, id: JobId, request: JobRequest, now_ms: i64) -> Result<Submitted, StoreError> {
+        self.write(move |c| Box::pin(jobs::submit(c, id, request, now_ms))).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        self.read(move |c| Box::pin(rows::load_job(c, id))).await
+    }
+
+    async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>, StoreError> {
+        self.read(move |c| Box::pin(jobs::list(c, filter))).await
+    }
+
+    async fn tasks(&self, job: JobId) -> Result<Vec<Task>, StoreError> {
+        self.read(move |c| Box::pin(jobs::tasks(c, job))).await
+    }
+
+    async fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError> {
+        self.read(move |c| Box::pin(jobs::plan(c, job))).await
+    }
+
+    async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
+        let plan = plan.clone();
+        self.write(move |c| Box::pin(jobs::record_plan(c, job, plan, now_ms))).await
+    }
+
+    async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+        self.write(move |c| Box::pin(jobs::reject(c, job, failure, now_ms))).await
+    }
+
+    async fn dispatch(&self, scope: &Scope, window: usize, now_ms: i64) -> Result<usize, StoreError> {
+        let looked_at = scope.clone();
+        let due = self.read(move |c| Box::pin(async move { outbox::due(c, &looked_at, window, now_ms).await })).await?;
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let scope = scope.clone();
+        self.write(move |c| Box::pin(async move { outbox::dispatch(c, &scope, window, now_ms).await })).await
+    }
+
+    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError> {
+        let scope = scope.clone();
+        self.read(move |c| Box::pin(async move { outbox::unsent(c, &scope, limit).await })).await
+    }
+
+    async fn mark_sent(&self, rings: &[Ring], now_ms: i64) -> Result<(), StoreError> {
+        if rings.is_empty() {
+            return Ok(());
+        }
+        let rings = rings.to_vec();
+        self.write(move |c| Box::pin(async move { outbox::mark_sent(c, &rings, now_ms).await })).await
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
+        self.write(move |c| Box::pin(attempts::claim(c, request))).await
+    }
+
+    async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress, now_ms: i64, policy: &RetryPolicy) -> Result<Result<i64, Refusal>, StoreError> {
+        let policy = *policy;
+        self.write(move |c| Box::pin(async move { attempts::renew(c, task, lease, progress, now_ms, &policy).await })).await
+    }
+
+    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult, now_ms: i64) -> Result<Result<bool, Refusal>, StoreError> {
+        self.write(move |c| Box::pin(attempts::complete(c, task, lease, result, now_ms))).await
+    }
+
+    async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure, now_ms: i64, policy: &RetryPolicy) -> Result<Result<AfterFailure, Refusal>, StoreError> {
+        let policy = *policy;
+        self.write(move |c| Box::pin(async move { attempts::fail(c, task, lease, failure, now_ms, &policy).await })).await
+    }
+
+    async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
+        if self.read(move |c| Box::pin(attempts::expired(c, now_ms))).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let policy = *policy;
+        self.write(move |c| Box::pin(async move { attempts::reap(c, now_ms, &policy).await })).await
+    }
+
+    async fn release_worker(&self, worker: &WorkerId, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
+        let (worker, policy) = (worker.clone(), *policy);
+        self.write(move |c| Box::pin(async move { attempts::release(c, &worker, now_ms, &policy).await })).await
+    }
+
+    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
+        let looked_at = scope.clone();
+        if !self.read(move |c| Box::pin(async move { outbox::has_stale(c, &looked_at, sent_before_ms).await })).await? {
+            return Ok(0);
+        }
+        let scope = scope.clone();
+        self.write(move |c| Box::pin(async move { outbox::sweep(c, &scope, sent_before_ms).await })).await
+    }
+
+    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        self.write(move |c| Box::pin(jobs::cancel(c, job, now_ms))).await
+    }
+
+    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        self.write(move |c| Box::pin(jobs::retry(c, job, now_ms))).await
+    }
+
+    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.read(move |c| Box::pin(jobs::events(c, job, after_seq, limit))).await
+    }
+
+    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
+        self.write(move |c| Box::pin(jobs::forget(c, job))).await
+    }
+}

@@ -1,0 +1,157 @@
+//! How a role serves a queue: wait for a ring, claim, hold the lease while working, report. Shared by workers
+//! and assemblers, so that fencing and reporting exist once.
+
+use crate::doorbell::{Doorbell, Queue};
+use crate::lease::{LeaseError, Leases, WorkOrder};
+use async_trait::async_trait;
+use splitreel_core::part::TaskResult;
+use splitreel_core::task::Progress;
+use splitreel_core::{Failure, WorkerId};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// A renewal is sent this often per lease length.
+const RENEWALS_PER_TTL: u32 = 4;
+/// Pause after the coordinator or the doorbell did not answer.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Does the work of one attempt. When `cancel` fires it must stop soon and leave nothing running; its outcome
+/// is then dropped.
+#[async_trait]
+pub trait Perform: Send + Sync {
+    /// Works off an order.
+    async fn perform(&self, order: &WorkOrder, progress: watch::Sender<Progress>, cancel: &CancellationToken) -> Result<TaskResult, Failure>;
+}
+
+/// Serves one queue with a number of slots.
+pub struct Server {
+    /// Name of this process incarnation.
+    pub id: WorkerId,
+    /// Attempts at the same time.
+    pub slots: usize,
+    /// What is served.
+    pub queue: Queue,
+    /// The coordinator.
+    pub leases: Arc<dyn Leases>,
+    /// Where rings come from.
+    pub doorbell: Arc<dyn Doorbell>,
+    /// Who does the work.
+    pub role: Arc<dyn Perform>,
+}
+
+impl Server {
+    /// Serves until `shutdown`; running attempts are then stopped and dropped: their leases run out, or are
+    /// released by whoever stopped the process.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let slots = self.slots.max(1);
+        let server = Arc::new(self);
+        let mut running = JoinSet::new();
+        for _ in 0..slots {
+            let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
+            running.spawn(async move { server.slot(shutdown).await });
+        }
+        while running.join_next().await.is_some() {}
+    }
+
+    async fn slot(&self, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            let ring = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                ring = self.doorbell.next(self.queue) => ring,
+            };
+            let ring = match ring {
+                Ok(ring) => ring,
+                Err(error) => {
+                    tracing::warn!(%error, "no rings");
+                    pause(&shutdown).await;
+                    continue;
+                }
+            };
+            let asked = Instant::now();
+            match self.leases.claim(&ring, &self.id).await {
+                Ok(order) => self.hold(order, asked, &shutdown).await,
+                Err(LeaseError::Refused(refusal)) => tracing::debug!(task = %ring.task, %refusal, "ring forgotten"),
+                Err(error) => {
+                    tracing::warn!(task = %ring.task, %error, "claim unanswered, the ring will come again");
+                    pause(&shutdown).await;
+                }
+            }
+        }
+    }
+
+    /// Runs an attempt to its end. Nothing of it is left when the lease is lost: no process, no report.
+    async fn hold(&self, order: WorkOrder, asked: Instant, shutdown: &CancellationToken) {
+        let (task, lease) = (order.task, order.lease);
+        let cancel = shutdown.child_token();
+        let (progress_tx, progress) = watch::channel(Progress::default());
+        let keeper = Keeper { leases: Arc::clone(&self.leases), order: order.clone(), progress, cancel: cancel.clone(), renewed: asked };
+        let _keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
+        tracing::debug!(%task, attempt = order.attempt, "attempt started");
+        let outcome = self.role.perform(&order, progress_tx, &cancel).await;
+        // The lease is kept alive while the report is repeated; a refusal ends it.
+        while !cancel.is_cancelled() {
+            let told = match &outcome {
+                Ok(result) => self.leases.complete(task, lease, result.clone()).await,
+                Err(failure) => self.leases.fail(task, lease, failure.clone()).await,
+            };
+            match told {
+                Ok(()) => return,
+                Err(LeaseError::Refused(refusal)) => return tracing::info!(%task, %refusal, "report refused"),
+                Err(error) => tracing::warn!(%task, %error, "report unanswered"),
+            }
+            pause(&cancel).await;
+        }
+        tracing::info!(%task, "attempt dropped");
+    }
+}
+
+async fn pause(cancel: &CancellationToken) {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => {}
+        () = tokio::time::sleep(PAUSE) => {}
+    }
+}
+
+/// Keeps one lease alive, and cancels the attempt when that fails.
+struct Keeper {
+    leases: Arc<dyn Leases>,
+    order: WorkOrder,
+    progress: watch::Receiver<Progress>,
+    cancel: CancellationToken,
+    renewed: Instant,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let ttl = Duration::from_millis(u64::try_from(self.order.ttl_ms).unwrap_or(1));
+        let every = ttl / RENEWALS_PER_TTL;
+        loop {
+            tokio::time::sleep(every).await;
+            let sent = Instant::now();
+            let progress = *self.progress.borrow();
+            // An answer that comes later than the lease lasts is worth nothing.
+            let left = (self.renewed + ttl).saturating_duration_since(sent);
+            match tokio::time::timeout(left, self.leases.renew(self.order.task, self.order.lease, progress)).await {
+                Ok(Ok(_)) => self.renewed = sent,
+                Ok(Err(LeaseError::Refused(refusal))) => {
+                    tracing::info!(task = %self.order.task, %refusal, "lease gone");
+                    return self.cancel.cancel();
+                }
+                Ok(Err(error)) => tracing::warn!(task = %self.order.task, %error, "renewal unanswered"),
+                Err(_) => {}
+            }
+            // The fence: past the deadline somebody else may hold the task.
+            if self.renewed.elapsed() >= ttl {
+                tracing::warn!(task = %self.order.task, "lease ran out unanswered");
+                return self.cancel.cancel();
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Sample values and shorthands for tests of anything that runs on the seams.
+
+use super::StoreHarness;
+use crate::doorbell::Ring;
+use crate::invariants;
+use crate::store::{ClaimRequest, JobStore, Submitted};
+use splitreel_core::event::Happened;
+use splitreel_core::job::{Job, JobRequest};
+use splitreel_core::part::{AudioPart, Cost, Presentation, ProbeResult, StoredObject, TaskResult, VideoPart};
+use splitreel_core::plan::{AudioPlan, Plan, Segment, VideoPlan};
+use splitreel_core::profile::{AudioCodec, Profile, VideoCodec};
+use splitreel_core::source::{Color, SourceRef};
+use splitreel_core::task::{Refusal, RetryPolicy, Task, TaskKind};
+use splitreel_core::{JobId, LeaseId, Rational, TaskId, WorkerId};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The n-th job id; they sort by `n`.
+pub fn job_id(n: u128) -> JobId {
+    JobId(Uuid::from_u128(n))
+}
+
+/// The n-th lease id.
+pub fn lease_id(n: u128) -> LeaseId {
+    LeaseId(Uuid::from_u128(n))
+}
+
+/// A worker by name.
+pub fn worker(name: &str) -> WorkerId {
+    WorkerId(name.to_owned())
+}
+
+/// A ring for the first attempt of a segment.
+pub fn ring(job: u128, number: u32) -> Ring {
+    Ring { task: TaskId { job: job_id(job), number }, attempt: 1, kind: TaskKind::Segment }
+}
+
+/// A small request.
+pub fn request(tenant: &str, key: &str) -> JobRequest {
+    JobRequest {
+        tenant: tenant.to_owned(),
+        idempotency_key: key.to_owned(),
+        source: SourceRef { locator: "/media/\"film\" ½.mkv".to_owned(), bytes: 123, version: "1".to_owned() },
+        base: "film".to_owned(),
+        profile: Profile::built_in("universal").expect("a built-in profile"),
+        output: None,
+    }
+}
+
+/// A stored object under a key.
+pub fn object(key: &str) -> StoredObject {
+    StoredObject { key: key.to_owned(), bytes: 1, sha256: "00".repeat(32) }
+}
+
+/// A plan with so many segments and audio tracks.
+pub fn plan(segments: u32, audio: u32) -> Plan {
+    let segment = |index: u32| {
+        let start = i64::from(index) * 100;
+        Segment {
+            index,
+            start,
+            end: (index + 1 < segments).then_some(start + 100),
+            output_start: start,
+            output_end: start + 100,
+            seek: vec![start],
+            num_frames: 25,
+            pts_sha256: String::new(),
+            keyframes: vec![start],
+            media_segments: Vec::new(),
+        }
+    };
+    let video = VideoPlan {
+        stream: 0,
+        source_timebase: Rational::ONE,
+        timescale: 25,
+        first_pts: 0,
+        first_output: 0,
+        end_output: i64::from(segments) * 100,
+        delay: 2,
+        frame_rate: Rational::whole(25),
+        codec: VideoCodec::H264,
+        encoder: "libx264".to_owned(),
+        preset: "veryfast".to_owned(),
+        threads: 1,
+        filters: Vec::new(),
+        pix_fmt: "yuv420p".to_owned(),
+        color: Color { range: String::new(), space: String::new(), transfer: String::new(), primaries: String::new() },
+        renditions: Vec::new(),
+        segments: (0..segments).map(segment).collect(),
+    };
+    let track = |index: u32| AudioPlan {
+        id: format!("{}-und", index + 1),
+        stream: 1 + index,
+        codec: AudioCodec::Aac,
+        sample_rate: 48_000,
+        channels: 2,
+        layout: "stereo".to_owned(),
+        kbps: 128,
+        frame_samples: 1024,
+        start: 0,
+        source_first_pts: 0,
+        source_timebase: Rational::ONE,
+        boundaries: vec![0],
+        first_number: 1,
+        language: "und".to_owned(),
+        name: "Audio".to_owned(),
+        is_default: index == 0,
+    };
+    Plan {
+        version: 1,
+        demuxer: "matroska,webm".to_owned(),
+        video: (segments > 0).then_some(video),
+        audio: (0..audio).map(track).collect(),
+        media_segment_seconds: 4.0,
+        progressive: true,
+        chunk_mb: 0,
+        keep_full: false,
+        decisions: Vec::new(),
+    }
+}
+
+/// A result that fits the kind of a task.
+pub fn result(kind: TaskKind, index: u32) -> TaskResult {
+    match kind {
+        TaskKind::Probe => TaskResult::Probe(ProbeResult { info: object("info"), ffmpeg_build: "9.0".to_owned(), cost: Cost::default() }),
+        TaskKind::Whole | TaskKind::Segment => TaskResult::Video(VideoPart { segment: index, renditions: Vec::new(), cost: Cost::default() }),
+        TaskKind::Audio => TaskResult::Audio(AudioPart {
+            rendition: format!("{}-und", index + 1),
+            init: object("init"),
+            codec: "mp4a.40.2".to_owned(),
+            segments: Vec::new(),
+            sample_rate: 48_000,
+            channels: 2,
+            frame_samples: 1024,
+            priming: 1024,
+            num_samples: 48_000,
+            decoded_samples: Some(48_000),
+            start: 0,
+            cost: Cost::default(),
+        }),
+        TaskKind::Assemble => TaskResult::Assemble(Presentation { hash: "h".to_owned(), catalogue: object("catalogue"), bytes: 1, num_files: 1 }),
+    }
+}
+
+/// One job on a store, with shorthands that use fixed arguments and unwrap.
+#[derive(Clone)]
+pub struct Stage {
+    /// The store.
+    pub store: Arc<dyn JobStore>,
+    /// The job.
+    pub job: JobId,
+    /// Budgets and delays.
+    pub policy: RetryPolicy,
+}
+
+impl Stage {
+    /// Opens the store and submits job 1 at time 0.
+    pub async fn submitted(harness: &dyn StoreHarness) -> Stage {
+        Stage::submit(harness.open().await, 1, 0).await
+    }
+
+    /// Submits the n-th job at a time.
+    pub async fn submit(store: Arc<dyn JobStore>, n: u128, now_ms: i64) -> Stage {
+        let answer = store.submit(job_id(n), request("t", &format!("key-{n}")), now_ms).await.unwrap();
+        assert!(matches!(answer, Submitted::Created(_)), "{answer:?}");
+        Stage { store, job: job_id(n), policy: RetryPolicy::default() }
+    }
+
+    /// Job 1, probed.
+    pub async fn probed(harness: &dyn StoreHarness) -> Stage {
+        let stage = Stage::submitted(harness).await;
+        stage.finish(0).await;
+        stage
+    }
+
+    /// Job 1, planned with so many segments (tasks 1 ..).
+    pub async fn planned(harness: &dyn StoreHarness, segments: u32) -> Stage {
+        let stage = Stage::probed(harness).await;
+        assert!(stage.store.record_plan(stage.job, &plan(segments, 0), 0).await.unwrap());
+        stage
+    }
+
+    /// Task id by number.
+    pub fn id(&self, number: u32) -> TaskId {
+        TaskId { job: self.job, number }
+    }
+
+    /// The job row.
+    pub async fn job(&self) -> Job {
+        self.store.job(self.job).await.unwrap().expect("the job exists")
+    }
+
+    /// All task rows.
+    pub async fn tasks(&self) -> Vec<Task> {
+        self.store.tasks(self.job).await.unwrap()
+    }
+
+    /// One task row.
+    pub async fn task(&self, number: u32) -> Task {
+        self.tasks().await.into_iter().find(|t| t.id.number == number).expect("the task exists")
+    }
+
+    /// A request for an attempt; the worker is `w<number>`.
+    pub fn request(&self, number: u32, attempt: u32, lease: u128, now_ms: i64) -> ClaimRequest {
+        ClaimRequest {
+            ring: Ring { task: self.id(number), attempt, kind: TaskKind::Segment },
+            lease: lease_id(lease),
+            worker: worker(&format!("w{number}")),
+            now_ms,
+            ttl_ms: self.policy.lease_ttl_ms,
+        }
+    }
+
+    /// Claims an attempt.
+    pub async fn claim(&self, number: u32, attempt: u32, lease: u128, now_ms: i64) -> Result<Task, Refusal> {
+        self.store.claim(self.request(number, attempt, lease, now_ms)).await.unwrap()
+    }
+
+    /// Completes a task with a fitting result.
+    pub async fn complete(&self, number: u32, lease: u128, now_ms: i64) -> Result<bool, Refusal> {
+        let spec = self.task(number).await.spec;
+        self.store.complete(self.id(number), lease_id(lease), result(spec.kind, spec.index), now_ms).await.unwrap()
+    }
+
+    /// Claims and completes the current attempt of a task at its earliest time, with lease `1000 + number`.
+    pub async fn finish(&self, number: u32) {
+        let task = self.task(number).await;
+        let lease = 1000 + u128::from(number);
+        self.claim(number, task.attempt, lease, task.not_before_ms).await.unwrap();
+        assert_eq!(self.complete(number, lease, task.not_before_ms).await, Ok(true));
+    }
+
+    /// What happened to the job, in order.
+    pub async fn happened(&self) -> Vec<Happened> {
+        self.store.events(Some(self.job), 0, 10_000).await.unwrap().into_iter().map(|e| e.what).collect()
+    }
+
+    /// Asserts the invariants of the job.
+    pub async fn audit(&self) {
+        let unsent = self.store.unsent(&Some(vec![self.job]), 10_000).await.unwrap();
+        let violations = invariants::audit(&self.job().await, &self.tasks().await, &unsent);
+        assert!(violations.is_empty(), "{violations:#?}");
+    }
+}

@@ -1,0 +1,152 @@
+//! What every backend must do, as named behaviours: written once, run for each backend.
+//!
+//! A backend's tests hold one line per seam, for example
+//! `splitreel_backend::store_conformance!(MemoryHarness::new());`, which makes one `#[tokio::test]` per
+//! behaviour. The expression is evaluated for each test and gives a fresh, isolated backend. A behaviour that
+//! does not hold panics: nothing in here belongs in a running service.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test suite: a broken behaviour panics")]
+
+pub mod blobs;
+pub mod doorbell;
+pub mod fixture;
+pub mod store;
+
+use crate::{BlobStore, Doorbell, JobStore};
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// A place where one job store lives. Owns what has to be cleaned up.
+#[async_trait]
+pub trait StoreHarness: Send + Sync {
+    /// Opens the store: each call is another process on the same, durable state.
+    async fn open(&self) -> Arc<dyn JobStore>;
+}
+
+/// A place where one blob store lives.
+#[async_trait]
+pub trait BlobHarness: Send + Sync {
+    /// Opens the store: each call is another process on the same, durable state.
+    async fn open(&self) -> Arc<dyn BlobStore>;
+    /// An existing empty local directory, on the file system that workers would use.
+    fn scratch(&self) -> std::path::PathBuf;
+}
+
+/// A place where one doorbell lives.
+#[async_trait]
+pub trait DoorbellHarness: Send + Sync {
+    /// Opens the doorbell: each call is another listener or ringer of the same one.
+    async fn open(&self) -> Arc<dyn Doorbell>;
+}
+
+/// Makes one test per behaviour. Use the macros of the seams instead.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_tests {
+    ($suite:ident, $harness:expr, [$($behaviour:ident),* $(,)?]) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                let harness = $harness;
+                $crate::conformance::$suite::$behaviour(&harness).await;
+            }
+        )*
+    };
+}
+
+/// One test per behaviour of a [`JobStore`]; takes an expression that makes a [`StoreHarness`].
+#[macro_export]
+macro_rules! store_conformance {
+    ($harness:expr) => {
+        $crate::conformance_tests!(
+            store,
+            $harness,
+            [
+                a_job_is_accepted_once_per_key,
+                a_key_with_another_request_is_told_so,
+                tenants_do_not_share_keys,
+                concurrent_submits_make_one_job,
+                jobs_are_listed_newest_first,
+                a_probed_job_waits_for_its_plan,
+                a_plan_is_recorded_once_and_read_back,
+                a_job_that_cannot_be_planned_is_rejected,
+                cancel_ends_a_job_and_its_tasks,
+                retry_keeps_what_is_done,
+                retry_of_a_failed_probe_probes_again,
+                retry_of_a_rejected_job_plans_again,
+                an_ended_job_can_be_forgotten,
+                events_are_ordered_and_paged,
+                state_survives_reopening,
+                one_of_many_claims_wins,
+                a_repeated_claim_gets_the_same_lease,
+                a_stale_or_unknown_ring_is_refused,
+                a_claim_before_its_time_is_refused,
+                renew_extends_only_the_live_lease,
+                a_lease_without_progress_is_lost,
+                complete_is_idempotent_on_its_lease,
+                a_reaped_lease_cannot_complete,
+                concurrent_completes_insert_one_assemble,
+                completing_assemble_publishes_once,
+                cancel_before_complete_wins,
+                complete_before_cancel_wins,
+                cancel_and_publish_exclude_each_other,
+                no_claim_after_cancel,
+                a_failed_attempt_is_retried_later,
+                media_failures_use_up_their_attempts,
+                a_permanent_failure_ends_the_job,
+                a_source_failure_is_told_as_it_is,
+                the_infra_budget_holds,
+                reap_takes_only_expired_leases,
+                reap_gives_up_when_the_budget_is_spent,
+                a_lost_worker_is_replaced_at_once,
+                dispatch_goes_by_job_age_and_number,
+                dispatch_fills_the_window_and_no_more,
+                dispatch_skips_what_is_not_due,
+                dispatch_serves_only_its_scope,
+                a_ring_is_sent_once_until_swept,
+                a_claim_takes_its_outbox_row,
+                random_operations_match_the_reference,
+            ]
+        );
+    };
+}
+
+/// One test per behaviour of a [`BlobStore`]; takes an expression that makes a [`BlobHarness`].
+#[macro_export]
+macro_rules! blob_conformance {
+    ($harness:expr) => {
+        $crate::conformance_tests!(
+            blobs,
+            $harness,
+            [
+                bytes_round_trip,
+                an_empty_object_is_an_object,
+                ranges_stop_at_the_end,
+                what_is_not_there_is_not_found,
+                bad_keys_are_refused,
+                a_second_write_replaces_the_first,
+                a_file_is_stored_with_its_content,
+                an_exported_file_can_be_read,
+                export_refuses_an_existing_target,
+                pieces_are_put_together,
+                a_piece_of_the_wrong_size_is_refused,
+                lists_are_sorted_and_by_prefix,
+                delete_is_idempotent,
+                an_abandoned_put_is_whole_or_absent,
+                concurrent_puts_and_deletes_do_not_disturb_each_other,
+                objects_survive_reopening,
+            ]
+        );
+    };
+}
+
+/// One test per behaviour of a [`Doorbell`]; takes an expression that makes a [`DoorbellHarness`].
+#[macro_export]
+macro_rules! doorbell_conformance {
+    ($harness:expr) => {
+        $crate::conformance_tests!(
+            doorbell,
+            $harness,
+            [each_ring_reaches_exactly_one_listener, queues_are_apart, a_cancelled_listener_takes_nothing, a_waiting_listener_is_woken]
+        );
+    };
+}

@@ -1,0 +1,74 @@
+//! What ffmpeg says about samples at the end of a run (`-loglevel verbose`).
+
+use serde::{Deserialize, Serialize};
+
+/// Samples per channel that passed through an audio encode, as ffmpeg counted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AudioFacts {
+    /// Samples that the decoder delivered, at the source's rate. `None` for copies.
+    pub decoded_samples: Option<u64>,
+    /// Samples that the encoder was given, at the output's rate. `None` for copies.
+    pub encoded_samples: Option<u64>,
+    /// Packets that the decoder could not make sense of, when ffmpeg says so.
+    pub decode_errors: Option<u64>,
+}
+
+impl AudioFacts {
+    /// Reads the last lines of standard error. Spellings differ: `173 frames decoded (176400 samples)` until 6,
+    /// `173 frames decoded; 0 decode errors (176400 samples)` since.
+    pub(crate) fn read(tail: &[String]) -> Self {
+        let mut facts = AudioFacts::default();
+        for line in tail {
+            let is_input = line.contains("Input stream #") && line.contains("(audio)");
+            let is_output = line.contains("Output stream #") && line.contains("(audio)");
+            if is_input && let Some(rest) = after(line, "frames decoded") {
+                // Other streams of the source are listed without samples.
+                facts.decoded_samples = samples(rest).or(facts.decoded_samples);
+                facts.decode_errors = number_before(rest, "decode errors").or(facts.decode_errors);
+            }
+            if is_output && let Some(rest) = after(line, "frames encoded") {
+                facts.encoded_samples = samples(rest).or(facts.encoded_samples);
+            }
+        }
+        facts
+    }
+}
+
+fn after<'a>(line: &'a str, words: &str) -> Option<&'a str> {
+    line.split_once(words).map(|(_, rest)| rest)
+}
+
+fn samples(rest: &str) -> Option<u64> {
+    let (head, _) = rest.split_once(" samples)")?;
+    head.rsplit_once('(')?.1.trim().parse().ok()
+}
+
+fn number_before(text: &str, words: &str) -> Option<u64> {
+    let (head, _) = text.split_once(words)?;
+    head.trim_end().rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &[&str]) -> AudioFacts {
+        AudioFacts::read(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn old_and_new_spelling() {
+        let old = read(&[
+            "[verbose]   Input stream #0:0 (video): 0 packets read (0 bytes); ",
+            "[verbose]   Input stream #0:1 (audio): 174 packets read (34918 bytes); 173 frames decoded (177152 samples); ",
+            "[verbose]   Output stream #0:0 (audio): 189 frames encoded (192819 samples); 190 packets muxed (48424 bytes); ",
+        ]);
+        assert_eq!(old, AudioFacts { decoded_samples: Some(177_152), encoded_samples: Some(192_819), decode_errors: None });
+        let new = read(&[
+            "[out#0/mp4 @ 0x1] [verbose]   Output stream #0:0 (audio): 188 frames encoded (192000 samples); 189 packets muxed (48438 bytes); ",
+            "[in#0/mov @ 0x2] [verbose]   Input stream #0:1 (audio): 174 packets read (34918 bytes); 173 frames decoded; 2 decode errors (176400 samples); ",
+        ]);
+        assert_eq!(new, AudioFacts { decoded_samples: Some(176_400), encoded_samples: Some(192_000), decode_errors: Some(2) });
+        assert_eq!(read(&["Input stream #0:1 (audio): 5 packets read"]), AudioFacts::default());
+    }
+}

@@ -1,0 +1,120 @@
+//! What stands before `-i`: the same for probing and for encoding, so that both see the same streams and frames.
+
+use crate::detect::Version;
+use splitreel_core::{MediaTime, Rational};
+
+/// Pictures with more pixels are refused by the decoder (16384 × 8704: 16K).
+const MAX_PIXELS: u64 = 16_384 * 8_704;
+
+/// How an option is spelled, by the release that ffmpeg behaves like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spelling {
+    /// `-enc_time_base demux` is known (7.0); `-1` before.
+    pub has_named_time_base: bool,
+}
+
+impl Spelling {
+    /// The spelling of a release.
+    pub fn of(version: Version) -> Self {
+        Spelling { has_named_time_base: version >= Version { major: 7, minor: 0 } }
+    }
+
+    /// Frames pass with the demuxer's own timestamps, none dropped, none repeated.
+    pub(crate) fn passthrough(self) -> [&'static str; 4] {
+        let time_base = if self.has_named_time_base { "demux" } else { "-1" };
+        ["-fps_mode", "passthrough", "-enc_time_base", time_base]
+    }
+}
+
+/// Options for opening the source with its one demuxer: local files only, nothing nested.
+pub(crate) fn input_options(demuxer: &str) -> Vec<String> {
+    let mut args = words(&["-protocol_whitelist", "file", "-format_whitelist", demuxer, "-f", demuxer]);
+    // A transport stream may announce or start a track late; the index of a stream depends on how far ffmpeg looked.
+    let (probe, analyze) = match demuxer {
+        "mpegts" | "mpeg" => ("50M", "30M"),
+        _ => ("20M", "10M"),
+    };
+    args.extend(words(&["-probesize", probe, "-analyzeduration", analyze]));
+    args
+}
+
+/// Options that guard the decoder.
+pub(crate) fn decoder_options() -> Vec<String> {
+    vec!["-max_pixels:v".into(), MAX_PIXELS.to_string()]
+}
+
+/// How a demuxer is sent to a keyframe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seeking {
+    /// The index finds the last keyframe not after the given time: aim just after it.
+    JustAfter,
+    /// A seek lands anywhere near: aim well before it.
+    WellBefore,
+    /// Not known to be exact: decode from the start.
+    Never,
+}
+
+impl Seeking {
+    pub(crate) fn of(demuxer: &str) -> Self {
+        match demuxer {
+            "mov" | "matroska" => Seeking::JustAfter,
+            "mpegts" | "avi" => Seeking::WellBefore,
+            _ => Seeking::Never,
+        }
+    }
+
+    /// Microseconds to seek to for a keyframe; `None` starts at the beginning.
+    pub(crate) fn target(self, keyframe: MediaTime, first: MediaTime) -> Option<i64> {
+        const AFTER_US: i64 = 1_000;
+        const BEFORE_US: i64 = 500_000;
+        let at = keyframe.micros_floor();
+        let target = match self {
+            Seeking::JustAfter => at.saturating_add(AFTER_US),
+            Seeking::WellBefore => at.saturating_sub(BEFORE_US),
+            Seeking::Never => return None,
+        };
+        (keyframe > first && target > first.micros_floor()).then_some(target)
+    }
+}
+
+/// Microseconds as decimal seconds, exactly.
+pub(crate) fn seconds(micros: i64) -> String {
+    let sign = if micros < 0 { "-" } else { "" };
+    let micros = micros.unsigned_abs();
+    format!("{sign}{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}
+
+/// Nearest microsecond of a time, as decimal seconds.
+pub(crate) fn nearest_seconds(time: MediaTime) -> String {
+    match Rational::new(1, 1_000_000) {
+        Some(micro) => seconds(time.rescale(micro).ticks),
+        None => seconds(0),
+    }
+}
+
+pub(crate) fn words(list: &[&str]) -> Vec<String> {
+    list.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimal_seconds_are_exact() {
+        assert_eq!(seconds(1_500_000), "1.500000");
+        assert_eq!(seconds(-1), "-0.000001");
+        assert_eq!(seconds(i64::MIN), "-9223372036854.775808");
+    }
+
+    #[test]
+    fn seeks_by_demuxer() {
+        let ms = Rational::new(1, 1000).unwrap();
+        let at = |ticks| MediaTime::new(ticks, ms);
+        assert_eq!(Seeking::of("mov").target(at(2000), at(0)), Some(2_001_000));
+        assert_eq!(Seeking::of("mpegts").target(at(2000), at(0)), Some(1_500_000));
+        assert_eq!(Seeking::of("mpegts").target(at(1400), at(1000)), None);
+        assert_eq!(Seeking::of("mov").target(at(0), at(0)), None);
+        assert_eq!(Seeking::of("flv").target(at(2000), at(0)), None);
+    }
+}

@@ -1,0 +1,61 @@
+//! Encoding: pure argument builders, and the runner that hands them to ffmpeg. Checks nothing of what was written: the
+//! caller parses the files and compares them with the plan.
+
+mod audio_args;
+mod encoder;
+mod facts;
+mod input;
+mod runner;
+mod video_args;
+
+pub use audio_args::audio_args;
+pub use facts::AudioFacts;
+pub use input::Spelling;
+pub(crate) use input::input_options;
+pub(crate) use runner::{Places, encode_audio, encode_video};
+pub use video_args::video_args;
+
+use splitreel_core::Failure;
+
+/// Why no arguments can be built from a plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ArgsError {
+    /// The plan has no such segment or track.
+    #[error("the plan has no {what} {index}")]
+    NoSuchTask {
+        /// `video segment` or `audio track`.
+        what: &'static str,
+        /// The number asked for.
+        index: u32,
+    },
+    /// An encoder that nobody here knows how to drive.
+    #[error("encoder {name:?} is not supported")]
+    UnknownEncoder {
+        /// Its name.
+        name: String,
+    },
+    /// A segment has more planned keyframes than a command line holds.
+    #[error("{count} planned keyframes do not fit on a command line")]
+    TooManyKeyframes {
+        /// How many.
+        count: usize,
+    },
+}
+
+impl From<ArgsError> for Failure {
+    fn from(error: ArgsError) -> Self {
+        match &error {
+            ArgsError::UnknownEncoder { name } => Failure::permanent(
+                "encoder_unknown",
+                format!(
+                    "encoder {name:?} is not supported: use libx264, libx265, libvpx-vp9, libsvtav1 or libaom-av1, as far as `ffmpeg -encoders` lists them"
+                ),
+            ),
+            ArgsError::NoSuchTask { .. } => Failure::permanent("plan_mismatch", error.to_string()),
+            ArgsError::TooManyKeyframes { .. } => Failure::permanent(
+                "too_many_keyframes",
+                format!("{error}: use longer media segments or shorter segments"),
+            ),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The frame list as the container tells it, and how far it can be believed. Pure.
+
+use splitreel_core::source::{IndexEvidence, Keyframe};
+
+/// How much a doubt weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Weight {
+    /// Usually harmless: decode everything when that is cheap enough.
+    Mild,
+    /// The list is probably not what a decoder shows.
+    Strong,
+    /// Strong, and seeking by timestamps cannot be trusted either.
+    Structural,
+}
+
+/// A reason not to believe a frame list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Doubt {
+    pub(crate) weight: Weight,
+    pub(crate) reason: &'static str,
+}
+
+/// Frames as the container lists them.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    /// Presentation times, strictly increasing, ticks of the stream.
+    pub(crate) pts: Vec<i64>,
+    /// Random-access points, by time.
+    pub(crate) keyframes: Vec<Keyframe>,
+    /// Duration of the last frame in ticks, 0 when unknown.
+    pub(crate) last_duration: i64,
+    /// Sum of the packets' sizes in bytes.
+    pub(crate) bytes: u64,
+    /// Where the list comes from.
+    pub(crate) evidence: IndexEvidence,
+    pub(crate) doubts: Vec<Doubt>,
+}
+
+impl Candidate {
+    pub(crate) fn doubt(&mut self, weight: Weight, reason: &'static str) {
+        if !self.doubts.iter().any(|doubt| doubt.reason == reason) {
+            self.doubts.push(Doubt { weight, reason });
+        }
+    }
+
+    /// The heaviest doubt.
+    pub(crate) fn weight(&self) -> Option<Weight> {
+        self.doubts.iter().map(|doubt| doubt.weight).max()
+    }
+}
+
+/// One packet or sample in decode order.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Packet {
+    pub(crate) pts: Option<i64>,
+    pub(crate) dts: Option<i64>,
+    pub(crate) duration: i64,
+    pub(crate) size: u64,
+    pub(crate) position: Option<u64>,
+    pub(crate) is_key: bool,
+    /// To be decoded but not shown.
+    pub(crate) is_discarded: bool,
+    /// The demuxer says that it is damaged.
+    pub(crate) is_corrupt: bool,
+}
+
+/// Collects packets in decode order into a [`Candidate`]. Holds 8 bytes per frame and 32 per keyframe.
+pub(crate) struct Collector {
+    pts: Vec<i64>,
+    keyframes: Vec<Keyframe>,
+    last: Option<(i64, i64)>,
+    last_dts: Option<i64>,
+    bytes: u64,
+    num_packets: u64,
+    max_frames: usize,
+    max_gap: i64,
+    out: Candidate,
+}
+
+impl Collector {
+    /// `max_gap` is the distance of decode times, in ticks, beyond which the timeline has a break.
+    pub(crate) fn new(evidence: IndexEvidence, max_frames: usize, max_gap: i64) -> Self {
+        let out = Candidate { pts: Vec::new(), keyframes: Vec::new(), last_duration: 0, bytes: 0, evidence, doubts: Vec::new() };
+        Collector {
+            pts: Vec::new(),
+            keyframes: Vec::new(),
+            last: None,
+            last_dts: None,
+            bytes: 0,
+            num_packets: 0,
+            max_frames,
+            max_gap: max_gap.max(1),
+            out,
+        }
+    }
+
+    pub(crate) fn num_packets(&self) -> u64 {
+        self.num_packets
+    }
+
+    /// Takes the next packet; false when there are more than are supported.
+    pub(crate) fn push(&mut self, packet: Packet) -> bool {
+        if self.pts.len() >= self.max_frames {
+            self.out.doubt(Weight::Structural, "more frames than are supported");
+            return false;
+        }
+        self.num_packets += 1;
+        self.bytes = self.bytes.saturating_add(packet.size);
+        if self.num_packets == 1 && !packet.is_key {
+            self.out.doubt(Weight::Strong, "the first packet is no keyframe");
+        }
+        if packet.is_corrupt {
+            self.out.doubt(Weight::Strong, "packets are damaged");
+        }
+        self.check_decode_time(packet.dts);
+        if packet.is_discarded {
+            self.out.doubt(Weight::Strong, "packets are marked as not to be shown");
+            return true;
+        }
+        let Some(pts) = packet.pts else {
+            self.out.doubt(Weight::Structural, "packets have no presentation time");
+            return true;
+        };
+        if packet.is_key {
+            self.keyframes.push(Keyframe { pts, position: packet.position });
+        }
+        if self.last.is_none_or(|(last, _)| pts > last) {
+            self.last = Some((pts, packet.duration));
+        }
+        self.pts.push(pts);
+        true
+    }
+
+    fn check_decode_time(&mut self, dts: Option<i64>) {
+        let Some(dts) = dts else { return };
+        if let Some(before) = self.last_dts {
+            match dts.checked_sub(before) {
+                None => self.out.doubt(Weight::Structural, "timestamps jump"),
+                Some(step) if step < 0 => self.out.doubt(Weight::Structural, "timestamps run back"),
+                Some(step) if step > self.max_gap => self.out.doubt(Weight::Structural, "timestamps jump"),
+                Some(_) => {}
+            }
+        }
+        self.last_dts = Some(dts);
+    }
+
+    pub(crate) fn finish(mut self) -> Candidate {
+        self.pts.sort_unstable();
+        let all = self.pts.len();
+        self.pts.dedup();
+        if self.pts.len() != all {
+            self.out.doubt(Weight::Strong, "several packets have the same presentation time");
+        }
+        self.keyframes.sort_unstable_by_key(|keyframe| keyframe.pts);
+        self.keyframes.dedup_by_key(|keyframe| keyframe.pts);
+        if self.keyframes.is_empty() && all > 0 {
+            self.out.doubt(Weight::Structural, "no keyframe is marked");
+        }
+        Candidate {
+            pts: self.pts,
+            keyframes: self.keyframes,
+            last_duration: self.last.map_or(0, |(_, duration)| duration.max(0)),
+            bytes: self.bytes,
+            ..self.out
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn packet(pts: i64, dts: i64, is_key: bool) -> Packet {
+        Packet { pts: Some(pts), dts: Some(dts), duration: 1, size: 10, is_key, ..Packet::default() }
+    }
+
+    fn collect(packets: &[Packet]) -> Candidate {
+        let mut collector = Collector::new(IndexEvidence::PacketScan, 1000, 100);
+        for packet in packets {
+            assert!(collector.push(*packet));
+        }
+        collector.finish()
+    }
+
+    #[test]
+    fn a_healthy_list_has_no_doubts() {
+        let found = collect(&[packet(0, -2, true), packet(3, -1, false), packet(1, 0, false), packet(2, 1, false)]);
+        assert_eq!((found.pts, found.doubts, found.bytes), (vec![0, 1, 2, 3], vec![], 40));
+        assert_eq!(found.keyframes.len(), 1);
+        assert_eq!(found.last_duration, 1);
+    }
+
+    #[test]
+    fn doubts_are_named() {
+        let weight = |packets: &[Packet]| collect(packets).weight();
+        assert_eq!(weight(&[packet(0, 0, false), packet(1, 1, true)]), Some(Weight::Strong));
+        assert_eq!(weight(&[packet(0, 0, true), packet(0, 1, false)]), Some(Weight::Strong));
+        assert_eq!(weight(&[packet(0, 0, true), packet(1, 500, false)]), Some(Weight::Structural));
+        assert_eq!(weight(&[packet(0, 5, true), packet(1, 4, false)]), Some(Weight::Structural));
+        assert_eq!(weight(&[packet(0, 0, true), Packet { pts: None, ..packet(0, 1, false) }]), Some(Weight::Structural));
+        assert_eq!(weight(&[packet(0, 0, true), Packet { is_discarded: true, ..packet(1, 1, false) }]), Some(Weight::Strong));
+    }
+
+    #[test]
+    fn the_number_of_frames_is_bounded() {
+        let mut collector = Collector::new(IndexEvidence::PacketScan, 2, 10);
+        assert!(collector.push(packet(0, 0, true)) && collector.push(packet(1, 1, false)));
+        assert!(!collector.push(packet(2, 2, false)));
+        assert_eq!(collector.finish().pts.len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn any_packets_give_a_strictly_increasing_list(
+            list in prop::collection::vec((any::<Option<i64>>(), any::<Option<i64>>(), any::<bool>()), 0..50),
+        ) {
+            let packets: Vec<Packet> =
+                list.iter().map(|(pts, dts, is_key)| Packet { pts: *pts, dts: *dts, is_key: *is_key, ..Packet::default() }).collect();
+            let found = collect(&packets);
+            prop_assert!(found.pts.is_sorted_by(|a, b| a < b));
+            prop_assert!(found.keyframes.is_sorted_by(|a, b| a.pts < b.pts));
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Decides how the frame list of the video track is found: from the container alone, or by decoding it once; and
+//! whether seeking can be trusted.
+
+use super::candidate::{Candidate, Weight};
+use super::describe::Stream;
+use super::moov::{Boxed, frames_of};
+use super::scans::{ScanLimits, Shown, Subject, Threading};
+use super::tracks::is_intra_only;
+use super::{MAX_GAP_SECONDS, ProbeOptions};
+use crate::process::{ProgressSink, RunError};
+use crate::toolkit::Effort;
+use splitreel_core::source::{Container, FrameIndex, IndexEvidence, PtsList};
+use splitreel_core::{MediaTime, Rational};
+use std::time::Duration;
+
+/// What is known when a video track is indexed.
+pub(crate) struct Job<'a> {
+    pub(crate) subject: &'a Subject<'a>,
+    pub(crate) demuxer: &'a str,
+    pub(crate) container: Container,
+    pub(crate) stream: &'a Stream,
+    pub(crate) boxed: Option<&'a Boxed>,
+    pub(crate) file_bytes: u64,
+    pub(crate) options: &'a ProbeOptions,
+    pub(crate) progress: &'a ProgressSink,
+}
+
+/// The outcome.
+pub(crate) struct Indexed {
+    /// `None`: no frame can be decoded.
+    pub(crate) frames: Option<FrameIndex>,
+    pub(crate) is_interlaced: bool,
+    pub(crate) bytes: u64,
+    pub(crate) warnings: Vec<String>,
+    /// ffprobe's words about the decode.
+    pub(crate) tail: Vec<String>,
+}
+
+/// Finds the frames.
+pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed, RunError> {
+    let mut candidate = candidate(job, effort).await?;
+    add_doubts(job, &mut candidate);
+    let mut indexed = Indexed {
+        frames: None,
+        is_interlaced: job.stream.is_interlaced(),
+        bytes: candidate.bytes,
+        warnings: Vec::new(),
+        tail: Vec::new(),
+    };
+    let is_full = is_scan_worthwhile(job, &candidate);
+    let scanned = decode(job, &candidate, is_full, effort).await;
+    let (shown, tail) = match scanned {
+        Ok(found) => found,
+        Err(RunError::TimedOut { .. }) if !candidate.pts.is_empty() => {
+            indexed.warnings.push(format!(
+                "the video could not be decoded within {} s to list its frames; the container's list is used",
+                job.options.scan_wall.as_secs()
+            ));
+            indexed.frames = from_candidate(job, candidate);
+            return Ok(indexed);
+        }
+        Err(error) => return Err(error),
+    };
+    indexed.tail = tail;
+    if shown.num_frames == 0 {
+        return Ok(indexed);
+    }
+    if is_full {
+        indexed.warnings.extend(warnings(&shown, &candidate));
+        indexed.is_interlaced = shown.num_interlaced * 2 > shown.num_frames;
+        indexed.frames = from_decoder(job, candidate, shown);
+    } else {
+        indexed.is_interlaced |= shown.num_interlaced > 0;
+        indexed.warnings.extend(candidate.doubts.iter().map(|doubt| format!("the frame list may be inexact: {}", doubt.reason)));
+        indexed.frames = from_candidate(job, candidate);
+    }
+    Ok(indexed)
+}
+
+/// Decodes all frames, or the first one. A healthy source decodes fast; where anything is amiss the result must be
+/// that of workers, who decode frame by frame.
+async fn decode(
+    job: &Job<'_>,
+    candidate: &Candidate,
+    is_full: bool,
+    effort: &mut Effort,
+) -> Result<(Shown, Vec<String>), RunError> {
+    let limits = job.limits(if is_full { job.options.max_frames } else { 1 }, job.options.scan_wall);
+    let track = (job.demuxer, job.stream.index);
+    if is_full && candidate.weight() <= Some(Weight::Mild) {
+        let (shown, output) = job.subject.frames(track, Threading::Fast, limits, job.progress.clone()).await?;
+        effort.add(&output);
+        if shown.pts == candidate.pts && output.stderr_tail.is_empty() {
+            return Ok((shown, output.stderr_tail));
+        }
+    }
+    let (shown, output) = job.subject.frames(track, Threading::Exact, limits, job.progress.clone()).await?;
+    effort.add(&output);
+    Ok((shown, output.stderr_tail))
+}
+
+impl Job<'_> {
+    fn limits(&self, max_frames: usize, wall: Duration) -> ScanLimits {
+        // Only a transport's clock breaks; elsewhere a long pause is a long picture.
+        let max_gap = match (self.demuxer, self.stream.timebase()) {
+            ("mpegts" | "mpeg", Some(timebase)) => {
+                MediaTime::new(MAX_GAP_SECONDS, Rational::ONE).rescale(timebase).ticks
+            }
+            _ => i64::MAX,
+        };
+        ScanLimits { max_frames, max_gap, wall }
+    }
+
+    fn timebase(&self) -> Rational {
+        self.stream.timebase().unwrap_or(Rational::ONE)
+    }
+}
+
+/// The container's own list: the `moov` where it has everything, a packet scan otherwise.
+async fn candidate(job: &Job<'_>, effort: &mut Effort) -> Result<Candidate, RunError> {
+    if let Some(found) = from_moov(job) {
+        return Ok(found);
+    }
+    let limits = job.limits(job.options.max_frames, job.options.scan_wall);
+    let (found, output) = job.subject.packets((job.demuxer, job.stream.index), limits, job.progress.clone()).await?;
+    effort.add(&output);
+    Ok(found)
+}
+
+fn from_moov(job: &Job<'_>) -> Option<Candidate> {
+    let boxed = job.boxed.filter(|boxed| job.container == Container::Mov && !boxed.is_fragmented())?;
+    let id = job.stream.id.as_deref()?.strip_prefix("0x")?;
+    let (movie, track) = boxed.track(u32::from_str_radix(id, 16).ok()?)?;
+    if Some(job.timebase()) != Rational::new(1, i64::from(track.timescale)) {
+        return None;
+    }
+    let mut found = frames_of(movie, track, job.file_bytes, job.options.max_frames);
+    if job.stream.start_pts.is_some_and(|start| found.pts.first() != Some(&start)) {
+        found.doubt(Weight::Strong, "ffmpeg and the moov disagree on the first frame");
+    }
+    Some(found)
+}
+
+fn add_doubts(job: &Job<'_>, candidate: &mut Candidate) {
+    let codec = job.stream.codec();
+    match job.container {
+        Container::Mov => {
+            if candidate.evidence == IndexEvidence::PacketScan {
+                candidate.doubt(Weight::Mild, "the file is fragmented");
+            }
+        }
+        Container::Matroska => {}
+        Container::MpegTs | Container::Avi => candidate.doubt(Weight::Mild, "the container does not list its frames"),
+        Container::Other => candidate.doubt(Weight::Strong, "the container does not list its frames"),
+    }
+    if job.stream.is_interlaced() && !is_intra_only(codec) {
+        let weight = if job.container == Container::Mov { Weight::Mild } else { Weight::Strong };
+        candidate.doubt(weight, "fields may be coded separately");
+    }
+    match codec {
+        "vp8" => candidate.doubt(Weight::Strong, "packets may hold frames that are not shown"),
+        "vp9" | "av1" => candidate.doubt(Weight::Mild, "packets may hold frames that are not shown"),
+        "mpeg4" | "msmpeg4v3" if job.container == Container::Avi => {
+            candidate.doubt(Weight::Strong, "packets may hold several frames");
+        }
+        _ => {}
+    }
+    if job.boxed.is_some_and(|boxed| boxed.layout.missing_bytes > 0) {
+        candidate.doubt(Weight::Strong, "the file ends before its last frame");
+    }
+    if candidate.pts.is_empty() {
+        candidate.doubt(Weight::Structural, "the container lists no frames");
+    }
+}
+
+fn is_scan_worthwhile(job: &Job<'_>, candidate: &Candidate) -> bool {
+    let side = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).unwrap_or(0);
+    let area = side(job.stream.width).saturating_mul(side(job.stream.height));
+    let pixels = area.saturating_mul(candidate.pts.len() as u64);
+    let budget = match candidate.weight() {
+        None => job.options.scan_pixels,
+        Some(Weight::Mild) => job.options.scan_pixels.saturating_mul(job.options.mild_doubt_factor),
+        Some(Weight::Strong | Weight::Structural) => u64::MAX,
+    };
+    pixels <= budget
+}
+
+fn warnings(shown: &Shown, candidate: &Candidate) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if shown.num_unordered > 0 {
+        warnings.push(format!(
+            "{} frames have a time that repeats or runs back; they cannot be kept in a timeline and are left out",
+            shown.num_unordered
+        ));
+    }
+    if shown.num_untimed > 0 {
+        warnings.push(format!("{} frames have no time and are left out", shown.num_untimed));
+    }
+    let lost = candidate.pts.len().saturating_sub(usize::try_from(shown.num_frames).unwrap_or(usize::MAX));
+    if lost > 0 {
+        warnings.push(format!("{lost} of {} frames cannot be decoded (damaged, or cut off from their keyframe)", candidate.pts.len()));
+    }
+    warnings
+}
+
+fn can_be_sought(job: &Job<'_>) -> bool {
+    !matches!(job.container, Container::Other)
+}
+
+fn from_candidate(job: &Job<'_>, candidate: Candidate) -> Option<FrameIndex> {
+    let is_seekable = can_be_sought(job) && candidate.weight() != Some(Weight::Structural) && !candidate.keyframes.is_empty();
+    let last_duration = last_duration(job, &candidate.pts, candidate.last_duration);
+    Some(FrameIndex {
+        pts: PtsList::from_sorted(candidate.pts).ok()?,
+        last_duration,
+        keyframes: candidate.keyframes,
+        evidence: candidate.evidence,
+        is_seekable,
+        needs_run_in: false,
+    })
+}
+
+fn from_decoder(job: &Job<'_>, candidate: Candidate, shown: Shown) -> Option<FrameIndex> {
+    let listed = candidate.keyframes.len();
+    let keyframes: Vec<_> = candidate
+        .keyframes
+        .iter()
+        .filter(|keyframe| shown.pts.binary_search(&keyframe.pts).is_ok())
+        .copied()
+        .collect();
+    // Frames that no packet announced, or keyframes that are not shown where they should be: timestamps lie.
+    let is_announced = shown.pts.iter().all(|pts| candidate.pts.binary_search(pts).is_ok());
+    let is_seekable = can_be_sought(job)
+        && is_announced
+        && candidate.weight() != Some(Weight::Structural)
+        && !keyframes.is_empty()
+        && keyframes.len() * 2 > listed;
+    let same_end = shown.pts.last() == candidate.pts.last();
+    let last_duration = last_duration(job, &shown.pts, if same_end { candidate.last_duration } else { 0 });
+    Some(FrameIndex {
+        pts: PtsList::from_sorted(shown.pts).ok().filter(|list| !list.is_empty())?,
+        last_duration,
+        keyframes,
+        evidence: IndexEvidence::DecodeScan,
+        is_seekable,
+        needs_run_in: false,
+    })
+}
+
+/// The container's word for the last frame's duration, unless it is out of all proportion.
+fn last_duration(job: &Job<'_>, pts: &[i64], told: i64) -> i64 {
+    const LONGEST_RATIO: i64 = 100;
+    let nominal = PtsList::from_sorted(pts.iter().copied()).ok().and_then(|list| list.nominal_delta());
+    match nominal {
+        Some(nominal) if told <= 0 || told / LONGEST_RATIO > nominal => nominal,
+        _ if told > 0 => told,
+        _ => {
+            let rate = job.stream.avg_frame_rate.as_deref().and_then(|text| super::describe::fraction(text, '/'));
+            let frame = rate.filter(|rate| rate.is_positive()).and_then(|rate| Rational::ONE.div(rate));
+            frame.map_or(1, |frame| MediaTime::new(1, frame).rescale(job.timebase()).ticks.max(1))
+        }
+    }
+}

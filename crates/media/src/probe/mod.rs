@@ -1,0 +1,241 @@
+//! Finds out everything that planning needs to know of a source: tracks, exact frame times, keyframes, first samples.
+//! Opens nothing but the one file. Plans nothing.
+
+mod candidate;
+mod describe;
+mod index;
+mod moov;
+mod refuse;
+mod scans;
+mod sniff;
+mod tracks;
+
+use crate::detect::Ffmpeg;
+use crate::failure::{Context, from_run};
+use crate::process::{ProgressSink, RunError};
+use crate::scratch::NeutralName;
+use crate::toolkit::{Effort, ProbeRequest, Probed};
+use describe::Description;
+use index::{Indexed, Job, index};
+use moov::Boxed;
+use scans::{Reach, Subject};
+use sniff::{HEAD_BYTES, Head, sniff};
+use splitreel_core::Failure;
+use splitreel_core::source::{AudioTrack, SourceInfo, UnusedTrack, VideoTrack};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tracks::Sorted;
+
+/// A transport stream whose decode times jump by more has a break.
+const MAX_GAP_SECONDS: i64 = 10;
+
+/// How hard to look.
+#[derive(Clone, Debug)]
+pub struct ProbeOptions {
+    /// A source with at most this many pixels (width × height × frames) is decoded once, to be certain of its frames.
+    pub scan_pixels: u64,
+    /// With a mild doubt about the container's list (transport streams and the like), this many times as much is.
+    /// A source with a strong doubt is decoded in any case.
+    pub mild_doubt_factor: u64,
+    /// Wall limit of one run over the source.
+    pub scan_wall: Duration,
+    /// Sources with more frames are cut there.
+    pub max_frames: usize,
+}
+
+impl Default for ProbeOptions {
+    fn default() -> Self {
+        ProbeOptions {
+            // Some 800 frames of 1080p.
+            scan_pixels: 1_600_000_000,
+            mild_doubt_factor: 10,
+            scan_wall: Duration::from_secs(20 * 60),
+            max_frames: 20_000_000,
+        }
+    }
+}
+
+/// Looks at a source.
+pub(crate) async fn probe(
+    ffmpeg: &Ffmpeg,
+    request: &ProbeRequest,
+    progress: ProgressSink,
+    cancel: CancellationToken,
+) -> Result<Probed, Failure> {
+    let name = request.name.as_str();
+    let (bytes, head) = open(&request.source, name)?;
+    let boxed = if head == Head::Boxes { boxes(&request.source, name).await? } else { None };
+    let link = NeutralName::new(&request.scratch, &request.source).map_err(|error| {
+        Failure::infra("scratch_unusable", format!("no link can be made in {}: {error}", request.scratch.display()))
+    })?;
+    let subject = Subject { ffmpeg, source: &request.source, link: &link, cancel: &cancel };
+    let mut effort = Effort::default();
+    let description = describe(&subject, name, &mut effort).await?;
+    let (container, demuxer) = tracks::container(&description.format.format_name);
+    let mut sorted = tracks::sort(&description.streams, ffmpeg);
+    let mut warnings = structure_warnings(boxed.as_ref());
+    let mut tail = Vec::new();
+    let mut video = None;
+    if let Some(stream) = sorted.video.take() {
+        let job = Job {
+            subject: &subject,
+            demuxer: &demuxer,
+            container,
+            stream: &stream,
+            boxed: boxed.as_ref(),
+            file_bytes: bytes,
+            options: &request.options,
+            progress: &progress,
+        };
+        let indexed = index(&job, &mut effort).await.map_err(|error| run_failure(&error, request))?;
+        let Indexed { frames, is_interlaced, bytes, warnings: found, tail: words } = indexed;
+        warnings.extend(found);
+        video = frames.and_then(|frames| tracks::video_track(&stream, frames, is_interlaced, bytes));
+        if video.is_none() {
+            tail = words;
+            warnings.push(format!("no frame of the video track ({}) can be decoded; it is left out", stream.codec_or_tag()));
+            sorted.unused.push(tracks::unused(&stream, "no frame of it can be decoded".into()));
+        }
+    }
+    let audio = audio_tracks(&subject, &demuxer, &mut sorted, request.options.scan_wall, &mut effort).await.map_err(|error| run_failure(&error, request))?;
+    let Sorted { mut unused, .. } = sorted;
+    unused.sort_by_key(|track| track.stream);
+    if video.is_none() && audio.is_empty() {
+        let is_cut = boxed.as_ref().is_some_and(|boxed| boxed.layout.missing_bytes > 0);
+        return Err(refuse::nothing_decodable(name, &reasons(&unused), is_cut, &tail));
+    }
+    check_durations(&description, video.as_ref(), &audio, &mut warnings);
+    let fragmented = boxed.as_ref().is_some_and(Boxed::is_fragmented);
+    let info = SourceInfo { container, demuxer, bytes, fragmented, video, audio, unused, warnings };
+    Ok(Probed { info, effort })
+}
+
+/// Refuses what is no media file before any demuxer sees it.
+fn open(path: &Path, name: &str) -> Result<(u64, Head), Failure> {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => refuse::not_found(name),
+        _ => refuse::not_readable(name, &error),
+    };
+    // Asked before opening: opening a pipe would block.
+    let meta = std::fs::metadata(path).map_err(failed)?;
+    if meta.is_dir() {
+        return Err(refuse::is_directory(name));
+    }
+    if !meta.is_file() {
+        return Err(refuse::no_regular_file(name));
+    }
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    File::open(path).map_err(failed)?.take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(failed)?;
+    match sniff(&head) {
+        Head::Empty => Err(refuse::empty_file(name)),
+        Head::Playlist(what) => Err(refuse::is_playlist(name, what)),
+        Head::Text => Err(refuse::is_text(name)),
+        found => Ok((meta.len(), found)),
+    }
+}
+
+/// The box structure of an mp4/mov; refuses files without a usable `moov` and encrypted ones.
+async fn boxes(path: &Path, name: &str) -> Result<Option<Boxed>, Failure> {
+    let owned = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || Boxed::read(&owned)).await;
+    let boxed = match read {
+        Ok(Ok(boxed)) => boxed,
+        Ok(Err(error)) => return Err(refuse::not_readable(name, &error)),
+        // The runtime is shutting down.
+        Err(_) => return Err(Failure::infra("cancelled", "probing: cancelled")),
+    };
+    let Some(boxed) = boxed else { return Ok(None) };
+    if boxed.movie.is_none() && (boxed.layout.first(b"mdat").is_some() || boxed.layout.first(b"moov").is_some()) {
+        return Err(refuse::moov_missing(name, boxed.is_moov_broken));
+    }
+    if boxed.is_encrypted() {
+        return Err(refuse::encrypted(name));
+    }
+    Ok(Some(boxed))
+}
+
+/// Describes twice where that matters: the demuxer decides how far to look for late tracks.
+async fn describe(subject: &Subject<'_>, name: &str, effort: &mut Effort) -> Result<Description, Failure> {
+    let failed = |error: RunError| match &error {
+        RunError::Exit { tail, .. } => refuse::not_opened(name, tail),
+        other => from_run(other, &Context { doing: "probing", directory: Path::new("") }),
+    };
+    let (mut description, output) = subject.describe("").await.map_err(failed)?;
+    effort.add(&output);
+    let (_, demuxer) = tracks::container(&description.format.format_name);
+    if demuxer.is_empty() {
+        return Err(refuse::not_opened(name, &output.stderr_tail));
+    }
+    if matches!(demuxer.as_str(), "mpegts" | "mpeg") {
+        let (closer, output) = subject.describe(&demuxer).await.map_err(failed)?;
+        effort.add(&output);
+        description.streams = closer.streams;
+    }
+    Ok(description)
+}
+
+async fn audio_tracks(
+    subject: &Subject<'_>,
+    demuxer: &str,
+    sorted: &mut Sorted,
+    wall: Duration,
+    effort: &mut Effort,
+) -> Result<Vec<AudioTrack>, RunError> {
+    let streams: Vec<u32> = sorted.audio.iter().map(|stream| stream.index).collect();
+    let mut first = BTreeMap::new();
+    if !streams.is_empty() {
+        let (found, output) = subject.first_samples(demuxer, &streams, Reach::Start).await?;
+        effort.add(&output);
+        first = found;
+    }
+    // Some begin late, some never.
+    for stream in streams.iter().filter(|stream| !first.contains_key(stream)).copied().collect::<Vec<_>>() {
+        let (found, output) = subject.first_samples(demuxer, &[stream], Reach::WholeFile(wall)).await?;
+        effort.add(&output);
+        first.extend(found);
+    }
+    let mut tracks = Vec::new();
+    for stream in &sorted.audio {
+        match first.get(&stream.index).and_then(|pts| tracks::audio_track(stream, *pts)) {
+            Some(track) => tracks.push(track),
+            None => sorted.unused.push(tracks::unused(stream, "no sound of it can be decoded".into())),
+        }
+    }
+    Ok(tracks)
+}
+
+fn run_failure(error: &RunError, request: &ProbeRequest) -> Failure {
+    match error {
+        RunError::Exit { tail, .. } => refuse::not_opened(&request.name, tail),
+        other => from_run(other, &Context { doing: "probing", directory: &request.scratch }),
+    }
+}
+
+fn reasons(unused: &[UnusedTrack]) -> Vec<String> {
+    const MAX_REASONS: usize = 8;
+    unused.iter().take(MAX_REASONS).map(|track| format!("{} {}: {}", track.kind, track.codec, track.reason)).collect()
+}
+
+fn structure_warnings(boxed: Option<&Boxed>) -> Vec<String> {
+    let missing = boxed.map_or(0, |boxed| boxed.layout.missing_bytes);
+    if missing == 0 {
+        return Vec::new();
+    }
+    vec![format!("the file is {missing} bytes shorter than it says; what is there is used")]
+}
+
+/// Containers may claim any length: only what is there counts, but the user is told.
+fn check_durations(description: &Description, video: Option<&VideoTrack>, audio: &[AudioTrack], warnings: &mut Vec<String>) {
+    let told: Option<f64> = description.format.duration.as_deref().and_then(|text| text.parse().ok());
+    let (Some(told), Some(video), true) = (told, video, audio.is_empty()) else { return };
+    let (Some(first), Some(last)) = (video.frames.pts.first(), video.frames.pts.last()) else { return };
+    let ticks = last.saturating_sub(first).saturating_add(video.frames.last_duration);
+    let seconds = splitreel_core::MediaTime::new(ticks, video.timebase).seconds();
+    if told.is_finite() && told > seconds * 1.5 + 2.0 {
+        warnings.push(format!("the container claims {told:.1} s, its frames last {seconds:.1} s"));
+    }
+}

@@ -1,0 +1,121 @@
+//! Sources that cannot be used: what is wrong with them, and what a person should do. Pure.
+
+use crate::failure::evidence;
+use splitreel_core::Failure;
+
+/// The user's name for a source, safe for a terminal and of bounded length.
+pub(crate) fn shown_name(name: &str) -> String {
+    const MAX_CHARS: usize = 200;
+    let mut text: String = name.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
+    if name.chars().nth(MAX_CHARS).is_some() {
+        text.push('…');
+    }
+    format!("\"{text}\"")
+}
+
+pub(crate) fn not_found(name: &str) -> Failure {
+    Failure::source("not_found", format!("{}: there is no such file; check the path", shown_name(name)))
+}
+
+pub(crate) fn not_readable(name: &str, error: &std::io::Error) -> Failure {
+    Failure::source("not_readable", format!("{}: the file cannot be read ({error}); check its permissions", shown_name(name)))
+}
+
+pub(crate) fn is_directory(name: &str) -> Failure {
+    Failure::source("is_directory", format!("{}: this is a directory; name a media file in it", shown_name(name)))
+}
+
+pub(crate) fn no_regular_file(name: &str) -> Failure {
+    Failure::source("not_a_file", format!("{}: this is a device, pipe or socket; name a regular file", shown_name(name)))
+}
+
+pub(crate) fn empty_file(name: &str) -> Failure {
+    Failure::source("empty_file", format!("{}: the file is empty (0 bytes); upload or record it again", shown_name(name)))
+}
+
+pub(crate) fn is_playlist(name: &str, what: &str) -> Failure {
+    Failure::source(
+        "is_playlist",
+        format!(
+            "{}: this is {what}, not media, whatever its name says; nothing it points to was opened. Name the media file itself",
+            shown_name(name)
+        ),
+    )
+}
+
+pub(crate) fn is_text(name: &str) -> Failure {
+    Failure::source("not_media", format!("{}: this is a text file, not media; name a video or audio file", shown_name(name)))
+}
+
+pub(crate) fn encrypted(name: &str) -> Failure {
+    Failure::source(
+        "encrypted",
+        format!("{}: picture or sound is encrypted (DRM); use a copy without encryption", shown_name(name)),
+    )
+}
+
+pub(crate) fn moov_missing(name: &str, is_broken: bool) -> Failure {
+    let what = if is_broken { "moov is cut off or damaged" } else { "moov is missing" };
+    Failure::source(
+        "truncated",
+        format!(
+            "{}: truncated: {what}; the recording was cut off or the upload is incomplete. Upload it again, or repair the recording first",
+            shown_name(name)
+        ),
+    )
+}
+
+/// ffprobe could not open it.
+pub(crate) fn not_opened(name: &str, tail: &[String]) -> Failure {
+    let says = |words: &str| tail.iter().any(|line| line.contains(words));
+    let failure = if says("moov atom not found") {
+        moov_missing(name, false)
+    } else if says("End of file") {
+        Failure::source(
+            "truncated",
+            format!("{}: truncated: the file ends before any media; upload it again", shown_name(name)),
+        )
+    } else {
+        Failure::source(
+            "not_media",
+            format!(
+                "{}: not recognised as media, or damaged at its start; check that it plays, and use a common container (mp4, mov, mkv, webm, ts, avi)",
+                shown_name(name)
+            ),
+        )
+    };
+    failure.with_evidence(evidence(tail))
+}
+
+/// Tracks there are, but none that gives pictures or sound. `reasons` has a line per track.
+pub(crate) fn nothing_decodable(name: &str, reasons: &[String], is_cut: bool, tail: &[String]) -> Failure {
+    let (code, why) = if is_cut {
+        ("truncated", "the file ends before its media; the upload is incomplete. Upload it again")
+    } else if reasons.iter().any(|reason| reason.contains(NO_DECODER)) {
+        ("unsupported_codec", "convert it to a common codec first, or use an ffmpeg that decodes it")
+    } else {
+        ("no_decodable_stream", "check that it plays")
+    };
+    let list = if reasons.is_empty() { "it has no tracks".to_owned() } else { reasons.join("; ") };
+    Failure::source(code, format!("{}: no picture and no sound can be decoded ({list}); {why}", shown_name(name)))
+        .with_evidence(evidence(tail))
+}
+
+/// Reason of tracks whose codec this ffmpeg cannot decode.
+pub(crate) const NO_DECODER: &str = "no decoder";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_the_file_the_fault_and_the_remedy() {
+        let failure = moov_missing("a\n\x1b[2Jb.mp4", false);
+        assert_eq!(failure.code, "truncated");
+        assert!(failure.message.contains("moov is missing; the recording was cut off or the upload is incomplete"));
+        assert!(!failure.message.contains(['\n', '\x1b']), "{}", failure.message);
+        assert!(shown_name(&"x".repeat(1000)).len() < 300);
+        let vvc = nothing_decodable("x", &["video vvc: no decoder in this ffmpeg".into()], false, &[]);
+        assert_eq!(vvc.code, "unsupported_codec");
+    }
+}

@@ -1,0 +1,303 @@
+//! Runs over the source with ffprobe: description, packets, decoded frames, first samples. Parses line by line, bounded.
+
+use super::candidate::{Candidate, Collector, Packet};
+use super::describe::{Description, ENTRIES};
+use crate::detect::Ffmpeg;
+use crate::encode::input_options;
+use crate::process::{Access, Output, Progress, ProgressSink, Run, RunError, Stdout, run};
+use crate::scratch::NeutralName;
+use splitreel_core::source::IndexEvidence;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Demuxers that may open a source: files that hold their media themselves, nothing that points elsewhere.
+pub(crate) const DEMUXERS: &str = "mov,matroska,mpegts,avi,flv,live_flv,ogg,ivf,mxf,wav,w64,aiff,caf,flac,mp3,aac,ac3,\
+eac3,dts,truehd,h264,hevc,vvc,obu,av1,m4v,mpeg,mpegvideo,asf,dv,gxf,nut,y4m,yuv4mpegpipe";
+
+/// Bytes of a description: a thousand streams fit.
+const MAX_DESCRIPTION_BYTES: usize = 16 << 20;
+/// Bytes of a scan's lines; ten hours at 120 frames per second fit.
+const MAX_SCAN_BYTES: u64 = 4 << 30;
+/// A report for every so many lines.
+const REPORT_EVERY: u64 = 50;
+
+/// The source as ffprobe is to see it.
+pub(crate) struct Subject<'a> {
+    pub(crate) ffmpeg: &'a Ffmpeg,
+    pub(crate) source: &'a Path,
+    pub(crate) link: &'a NeutralName,
+    pub(crate) cancel: &'a CancellationToken,
+}
+
+impl Subject<'_> {
+    async fn ffprobe(&self, args: Vec<String>, stdout: Stdout, wall: Duration) -> Result<Output, RunError> {
+        let mut all: Vec<OsString> = vec!["-hide_banner".into(), "-loglevel".into(), "level+error".into()];
+        all.extend(args.into_iter().map(OsString::from));
+        all.extend([OsString::from("-i"), self.link.url()]);
+        let mut probe = Run::new(&self.ffmpeg.ffprobe, all);
+        probe.stdout = stdout;
+        probe.access = Access { read: vec![self.source.to_owned()], write: Vec::new() };
+        probe.limits.wall = wall;
+        probe.landlock = self.ffmpeg.landlock();
+        run(probe, self.cancel.clone()).await
+    }
+
+    /// What the container says. `demuxer` is empty as long as it is not known.
+    pub(crate) async fn describe(&self, demuxer: &str) -> Result<(Description, Output), RunError> {
+        let mut args = if demuxer.is_empty() {
+            ["-protocol_whitelist", "file", "-format_whitelist", DEMUXERS, "-probesize", "20M", "-analyzeduration", "10M"]
+                .map(str::to_owned)
+                .into()
+        } else {
+            input_options(demuxer)
+        };
+        args.extend(["-show_streams", "-show_format", "-show_entries", ENTRIES, "-of", "json"].map(str::to_owned));
+        let stdout = Stdout::Collect { limit_bytes: MAX_DESCRIPTION_BYTES };
+        let mut output = self.ffprobe(args, stdout, Duration::from_secs(120)).await?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.stdout.clear();
+        // Something that is no JSON describes nothing.
+        Ok((serde_json::from_str(&text).unwrap_or_default(), output))
+    }
+
+    /// All packets of a stream.
+    pub(crate) async fn packets(
+        &self,
+        (demuxer, stream): (&str, u32),
+        limits: ScanLimits,
+        progress: ProgressSink,
+    ) -> Result<(Candidate, Output), RunError> {
+        let mut args = input_options(demuxer);
+        args.extend(["-select_streams".into(), stream.to_string()]);
+        args.extend(["-show_entries", "packet=pts,dts,duration,size,pos,flags", "-of", "compact=p=0"].map(str::to_owned));
+        let collector = Collector::new(IndexEvidence::PacketScan, limits.max_frames, limits.max_gap);
+        let collector = Arc::new(Mutex::new(collector));
+        let sink = {
+            let collector = Arc::clone(&collector);
+            let is_mov = demuxer == "mov";
+            move |line: &[u8]| {
+                let Some(packet) = parse_packet(line, is_mov) else { return ControlFlow::Continue(()) };
+                let mut collector = collector.lock().unwrap_or_else(PoisonError::into_inner);
+                if !collector.push(packet) {
+                    return ControlFlow::Break(());
+                }
+                report(&progress, collector.num_packets());
+                ControlFlow::Continue(())
+            }
+        };
+        let stdout = Stdout::Lines { sink: Box::new(sink), limit_bytes: MAX_SCAN_BYTES };
+        let output = self.ffprobe(args, stdout, limits.wall).await?;
+        let collector = {
+            let mut slot = collector.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *slot, Collector::new(IndexEvidence::PacketScan, 0, 0))
+        };
+        Ok((collector.finish(), output))
+    }
+
+    /// Decodes a stream once; at most `limits.max_frames` frames.
+    pub(crate) async fn frames(
+        &self,
+        (demuxer, stream): (&str, u32),
+        threading: Threading,
+        limits: ScanLimits,
+        progress: ProgressSink,
+    ) -> Result<(Shown, Output), RunError> {
+        let mut args = input_options(demuxer);
+        if threading == Threading::Fast {
+            args.extend(["-threads", "0"].map(str::to_owned));
+        }
+        args.extend(["-select_streams".to_owned(), stream.to_string()]);
+        args.extend(["-show_entries", "frame=best_effort_timestamp,interlaced_frame", "-of", "compact=p=0"].map(str::to_owned));
+        let shown = Arc::new(Mutex::new(Shown::default()));
+        let sink = {
+            let shown = Arc::clone(&shown);
+            move |line: &[u8]| {
+                let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+                shown.line(line);
+                report(&progress, shown.num_frames);
+                let is_full = shown.pts.len() >= limits.max_frames;
+                if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            }
+        };
+        let stdout = Stdout::Lines { sink: Box::new(sink), limit_bytes: MAX_SCAN_BYTES };
+        let output = tolerate_exit(self.ffprobe(args, stdout, limits.wall).await)?;
+        let shown = std::mem::take(&mut *shown.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok((shown, output))
+    }
+
+    /// Presentation times of the first decoded samples of audio streams, by stream index: of several streams within
+    /// the first seconds, of a single one wherever it begins.
+    pub(crate) async fn first_samples(
+        &self,
+        demuxer: &str,
+        streams: &[u32],
+        reach: Reach,
+    ) -> Result<(BTreeMap<u32, i64>, Output), RunError> {
+        let mut args = input_options(demuxer);
+        let wall = match (reach, streams) {
+            (Reach::WholeFile(wall), [stream]) => {
+                args.extend(["-select_streams".to_owned(), stream.to_string()]);
+                wall
+            }
+            _ => {
+                args.extend(["-select_streams", "a", "-read_intervals", "%+5"].map(str::to_owned));
+                Duration::from_secs(120)
+            }
+        };
+        args.extend(["-show_entries", "frame=stream_index,best_effort_timestamp", "-of", "compact=p=0"].map(str::to_owned));
+        let found = Arc::new(Mutex::new(BTreeMap::new()));
+        let sink = {
+            let found = Arc::clone(&found);
+            let wanted = streams.to_vec();
+            move |line: &[u8]| {
+                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                let stream = field(line, "stream_index").and_then(|text| text.parse::<u32>().ok());
+                if let (Some(stream), Some(pts)) = (stream, number(line, "best_effort_timestamp")) {
+                    found.entry(stream).or_insert(pts);
+                }
+                let is_complete = wanted.iter().all(|stream| found.contains_key(stream));
+                if is_complete { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            }
+        };
+        let stdout = Stdout::Lines { sink: Box::new(sink), limit_bytes: 256 << 20 };
+        let output = tolerate_exit(self.ffprobe(args, stdout, wall).await)?;
+        let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok((found, output))
+    }
+}
+
+/// Decoding a damaged source may end with an error after having said enough.
+fn tolerate_exit(result: Result<Output, RunError>) -> Result<Output, RunError> {
+    match result {
+        Err(RunError::Exit { tail, .. }) => Ok(Output { stderr_tail: tail, ..Output::default() }),
+        other => other,
+    }
+}
+
+/// How far to look for a first sample.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reach {
+    /// The first five seconds of the file.
+    Start,
+    /// To the end, within this much wall time.
+    WholeFile(Duration),
+}
+
+/// How a scan decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Threading {
+    /// Several frames at a time. Shows more or other frames of a damaged source than one at a time does.
+    Fast,
+    /// One frame at a time, as workers do it.
+    Exact,
+}
+
+/// Bounds of a scan.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ScanLimits {
+    pub(crate) max_frames: usize,
+    /// Distance of decode times, in ticks, beyond which the timeline has a break.
+    pub(crate) max_gap: i64,
+    pub(crate) wall: Duration,
+}
+
+/// What a decoder shows.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    /// Times in the order of display, strictly increasing.
+    pub(crate) pts: Vec<i64>,
+    /// Frames that came out, those left out of `pts` included.
+    pub(crate) num_frames: u64,
+    /// Frames without a time.
+    pub(crate) num_untimed: u64,
+    /// Frames whose time repeats or runs back.
+    pub(crate) num_unordered: u64,
+    pub(crate) num_interlaced: u64,
+}
+
+impl Shown {
+    fn line(&mut self, line: &[u8]) {
+        let Some(text) = field(line, "best_effort_timestamp") else { return };
+        self.num_frames += 1;
+        self.num_interlaced += u64::from(field(line, "interlaced_frame") == Some("1"));
+        match text.parse::<i64>() {
+            Err(_) => self.num_untimed += 1,
+            Ok(pts) if self.pts.last().is_some_and(|last| pts <= *last) => self.num_unordered += 1,
+            Ok(pts) => self.pts.push(pts),
+        }
+    }
+}
+
+fn report(progress: &ProgressSink, frames: u64) {
+    if frames.is_multiple_of(REPORT_EVERY) {
+        progress(Progress { frames, ..Progress::default() });
+    }
+}
+
+/// A value of a `key=value|key=value` line.
+fn field<'a>(line: &'a [u8], key: &str) -> Option<&'a str> {
+    let text = std::str::from_utf8(line).ok()?;
+    text.split('|').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
+}
+
+fn number(line: &[u8], key: &str) -> Option<i64> {
+    field(line, key)?.parse().ok()
+}
+
+fn parse_packet(line: &[u8], is_mov: bool) -> Option<Packet> {
+    let flags = field(line, "flags")?;
+    let is_discarded = flags.contains('D');
+    Some(Packet {
+        pts: number(line, "pts"),
+        dts: number(line, "dts"),
+        duration: number(line, "duration").unwrap_or(0),
+        size: number(line, "size").and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+        position: number(line, "pos").and_then(|pos| u64::try_from(pos).ok()),
+        // In mp4, a keyframe in front of the edit is decoded but not shown.
+        is_key: flags.contains('K') && !(is_mov && is_discarded),
+        is_discarded,
+        is_corrupt: flags.contains('C'),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn packet_lines() {
+        let packet = parse_packet(b"pts=3003|dts=N/A|duration=1001|size=4711|pos=564|flags=K__", false).unwrap();
+        assert_eq!((packet.pts, packet.dts, packet.duration, packet.size), (Some(3003), None, 1001, 4711));
+        assert_eq!((packet.position, packet.is_key, packet.is_discarded, packet.is_corrupt), (Some(564), true, false, false));
+        let hidden = parse_packet(b"pts=0|dts=-1|duration=1|size=1|pos=N/A|flags=KD", true).unwrap();
+        assert_eq!((hidden.is_key, hidden.is_discarded, hidden.position), (false, true, None));
+        assert!(parse_packet(b"side_data|pts=", false).is_none());
+    }
+
+    #[test]
+    fn shown_frames_stay_in_order() {
+        let mut shown = Shown::default();
+        for text in ["0", "10", "10", "5", "N/A", "20"] {
+            shown.line(format!("best_effort_timestamp={text}|interlaced_frame=1").as_bytes());
+        }
+        shown.line(b"something else");
+        assert_eq!(shown.pts, [0, 10, 20]);
+        assert_eq!((shown.num_frames, shown.num_untimed, shown.num_unordered, shown.num_interlaced), (6, 1, 2, 6));
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_survived(line in prop::collection::vec(any::<u8>(), 0..80)) {
+            let mut shown = Shown::default();
+            shown.line(&line);
+            prop_assert!(shown.pts.len() as u64 <= shown.num_frames);
+            let _ = parse_packet(&line, true);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! A job store that reports each effect to the ledger and to the trace. Passes everything on as it is.
+
+use super::chaos::Chaos;
+use super::ledger::{Inspected, Ledger};
+use async_trait::async_trait;
+use splitreel_backend::Ring;
+use splitreel_backend::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted};
+use splitreel_core::event::Event;
+use splitreel_core::job::{Job, JobRequest};
+use splitreel_core::part::TaskResult;
+use splitreel_core::plan::Plan;
+use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task};
+use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
+use std::sync::Arc;
+
+/// The store as one process uses it.
+pub(super) struct AuditedStore {
+    who: String,
+    inner: Arc<dyn Inspected>,
+    ledger: Arc<Ledger>,
+    chaos: Arc<Chaos>,
+}
+
+impl AuditedStore {
+    pub(super) fn new(who: String, ledger: Arc<Ledger>, chaos: Arc<Chaos>) -> Self {
+        AuditedStore { who, inner: Arc::clone(ledger.store()), ledger, chaos }
+    }
+
+    fn note(&self, what: impl FnOnce() -> String) {
+        self.chaos.note(&self.who, what);
+    }
+
+    /// Takes a step when something was changed.
+    fn changed(&self, is_changed: bool, what: impl FnOnce() -> String) {
+        if is_changed {
+            self.note(what);
+            self.ledger.step();
+        }
+    }
+}
+
+#[async_trait]
+impl JobStore for AuditedStore {
+    async fn submit(&self, id: JobId, request: JobRequest, now_ms: i64) -> Result<Submitted, StoreError> {
+        let answer = self.inner.submit(id, request, now_ms).await?;
+        if let Submitted::Created(job) | Submitted::Existing(job) = &answer {
+            self.ledger.accepted(job);
+        }
+        self.changed(matches!(answer, Submitted::Created(_)), || format!("submit: job {id}"));
+        Ok(answer)
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        self.inner.job(id).await
+    }
+
+    async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>, StoreError> {
+        self.inner.jobs(filter).await
+    }
+
+    async fn tasks(&self, job: JobId) -> Result<Vec<Task>, StoreError> {
+        self.inner.tasks(job).await
+    }
+
+    async fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError> {
+        self.inner.plan(job).await
+    }
+
+    async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
+        let is_new = self.inner.record_plan(job, plan, now_ms).await?;
+        self.changed(is_new, || format!("record_plan: job {job}"));
+        Ok(is_new)
+    }
+
+    async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+        let code = failure.code.clone();
+        let is_new = self.inner.reject(job, failure, now_ms).await?;
+        self.changed(is_new, || format!("reject: job {job}, {code}"));
+        Ok(is_new)
+    }
+
+    async fn dispatch(&self, scope: &Scope, window: usize, now_ms: i64) -> Result<usize, StoreError> {
+        let num = self.inner.dispatch(scope, window, now_ms).await?;
+        self.changed(num > 0, || format!("dispatch: {num} rows"));
+        Ok(num)
+    }
+
+    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError> {
+        self.inner.unsent(scope, limit).await
+    }
+
+    async fn mark_sent(&self, rings: &[Ring], now_ms: i64) -> Result<(), StoreError> {
+        self.inner.mark_sent(rings, now_ms).await?;
+        self.note(|| format!("mark_sent: {} rings", rings.len()));
+        Ok(())
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
+        let (ring, lease) = (request.ring.clone(), request.lease);
+        let answer = self.inner.claim(request).await?;
+        self.note(|| format!("claim: task {} attempt {} as {lease}: {:?}", ring.task, ring.attempt, answer.as_ref().err()));
+        if let Ok(task) = &answer {
+            self.ledger.claimed(task);
+            self.ledger.step();
+        }
+        Ok(answer)
+    }
+
+    async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress, now_ms: i64, policy: &RetryPolicy) -> Result<Result<i64, Refusal>, StoreError> {
+        self.inner.renew(task, lease, progress, now_ms, policy).await
+    }
+
+    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult, now_ms: i64) -> Result<Result<bool, Refusal>, StoreError> {
+        let live = self.ledger.live_lease(task);
+        let answer = self.inner.complete(task, lease, result.clone(), now_ms).await?;
+        self.note(|| format!("complete: task {task} by {lease}: {answer:?}"));
+        if answer == Ok(true) {
+            self.ledger.completed(task, lease, live, &result).await;
+            self.ledger.step();
+        }
+        Ok(answer)
+    }
+
+    async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure, now_ms: i64, policy: &RetryPolicy) -> Result<Result<AfterFailure, Refusal>, StoreError> {
+        let code = failure.code.clone();
+        let answer = self.inner.fail(task, lease, failure, now_ms, policy).await?;
+        self.changed(answer.is_ok(), || format!("fail: task {task} by {lease}, {code}: {answer:?}"));
+        Ok(answer)
+    }
+
+    async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
+        let tasks = self.inner.reap(now_ms, policy).await?;
+        self.changed(!tasks.is_empty(), || format!("reap: {tasks:?}"));
+        Ok(tasks)
+    }
+
+    async fn release_worker(&self, worker: &WorkerId, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
+        let tasks = self.inner.release_worker(worker, now_ms, policy).await?;
+        self.changed(!tasks.is_empty(), || format!("release_worker {worker}: {tasks:?}"));
+        Ok(tasks)
+    }
+
+    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
+        let num = self.inner.sweep(scope, sent_before_ms).await?;
+        self.changed(num > 0, || format!("sweep: {num} rows"));
+        Ok(num)
+    }
+
+    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        let is_new = self.inner.cancel(job, now_ms).await?;
+        self.changed(is_new, || format!("cancel: job {job}"));
+        Ok(is_new)
+    }
+
+    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        let is_new = self.inner.retry(job, now_ms).await?;
+        self.changed(is_new, || format!("retry: job {job}"));
+        Ok(is_new)
+    }
+
+    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.inner.events(job, after_seq, limit).await
+    }
+
+    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
+        self.inner.forget(job).await
+    }
+}

@@ -1,0 +1,140 @@
+//! The shared blob store and doorbell of a simulation: objects that appear in pieces or late, rings that come late.
+
+use super::chaos::{Chaos, Write};
+use super::ledger::Ledger;
+use super::lock;
+use async_trait::async_trait;
+use bytes::Bytes;
+use splitreel_backend::blob::{BlobError, BlobStore, Piece};
+use splitreel_backend::doorbell::{Doorbell, DoorbellError, Queue, Ring};
+use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use tokio::time::{Instant, sleep};
+
+/// Objects that survive every crash.
+pub(super) struct SharedBlobs {
+    inner: Arc<MemoryBlobs>,
+    ledger: Arc<Ledger>,
+    chaos: Arc<Chaos>,
+    hidden: Mutex<BTreeMap<String, Instant>>,
+}
+
+impl SharedBlobs {
+    pub(super) fn new(inner: Arc<MemoryBlobs>, ledger: Arc<Ledger>, chaos: Arc<Chaos>) -> Self {
+        SharedBlobs { inner, ledger, chaos, hidden: Mutex::default() }
+    }
+
+    fn is_visible(&self, key: &str) -> bool {
+        lock(&self.hidden).get(key).is_none_or(|until| *until <= Instant::now())
+    }
+
+    fn visible(&self, key: &str) -> Result<(), BlobError> {
+        if self.is_visible(key) { Ok(()) } else { Err(BlobError::NotFound { key: key.to_owned() }) }
+    }
+
+    async fn write(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
+        match self.chaos.write() {
+            Write::Whole => {}
+            Write::Torn(time) => {
+                let piece = bytes.slice(..bytes.len() / 2);
+                self.ledger.writing(key, &piece);
+                self.inner.put(key, piece).await?;
+                sleep(time).await;
+            }
+            Write::Hidden(time) => {
+                lock(&self.hidden).insert(key.to_owned(), Instant::now() + time);
+            }
+        }
+        self.ledger.writing(key, &bytes);
+        self.inner.put(key, bytes).await
+    }
+}
+
+#[async_trait]
+impl BlobStore for SharedBlobs {
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
+        self.write(key, bytes).await
+    }
+
+    async fn put_file(&self, key: &str, path: &Path) -> Result<(), BlobError> {
+        self.inner.put_file(key, path).await
+    }
+
+    async fn compose(&self, key: &str, pieces: &[Piece]) -> Result<u64, BlobError> {
+        let mut whole = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Bytes(bytes) => whole.extend_from_slice(bytes),
+                Piece::Object { key: from, bytes } => {
+                    let object = self.read(from, 0, usize::MAX).await?;
+                    if object.len() as u64 != *bytes {
+                        let source = std::io::Error::other("the piece has another size");
+                        return Err(BlobError::Unavailable { key: from.clone(), source });
+                    }
+                    whole.extend_from_slice(&object);
+                }
+            }
+        }
+        let size = whole.len() as u64;
+        self.write(key, whole.into()).await?;
+        Ok(size)
+    }
+
+    async fn read(&self, key: &str, offset: u64, len: usize) -> Result<Bytes, BlobError> {
+        self.visible(key)?;
+        self.inner.read(key, offset, len).await
+    }
+
+    async fn size(&self, key: &str) -> Result<u64, BlobError> {
+        self.visible(key)?;
+        self.inner.size(key).await
+    }
+
+    async fn export(&self, key: &str, target: &Path) -> Result<(), BlobError> {
+        self.visible(key)?;
+        self.inner.export(key, target).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, BlobError> {
+        let mut keys = self.inner.list(prefix).await?;
+        keys.retain(|key| self.is_visible(key));
+        Ok(keys)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), BlobError> {
+        self.ledger.deleting(key);
+        self.inner.delete(key).await
+    }
+}
+
+/// A doorbell that lives outside of all processes and delivers some rings late.
+pub(super) struct SharedBell {
+    inner: Arc<ChannelDoorbell>,
+    chaos: Arc<Chaos>,
+}
+
+impl SharedBell {
+    pub(super) fn new(inner: Arc<ChannelDoorbell>, chaos: Arc<Chaos>) -> Self {
+        SharedBell { inner, chaos }
+    }
+}
+
+#[async_trait]
+impl Doorbell for SharedBell {
+    async fn ring(&self, ring: Ring) -> Result<(), DoorbellError> {
+        let Some(time) = self.chaos.ring_delay() else { return self.inner.ring(ring).await };
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            sleep(time).await;
+            // An in-memory doorbell takes every ring.
+            let _ = inner.ring(ring).await;
+        });
+        Ok(())
+    }
+
+    async fn next(&self, queue: Queue) -> Result<Ring, DoorbellError> {
+        self.inner.next(queue).await
+    }
+}

@@ -1,0 +1,107 @@
+//! The gate through which every call of one process incarnation passes: there it fails, waits, stands still or dies.
+
+use super::chaos::{Chaos, Stroke};
+use super::lock;
+use async_trait::async_trait;
+use splitreel_backend::Ring;
+use splitreel_backend::fault::{FaultPlan, RingVerdict, Verdict};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// One incarnation of a process, as the seams see it.
+pub(super) struct Gate {
+    name: String,
+    slot: usize,
+    chaos: Arc<Chaos>,
+    crashed: UnboundedSender<usize>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    is_dead: bool,
+    stands_still_until: Option<Instant>,
+}
+
+impl Gate {
+    /// `crashed` is told the slot of the process when it crashes.
+    pub(super) fn new(name: String, slot: usize, chaos: Arc<Chaos>, crashed: UnboundedSender<usize>) -> Self {
+        Gate { name, slot, chaos, crashed, state: Mutex::default() }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// No call gets through any more, not even those that wait inside.
+    pub(super) fn close(&self) {
+        lock(&self.state).is_dead = true;
+    }
+
+    fn is_dead(&self) -> bool {
+        lock(&self.state).is_dead
+    }
+
+    async fn pass(&self, op: &'static str, is_after: bool) -> Verdict {
+        self.alive().await;
+        let verdict = match self.chaos.stroke(&self.name, op, is_after) {
+            Stroke::Nothing => return Verdict::Proceed,
+            Stroke::Fail => Verdict::Fail,
+            Stroke::Delay(time) => {
+                sleep(time).await;
+                Verdict::Proceed
+            }
+            Stroke::Pause(time) => {
+                self.stand_still(time);
+                Verdict::Proceed
+            }
+            Stroke::Crash => {
+                self.close();
+                // Nobody listens when the run has ended.
+                let _ = self.crashed.send(self.slot);
+                Verdict::Proceed
+            }
+        };
+        self.alive().await;
+        verdict
+    }
+
+    fn stand_still(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut state = lock(&self.state);
+        state.stands_still_until = Some(state.stands_still_until.map_or(until, |u| u.max(until)));
+    }
+
+    /// Returns when the process runs; never, once it is dead.
+    async fn alive(&self) {
+        loop {
+            if self.is_dead() {
+                std::future::pending::<()>().await;
+            }
+            let until = lock(&self.state).stands_still_until;
+            match until {
+                Some(until) if until > Instant::now() => sleep_until(until).await,
+                _ => return,
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl FaultPlan for Gate {
+    async fn before(&self, op: &'static str) -> Verdict {
+        self.pass(op, false).await
+    }
+
+    async fn after(&self, op: &'static str) -> Verdict {
+        self.pass(op, true).await
+    }
+
+    async fn on_ring(&self, ring: &Ring) -> RingVerdict {
+        let verdict = self.chaos.ring();
+        self.chaos.note(&self.name, || format!("ring {} {}: {verdict:?}", ring.task.number, ring.attempt));
+        verdict
+    }
+}

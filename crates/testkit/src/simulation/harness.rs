@@ -1,0 +1,322 @@
+//! Runs one scenario: starts the processes, lets users and misfortune act at their times, restarts what died, and ends
+//! when all is quiet, when a rule was broken or when it took too long.
+
+use super::blobs::{SharedBell, SharedBlobs};
+use super::bug::BuggyStore;
+use super::chaos::{Chaos, Mix};
+use super::ledger::{Inspected, Ledger};
+use super::network::Network;
+use super::process::{Process, Role, Site, coordinator_config};
+use super::workload::{Order, Workload};
+use super::world::{CountedIds, machine};
+use super::{Outcome, Scenario, SimulationError, lock, verify};
+use crate::dice::Dice;
+use crate::toolkit::{FakeSource, FakeToolkit};
+use splitreel_backend::JobStore;
+use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs, MemoryStore};
+use splitreel_backend::store::Submitted;
+use splitreel_coordinator::Coordinator;
+use splitreel_core::JobId;
+use splitreel_core::job::JobState;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{Instant, sleep_until};
+
+/// Every job has to end so long after the last fault.
+const PATIENCE: Duration = Duration::from_secs(900);
+/// After the last job has ended: long enough for whoever stood still to wake up and give up.
+const AFTERMATH: Duration = Duration::from_secs(50);
+
+/// Runs a scenario. `expected` are presentation hashes by source number; sources that are not in it are not compared.
+pub(super) fn run(scenario: Scenario, workload: Workload, mix: Mix, expected: BTreeMap<u64, String>) -> Result<Outcome, SimulationError> {
+    run_and_look(scenario, workload, mix, expected).map(|(outcome, _)| outcome)
+}
+
+/// [`run`], with the hashes of what was published.
+pub(super) fn run_and_look(scenario: Scenario, workload: Workload, mix: Mix, expected: BTreeMap<u64, String>) -> Result<(Outcome, Vec<String>), SimulationError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    Ok(runtime.block_on(async move {
+        let mut harness = Harness::new(scenario, workload, mix);
+        harness.run().await;
+        harness.finish(expected).await
+    }))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Submit(usize),
+    Clash(usize),
+    Cancel(usize),
+    Retry(usize),
+    Start(usize),
+    Strike,
+    Calm,
+    End,
+}
+
+impl Action {
+    fn is_users(self) -> bool {
+        matches!(self, Action::Submit(_) | Action::Clash(_) | Action::Cancel(_) | Action::Retry(_))
+    }
+}
+
+struct Harness {
+    seed: u64,
+    dice: Dice,
+    site: Arc<Site>,
+    orders: Vec<Order>,
+    processes: Vec<Process>,
+    agenda: BTreeMap<(Instant, u64), Action>,
+    num_planned: u64,
+    crashed: UnboundedReceiver<usize>,
+    blobs: Arc<MemoryBlobs>,
+    bell: Arc<ChannelDoorbell>,
+    users: Arc<Users>,
+}
+
+/// What users know.
+#[derive(Default)]
+struct Users {
+    num_busy: AtomicUsize,
+    jobs: Mutex<BTreeMap<usize, JobId>>,
+}
+
+impl Harness {
+    fn new(scenario: Scenario, workload: Workload, mix: Mix) -> Self {
+        let seed = scenario.seed;
+        let chaos = Arc::new(Chaos::new(seed, mix));
+        let store: Arc<dyn Inspected> = match scenario.bug {
+            None => Arc::new(MemoryStore::new()),
+            Some(bug) => Arc::new(BuggyStore::new(bug)),
+        };
+        let (blobs, bell) = (Arc::new(MemoryBlobs::new()), Arc::new(ChannelDoorbell::new()));
+        let ledger = Arc::new(Ledger::new(Arc::clone(&chaos), store, Arc::clone(&blobs)));
+        let (crash, crashed) = unbounded_channel();
+        let sources: Vec<FakeSource> = workload.sources().cloned().collect();
+        let site = Site {
+            blobs: Arc::new(SharedBlobs::new(Arc::clone(&blobs), Arc::clone(&ledger), Arc::clone(&chaos))),
+            bell: Arc::new(SharedBell::new(Arc::clone(&bell), Arc::clone(&chaos))),
+            network: Arc::new(Network::new(Arc::clone(&chaos))),
+            toolkit: Arc::new(FakeToolkit::new(sources, Arc::clone(&chaos) as Arc<_>)),
+            ids: Arc::new(CountedIds::new(seed)),
+            crashed: crash,
+            bug: scenario.bug,
+            ledger,
+            chaos,
+        };
+        let roles = std::iter::repeat_n(Role::Coordinator, workload.num_coordinators)
+            .chain(std::iter::repeat_n(Role::Worker { slots: workload.slots }, workload.num_workers))
+            .chain(std::iter::repeat_n(Role::Assembler, workload.num_assemblers));
+        Harness {
+            seed,
+            dice: Dice::new(seed, 4),
+            processes: (0..).zip(roles).map(|(slot, role)| Process::new(role, slot)).collect(),
+            site: Arc::new(site),
+            orders: workload.orders,
+            agenda: BTreeMap::new(),
+            num_planned: 0,
+            crashed,
+            blobs,
+            bell,
+            users: Arc::default(),
+        }
+    }
+
+    fn schedule(&mut self, after: Duration, action: Action) {
+        self.num_planned += 1;
+        self.agenda.insert((Instant::now() + after, self.num_planned), action);
+    }
+
+    fn plan_ahead(&mut self) {
+        for slot in 0..self.processes.len() {
+            self.schedule(Duration::ZERO, Action::Start(slot));
+        }
+        let orders: Vec<(usize, Order)> = self.orders.iter().cloned().enumerate().collect();
+        for (i, order) in orders {
+            order.submit_at.iter().for_each(|at| self.schedule(*at, Action::Submit(i)));
+            order.clash_at.iter().for_each(|at| self.schedule(*at, Action::Clash(i)));
+            order.cancel_at.iter().for_each(|at| self.schedule(*at, Action::Cancel(i)));
+            order.retry_at.iter().for_each(|at| self.schedule(*at, Action::Retry(i)));
+        }
+        let mix = self.site.chaos.mix().clone();
+        let num_strikes = mix.strikes_per_minute * mix.calm_after.as_secs() / 60;
+        let until = u64::try_from(mix.calm_after.as_millis()).unwrap_or(0);
+        for _ in 0..num_strikes {
+            let at = self.dice.millis(0..until);
+            self.schedule(at, Action::Strike);
+        }
+        self.schedule(mix.calm_after, Action::Calm);
+        self.schedule(mix.calm_after + PATIENCE, Action::End);
+    }
+
+    async fn run(&mut self) {
+        self.plan_ahead();
+        let mut is_quiet = false;
+        while self.site.ledger.violation().is_none() {
+            if !is_quiet && self.is_quiet() {
+                is_quiet = true;
+                self.site.chaos.calm_down();
+                self.schedule(AFTERMATH, Action::End);
+            }
+            let Some((&(at, number), &action)) = self.agenda.first_key_value() else { return };
+            tokio::select! {
+                biased;
+                Some(slot) = self.crashed.recv() => self.bury(slot),
+                () = self.site.ledger.changed.notified() => {}
+                () = sleep_until(at) => {
+                    self.agenda.remove(&(at, number));
+                    if action == Action::End {
+                        return;
+                    }
+                    self.act(action);
+                }
+            }
+        }
+    }
+
+    /// No job is open, and nobody will open one.
+    fn is_quiet(&self) -> bool {
+        !self.site.ledger.has_open_job() && self.users.num_busy.load(Ordering::Relaxed) == 0 && !self.agenda.values().any(|a| a.is_users())
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Submit(i) | Action::Clash(i) | Action::Cancel(i) | Action::Retry(i) => self.user(i, action),
+            Action::Start(slot) => {
+                if let Some(process) = self.processes.get_mut(slot) {
+                    process.start(&self.site);
+                }
+            }
+            Action::Strike => self.strike(),
+            Action::Calm => self.site.chaos.calm_down(),
+            Action::End => {}
+        }
+    }
+
+    /// Ends a process for a while.
+    fn bury(&mut self, slot: usize) {
+        let is_dead = self.processes.get_mut(slot).is_some_and(|p| p.kill(&self.site));
+        if !is_dead {
+            return;
+        }
+        let longest = if self.site.chaos.is_calm() { 5_000 } else { 20_000 };
+        let after = self.dice.millis(10..longest);
+        self.schedule(after, Action::Start(slot));
+        if self.dice.chance(3000) {
+            self.release(slot);
+        }
+    }
+
+    /// Misfortune at any moment: a process is killed, the doorbell is wiped, a worker is taken for dead.
+    fn strike(&mut self) {
+        if self.site.chaos.is_calm() {
+            return;
+        }
+        let slot = usize::try_from(self.dice.within(0..self.processes.len() as u64)).unwrap_or(0);
+        match self.dice.within(0..4) {
+            0 => {
+                self.site.chaos.note("doorbell", || "wiped".into());
+                self.bell.wipe();
+            }
+            1 => self.release(slot),
+            _ => self.bury(slot),
+        }
+    }
+
+    /// Somebody tells a coordinator that a worker is dead, rightly or not.
+    fn release(&self, slot: usize) {
+        let Some(process) = self.processes.get(slot).filter(|p| p.role != Role::Coordinator) else { return };
+        let (network, worker) = (Arc::clone(&self.site.network), process.worker_id());
+        tokio::spawn(async move {
+            // Nobody insists: leases run out anyway.
+            let _ = network.call(move |c| async move { c.release_worker(&worker).await }).await;
+        });
+    }
+
+    fn user(&self, index: usize, action: Action) {
+        let Some(order) = self.orders.get(index).cloned() else { return };
+        let (site, users) = (Arc::clone(&self.site), Arc::clone(&self.users));
+        let user = format!("user-{index}");
+        site.chaos.note(&user, || format!("{action:?}"));
+        users.num_busy.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let network = &site.network;
+            let job = lock(&users.jobs).get(&index).copied();
+            match (action, job) {
+                (Action::Submit(_), _) => {
+                    let request = order.source.request("tenant", &order.idempotency_key);
+                    let answer = network.insist(|c| { let request = request.clone(); async move { c.submit(request).await } }).await;
+                    match answer {
+                        Submitted::Created(job) | Submitted::Existing(job) => drop(lock(&users.jobs).insert(index, job.id)),
+                        Submitted::KeyReused(job) => site.ledger.violate(format!("job {job}: the same request was taken for another")),
+                    }
+                }
+                (Action::Clash(_), Some(job)) => {
+                    let request = FakeSource::numbered(u64::MAX).request("tenant", &order.idempotency_key);
+                    let answer = network.insist(|c| { let request = request.clone(); async move { c.submit(request).await } }).await;
+                    if !matches!(answer, Submitted::KeyReused(id) if id == job) {
+                        site.ledger.violate(format!("job {job}: another request with its key was answered with {answer:?}"));
+                    }
+                }
+                (Action::Cancel(_), Some(job)) => drop(network.insist(|c| async move { c.cancel(job).await }).await),
+                (Action::Retry(_), Some(job)) => drop(network.insist(|c| async move { c.retry(job).await }).await),
+                _ => {}
+            }
+            users.num_busy.fetch_sub(1, Ordering::Relaxed);
+            site.ledger.changed.notify_one();
+        });
+    }
+
+    async fn finish(mut self, expected: BTreeMap<u64, String>) -> (Outcome, Vec<String>) {
+        let ledger = Arc::clone(&self.site.ledger);
+        for process in &mut self.processes {
+            process.kill(&self.site);
+        }
+        if ledger.violation().is_none() {
+            ledger.step();
+            let expected = self.orders.iter().filter_map(|o| Some((o.source.reference.locator.clone(), expected.get(&o.source.number)?.clone())));
+            verify::jobs(&ledger, &expected.collect()).await;
+        }
+        if ledger.violation().is_none() {
+            self.collect_garbage().await;
+            verify::objects_have_owners(&ledger, &self.blobs).await;
+        }
+        let rows = ledger.rows();
+        let num = |is: fn(JobState) -> bool| rows.iter().filter(|r| is(r.job.state)).count() as u64;
+        let hashes = rows.iter().filter_map(|r| Some(verify::presentation(r)?.hash.clone())).collect();
+        let chaos = &self.site.chaos;
+        let (num_effects, num_faults, num_crashes) = chaos.counts();
+        let (trace, trace_hash) = chaos.trace();
+        let outcome = Outcome {
+            seed: self.seed,
+            violation: ledger.violation(),
+            trace,
+            trace_hash,
+            events_hash: verify::events_hash(&ledger).await,
+            blobs_hash: verify::blobs_hash(&self.blobs).await,
+            virtual_ms: chaos.elapsed_ms(),
+            num_effects,
+            num_faults,
+            num_crashes,
+            num_published: num(|s| s == JobState::Published),
+            num_unpublished: num(|s| s != JobState::Published),
+        };
+        (outcome, hashes)
+    }
+
+    /// A last collection, by a coordinator without faults.
+    async fn collect_garbage(&self) {
+        let site = &self.site;
+        let store = Arc::clone(site.ledger.store());
+        let world = machine(site.chaos.started(), 0, Arc::clone(&site.ids));
+        let coordinator = Coordinator::new(store as Arc<dyn JobStore>, Arc::clone(&site.blobs) as Arc<_>, Arc::clone(&site.bell) as Arc<_>, world, coordinator_config());
+        for rows in site.ledger.rows() {
+            if let Err(error) = coordinator.collect(&rows.job).await {
+                site.ledger.violate(format!("job {}: its garbage cannot be collected: {error}", rows.job.id));
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The ledger: what every effect did, compared with what must hold of all jobs at every moment. Sees the rows and
+//! objects as they are, without faults; changes nothing.
+
+use super::chaos::Chaos;
+use super::lock;
+use splitreel_backend::blob::BlobStore;
+use splitreel_backend::invariants::{Snapshot, audit_step};
+use splitreel_backend::memory::{MemoryBlobs, MemoryStore};
+use splitreel_backend::store::JobStore;
+use splitreel_core::job::{Job, JobState};
+use splitreel_core::part::{PresentationFile, StoredObject, TaskResult};
+use splitreel_core::plan::hex;
+use splitreel_core::task::Task;
+use splitreel_core::{JobId, LeaseId, TaskId};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
+
+/// A job store whose rows can be looked at.
+pub(super) trait Inspected: JobStore {
+    /// All rows, by job.
+    fn snapshots(&self) -> Vec<Snapshot>;
+}
+
+impl Inspected for MemoryStore {
+    fn snapshots(&self) -> Vec<Snapshot> {
+        MemoryStore::snapshots(self)
+    }
+}
+
+pub(super) struct Ledger {
+    chaos: Arc<Chaos>,
+    store: Arc<dyn Inspected>,
+    blobs: Arc<MemoryBlobs>,
+    books: Mutex<Books>,
+    /// Told after each step.
+    pub changed: Notify,
+}
+
+#[derive(Default)]
+struct Books {
+    violation: Option<String>,
+    last: BTreeMap<JobId, Snapshot>,
+    accepted: BTreeMap<(String, String), JobId>,
+    attempt_of: BTreeMap<LeaseId, (TaskId, u32)>,
+    lease_of: BTreeMap<(TaskId, u32), LeaseId>,
+    num_published: BTreeMap<JobId, u32>,
+    /// Objects that a row names: job and content hash.
+    named: BTreeMap<String, (JobId, String)>,
+}
+
+impl Ledger {
+    pub(super) fn new(chaos: Arc<Chaos>, store: Arc<dyn Inspected>, blobs: Arc<MemoryBlobs>) -> Self {
+        Ledger { chaos, store, blobs, books: Mutex::default(), changed: Notify::new() }
+    }
+
+    pub(super) fn store(&self) -> &Arc<dyn Inspected> {
+        &self.store
+    }
+
+    /// Something that must not happen did. Only the first is kept.
+    pub(super) fn violate(&self, what: String) {
+        self.chaos.note("ledger", || format!("VIOLATION: {what}"));
+        lock(&self.books).violation.get_or_insert(what);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn violation(&self) -> Option<String> {
+        lock(&self.books).violation.clone()
+    }
+
+    /// The rows as they were after the last step.
+    pub(super) fn rows(&self) -> Vec<Snapshot> {
+        lock(&self.books).last.values().cloned().collect()
+    }
+
+    pub(super) fn has_open_job(&self) -> bool {
+        lock(&self.books).last.values().any(|s| !s.job.state.is_ended())
+    }
+
+    /// Compares all rows with the rows before.
+    pub(super) fn step(&self) {
+        let now: BTreeMap<JobId, Snapshot> = self.store.snapshots().into_iter().map(|s| (s.job.id, s)).collect();
+        let mut found = Vec::new();
+        let mut books = lock(&self.books);
+        for (id, before) in &books.last {
+            match now.get(id) {
+                Some(after) if after != before => {
+                    found.extend(audit_step(before, after));
+                    found.extend(after.audit());
+                    let was = before.job.state;
+                    if after.job.state == JobState::Published && was != JobState::Published && was.is_ended() {
+                        found.push(format!("job {id}: {} became published", was.as_str()));
+                    }
+                }
+                Some(_) => {}
+                None => found.push(format!("job {id} disappeared")),
+            }
+        }
+        for (id, after) in &now {
+            if !books.last.contains_key(id) {
+                found.extend(after.audit());
+            }
+        }
+        books.last = now;
+        drop(books);
+        for what in found {
+            self.violate(what);
+        }
+        self.changed.notify_one();
+    }
+
+    /// A submit was answered.
+    pub(super) fn accepted(&self, job: &Job) {
+        let key = (job.request.tenant.clone(), job.request.idempotency_key.clone());
+        let known = *lock(&self.books).accepted.entry(key).or_insert(job.id);
+        if known != job.id {
+            self.violate(format!("one idempotency key, two jobs: {known} and {}", job.id));
+        }
+    }
+
+    /// A claim was granted.
+    pub(super) fn claimed(&self, task: &Task) {
+        let mut found = Vec::new();
+        {
+            let mut books = lock(&self.books);
+            let Some(lease) = task.lease.as_ref().map(|l| l.id) else {
+                found.push(format!("task {}: claimed without a lease", task.id));
+                return;
+            };
+            if books.last.get(&task.id.job).is_some_and(|s| s.job.state.is_ended()) {
+                found.push(format!("task {}: claimed after its job had ended", task.id));
+            }
+            let first = *books.lease_of.entry((task.id, task.attempt)).or_insert(lease);
+            if first != lease {
+                found.push(format!("task {}: attempt {} was given to {first} and to {lease}", task.id, task.attempt));
+            }
+            let attempt = *books.attempt_of.entry(lease).or_insert((task.id, task.attempt));
+            if attempt != (task.id, task.attempt) {
+                found.push(format!("lease {lease} was given twice: {attempt:?}, then attempt {} of {}", task.attempt, task.id));
+            }
+        }
+        found.into_iter().for_each(|what| self.violate(what));
+    }
+
+    /// The lease that may complete a task, by the rows.
+    pub(super) fn live_lease(&self, task: TaskId) -> Option<LeaseId> {
+        let books = lock(&self.books);
+        let rows = books.last.get(&task.job)?;
+        let row = rows.tasks.iter().find(|t| t.id == task)?;
+        row.lease.as_ref().map(|l| l.id)
+    }
+
+    /// A completion was accepted that was none before. `live` is the lease that was live.
+    pub(super) async fn completed(&self, task: TaskId, lease: LeaseId, live: Option<LeaseId>, result: &TaskResult) {
+        if live != Some(lease) {
+            self.violate(format!("task {task}: a completion by {lease} was accepted, the live lease was {live:?}"));
+        }
+        let objects = match result {
+            TaskResult::Assemble(p) => {
+                let num = {
+                    let mut books = lock(&self.books);
+                    books.named.retain(|_, (job, _)| *job != task.job);
+                    let num = books.num_published.entry(task.job).or_default();
+                    *num += 1;
+                    *num
+                };
+                if num > 1 {
+                    self.violate(format!("job {}: published {num} times", task.job));
+                }
+                let mut objects: Vec<StoredObject> = self.catalogue(task.job, &p.catalogue).await.into_iter().map(|f| f.object).collect();
+                objects.push(p.catalogue.clone());
+                objects
+            }
+            other => objects(other),
+        };
+        for object in objects {
+            self.named(task.job, object).await;
+        }
+    }
+
+    /// The files of a catalogue.
+    pub(super) async fn catalogue(&self, job: JobId, object: &StoredObject) -> Vec<PresentationFile> {
+        let len = usize::try_from(object.bytes).unwrap_or(usize::MAX);
+        let files = match self.blobs.read(&object.key, 0, len).await {
+            Ok(json) => serde_json::from_slice(&json).ok(),
+            Err(_) => None,
+        };
+        files.unwrap_or_else(|| {
+            self.violate(format!("job {job}: its catalogue {} cannot be read", object.key));
+            Vec::new()
+        })
+    }
+
+    async fn named(&self, job: JobId, object: StoredObject) {
+        match self.blobs.read(&object.key, 0, usize::MAX).await {
+            Ok(content) => {
+                let sha256 = hex(&Sha256::digest(&content));
+                if content.len() as u64 != object.bytes || sha256 != object.sha256 {
+                    self.violate(format!("job {job}: a row names {}, whose content differs", object.key));
+                }
+            }
+            Err(_) => self.violate(format!("job {job}: a row names {}, which does not exist", object.key)),
+        }
+        lock(&self.books).named.insert(object.key, (job, object.sha256));
+    }
+
+    /// An object is about to be written.
+    pub(super) fn writing(&self, key: &str, content: &[u8]) {
+        let named = lock(&self.books).named.get(key).cloned();
+        if let Some((job, sha256)) = named
+            && hex(&Sha256::digest(content)) != sha256
+        {
+            self.violate(format!("job {job}: {key} is named by a row and was overwritten with something else"));
+        }
+    }
+
+    /// An object is about to be deleted.
+    pub(super) fn deleting(&self, key: &str) {
+        let named = lock(&self.books).named.get(key).cloned();
+        if let Some((job, _)) = named {
+            self.violate(format!("job {job}: {key} is named by a row and was deleted"));
+        }
+    }
+
+    /// Keys that rows name.
+    pub(super) fn named_keys(&self) -> Vec<String> {
+        lock(&self.books).named.keys().cloned().collect()
+    }
+}
+
+/// Every object that a result names.
+pub(super) fn objects(result: &TaskResult) -> Vec<StoredObject> {
+    let track = |init: &StoredObject, segments: &[splitreel_core::part::StoredSegment]| {
+        let mut all = vec![init.clone()];
+        all.extend(segments.iter().map(|s| s.object.clone()));
+        all
+    };
+    match result {
+        TaskResult::Probe(p) => vec![p.info.clone()],
+        TaskResult::Video(v) => v.renditions.iter().flat_map(|r| track(&r.init, &r.segments)).collect(),
+        TaskResult::Audio(a) => track(&a.init, &a.segments),
+        TaskResult::Assemble(p) => vec![p.catalogue.clone()],
+    }
+}

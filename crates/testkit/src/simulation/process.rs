@@ -1,0 +1,164 @@
+//! Processes: each incarnation is a real service behind its own gate. Killing one drops all that it had in memory.
+
+use super::audit::AuditedStore;
+use super::blobs::{SharedBell, SharedBlobs};
+use super::bug::{Bug, SharedKeyLeases};
+use super::chaos::Chaos;
+use super::gate::Gate;
+use super::ledger::Ledger;
+use super::network::{Network, RemoteLeases};
+use super::world::{CountedIds, machine};
+use crate::toolkit::FakeToolkit;
+use splitreel_assembler::Assembler;
+use splitreel_backend::fault::{FaultyBlobs, FaultyDoorbell, FaultyLeases, FaultyStore};
+use splitreel_backend::{BlobStore, Doorbell, Leases};
+use splitreel_coordinator::Coordinator;
+use splitreel_core::WorkerId;
+use splitreel_core::task::RetryPolicy;
+use splitreel_worker::Worker;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
+
+/// What all processes share: it survives their crashes.
+pub(super) struct Site {
+    pub chaos: Arc<Chaos>,
+    pub ledger: Arc<Ledger>,
+    pub blobs: Arc<SharedBlobs>,
+    pub bell: Arc<SharedBell>,
+    pub network: Arc<Network>,
+    pub toolkit: Arc<FakeToolkit>,
+    pub ids: Arc<CountedIds>,
+    pub crashed: UnboundedSender<usize>,
+    pub bug: Option<Bug>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Coordinator,
+    Worker { slots: usize },
+    Assembler,
+}
+
+/// A place where one process runs, or will again.
+pub(super) struct Process {
+    pub role: Role,
+    slot: usize,
+    incarnation: u32,
+    running: Option<Running>,
+}
+
+struct Running {
+    gate: Arc<Gate>,
+    killed: CancellationToken,
+}
+
+/// Settings of simulated coordinators.
+pub(super) fn coordinator_config() -> splitreel_coordinator::Config {
+    splitreel_coordinator::Config {
+        retry: RetryPolicy { infra_backoff_max_ms: 20_000, ..RetryPolicy::default() },
+        pump_every: Duration::from_secs(1),
+        garbage_grace_ms: 5_000,
+        garbage_every: Duration::from_secs(10),
+        ..splitreel_coordinator::Config::default()
+    }
+}
+
+impl Process {
+    pub(super) fn new(role: Role, slot: usize) -> Self {
+        Process { role, slot, incarnation: 0, running: None }
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// The name that the incarnation claims under.
+    pub(super) fn worker_id(&self) -> WorkerId {
+        let role = match self.role {
+            Role::Coordinator => "coordinator",
+            Role::Worker { .. } => "worker",
+            Role::Assembler => "assembler",
+        };
+        WorkerId(format!("{role}-{}.{}", self.slot, self.incarnation))
+    }
+
+    /// Starts the next incarnation.
+    pub(super) fn start(&mut self, site: &Site) {
+        if self.is_running() {
+            return;
+        }
+        self.incarnation += 1;
+        let id = self.worker_id();
+        site.chaos.note(&id.0, || "starts".into());
+        let gate = Arc::new(Gate::new(id.0.clone(), self.slot, Arc::clone(&site.chaos), site.crashed.clone()));
+        let killed = CancellationToken::new();
+        let seams = Seams::of(site, &gate);
+        match self.role {
+            Role::Coordinator => {
+                let largest = i64::try_from(site.chaos.mix().skew_ms).unwrap_or(0);
+                let skew_ms = if self.slot == 0 { -largest } else { largest };
+                let world = machine(site.chaos.started(), skew_ms, Arc::clone(&site.ids));
+                let store = AuditedStore::new(id.0, Arc::clone(&site.ledger), Arc::clone(&site.chaos));
+                let store = Arc::new(FaultyStore::new(Arc::new(store), Arc::clone(&gate) as Arc<_>));
+                let coordinator = Coordinator::new(store, seams.blobs, seams.bell, world, coordinator_config());
+                site.network.join(self.slot, coordinator.clone(), killed.clone());
+                until_killed(&killed, async move { coordinator.run(CancellationToken::new()).await });
+            }
+            Role::Worker { slots } => {
+                let config = splitreel_worker::Config { id, slots };
+                let toolkit = Arc::clone(&site.toolkit);
+                let worker = Worker::new(config, seams.leases, seams.bell, seams.blobs, Arc::clone(&toolkit) as Arc<_>, toolkit);
+                until_killed(&killed, async move { worker.run(CancellationToken::new()).await });
+            }
+            Role::Assembler => {
+                let config = splitreel_assembler::Config { id, slots: 1 };
+                let assembler = Assembler::new(config, seams.leases, seams.bell, seams.blobs);
+                until_killed(&killed, async move { assembler.run(CancellationToken::new()).await });
+            }
+        }
+        self.running = Some(Running { gate, killed });
+    }
+
+    /// Ends the incarnation between two of its effects. False: none runs.
+    pub(super) fn kill(&mut self, site: &Site) -> bool {
+        let Some(running) = self.running.take() else { return false };
+        site.chaos.note(running.gate.name(), || "dies".into());
+        site.network.leave(self.slot);
+        running.gate.close();
+        running.killed.cancel();
+        true
+    }
+}
+
+/// The seams as one incarnation sees them.
+struct Seams {
+    blobs: Arc<dyn BlobStore>,
+    bell: Arc<dyn Doorbell>,
+    leases: Arc<dyn Leases>,
+}
+
+impl Seams {
+    fn of(site: &Site, gate: &Arc<Gate>) -> Self {
+        let plan = || Arc::clone(gate) as Arc<_>;
+        let remote: Arc<dyn Leases> = Arc::new(RemoteLeases(Arc::clone(&site.network)));
+        let remote = if site.bug == Some(Bug::KeySharedByAttempts) { Arc::new(SharedKeyLeases(remote)) } else { remote };
+        Seams {
+            blobs: Arc::new(FaultyBlobs::new(Arc::clone(&site.blobs) as Arc<_>, plan())),
+            bell: Arc::new(FaultyDoorbell::new(Arc::clone(&site.bell) as Arc<_>, plan())),
+            leases: Arc::new(FaultyLeases::new(remote, plan())),
+        }
+    }
+}
+
+fn until_killed(killed: &CancellationToken, service: impl Future<Output = ()> + Send + 'static) {
+    let killed = killed.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            () = killed.cancelled() => {}
+            () = service => {}
+        }
+    });
+}

@@ -1,0 +1,151 @@
+//! Made-up sources: a number decides length, frame times, tracks and the profile they are asked for with.
+
+use crate::dice::Dice;
+use splitreel_core::job::{JobRequest, output_base};
+use splitreel_core::profile::{AudioProfile, PackagingProfile, Profile, Rung, RungHeight, SplitProfile, VideoProfile};
+use splitreel_core::source::{AudioTrack, Color, Container, FrameIndex, IndexEvidence, Keyframe, PtsList, SourceInfo, SourceRef, VideoTrack};
+use splitreel_core::time::{MediaTime, Rational};
+
+/// Segments of the longest made-up source.
+pub const MAX_SEGMENTS: u64 = 30;
+/// Ticks per second of made-up video.
+const CLOCK: i64 = 1000;
+/// Sample rate of made-up audio.
+const SAMPLE_RATE: u32 = 8000;
+
+/// A source that exists only as numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FakeSource {
+    /// Decides everything else.
+    pub number: u64,
+    /// Where it would be.
+    pub reference: SourceRef,
+    /// What probing finds.
+    pub info: SourceInfo,
+    /// The profile that cuts it into the drawn number of segments.
+    pub profile: Profile,
+}
+
+impl FakeSource {
+    /// The source of a number. Most are short, some have up to 30 segments; some have no video, some no audio.
+    pub fn numbered(number: u64) -> Self {
+        let mut dice = Dice::new(number, 0x50);
+        let num_segments = match dice.within(0..10) {
+            0 => dice.within(10..MAX_SEGMENTS + 1),
+            1..=4 => dice.within(3..10),
+            _ => dice.within(1..5),
+        };
+        let segment_seconds = dice.within(1..3);
+        let fps = dice.pick(&[2, 4, 5]);
+        let has_video = !dice.chance(800);
+        let num_audio: u32 = if has_video { dice.pick(&[0, 1, 1, 2]) } else { dice.pick(&[1, 2]) };
+        let seconds = num_segments * segment_seconds;
+        let video = has_video.then(|| video_track(&mut dice, seconds, fps));
+        let audio = (0..num_audio).map(|i| audio_track(&mut dice, i, seconds)).collect();
+        let info = SourceInfo {
+            container: Container::Mov,
+            demuxer: "mov".into(),
+            bytes: 1_000 + number,
+            fragmented: false,
+            video,
+            audio,
+            unused: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let reference = SourceRef { locator: format!("/made-up/source-{number}.mov"), bytes: info.bytes, version: format!("v{number}") };
+        FakeSource { number, reference, info, profile: profile(&mut dice, segment_seconds) }
+    }
+
+    /// A request for this source.
+    pub fn request(&self, tenant: &str, idempotency_key: &str) -> JobRequest {
+        JobRequest {
+            tenant: tenant.to_owned(),
+            idempotency_key: idempotency_key.to_owned(),
+            source: self.reference.clone(),
+            base: output_base(&format!("source-{}.mov", self.number)),
+            profile: self.profile.clone(),
+            output: None,
+        }
+    }
+}
+
+fn profile(dice: &mut Dice, segment_seconds: u64) -> Profile {
+    let mut profile = Profile {
+        name: "simulated".into(),
+        description: String::new(),
+        video: VideoProfile::default(),
+        audio: AudioProfile::default(),
+        packaging: PackagingProfile::default(),
+        split: SplitProfile::default(),
+    };
+    let heights: &[u32] = if dice.chance(5000) { &[360, 240] } else { &[240] };
+    profile.video.rungs = heights.iter().map(|h| Rung { height: RungHeight::Pixels(*h), crf: Some(23.0), qp: None, max_kbps: Some(400) }).collect();
+    profile.video.gop_seconds = if dice.chance(5000) { 0.5 } else { 1.0 };
+    profile.packaging.media_segment_seconds = 1.0;
+    profile.packaging.progressive = dice.chance(3000);
+    if dice.chance(2000) {
+        profile.packaging.chunk_mb = 16;
+        profile.packaging.keep_full = dice.chance(5000);
+    }
+    profile.split.segment_seconds = segment_seconds as f64;
+    profile
+}
+
+fn video_track(dice: &mut Dice, seconds: u64, fps: i64) -> VideoTrack {
+    let num_frames = i64::try_from(seconds).unwrap_or(1).saturating_mul(fps).max(1);
+    let frame = CLOCK / fps;
+    let is_variable = dice.chance(3000);
+    let origin = dice.pick(&[0, 0, 40, 1_000]);
+    let pts: Vec<i64> = (0..num_frames)
+        .map(|i| {
+            let jitter = if is_variable && i > 0 { i64::try_from(dice.within(0..frame.unsigned_abs() / 4)).unwrap_or(0) } else { 0 };
+            origin + i * frame + jitter
+        })
+        .collect();
+    let keyframes = pts.iter().step_by(usize::try_from(fps).unwrap_or(1)).map(|pts| Keyframe { pts: *pts, position: None }).collect();
+    let frames = FrameIndex {
+        // Strictly increasing by construction: the jitter is less than a frame.
+        pts: PtsList::from_sorted(pts).unwrap_or_default(),
+        last_duration: frame,
+        keyframes,
+        evidence: IndexEvidence::Moov,
+        is_seekable: true,
+        needs_run_in: false,
+    };
+    VideoTrack {
+        stream: 0,
+        codec: "h264".into(),
+        profile: String::new(),
+        width: 640,
+        height: 360,
+        sar: Rational::ONE,
+        pix_fmt: "yuv420p".into(),
+        bit_depth: 8,
+        color: Color::default(),
+        rotation: 0,
+        interlaced: false,
+        timebase: Rational::new(1, CLOCK).unwrap_or(Rational::ONE),
+        frame_rate: Rational::new(fps, 1).unwrap_or(Rational::ONE),
+        bits_per_second: 300_000,
+        frames,
+    }
+}
+
+fn audio_track(dice: &mut Dice, index: u32, seconds: u64) -> AudioTrack {
+    let tick = |n: i64| MediaTime::new(n, Rational::new(1, i64::from(SAMPLE_RATE)).unwrap_or(Rational::ONE));
+    let length = i64::try_from(seconds).unwrap_or(1) * i64::from(SAMPLE_RATE);
+    AudioTrack {
+        stream: 1 + index,
+        codec: "mp3".into(),
+        profile: String::new(),
+        sample_rate: SAMPLE_RATE,
+        channels: 1,
+        layout: "mono".into(),
+        language: if index == 0 { "eng".into() } else { "fra".into() },
+        title: String::new(),
+        is_default: index == 0,
+        first_pts: tick(dice.pick(&[0, 0, 137, 4_000])),
+        duration: Some(tick(length)),
+        bits_per_second: 64_000,
+    }
+}

@@ -1,0 +1,140 @@
+//! The real toolkit: gives ffmpeg a scratch directory per attempt, tells how far it is, reads back what it made.
+
+use crate::toolkit::{Encoded, Request, Toolkit};
+use async_trait::async_trait;
+use splitreel_core::Failure;
+use splitreel_core::plan::Plan;
+use splitreel_core::source::SourceInfo;
+use splitreel_core::task::Progress;
+use splitreel_media::piece::EncodedTrack;
+use splitreel_media::Toolkit as _;
+use splitreel_media::{AudioRequest, Effort, FfmpegToolkit, Limits, ProbeOptions, ProbeRequest, ProgressSink, VideoRequest};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// ffmpeg with a place to work in.
+pub struct FfmpegTools {
+    kit: FfmpegToolkit,
+    scratch: PathBuf,
+    limits: Limits,
+    options: ProbeOptions,
+}
+
+impl FfmpegTools {
+    /// `scratch` is created when needed; each attempt gets a directory of its own in it, which goes with the attempt.
+    pub fn new(kit: FfmpegToolkit, scratch: PathBuf, limits: Limits, options: ProbeOptions) -> Self {
+        FfmpegTools { kit, scratch, limits, options }
+    }
+
+    fn workspace(&self, request: &Request) -> Result<Workspace, Failure> {
+        let dir = self.scratch.join(request.lease.to_string());
+        std::fs::create_dir_all(&dir).map_err(|e| {
+            let class = if e.kind() == std::io::ErrorKind::StorageFull { "no_space" } else { "scratch" };
+            Failure::infra(class, format!("the scratch directory {} cannot be made: {e}", dir.display()))
+        })?;
+        Ok(Workspace { dir })
+    }
+}
+
+/// A directory that goes away with its owner.
+struct Workspace {
+    dir: PathBuf,
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        // What is left here is taken by the start-up clean-up.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Turns ffmpeg's progress into the share of `total_us` microseconds.
+fn sink(request: &Request, total_us: i64) -> ProgressSink {
+    let progress = request.progress.clone();
+    Arc::new(move |now| {
+        let share = now.out_time_us.max(0).saturating_mul(1000).checked_div(total_us.max(1)).unwrap_or(0).min(1000);
+        progress.send_modify(|p: &mut Progress| {
+            p.done_per_mille = p.done_per_mille.max(u16::try_from(share).unwrap_or(1000));
+            p.frames = now.frames.max(p.frames);
+            p.speed_milli = now.speed.map_or(0, |s| (f64::from(s) * 1000.0).clamp(0.0, 1e9) as u32);
+        });
+    })
+}
+
+async fn read_back(files: Vec<PathBuf>, evidence: Vec<String>) -> Result<Vec<EncodedTrack>, Failure> {
+    let read = tokio::task::spawn_blocking(move || files.iter().map(|f| EncodedTrack::read(f)).collect::<Result<Vec<_>, _>>());
+    let tracks = read.await.map_err(|e| Failure::infra("worker_thread", e.to_string()))?;
+    tracks.map_err(|e| Failure::media("output_unreadable", e.to_string()).with_evidence(evidence))
+}
+
+#[async_trait]
+impl Toolkit for FfmpegTools {
+    async fn probe(&self, request: Request) -> Result<SourceInfo, Failure> {
+        let work = self.workspace(&request)?;
+        let name = request.source.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        let probe = ProbeRequest { name, scratch: work.dir.clone(), options: self.options.clone(), source: request.source.clone() };
+        let probed = self.kit.probe(probe, sink(&request, 0), request.cancel.clone()).await?;
+        Ok(probed.info)
+    }
+
+    async fn encode_video(&self, request: Request, plan: Arc<Plan>, segment: u32, look_back: u32) -> Result<Encoded, Failure> {
+        let work = self.workspace(&request)?;
+        let length_us = plan.video.as_ref().map_or(0, |v| {
+            let ticks = v.segments.get(segment as usize).map_or(0, |s| s.output_end - s.output_start);
+            ticks.saturating_mul(1_000_000) / i64::from(v.timescale.max(1))
+        });
+        let ask = VideoRequest {
+            plan,
+            segment,
+            seek_back: look_back,
+            out_dir: work.dir.clone(),
+            scratch: work.dir.clone(),
+            limits: self.limits.clone(),
+            source: request.source.clone(),
+        };
+        let made = self.kit.encode_video(ask, sink(&request, length_us), request.cancel.clone()).await?;
+        let tracks = read_back(made.files, made.stderr_tail).await?;
+        Ok(encoded(tracks, made.effort, work))
+    }
+
+    async fn encode_audio(&self, request: Request, plan: Arc<Plan>, index: u32) -> Result<Encoded, Failure> {
+        let work = self.workspace(&request)?;
+        let length_us = plan.audio.get(index as usize).map_or(0, |a| {
+            let samples = a.boundaries.last().copied().unwrap_or(0);
+            samples.saturating_mul(1_000_000) / i64::from(a.sample_rate.max(1))
+        });
+        let ask = AudioRequest {
+            plan,
+            track: index,
+            out_dir: work.dir.clone(),
+            scratch: work.dir.clone(),
+            limits: self.limits.clone(),
+            source: request.source.clone(),
+        };
+        let made = self.kit.encode_audio(ask, sink(&request, length_us), request.cancel.clone()).await?;
+        let tracks = read_back(vec![made.file], made.stderr_tail).await?;
+        let mut done = encoded(tracks, made.effort, work);
+        done.decoded_samples = made.facts.decoded_samples;
+        done.encoded_samples = made.facts.encoded_samples;
+        Ok(done)
+    }
+
+    fn build_id(&self) -> String {
+        self.kit.build_id().to_owned()
+    }
+}
+
+fn encoded(tracks: Vec<EncodedTrack>, effort: Effort, work: Workspace) -> Encoded {
+    Encoded { tracks, cpu_ms: effort.cpu_ms, decoded_samples: None, encoded_samples: None, keep: Some(Box::new(work)) }
+}
+
+/// Removes the scratch of a worker that is gone.
+///
+/// # Errors
+/// Those of the file system.
+pub fn clear_scratch(dir: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
