@@ -70,6 +70,8 @@ fn choose_codec(info: &SourceInfo, track: &AudioTrack, profile: &Profile) -> Res
         // Copying keeps what the source's packets hold; only mp4 says where their first and last sample are.
         if info.container != Container::Mov || info.fragmented {
             "aac, but only plain mp4 says exactly where its first sample is: re-encoded to be sample-exact".to_owned()
+        } else if track.first_pts.ticks != 0 {
+            "aac, but its first sample does not play at the start of the source's timeline: re-encoded to be sample-exact".to_owned()
         } else if track.profile != "LC" || !AAC_RATES.contains(&track.sample_rate) || track.channels > profile.audio.max_channels {
             format!("aac {} with {} channels does not play everywhere", track.profile, track.channels)
         } else if track.bits_per_second == 0 || track.bits_per_second > target * 5 / 4 {

@@ -147,14 +147,14 @@ impl Stream {
         let name = self.pix_fmt.as_deref().unwrap_or("");
         let stem = name.trim_end_matches("le").trim_end_matches("be");
         let from_name = match stem {
-            "p010" | "p210" | "p410" | "x2rgb10" | "x2bgr10" | "y210" | "v30x" | "xv30" => 10,
+            "p010" | "p210" | "p410" | "x2rgb10" | "x2bgr10" | "y210" | "v30x" | "xv30" | "nv20" => 10,
             "p012" | "p212" | "p412" | "xv36" | "y212" => 12,
             "p016" | "p216" | "p416" | "rgb48" | "bgr48" | "rgba64" | "bgra64" | "ya16" => 16,
             _ => {
-                // yuv420p10, gbrap12, gray16: digits at the end that follow a letter and are no subsampling.
-                let digits = stem.len() - stem.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-                let tail = stem.get(stem.len() - digits..).unwrap_or("");
-                tail.parse::<u8>().ok().filter(|bits| (9..=16).contains(bits)).unwrap_or(8)
+                // yuv420p10, gbrap12, gray16.
+                let letters = stem.trim_end_matches(|c: char| c.is_ascii_digit());
+                let digits = stem.strip_prefix(letters).filter(|_| letters.ends_with('p') || letters == "gray");
+                digits.and_then(|digits| digits.parse::<u8>().ok()).filter(|bits| (9..=16).contains(bits)).unwrap_or(8)
             }
         };
         let said = self.bits_per_raw_sample.as_deref().and_then(|text| text.parse::<u8>().ok());

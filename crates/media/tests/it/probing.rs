@@ -118,7 +118,7 @@ async fn tracks_are_described() {
         &path,
         &format!(
             "{PICTURE} {TONE} {TONE} {PICTURE} -map 0 -map 1 -map 2 -map 3 -c:v libx264 -c:a aac -metadata:s:a:0 language=deu \
-             -metadata:s:a:0 title=Ton -disposition:a:1 default -disposition:a:0 0 -sar 4/3"
+             -metadata:s:a:0 title=Ton -disposition:a:1 default -disposition:a:0 0 -aspect 16:9"
         ),
     );
     let info = probe(&path, dir.path()).await.unwrap().info;

@@ -9,7 +9,7 @@ use splitreel_backend::memory::MemoryStore;
 use splitreel_backend::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted};
 use splitreel_backend::Ring;
 use splitreel_core::event::Event;
-use splitreel_core::job::{Job, JobRequest};
+use splitreel_core::job::{Job, JobRequest, JobState};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
 use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task, TaskKind, TaskState};
@@ -181,9 +181,10 @@ impl Inspected for BuggyStore {
         for snapshot in &mut all {
             let tasks = std::mem::take(&mut snapshot.tasks);
             snapshot.tasks = tasks.into_iter().map(|t| overlay.seen(t)).chain(overlay.second.get(&snapshot.job.id).cloned()).collect();
+            snapshot.job.remaining += u32::from(overlay.second.contains_key(&snapshot.job.id));
             snapshot.outbox = std::mem::take(&mut snapshot.outbox).into_iter().map(|r| overlay.seen_ring(r)).collect();
             if overlay.late.contains_key(&snapshot.job.id) {
-                snapshot.job.state = splitreel_core::job::JobState::Published;
+                snapshot.job.state = JobState::Published;
             }
         }
         all

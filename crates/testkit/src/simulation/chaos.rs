@@ -13,6 +13,8 @@ use tokio::time::Instant;
 const TRACE_LINES: usize = 200;
 /// Crashes per run, so that a run does not consist of nothing else.
 const MAX_CRASHES: u64 = 25;
+/// A process stands still at most so long.
+pub(super) const LONGEST_PAUSE_MS: u64 = 60_000;
 /// Calls that come round without anybody's doing; they get a tenth of the faults.
 const POLLING: [&str; 7] = ["store.jobs", "store.dispatch", "store.unsent", "store.reap", "store.sweep", "store.job", "store.tasks"];
 
@@ -51,27 +53,27 @@ impl Mix {
     pub(super) fn drawn(seed: u64) -> Self {
         let mut dice = Dice::new(seed, 1);
         let mut rate = |most: u64| {
-            let share = dice.pick(&[0, 0, 10, 30, 100]);
+            let share = dice.pick(&[0, 0, 10, 40, 100]);
             u32::try_from(most * share / 100).unwrap_or(0)
         };
         Mix {
             fail_before: rate(1500),
             fail_after: rate(1500),
-            delay: rate(2000),
-            pause: rate(150),
+            delay: rate(4000),
+            pause: rate(300),
             crash: rate(300),
             ring_lost: rate(5000),
             ring_twice: rate(4000),
             ring_late: rate(5000),
-            torn: rate(4000),
+            torn: rate(6000),
             hidden: rate(3000),
             infra: rate(2500),
-            media: rate(800),
+            media: rate(1000),
             frame_missing: rate(500),
-            slow: rate(2000),
+            slow: rate(3000),
             skew_ms: u64::from(rate(1500)),
-            strikes_per_minute: u64::from(rate(10)),
-            calm_after: dice.millis(5_000..50_000),
+            strikes_per_minute: u64::from(rate(15)),
+            calm_after: dice.millis(10_000..60_000),
         }
     }
 }
@@ -185,9 +187,9 @@ impl Chaos {
         } else if state.dice.chance(fail / scale) {
             Stroke::Fail
         } else if state.dice.chance(mix.pause / scale) {
-            Stroke::Pause(state.dice.millis(1_000..30_000))
+            Stroke::Pause(state.dice.millis(1_000..LONGEST_PAUSE_MS))
         } else if state.dice.chance(mix.delay / scale) {
-            let longest = state.dice.pick(&[20, 500, 4_000]);
+            let longest = state.dice.pick(&[20, 500, 4_000, 12_000]);
             Stroke::Delay(state.dice.millis(1..longest))
         } else {
             return Stroke::Nothing;

@@ -3,7 +3,7 @@
 
 use super::blobs::{SharedBell, SharedBlobs};
 use super::bug::BuggyStore;
-use super::chaos::{Chaos, Mix};
+use super::chaos::{Chaos, LONGEST_PAUSE_MS, Mix};
 use super::ledger::{Inspected, Ledger};
 use super::network::Network;
 use super::process::{Process, Role, Site, coordinator_config};
@@ -28,7 +28,10 @@ use tokio::time::{Instant, sleep_until};
 /// Every job has to end so long after the last fault.
 const PATIENCE: Duration = Duration::from_secs(900);
 /// After the last job has ended: long enough for whoever stood still to wake up and give up.
-const AFTERMATH: Duration = Duration::from_secs(50);
+const AFTERMATH: Duration = Duration::from_millis(LONGEST_PAUSE_MS + 15_000);
+
+/// A source that no order is about.
+const ANOTHER_SOURCE: u64 = 1_000_000;
 
 /// Runs a scenario. `expected` are presentation hashes by source number; sources that are not in it are not compared.
 pub(super) fn run(scenario: Scenario, workload: Workload, mix: Mix, expected: BTreeMap<u64, String>) -> Result<Outcome, SimulationError> {
@@ -99,7 +102,7 @@ impl Harness {
         let site = Site {
             blobs: Arc::new(SharedBlobs::new(Arc::clone(&blobs), Arc::clone(&ledger), Arc::clone(&chaos))),
             bell: Arc::new(SharedBell::new(Arc::clone(&bell), Arc::clone(&chaos))),
-            network: Arc::new(Network::new(Arc::clone(&chaos))),
+            network: Arc::new(Network::new(Arc::clone(&chaos), Arc::clone(&ledger))),
             toolkit: Arc::new(FakeToolkit::new(sources, Arc::clone(&chaos) as Arc<_>)),
             ids: Arc::new(CountedIds::new(seed)),
             crashed: crash,
@@ -161,6 +164,7 @@ impl Harness {
                 self.site.chaos.calm_down();
                 self.schedule(AFTERMATH, Action::End);
             }
+            self.regret();
             let Some((&(at, number), &action)) = self.agenda.first_key_value() else { return };
             tokio::select! {
                 biased;
@@ -180,6 +184,22 @@ impl Harness {
     /// No job is open, and nobody will open one.
     fn is_quiet(&self) -> bool {
         !self.site.ledger.has_open_job() && self.users.num_busy.load(Ordering::Relaxed) == 0 && !self.agenda.values().any(|a| a.is_users())
+    }
+
+    /// Some users cancel at the last moment: while their job is assembled.
+    fn regret(&mut self) {
+        let waiting: Vec<usize> = (0..).zip(&self.orders).filter(|(_, o)| o.cancels_assembly).map(|(i, _)| i).collect();
+        for i in waiting {
+            let job = lock(&self.users.jobs).get(&i).copied();
+            if !job.is_some_and(|job| self.site.ledger.is_assembling(job)) {
+                continue;
+            }
+            if let Some(order) = self.orders.get_mut(i) {
+                order.cancels_assembly = false;
+            }
+            let after = self.dice.millis(0..300);
+            self.schedule(after, Action::Cancel(i));
+        }
     }
 
     fn act(&mut self, action: Action) {
@@ -242,7 +262,7 @@ impl Harness {
         let user = format!("user-{index}");
         site.chaos.note(&user, || format!("{action:?}"));
         users.num_busy.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
+        Arc::clone(&self.site.ledger).watch("a user", async move {
             let network = &site.network;
             let job = lock(&users.jobs).get(&index).copied();
             match (action, job) {
@@ -255,7 +275,7 @@ impl Harness {
                     }
                 }
                 (Action::Clash(_), Some(job)) => {
-                    let request = FakeSource::numbered(u64::MAX).request("tenant", &order.idempotency_key);
+                    let request = FakeSource::numbered(ANOTHER_SOURCE).request("tenant", &order.idempotency_key);
                     let answer = network.insist(|c| { let request = request.clone(); async move { c.submit(request).await } }).await;
                     if !matches!(answer, Submitted::KeyReused(id) if id == job) {
                         site.ledger.violate(format!("job {job}: another request with its key was answered with {answer:?}"));

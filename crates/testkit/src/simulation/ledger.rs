@@ -10,7 +10,7 @@ use splitreel_backend::store::JobStore;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::{PresentationFile, StoredObject, TaskResult};
 use splitreel_core::plan::hex;
-use splitreel_core::task::Task;
+use splitreel_core::task::{Task, TaskKind, TaskState};
 use splitreel_core::{JobId, LeaseId, TaskId};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -70,6 +70,16 @@ impl Ledger {
         lock(&self.books).violation.clone()
     }
 
+    /// Spawns a task that must not panic.
+    pub(super) fn watch(self: Arc<Self>, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let running = tokio::spawn(task);
+        tokio::spawn(async move {
+            if let Err(error) = running.await {
+                self.violate(format!("{what} panicked: {error}"));
+            }
+        });
+    }
+
     /// The rows as they were after the last step.
     pub(super) fn rows(&self) -> Vec<Snapshot> {
         lock(&self.books).last.values().cloned().collect()
@@ -77,6 +87,13 @@ impl Ledger {
 
     pub(super) fn has_open_job(&self) -> bool {
         lock(&self.books).last.values().any(|s| !s.job.state.is_ended())
+    }
+
+    /// The assemble task of the job is leased.
+    pub(super) fn is_assembling(&self, job: JobId) -> bool {
+        let books = lock(&self.books);
+        let is_leased = |t: &Task| t.spec.kind == TaskKind::Assemble && t.state == TaskState::Leased;
+        books.last.get(&job).is_some_and(|s| s.tasks.iter().any(is_leased))
     }
 
     /// Compares all rows with the rows before.

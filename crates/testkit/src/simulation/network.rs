@@ -2,6 +2,7 @@
 //! unanswered call had no effect.
 
 use super::chaos::Chaos;
+use super::ledger::Ledger;
 use super::lock;
 use async_trait::async_trait;
 use splitreel_backend::lease::{LeaseError, Leases, WorkOrder};
@@ -23,6 +24,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Which coordinators can be reached.
 pub(super) struct Network {
     chaos: Arc<Chaos>,
+    ledger: Arc<Ledger>,
     served: Mutex<BTreeMap<usize, Served>>,
 }
 
@@ -37,8 +39,8 @@ struct Served {
 pub(super) struct Unanswered;
 
 impl Network {
-    pub(super) fn new(chaos: Arc<Chaos>) -> Self {
-        Network { chaos, served: Mutex::default() }
+    pub(super) fn new(chaos: Arc<Chaos>, ledger: Arc<Ledger>) -> Self {
+        Network { chaos, ledger, served: Mutex::default() }
     }
 
     pub(super) fn join(&self, slot: usize, coordinator: Coordinator, killed: CancellationToken) {
@@ -67,6 +69,10 @@ impl Network {
         });
         match timeout(CALL_TIMEOUT, handled).await {
             Ok(Ok(Some(answer))) => Ok(answer),
+            Ok(Err(error)) if error.is_panic() => {
+                self.ledger.violate(format!("a call panicked: {error}"));
+                Err(Unanswered)
+            }
             _ => Err(Unanswered),
         }
     }

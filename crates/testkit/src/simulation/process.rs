@@ -104,18 +104,18 @@ impl Process {
                 let store = Arc::new(FaultyStore::new(Arc::new(store), Arc::clone(&gate) as Arc<_>));
                 let coordinator = Coordinator::new(store, seams.blobs, seams.bell, world, coordinator_config());
                 site.network.join(self.slot, coordinator.clone(), killed.clone());
-                until_killed(&killed, async move { coordinator.run(CancellationToken::new()).await });
+                until_killed(site, &killed, async move { coordinator.run(CancellationToken::new()).await });
             }
             Role::Worker { slots } => {
                 let config = splitreel_worker::Config { id, slots };
                 let toolkit = Arc::clone(&site.toolkit);
                 let worker = Worker::new(config, seams.leases, seams.bell, seams.blobs, Arc::clone(&toolkit) as Arc<_>, toolkit);
-                until_killed(&killed, async move { worker.run(CancellationToken::new()).await });
+                until_killed(site, &killed, async move { worker.run(CancellationToken::new()).await });
             }
             Role::Assembler => {
                 let config = splitreel_assembler::Config { id, slots: 1 };
                 let assembler = Assembler::new(config, seams.leases, seams.bell, seams.blobs);
-                until_killed(&killed, async move { assembler.run(CancellationToken::new()).await });
+                until_killed(site, &killed, async move { assembler.run(CancellationToken::new()).await });
             }
         }
         self.running = Some(Running { gate, killed });
@@ -152,9 +152,9 @@ impl Seams {
     }
 }
 
-fn until_killed(killed: &CancellationToken, service: impl Future<Output = ()> + Send + 'static) {
+fn until_killed(site: &Site, killed: &CancellationToken, service: impl Future<Output = ()> + Send + 'static) {
     let killed = killed.clone();
-    tokio::spawn(async move {
+    Arc::clone(&site.ledger).watch("a process", async move {
         tokio::select! {
             biased;
             () = killed.cancelled() => {}

@@ -28,6 +28,8 @@ pub(super) struct Order {
     /// When somebody uses the same key for another source.
     pub clash_at: Option<Duration>,
     pub cancel_at: Option<Duration>,
+    /// Cancels when the assembly has begun.
+    pub cancels_assembly: bool,
     pub retry_at: Vec<Duration>,
 }
 
@@ -53,6 +55,7 @@ impl Workload {
             submit_at: vec![Duration::ZERO],
             clash_at: None,
             cancel_at: None,
+            cancels_assembly: false,
             retry_at: Vec::new(),
         };
         Workload { orders: vec![order], num_coordinators: 1, num_workers: 1, num_assemblers: 1, slots: 2 }
@@ -69,8 +72,9 @@ impl Order {
         let mut submit_at = vec![dice.millis(0..10_000)];
         submit_at.extend(sometime(dice, 3000, 0..20_000));
         let cancel_at = sometime(dice, 2500, 500..30_000);
-        let retry_at = if cancel_at.is_some() || dice.chance(2000) {
-            (0..dice.within(0..3)).map(|_| dice.millis(1_000..60_000)).collect()
+        let cancels_assembly = dice.chance(1000);
+        let retry_at = if cancel_at.is_some() || cancels_assembly || dice.chance(2000) {
+            (0..dice.within(0..3)).map(|_| dice.millis(1_000..80_000)).collect()
         } else {
             Vec::new()
         };
@@ -80,6 +84,7 @@ impl Order {
             submit_at,
             clash_at: sometime(dice, 1500, 0..30_000),
             cancel_at,
+            cancels_assembly,
             retry_at,
         }
     }

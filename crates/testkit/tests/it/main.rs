@@ -1,0 +1,4 @@
+//! The simulation holds on hundreds of seeds, replays exactly, and finds every planted bug.
+
+mod bugs;
+mod seeds;

@@ -1,0 +1,55 @@
+//! The system as it is, under every mix of faults.
+
+use splitreel_testkit::simulation::{Outcome, Reference, Scenario, run};
+use std::ops::Range;
+
+fn holds(seeds: Range<u64>) -> Vec<Outcome> {
+    let reference = Reference::new();
+    seeds
+        .map(|seed| {
+            let outcome = run(Scenario { seed, bug: None }, &reference).unwrap();
+            if let Some(violation) = &outcome.violation {
+                panic!("seed {seed}: {violation}\n{}", outcome.trace.join("\n"));
+            }
+            outcome
+        })
+        .collect()
+}
+
+/// The seeds of a test do something: jobs come to both ends, processes crash.
+fn assert_eventful(outcomes: &[Outcome]) {
+    let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
+    let num = outcomes.len() as u64;
+    assert!(sum(|o| o.num_published) > num, "{} published", sum(|o| o.num_published));
+    assert!(sum(|o| o.num_unpublished) > num / 20, "{} ended otherwise", sum(|o| o.num_unpublished));
+    assert!(sum(|o| o.num_crashes) > num / 2, "{} crashes", sum(|o| o.num_crashes));
+    assert!(sum(|o| o.num_faults) > num * 10, "{} faults", sum(|o| o.num_faults));
+}
+
+#[test]
+fn seeds_0_to_250_hold() {
+    assert_eventful(&holds(0..250));
+}
+
+#[test]
+fn seeds_250_to_500_hold() {
+    assert_eventful(&holds(250..500));
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    for seed in [1, 7, 99, 1234] {
+        let [a, b] = [(); 2].map(|()| run(Scenario { seed, bug: None }, &Reference::new()).unwrap());
+        assert_eq!(a, b);
+        assert!(a.num_effects > 100);
+    }
+}
+
+#[test]
+fn other_seeds_go_otherwise() {
+    let outcomes = holds(500..510);
+    let mut hashes: Vec<u64> = outcomes.iter().map(|o| o.trace_hash).collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    assert_eq!(hashes.len(), outcomes.len());
+}
