@@ -15,7 +15,7 @@ use splitreel_core::part::{AudioPart, Presentation, PresentationFile, ProbeResul
 use splitreel_core::plan::{Plan, hex};
 use splitreel_core::task::Progress;
 use splitreel_packaging::chunks::{self, ChunkManifest, ChunkUnit, WrittenChunk};
-use splitreel_packaging::init::{TrackHeader, TrackKind, parse_init, write_init};
+use splitreel_packaging::init::{Gapless, TrackHeader, TrackKind, parse_init, write_init};
 use splitreel_packaging::presentation::{Form, MPD_NAME, TrackKind as Folder, init_path, segment_path};
 use splitreel_packaging::progressive::{ProgressiveBuilder, ProgressiveTrack};
 use splitreel_packaging::{dash, hls};
@@ -209,7 +209,13 @@ impl<'a> Package<'a> {
         }
         let codecs: Vec<String> = heads.iter().filter_map(|h| splitreel_packaging::codecs::codec_string(&h.sample_entry).ok()).collect();
         let timescale = heads.first().map_or(1, |h| h.timescale);
-        let init = write_init(&heads).map_err(|e| unpackable("the chunk set", e))?;
+        let sound = chosen.iter().find_map(|t| self.audio.iter().find(|a| matches!(t.folder, Folder::Audio) && a.rendition == t.rendition));
+        let gapless = sound.filter(|a| a.priming > 0 && !a.codec.starts_with("opus")).map(|a| {
+            let held = a.segments.iter().map(|s| u64::try_from(s.duration).unwrap_or(0)).sum::<u64>();
+            let padding = held.saturating_sub(a.num_samples).saturating_sub(u64::from(a.priming));
+            Gapless { priming: a.priming, padding: u32::try_from(padding).unwrap_or(0), num_samples: a.num_samples }
+        });
+        let init = write_init(&heads, gapless).map_err(|e| unpackable("the chunk set", e))?;
         let has_video = matches!(lead.folder, Folder::Video);
 
         // A unit is what starts together: a lead segment and everything up to the next one.

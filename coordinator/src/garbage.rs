@@ -54,11 +54,15 @@ impl Coordinator {
     /// # Errors
     /// [`GarbageError`]: some may be left, the next collection takes them.
     pub async fn collect(&self, job: &Job) -> Result<usize, GarbageError> {
+        // Listed before the rows are read: a retry may reopen the job at any moment, and what its attempts write
+        // must not be on this list. What is on it and is named by no row later belongs to dead attempts.
+        let keys = self.inner.blobs.list(&format!("jobs/{}/", job.id)).await?;
+        let Some(job) = self.inner.store.job(job.id).await? else { return Ok(0) };
         if !job.state.is_ended() {
             return Ok(0);
         }
-        let named = self.named_keys(job).await?;
-        self.delete_except(job.id, &named).await
+        let named = self.named_keys(&job).await?;
+        self.delete_except(&keys, &named).await
     }
 
     /// Deletes every object of a job, named or not: its presentation was exported, or it is forgotten.
@@ -66,16 +70,15 @@ impl Coordinator {
     /// # Errors
     /// [`GarbageError`]: some may be left.
     pub async fn release_objects(&self, job: JobId) -> Result<usize, GarbageError> {
-        self.delete_except(job, &BTreeSet::new()).await
+        let keys = self.inner.blobs.list(&format!("jobs/{job}/")).await?;
+        self.delete_except(&keys, &BTreeSet::new()).await
     }
 
-    async fn delete_except(&self, job: JobId, named: &BTreeSet<String>) -> Result<usize, GarbageError> {
+    async fn delete_except(&self, keys: &[String], named: &BTreeSet<String>) -> Result<usize, GarbageError> {
         let mut deleted = 0;
-        for key in self.inner.blobs.list(&format!("jobs/{job}/")).await? {
-            if !named.contains(&key) {
-                self.inner.blobs.delete(&key).await?;
-                deleted += 1;
-            }
+        for key in keys.iter().filter(|key| !named.contains(*key)) {
+            self.inner.blobs.delete(key).await?;
+            deleted += 1;
         }
         Ok(deleted)
     }

@@ -3,11 +3,11 @@
 use splitreel_core::Failure;
 use splitreel_core::plan::{AudioPlan, Rendition, Segment, VideoPlan, pts_fingerprint};
 use splitreel_core::planner::cut_audio;
-use splitreel_core::profile::VideoCodec;
+use splitreel_core::profile::{AudioCodec, VideoCodec};
 use splitreel_media::piece::{EncodedSample, EncodedTrack};
 use splitreel_packaging::codecs::codec_string;
 use splitreel_packaging::fragment::{FragmentSpec, SampleSpec, write_fragment};
-use splitreel_packaging::init::{TrackHeader, TrackKind, write_init};
+use splitreel_packaging::init::{Gapless, TrackHeader, TrackKind, write_init};
 use splitreel_packaging::timing;
 use std::ops::Range;
 
@@ -115,7 +115,7 @@ pub fn cut_video(plan: &VideoPlan, segment: &Segment, rendition: &Rendition, tra
         delay,
         name: "Video".into(),
     };
-    finish(&header, segments)
+    finish(&header, None, segments)
 }
 
 /// An audio track, cut, with what the certificate needs.
@@ -178,11 +178,14 @@ pub fn cut_audio_track(plan: &AudioPlan, index: u32, track: &EncodedTrack, encod
         delay: u64::from(priming),
         name: plan.name.clone(),
     };
-    Ok(CutAudio { track: finish(&header, segments)?, frame_samples: frame, priming, num_samples })
+    let padding = u32::try_from(held.saturating_sub(num_samples).saturating_sub(u64::from(priming))).unwrap_or(0);
+    // Opus tells its priming in its own sample entry.
+    let gapless = (priming > 0 && plan.codec != AudioCodec::Opus).then_some(Gapless { priming, padding, num_samples });
+    Ok(CutAudio { track: finish(&header, gapless, segments)?, frame_samples: frame, priming, num_samples })
 }
 
-fn finish(header: &TrackHeader, segments: Vec<CutSegment>) -> Result<CutTrack, Failure> {
+fn finish(header: &TrackHeader, gapless: Option<Gapless>, segments: Vec<CutSegment>) -> Result<CutTrack, Failure> {
     let codec = codec_string(&header.sample_entry).map_err(|e| unfit("codec", e))?;
-    let init = write_init(std::slice::from_ref(header)).map_err(|e| unfit("init", e))?;
+    let init = write_init(std::slice::from_ref(header), gapless).map_err(|e| unfit("init", e))?;
     Ok(CutTrack { init, codec, segments })
 }

@@ -46,13 +46,16 @@ fn assert_exact(truth: &Truth, output: &Output, scratch: &Path) {
         assert!((playlist.seconds() - frames.span() - mean).abs() < 3.0 * mean + 0.01, "{} s listed, {} s of frames", playlist.seconds(), frames.span());
         picture = Some(frames.first());
     }
+    let certificate = &output.report()["certificate"];
     for (number, playlist) in audios.iter().enumerate() {
         playlist.assert_whole();
         let sound = decoded::sound(&output.join(playlist, scratch), 0).expect("audio in the rendition");
         assert_same_samples("playlist", &truth.sounds[number], &sound);
         if let (Some(want), Some(picture)) = (truth.offset(number), picture) {
             let shift = sound.start.minus(picture).to_f64() - want;
-            assert!(shift.abs() <= MAX_SHIFT, "sound {shift} s against the picture");
+            // Decoders that do not know edit lists in fragmented files play the priming, before the start.
+            let priming = certificate["audio"][number]["priming"].as_f64().unwrap() / sound.rate as f64;
+            assert!(shift.abs() <= MAX_SHIFT || (shift + priming).abs() <= MAX_SHIFT, "sound {shift} s against the picture");
         }
     }
     let mp4 = output.mp4().expect("a progressive MP4");
@@ -93,7 +96,10 @@ fn assert_certified(truth: &Truth, output: &Output) {
     }
     for (audio, sound) in certificate["audio"].as_array().unwrap().iter().zip(&truth.sounds) {
         if audio["sample_rate"].as_i64().map(i128::from) == Some(sound.rate) {
-            assert_eq!(audio["samples_out"].as_i64().map(i128::from), Some(sound.samples), "{audio}");
+            // A copied track ends where its container says; decoders give the rest of the last packet, too.
+            let more = sound.samples - i128::from(audio["samples_out"].as_i64().unwrap());
+            let is_copy = audio["samples_decoded"].is_null();
+            assert!(more == 0 || (is_copy && (0..sound.packet).contains(&more)), "{} samples in the source: {audio}", sound.samples);
         }
     }
 }

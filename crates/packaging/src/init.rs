@@ -53,6 +53,45 @@ pub struct TrackHeader {
     pub name: String,
 }
 
+/// What plays of the last audio track. The edit list says the same, but libavformat before 7 does not apply edit
+/// lists to fragments and would play the priming.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gapless {
+    /// Samples before the first that plays.
+    pub priming: u32,
+    /// Samples after the last that plays.
+    pub padding: u32,
+    /// Samples that play.
+    pub num_samples: u64,
+}
+
+/// The `iTunSMPB` comment of iTunes metadata: priming, padding and length in hexadecimal.
+fn write_gapless(w: &mut BoxWriter, gapless: Gapless) {
+    let Gapless { priming, padding, num_samples } = gapless;
+    let unused = " 00000000".repeat(8);
+    let text = format!(" 00000000 {priming:08X} {padding:08X} {num_samples:016X}{unused}");
+    w.boxed(b"udta", |w| {
+        w.full(b"meta", 0, 0, |w| {
+            w.full(b"hdlr", 0, 0, |w| {
+                w.u32(0);
+                w.bytes(b"mdirappl");
+                w.zeros(9);
+            });
+            w.boxed(b"ilst", |w| {
+                w.boxed(b"----", |w| {
+                    w.full(b"mean", 0, 0, |w| w.bytes(b"com.apple.iTunes"));
+                    w.full(b"name", 0, 0, |w| w.bytes(b"iTunSMPB"));
+                    w.boxed(b"data", |w| {
+                        w.u32(1);
+                        w.u32(0);
+                        w.bytes(text.as_bytes());
+                    });
+                });
+            });
+        });
+    });
+}
+
 /// Why a header could not be written or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InitError {
@@ -83,7 +122,7 @@ pub enum InitError {
 ///
 /// # Errors
 /// [`InitError`].
-pub fn write_init(tracks: &[TrackHeader]) -> Result<Vec<u8>, InitError> {
+pub fn write_init(tracks: &[TrackHeader], gapless: Option<Gapless>) -> Result<Vec<u8>, InitError> {
     check_tracks(tracks)?;
     let entries = tracks
         .iter()
@@ -136,6 +175,9 @@ pub fn write_init(tracks: &[TrackHeader]) -> Result<Vec<u8>, InitError> {
                 });
             }
         });
+        if let Some(gapless) = gapless {
+            write_gapless(w, gapless);
+        }
     });
     Ok(w.into_bytes()?)
 }

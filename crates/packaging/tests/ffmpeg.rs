@@ -132,7 +132,7 @@ struct Cut {
 
 impl Cut {
     fn file(&self) -> Vec<u8> {
-        let mut bytes = write_init(std::slice::from_ref(&self.header)).unwrap();
+        let mut bytes = write_init(std::slice::from_ref(&self.header), None).unwrap();
         self.segments
             .iter()
             .for_each(|(_, object, _)| bytes.extend_from_slice(object));
@@ -150,7 +150,7 @@ impl Cut {
         assert_eq!(header.payload_bytes, payload.len() as u64);
         let mut object = header.bytes;
         object.extend_from_slice(payload);
-        let init = parse_init(&write_init(std::slice::from_ref(&self.header)).unwrap()).unwrap();
+        let init = parse_init(&write_init(std::slice::from_ref(&self.header), None).unwrap()).unwrap();
         let index = index_segment(&object, &|id| init.sample_defaults(id)).unwrap();
         assert_eq!(
             index.runs(self.header.id).next().unwrap().base_decode_time,
@@ -289,7 +289,7 @@ fn check(name: &str, video_filter: &str, encoder: &[&str], codec: &str) {
 
     let video = cut_video(&source, &movie);
     let audio = cut_audio(&source, &movie);
-    let written = parse_init(&write_init(std::slice::from_ref(&video.header)).unwrap()).unwrap();
+    let written = parse_init(&write_init(std::slice::from_ref(&video.header), None).unwrap()).unwrap();
     let entry = written
         .tracks
         .first()

@@ -49,7 +49,7 @@ fn header_reads_back() {
         w.boxed(b"avcC", |w| w.bytes(&[1, 100, 0, 30]));
         w.boxed(b"btrt", |w| w.zeros(12));
     });
-    let bytes = write_init(&[header(TrackKind::Video, 1, entry)]).unwrap();
+    let bytes = write_init(&[header(TrackKind::Video, 1, entry)], None).unwrap();
     assert_eq!(bytes.get(4..12), Some(b"ftypcmfc".as_slice()));
     let movie = parse_init(&bytes).unwrap();
     assert!(movie.fragmented && movie.rejected.is_empty());
@@ -82,7 +82,7 @@ fn bcp47_languages_go_into_elng() {
         w.into_bytes().unwrap()
     });
     track.language = "pt-BR".into();
-    let bytes = write_init(&[track]).unwrap();
+    let bytes = write_init(&[track], None).unwrap();
     assert!(bytes.windows(10).any(|window| window == b"\0\0\0\0pt-BR\0"));
     assert_eq!(
         parse_init(&bytes)
@@ -98,7 +98,7 @@ fn bcp47_languages_go_into_elng() {
 fn delay_beyond_32_bits_uses_version_1() {
     let mut track = header(TrackKind::Video, 1, visual(b"avc1", |_| {}));
     track.delay = 1 << 33;
-    let movie = parse_init(&write_init(&[track]).unwrap()).unwrap();
+    let movie = parse_init(&write_init(&[track], None).unwrap()).unwrap();
     assert_eq!(
         movie.track(1).unwrap().edits.first().unwrap().media_time,
         1 << 33
@@ -140,9 +140,9 @@ fn unknown_entries_stay_and_broken_ones_are_errors() {
 #[test]
 fn senseless_headers_are_refused() {
     let good = header(TrackKind::Video, 1, visual(b"avc1", |_| {}));
-    assert_eq!(write_init(&[]), Err(InitError::NoTracks));
+    assert_eq!(write_init(&[], None), Err(InitError::NoTracks));
     assert_eq!(
-        write_init(&[good.clone(), good.clone()]),
+        write_init(&[good.clone(), good.clone()], None),
         Err(InitError::DuplicateTrack { id: 1 })
     );
     let bad = TrackHeader {
@@ -150,7 +150,7 @@ fn senseless_headers_are_refused() {
         ..good
     };
     assert_eq!(
-        write_init(&[bad]),
+        write_init(&[bad], None),
         Err(InitError::BadTrack {
             id: 1,
             field: "sample aspect ratio"

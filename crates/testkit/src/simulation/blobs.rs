@@ -11,7 +11,11 @@ use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::time::{Instant, sleep};
+
+/// How long a late object stands half written.
+const HALF_WRITTEN: Duration = Duration::from_millis(100);
 
 /// Objects that survive every crash.
 pub(super) struct SharedBlobs {
@@ -35,20 +39,51 @@ impl SharedBlobs {
     }
 
     async fn write(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
+        let object = Object { key: key.to_owned(), bytes, inner: Arc::clone(&self.inner), ledger: Arc::clone(&self.ledger) };
         match self.chaos.write() {
             Write::Whole => {}
             Write::Torn(time) => {
-                let piece = bytes.slice(..bytes.len() / 2);
-                self.ledger.writing(key, &piece);
-                self.inner.put(key, piece).await?;
+                object.put_half().await?;
                 sleep(time).await;
             }
             Write::Hidden(time) => {
                 lock(&self.hidden).insert(key.to_owned(), Instant::now() + time);
             }
+            Write::Late(time) => {
+                self.chaos.note("blobs", || format!("{key} will be written in {time:?}"));
+                Arc::clone(&self.ledger).watch("a late write", async move {
+                    sleep(time).await;
+                    // Memory takes every object whose key is well formed; a bad key was refused long ago.
+                    let _ = object.put_half().await;
+                    sleep(HALF_WRITTEN).await;
+                    let _ = object.put().await;
+                });
+                let source = std::io::Error::other("no answer from the blob store");
+                return Err(BlobError::Unavailable { key: key.to_owned(), source });
+            }
         }
-        self.ledger.writing(key, &bytes);
-        self.inner.put(key, bytes).await
+        object.put().await
+    }
+}
+
+/// An object on its way.
+struct Object {
+    key: String,
+    bytes: Bytes,
+    inner: Arc<MemoryBlobs>,
+    ledger: Arc<Ledger>,
+}
+
+impl Object {
+    async fn put_half(&self) -> Result<(), BlobError> {
+        let half = self.bytes.slice(..self.bytes.len() / 2);
+        self.ledger.writing(&self.key, &half);
+        self.inner.put(&self.key, half).await
+    }
+
+    async fn put(&self) -> Result<(), BlobError> {
+        self.ledger.writing(&self.key, &self.bytes);
+        self.inner.put(&self.key, self.bytes.clone()).await
     }
 }
 

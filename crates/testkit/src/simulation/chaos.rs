@@ -15,7 +15,7 @@ const TRACE_LINES: usize = 200;
 const MAX_CRASHES: u64 = 25;
 /// A process stands still at most so long.
 pub(super) const LONGEST_PAUSE_MS: u64 = 60_000;
-/// Calls that come round without anybody's doing; they get a tenth of the faults.
+/// Calls that come round without anybody's doing; they get a quarter of the faults.
 const POLLING: [&str; 7] = ["store.jobs", "store.dispatch", "store.unsent", "store.reap", "store.sweep", "store.job", "store.tasks"];
 
 /// Probabilities in ten-thousandths, and when it is over.
@@ -24,6 +24,8 @@ pub(super) struct Mix {
     pub fail_before: u32,
     pub fail_after: u32,
     pub delay: u32,
+    /// Calls that take some milliseconds.
+    pub jitter: u32,
     pub pause: u32,
     pub crash: u32,
     pub ring_lost: u32,
@@ -31,6 +33,7 @@ pub(super) struct Mix {
     pub ring_late: u32,
     pub torn: u32,
     pub hidden: u32,
+    pub late: u32,
     pub infra: u32,
     pub media: u32,
     pub frame_missing: u32,
@@ -53,26 +56,28 @@ impl Mix {
     pub(super) fn drawn(seed: u64) -> Self {
         let mut dice = Dice::new(seed, 1);
         let mut rate = |most: u64| {
-            let share = dice.pick(&[0, 0, 10, 40, 100]);
+            let share = dice.pick(&[0, 10, 40, 100]);
             u32::try_from(most * share / 100).unwrap_or(0)
         };
         Mix {
             fail_before: rate(1500),
             fail_after: rate(1500),
             delay: rate(4000),
+            jitter: 2000,
             pause: rate(300),
-            crash: rate(300),
+            crash: rate(500),
             ring_lost: rate(5000),
             ring_twice: rate(4000),
             ring_late: rate(5000),
             torn: rate(6000),
             hidden: rate(3000),
+            late: rate(1000),
             infra: rate(2500),
             media: rate(1000),
             frame_missing: rate(500),
             slow: rate(3000),
             skew_ms: u64::from(rate(1500)),
-            strikes_per_minute: u64::from(rate(15)),
+            strikes_per_minute: u64::from(rate(20)),
             calm_after: dice.millis(10_000..60_000),
         }
     }
@@ -97,6 +102,8 @@ pub(super) enum Write {
     Torn(Duration),
     /// Readers see it after a while only.
     Hidden(Duration),
+    /// The writer is told that it failed; long after that it is written all the same, in pieces.
+    Late(Duration),
 }
 
 pub(super) struct Chaos {
@@ -178,7 +185,7 @@ impl Chaos {
         if state.is_calm {
             return Stroke::Nothing;
         }
-        let scale = if POLLING.contains(&op) { 10 } else { 1 };
+        let scale = if POLLING.contains(&op) { 4 } else { 1 };
         let mix = &self.mix;
         let fail = if is_after { mix.fail_after } else { mix.fail_before };
         let stroke = if state.num_crashes < MAX_CRASHES && state.dice.chance(mix.crash / scale) {
@@ -191,6 +198,9 @@ impl Chaos {
         } else if state.dice.chance(mix.delay / scale) {
             let longest = state.dice.pick(&[20, 500, 4_000, 12_000]);
             Stroke::Delay(state.dice.millis(1..longest))
+        } else if state.dice.chance(mix.jitter) {
+            // No fault, only the order of things.
+            return Stroke::Delay(state.dice.millis(1..5));
         } else {
             return Stroke::Nothing;
         };
@@ -224,6 +234,8 @@ impl Chaos {
                 Some(Write::Torn(dice.millis(1..3_000)))
             } else if dice.chance(mix.hidden) {
                 Some(Write::Hidden(dice.millis(1..8_000)))
+            } else if dice.chance(mix.late) {
+                Some(Write::Late(dice.millis(1..LONGEST_PAUSE_MS)))
             } else {
                 None
             }

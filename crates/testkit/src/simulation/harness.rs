@@ -197,7 +197,8 @@ impl Harness {
             if let Some(order) = self.orders.get_mut(i) {
                 order.cancels_assembly = false;
             }
-            let after = self.dice.millis(0..300);
+            let longest = self.dice.pick(&[1, 5, 30, 500]);
+            let after = self.dice.millis(0..longest);
             self.schedule(after, Action::Cancel(i));
         }
     }
@@ -216,12 +217,21 @@ impl Harness {
         }
     }
 
-    /// Ends a process for a while.
+    /// A process dies, and comes back after a while.
     fn bury(&mut self, slot: usize) {
-        let is_dead = self.processes.get_mut(slot).is_some_and(|p| p.kill(&self.site));
-        if !is_dead {
-            return;
+        if self.processes.get_mut(slot).is_some_and(|p| p.kill(&self.site)) {
+            self.restart(slot);
         }
+    }
+
+    /// A process is stopped in good order, and comes back after a while.
+    fn stop(&mut self, slot: usize) {
+        if self.processes.get_mut(slot).is_some_and(|p| p.stop(&self.site)) {
+            self.restart(slot);
+        }
+    }
+
+    fn restart(&mut self, slot: usize) {
         let longest = if self.site.chaos.is_calm() { 5_000 } else { 20_000 };
         let after = self.dice.millis(10..longest);
         self.schedule(after, Action::Start(slot));
@@ -230,18 +240,19 @@ impl Harness {
         }
     }
 
-    /// Misfortune at any moment: a process is killed, the doorbell is wiped, a worker is taken for dead.
+    /// Misfortune at any moment: a process is killed or stopped, the doorbell is wiped, a worker is taken for dead.
     fn strike(&mut self) {
         if self.site.chaos.is_calm() {
             return;
         }
         let slot = usize::try_from(self.dice.within(0..self.processes.len() as u64)).unwrap_or(0);
-        match self.dice.within(0..4) {
+        match self.dice.within(0..5) {
             0 => {
                 self.site.chaos.note("doorbell", || "wiped".into());
                 self.bell.wipe();
             }
             1 => self.release(slot),
+            2 => self.stop(slot),
             _ => self.bury(slot),
         }
     }

@@ -52,6 +52,7 @@ pub(super) struct Process {
 struct Running {
     gate: Arc<Gate>,
     killed: CancellationToken,
+    shutdown: CancellationToken,
 }
 
 /// Settings of simulated coordinators.
@@ -93,7 +94,8 @@ impl Process {
         let id = self.worker_id();
         site.chaos.note(&id.0, || "starts".into());
         let gate = Arc::new(Gate::new(id.0.clone(), self.slot, Arc::clone(&site.chaos), site.crashed.clone()));
-        let killed = CancellationToken::new();
+        let (killed, shutdown) = (CancellationToken::new(), CancellationToken::new());
+        let until = shutdown.clone();
         let seams = Seams::of(site, &gate);
         match self.role {
             Role::Coordinator => {
@@ -104,21 +106,30 @@ impl Process {
                 let store = Arc::new(FaultyStore::new(Arc::new(store), Arc::clone(&gate) as Arc<_>));
                 let coordinator = Coordinator::new(store, seams.blobs, seams.bell, world, coordinator_config());
                 site.network.join(self.slot, coordinator.clone(), killed.clone());
-                until_killed(site, &killed, async move { coordinator.run(CancellationToken::new()).await });
+                until_killed(site, &killed, async move { coordinator.run(until).await });
             }
             Role::Worker { slots } => {
                 let config = splitreel_worker::Config { id, slots };
                 let toolkit = Arc::clone(&site.toolkit);
                 let worker = Worker::new(config, seams.leases, seams.bell, seams.blobs, Arc::clone(&toolkit) as Arc<_>, toolkit);
-                until_killed(site, &killed, async move { worker.run(CancellationToken::new()).await });
+                until_killed(site, &killed, async move { worker.run(until).await });
             }
             Role::Assembler => {
                 let config = splitreel_assembler::Config { id, slots: 1 };
                 let assembler = Assembler::new(config, seams.leases, seams.bell, seams.blobs);
-                until_killed(site, &killed, async move { assembler.run(CancellationToken::new()).await });
+                until_killed(site, &killed, async move { assembler.run(until).await });
             }
         }
-        self.running = Some(Running { gate, killed });
+        self.running = Some(Running { gate, killed, shutdown });
+    }
+
+    /// Asks the incarnation to end; it may take its time, while the next one already runs. False: none runs.
+    pub(super) fn stop(&mut self, site: &Site) -> bool {
+        let Some(running) = self.running.take() else { return false };
+        site.chaos.note(running.gate.name(), || "is asked to stop".into());
+        site.network.leave(self.slot);
+        running.shutdown.cancel();
+        true
     }
 
     /// Ends the incarnation between two of its effects. False: none runs.

@@ -38,6 +38,12 @@ pub(super) async fn jobs(ledger: &Ledger, expected: &BTreeMap<String, String>) {
         if rows.tasks.iter().any(|t| t.lease.is_some()) {
             ledger.violate(format!("job {id}: a lease is live at the end"));
         }
+        let policy = coordinator_config().retry;
+        for task in &rows.tasks {
+            if task.media_failures > policy.media_attempts || task.infra_failures > policy.infra_budget + 1 {
+                ledger.violate(format!("task {}: {} media and {} infrastructure failures", task.id, task.media_failures, task.infra_failures));
+            }
+        }
         match state {
             JobState::Failed => reason(ledger, &rows),
             JobState::Published => published(ledger, &rows, expected).await,

@@ -72,7 +72,7 @@ impl Order {
         let mut submit_at = vec![dice.millis(0..10_000)];
         submit_at.extend(sometime(dice, 3000, 0..20_000));
         let cancel_at = sometime(dice, 2500, 500..30_000);
-        let cancels_assembly = dice.chance(1000);
+        let cancels_assembly = dice.chance(1500);
         let retry_at = if cancel_at.is_some() || cancels_assembly || dice.chance(2000) {
             (0..dice.within(0..3)).map(|_| dice.millis(1_000..80_000)).collect()
         } else {

@@ -1,0 +1,126 @@
+//! The documents held against the repository: what they link to exists, names they give to code are in that code, and
+//! every option of the program is described. Does not judge what they say.
+
+use crate::structure::{files, root};
+use std::path::{Path, PathBuf};
+
+/// Markdown files of the repository.
+fn documents() -> Vec<(PathBuf, String)> {
+    let root = root();
+    let at_root = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let found: Vec<(PathBuf, String)> = at_root
+        .chain(files(&root.join("docs")))
+        .filter(|path| path.extension().is_some_and(|e| e == "md"))
+        .map(|path| {
+            let text = std::fs::read_to_string(&path).unwrap();
+            (path, text)
+        })
+        .collect();
+    assert!(found.len() > 10, "{} documents", found.len());
+    found
+}
+
+/// Text and target of every link that stays inside the repository.
+fn links(text: &str) -> Vec<(&str, &str)> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("](") {
+        let before = text.get(..at).unwrap_or_default();
+        let label = before.rfind('[').and_then(|from| before.get(from + 1..)).unwrap_or_default();
+        let target = text.get(at + 2..).and_then(|rest| rest.split(')').next()).unwrap_or_default();
+        if !target.contains("://") && !target.starts_with('#') {
+            found.push((label, target.split('#').next().unwrap_or_default()));
+        }
+    }
+    found
+}
+
+#[test]
+fn links_lead_to_files_that_exist() {
+    let mut wrong = Vec::new();
+    let mut num_links = 0;
+    for (path, text) in documents() {
+        for (label, target) in links(&text) {
+            num_links += 1;
+            if !path.parent().unwrap_or(Path::new("")).join(target).exists() {
+                wrong.push(format!("{}: [{label}] leads to {target}, which does not exist", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(num_links > 50, "{num_links} links");
+}
+
+/// A link whose text is a name in code (`` [`Plan::tasks`](crates/core/src/plan.rs) ``) must lead to a file that has it.
+#[test]
+fn names_of_code_are_in_the_files_that_they_link_to() {
+    let mut wrong = Vec::new();
+    let mut num_names = 0;
+    for (path, text) in documents() {
+        for (label, target) in links(&text) {
+            let Some(name) = label.strip_prefix('`').and_then(|l| l.strip_suffix('`')) else { continue };
+            if !target.ends_with(".rs") || name.contains('/') || name.ends_with(".rs") {
+                continue;
+            }
+            num_names += 1;
+            let code = std::fs::read_to_string(path.parent().unwrap_or(Path::new("")).join(target)).unwrap_or_default();
+            let is_there = |part: &str| code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == part);
+            if !name.split("::").all(is_there) {
+                wrong.push(format!("{}: {name} is not in {target}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(num_names > 40, "{num_names} names");
+}
+
+/// Files that are named without a link.
+#[test]
+fn files_that_are_named_exist() {
+    const FOLDERS: [&str; 9] =
+        ["assembler/", "cli/", "coordinator/", "crates/", "docs/", "examples/", "migrations/", "scripts/", "worker/"];
+    let mut wrong = Vec::new();
+    for (path, text) in documents() {
+        for word in text.split('`').skip(1).step_by(2).flat_map(str::split_whitespace) {
+            let is_path = FOLDERS.iter().any(|folder| word.starts_with(folder)) && !word.contains(['*', '<', '{', '$', '…']);
+            if is_path && !root().join(word.trim_end_matches(['.', ',', ':', ')'])).exists() {
+                wrong.push(format!("{}: {word} does not exist", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Every command and every long option that `--help` shows is in the description of the command line.
+#[test]
+fn the_command_line_is_described_completely() {
+    let text = std::fs::read_to_string(root().join("docs/cli.md")).unwrap();
+    let help = |args: &[&str]| {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_splitreel")).args(args).output().unwrap();
+        assert!(done.status.success(), "{args:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let overview = help(&["--help"]);
+    let commands: Vec<&str> = overview
+        .lines()
+        .skip_while(|line| !line.starts_with("Commands:"))
+        .skip(1)
+        .take_while(|line| line.starts_with("  "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .collect();
+    assert!(commands.len() >= 11, "{commands:?}");
+    let mut missing = Vec::new();
+    for command in commands {
+        if !text.contains(&format!("## `splitreel {command}")) {
+            missing.push(command.to_owned());
+        }
+        let shown = help(&[command, "--help"]);
+        for option in shown.split(|c: char| c.is_whitespace() || c == '=' || c == ',').filter(|word| word.starts_with("--")) {
+            let option = option.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+            if !text.contains(&format!("`{option}")) && option != "--" && !option.is_empty() {
+                missing.push(format!("{command} {option}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "docs/cli.md does not describe: {}", missing.join(", "));
+}

@@ -1,0 +1,250 @@
+//! The shape of the workspace: which crate may depend on which, what stays pure, how files are laid out. Reads manifests
+//! and sources as text; runs nothing of the program.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What each crate may use of the others: arrows point down only. Test code may use the test kit besides.
+const ARROWS: [(&str, &[&str]); 10] = [
+    ("splitreel-core", &[]),
+    ("splitreel-packaging", &[]),
+    ("splitreel-backend", &["splitreel-core"]),
+    ("splitreel-backend-embedded", &["splitreel-backend", "splitreel-core"]),
+    ("splitreel-media", &["splitreel-core", "splitreel-packaging"]),
+    ("splitreel-coordinator", &["splitreel-backend", "splitreel-core", "splitreel-packaging"]),
+    ("splitreel-worker", &["splitreel-backend", "splitreel-core", "splitreel-media", "splitreel-packaging"]),
+    ("splitreel-assembler", &["splitreel-backend", "splitreel-core", "splitreel-packaging"]),
+    (
+        "splitreel",
+        &[
+            "splitreel-assembler",
+            "splitreel-backend",
+            "splitreel-backend-embedded",
+            "splitreel-coordinator",
+            "splitreel-core",
+            "splitreel-media",
+            "splitreel-packaging",
+            "splitreel-worker",
+        ],
+    ),
+    (
+        "splitreel-testkit",
+        &[
+            "splitreel-assembler",
+            "splitreel-backend",
+            "splitreel-coordinator",
+            "splitreel-core",
+            "splitreel-media",
+            "splitreel-packaging",
+            "splitreel-worker",
+        ],
+    ),
+];
+
+/// Crates of the outside that only some may use: the beginning of their name, the beginning of the users' names.
+const CONFINED: [(&str, &[&str]); 6] = [
+    ("sqlx", &["splitreel-backend-"]),
+    ("lapin", &["splitreel-backend-"]),
+    ("aws-", &["splitreel-backend-"]),
+    ("ffmpeg-sidecar", &["splitreel-media"]),
+    ("landlock", &["splitreel-media"]),
+    ("anyhow", &["splitreel"]),
+];
+
+const PURE: [&str; 2] = ["splitreel-core", "splitreel-packaging"];
+/// What brings a runtime, a clock or chance with it.
+const IMPURE_CRATES: [&str; 12] = [
+    "tokio", "tokio-util", "futures", "async-trait", "async-std", "smol", "rand", "getrandom", "fastrand", "chrono", "time",
+    "tempfile",
+];
+/// The same, and the outside world, in sources.
+const IMPURE_WORDS: [&str; 14] = [
+    "std::fs", "std::net", "std::process", "std::env", "std::thread", "SystemTime", "Instant::now", "tokio", "async fn",
+    "Uuid::new_v4", "Uuid::now_v7", "rand::", "println!", "eprintln!",
+];
+/// Clock and ids reach the roles through `World`, or time could not be made virtual.
+const ROLES: [&str; 3] = ["coordinator", "worker", "assembler"];
+const AMBIENT_WORDS: [&str; 4] = ["SystemTime::now", "std::time::Instant", "Uuid::new_v4", "Uuid::now_v7"];
+/// Names that say nothing about what a file holds.
+const EMPTY_NAMES: [&str; 10] =
+    ["util", "utils", "helper", "helpers", "common", "misc", "manager", "managers", "shared", "stuff"];
+const MAX_LINES: usize = 700;
+
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// All files under a folder of the repository, build output left out, in order.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !name.starts_with('.') && name != "target" && name != "node_modules" {
+                found.extend(files(&path));
+            }
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+struct Package {
+    name: String,
+    folder: PathBuf,
+    /// Name and kind (`None`, `dev`, `build`) of each dependency.
+    dependencies: Vec<(String, Option<String>)>,
+}
+
+impl Package {
+    /// What the program itself is built with.
+    fn shipped(&self) -> impl Iterator<Item = &str> {
+        self.dependencies.iter().filter(|(_, kind)| kind.as_deref() != Some("dev")).map(|(name, _)| name.as_str())
+    }
+}
+
+fn packages() -> Vec<Package> {
+    // Without the resolved graph cargo needs neither network nor the crates of other platforms.
+    let done = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline", "--manifest-path"])
+        .arg(root().join("Cargo.toml"))
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let metadata: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let found: Vec<Package> = metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| Package {
+            name: text(&package["name"]),
+            folder: Path::new(&text(&package["manifest_path"])).parent().unwrap().to_owned(),
+            dependencies: package["dependencies"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|d| (text(&d["name"]), d["kind"].as_str().map(str::to_owned)))
+                .collect(),
+        })
+        .collect();
+    assert!(found.len() >= ARROWS.len(), "cargo names {} packages", found.len());
+    found
+}
+
+fn assert_none(found: &[String]) {
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn arrows_point_down() {
+    let allowed: BTreeMap<&str, &[&str]> = ARROWS.into_iter().collect();
+    let mut wrong = Vec::new();
+    for package in packages() {
+        let Some(below) = allowed.get(package.name.as_str()) else {
+            wrong.push(format!("{} has no place among the arrows yet: give it one in ARROWS", package.name));
+            continue;
+        };
+        for (name, kind) in package.dependencies.iter().filter(|(name, _)| name.starts_with("splitreel")) {
+            let is_test_kit = name == "splitreel-testkit" && kind.as_deref() == Some("dev");
+            if !below.contains(&name.as_str()) && !is_test_kit {
+                wrong.push(format!("{} must not depend on {name}", package.name));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn databases_brokers_stores_and_ffmpeg_stay_in_their_crates() {
+    let mut wrong = Vec::new();
+    for package in packages() {
+        for name in package.shipped() {
+            for (confined, users) in CONFINED {
+                let is_user = users.iter().any(|user| match user.strip_suffix('-') {
+                    Some(_) => package.name.starts_with(user),
+                    None => package.name == *user,
+                });
+                let is_it = if confined.ends_with('-') { name.starts_with(confined) } else { name == confined };
+                if is_it && !is_user {
+                    wrong.push(format!("{} must not depend on {name}: only {} may", package.name, users.join(", ")));
+                }
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn pure_crates_have_no_runtime_clock_chance_or_files() {
+    let mut wrong = Vec::new();
+    for package in packages().iter().filter(|p| PURE.contains(&p.name.as_str())) {
+        for name in package.shipped().filter(|name| IMPURE_CRATES.contains(name)) {
+            wrong.push(format!("{} must stay pure: it depends on {name}", package.name));
+        }
+        wrong.extend(words_in(&package.folder.join("src"), &IMPURE_WORDS));
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn roles_get_clock_and_ids_from_outside() {
+    let found: Vec<String> = ROLES.iter().flat_map(|role| words_in(&root().join(role).join("src"), &AMBIENT_WORDS)).collect();
+    assert_none(&found);
+}
+
+#[test]
+fn only_media_starts_programs() {
+    let mut wrong = Vec::new();
+    for package in packages().iter().filter(|p| p.name != "splitreel-media") {
+        wrong.extend(words_in(&package.folder.join("src"), &["process::Command", "Command::new"]));
+    }
+    assert_none(&wrong);
+}
+
+/// Lines of sources that hold one of the words, comments left out.
+fn words_in(folder: &Path, words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for path in files(folder).iter().filter(|p| p.extension().is_some_and(|e| e == "rs")) {
+        let text = std::fs::read_to_string(path).unwrap();
+        for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            if let Some(word) = words.iter().find(|word| line.contains(*word)) {
+                found.push(format!("{}:{}: {word}", path.display(), at + 1));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn files_say_what_they_own_and_keep_a_readable_size() {
+    let mut wrong = Vec::new();
+    let sources: Vec<PathBuf> = packages()
+        .iter()
+        .flat_map(|p| ["src", "tests", "examples"].map(|folder| p.folder.join(folder)))
+        .filter(|folder| folder.is_dir())
+        .flat_map(|folder| files(&folder))
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
+        .collect();
+    assert!(sources.len() > 100, "{} sources", sources.len());
+    for path in sources {
+        let text = std::fs::read_to_string(&path).unwrap();
+        if !text.starts_with("//!") {
+            wrong.push(format!("{}: opens without saying what it owns (//!)", path.display()));
+        }
+        let lines = text.lines().count();
+        if lines > MAX_LINES {
+            wrong.push(format!("{}: {lines} lines, split it by idea", path.display()));
+        }
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if EMPTY_NAMES.contains(&stem.as_str()) {
+            wrong.push(format!("{}: the name says nothing about what is in it", path.display()));
+        }
+    }
+    assert_none(&wrong);
+}
