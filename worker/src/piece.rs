@@ -60,11 +60,11 @@ pub fn cut_video(plan: &VideoPlan, segment: &Segment, rendition: &Rendition, tra
     let mut sorted = pts.clone();
     sorted.sort_unstable();
     if sorted.len() as u64 != segment.num_frames {
-        let m = format!("segment {} of {}: {} frames came out, the source has {} there", segment.index, rendition.id, sorted.len(), segment.num_frames);
+        let m = format!("{}: {} frames came out, the source has {} there", rendition.id, sorted.len(), segment.num_frames);
         return Err(Failure::media("frames_differ", m));
     }
     if pts_fingerprint(sorted.iter().copied()) != segment.pts_sha256 {
-        let m = format!("segment {} of {}: frame times differ from the source's", segment.index, rendition.id);
+        let m = format!("{}: frame times differ from the source's", rendition.id);
         return Err(Failure::media("times_differ", m));
     }
     let delay = u64::try_from(plan.delay).unwrap_or(0);
@@ -77,11 +77,11 @@ pub fn cut_video(plan: &VideoPlan, segment: &Segment, rendition: &Rendition, tra
         let next = segment.media_segments.get(i + 1).map_or(segment.output_end, |n| n.start);
         let starts_right = track.samples.get(first).is_some_and(|s| s.is_sync) && pts.get(first) == Some(&m.start);
         if !starts_right && !(plan.codec == VideoCodec::Copy && first == 0) {
-            return Err(Failure::media("no_keyframe", format!("segment {} of {}: no keyframe at media segment {}", segment.index, rendition.id, m.number)));
+            return Err(Failure::media("no_keyframe", format!("{}: no keyframe at media segment {}", rendition.id, m.number)));
         }
         let last = pts.iter().skip(first).position(|p| *p == next).map_or(pts.len(), |n| first + n);
         if pts[first..last].iter().any(|p| *p < m.start || *p >= next) {
-            return Err(Failure::media("open_gop", format!("segment {} of {}: pictures of another media segment in {}", segment.index, rendition.id, m.number)));
+            return Err(Failure::media("open_gop", format!("{}: pictures of another media segment in {}", rendition.id, m.number)));
         }
         let specs: Vec<SampleSpec> = track.samples[first..last]
             .iter()
@@ -101,7 +101,7 @@ pub fn cut_video(plan: &VideoPlan, segment: &Segment, rendition: &Rendition, tra
         first = last;
     }
     if first != track.samples.len() {
-        return Err(Failure::media("samples_left", format!("segment {} of {}: {} samples belong to no media segment", segment.index, rendition.id, track.samples.len() - first)));
+        return Err(Failure::media("samples_left", format!("{}: {} samples belong to no media segment", rendition.id, track.samples.len() - first)));
     }
     let header = TrackHeader {
         id: VIDEO_TRACK_ID,

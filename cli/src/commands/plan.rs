@@ -16,12 +16,6 @@ use splitreel_worker::toolkit::{Request, Toolkit};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-fn refused(f: Failure) -> Problem {
-    let mut p = Problem { exit: Exit::of_failure(&f), lines: vec![f.message] };
-    p.lines.extend(f.evidence);
-    p
-}
-
 /// Plans one input.
 pub async fn plan(config: &Config, args: PlanArgs) -> Result<Exit, Problem> {
     let profile = config.profile(&args.encode)?;
@@ -38,6 +32,7 @@ pub async fn plan(config: &Config, args: PlanArgs) -> Result<Exit, Problem> {
     };
     let probed = tools.probe(request).await;
     let _ = std::fs::remove_dir_all(&scratch);
+    let refused = |f: Failure| super::watch::failed(&source.locator, &f);
     let mut info = probed.map_err(refused)?;
     info.bytes = source.bytes;
     let plan = planner::plan(&info, &profile, &capabilities).map_err(refused)?;

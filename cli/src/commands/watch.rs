@@ -11,7 +11,7 @@ use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::{AudioPart, Presentation, TaskResult, VideoPart};
 use splitreel_core::plan::Plan;
 use splitreel_core::task::{Progress, Task, TaskSpec};
-use splitreel_core::{JobId, LeaseId, TaskId};
+use splitreel_core::{Failure, FailureClass, JobId, LeaseId, TaskId};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +20,9 @@ use tokio::sync::watch;
 
 /// How often the display is brought up to date and the job rows are looked at.
 const TICK: Duration = Duration::from_millis(150);
+
+/// Lines of ffmpeg's own words that are shown; all of them are in `splitreel status`.
+const EVIDENCE_LINES: usize = 5;
 
 /// A job to be served.
 pub struct Served {
@@ -37,6 +40,16 @@ pub fn presentation_of(tasks: &[Task]) -> Option<Presentation> {
         Some(TaskResult::Assemble(p)) => Some(p.clone()),
         _ => None,
     })
+}
+
+/// A failure for people: the file, what is wrong, and ffmpeg's last words.
+pub fn failed(locator: &str, f: &Failure) -> Problem {
+    let name = Path::new(locator).file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let what = f.message.strip_prefix(&format!("{name:?}: ")).unwrap_or(&f.message);
+    let mut lines = vec![format!("{locator}: {what}")];
+    let skip = f.evidence.len().saturating_sub(EVIDENCE_LINES);
+    lines.extend(f.evidence.iter().skip(skip).map(|l| format!("ffmpeg: {l}")));
+    Problem { exit: Exit::of_failure(f), lines }
 }
 
 /// What is running now.
@@ -139,7 +152,10 @@ impl<'a> Watch<'a> {
             }
             Seen::Failed { task, lease, failure } => {
                 let what = self.running.remove(&lease).map_or_else(|| task.to_string(), |r| r.label);
-                display.detail(format!("{what}: {} ({})", failure.message, failure.code));
+                // A failure that ends the job is told when it has ended.
+                if matches!(failure.class, FailureClass::Media | FailureClass::Infra) {
+                    display.detail(format!("{what}: {} ({}), trying again", failure.message, failure.code));
+                }
             }
             Seen::Done { task, lease, result } => {
                 let done = self.running.remove(&lease);
@@ -254,9 +270,7 @@ impl Watched {
             JobState::Failed => {
                 self.drop_preview().await;
                 if let Some(f) = &job.failure {
-                    let mut lines = vec![format!("{}: {}", self.served.job.request.source.locator, f.message)];
-                    lines.extend(f.evidence.iter().map(|l| format!("ffmpeg: {l}")));
-                    let exit = Exit::of_failure(f);
+                    let Problem { exit, mut lines } = failed(&self.served.job.request.source.locator, f);
                     if exit == Exit::Failed {
                         lines.push(format!("parts that are done are kept; splitreel retry {id} runs the rest again"));
                     }

@@ -2,7 +2,7 @@
 
 use crate::clips;
 use crate::output::Output;
-use crate::reel::{Ended, Reel, bare, finish};
+use crate::reel::{Ended, Reel, bare, finish, lossless};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -73,7 +73,15 @@ fn a_recording_that_was_cut_off() {
 #[test]
 fn names_that_look_like_something_else() {
     let source = clips::tenth();
-    let names: [&[u8]; 7] = [b"-i.mp4", b"two words.mp4", b"it's \"quoted\".mp4", b"line\nbreak.mp4", b"%d %s.mp4", b"file:x.mp4", "été.mp4".as_bytes()];
+    let names: [&[u8]; 7] = [
+        b"-i.mp4",
+        b"two words.mp4",
+        b"it's \"quoted\".mp4",
+        b"line\nbreak.mp4",
+        b"%d %s.mp4",
+        b"file:x.mp4",
+        "été.mp4".as_bytes(),
+    ];
     for name in names {
         let reel = Reel::new();
         let name = Path::new(std::ffi::OsStr::from_bytes(name));
@@ -107,7 +115,8 @@ fn no_space_left() {
         return;
     }
     shell.arg(env!("CARGO_BIN_EXE_splitreel")).arg("run").arg("--state").arg(small.join("state"));
-    shell.arg("-o").arg(reel.path("out")).arg("--").arg(clips::busy());
+    // Lossless: the parts are several times larger than the room there is.
+    shell.arg("--profile").arg(lossless()).arg("-o").arg(reel.path("out")).arg("--").arg(clips::cfr());
     let ended = finish(shell.stdin(std::process::Stdio::null()));
     ended.refused(FAILED, &["space"]);
     assert!(!reel.path("out").exists());
@@ -145,7 +154,10 @@ fn no_ffmpeg() {
 #[test]
 fn an_ffmpeg_that_is_too_old() {
     let reel = Reel::new();
-    let old = reel.file("ffmpeg", "#!/bin/sh\necho 'ffmpeg version 4.3.9-0+deb11u2 Copyright (c) 2000-2021 the FFmpeg developers'\n");
+    let old = reel.file(
+        "ffmpeg",
+        "#!/bin/sh\necho 'ffmpeg version 4.3.9-0+deb11u2 Copyright (c) 2000-2021 the FFmpeg developers'\n",
+    );
     std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut run = reel.command("run");
     run.env("SPLITREEL_FFMPEG", &old).env("SPLITREEL_FFPROBE", &old);
@@ -165,7 +177,14 @@ fn a_profile_with_several_mistakes() {
     let reel = Reel::new();
     let text = "name = \"x\"\ncolour = 1\n[video]\ncodec = \"h265\"\n[[video.rungs]]\nheight = 720\ncrf = 22\nqp = 0\n[packaging]\nchunk_mb = 4\n";
     let profile = profile(&reel, text);
-    let words = ["4 mistakes", "line 2: colour", "line 4: video.codec", "line 7: video.rungs[0].crf", "line 10: packaging.chunk_mb", "use 16 to 128"];
+    let words = [
+        "4 mistakes",
+        "line 2: colour",
+        "line 4: video.codec",
+        "line 7: video.rungs[0].crf",
+        "line 10: packaging.chunk_mb",
+        "use 16 to 128",
+    ];
     reel.run(&clips::tenth(), &reel.path("out"), &["--profile", &profile]).refused(USAGE, &words);
 }
 
@@ -182,18 +201,29 @@ fn a_profile_that_is_not_toml_or_not_there() {
 fn transport_streams_cannot_hold_the_newer_codecs() {
     let reel = Reel::new();
     for codec in ["vp9", "av1"] {
-        let profile = profile(&reel, &format!("name = \"x\"\n[video]\ncodec = \"{codec}\"\n[packaging]\ncontainer = \"mpegts\"\n"));
-        reel.run(&clips::tenth(), &reel.path("out"), &["--profile", &profile]).refused(USAGE, &["MPEG-TS", codec, "need fMP4"]);
+        let profile = profile(
+            &reel,
+            &format!("name = \"x\"\n[video]\ncodec = \"{codec}\"\n[packaging]\ncontainer = \"mpegts\"\n"),
+        );
+        reel.run(&clips::tenth(), &reel.path("out"), &["--profile", &profile])
+            .refused(USAGE, &["MPEG-TS", codec, "need fMP4"]);
     }
     let profile = profile(&reel, "name = \"x\"\n[audio]\ncodec = \"opus\"\n[packaging]\ncontainer = \"mpegts\"\n");
-    reel.run(&clips::tenth(), &reel.path("out"), &["--profile", &profile]).refused(USAGE, &["MPEG-TS", "opus", "needs fMP4"]);
+    reel.run(&clips::tenth(), &reel.path("out"), &["--profile", &profile])
+        .refused(USAGE, &["MPEG-TS", "opus", "needs fMP4"]);
 }
 
 #[test]
 fn options_out_of_range() {
     let reel = Reel::new();
     let out = reel.path("out");
-    for args in [["--segment-seconds", "-1"], ["--segment-seconds", "soon"], ["--segment-seconds", "nan"], ["--workers", "0"], ["--chunk-mb", "8"]] {
+    for args in [
+        ["--segment-seconds", "-1"],
+        ["--segment-seconds", "soon"],
+        ["--segment-seconds", "nan"],
+        ["--workers", "0"],
+        ["--chunk-mb", "8"],
+    ] {
         let joined = format!("{}={}", args[0], args[1]);
         let ended = reel.run(&clips::tenth(), &out, &[&joined]);
         assert_eq!(ended.code, USAGE, "{joined}: {}", ended.stderr);

@@ -15,7 +15,7 @@ fn draft(path: &Path) -> PathBuf {
 /// Runs ffmpeg with `args` and the output file. Tests that run at the same time may make the same clip twice; the
 /// rename makes either whole.
 fn make(name: &str, args: &[&str]) -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clips-1");
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clips-2");
     let path = dir.join(name);
     if path.exists() {
         return path;
@@ -48,14 +48,18 @@ pub fn cfr() -> PathBuf {
 
 /// Frames dropped at irregular places and one long hole, mkv (ticks of 1 ms), FLAC.
 pub fn vfr() -> PathBuf {
-    const DROP: &[&str] = &["-vf", "select='not(eq(mod(n,7),3))*not(between(n,60,75))*not(eq(mod(n,31),9))'", "-fps_mode", "passthrough"];
+    const DROP: &[&str] =
+        &["-vf", "select='not(eq(mod(n,7),3))*not(between(n,60,75))*not(eq(mod(n,31),9))'", "-fps_mode", "passthrough"];
     make("vfr.mkv", &lavfi(&[PICTURE, SOUND], &[DROP, B_FRAMES, &["-c:a", "flac"]]))
 }
 
 /// Groups of pictures that refer across their borders.
 pub fn open_gop() -> PathBuf {
     const OPEN: &[&str] = &["-x264-params", "open-gop=1:keyint=24:min-keyint=24:scenecut=0:bframes=3:b-pyramid=normal"];
-    make("open-gop.mp4", &lavfi(&[PICTURE, SOUND], &[&["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p"], OPEN, AAC]))
+    make(
+        "open-gop.mp4",
+        &lavfi(&[PICTURE, SOUND], &[&["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p"], OPEN, AAC]),
+    )
 }
 
 /// 30000/1001 fps.
@@ -88,7 +92,8 @@ pub fn late_audio() -> PathBuf {
 
 /// The picture begins 2 s after the sound.
 pub fn late_video() -> PathBuf {
-    let late = ["-itsoffset", "2", "-f", "lavfi", "-i", PICTURE, "-f", "lavfi", "-i", SOUND];
+    let late =
+        ["-itsoffset", "2", "-f", "lavfi", "-i", PICTURE, "-f", "lavfi", "-i", SOUND, "-fps_mode", "passthrough"];
     make("late-video.mp4", &[&late[..], B_FRAMES, AAC].concat())
 }
 
@@ -118,7 +123,13 @@ pub fn long_ts() -> PathBuf {
 pub fn busy() -> PathBuf {
     const BUSY: &str = "testsrc2=size=640x360:rate=25:duration=20,noise=alls=12:allf=t";
     const SOUND_20: &str = "aevalsrc=0.3*sin(2*PI*t*(220+40*floor(t))):s=48000:d=20";
-    make("busy.mp4", &lavfi(&[BUSY, SOUND_20], &[&["-c:v", "libx264", "-preset", "ultrafast", "-crf", "20", "-pix_fmt", "yuv420p"], AAC]))
+    make(
+        "busy.mp4",
+        &lavfi(
+            &[BUSY, SOUND_20],
+            &[&["-c:v", "libx264", "-preset", "ultrafast", "-crf", "20", "-pix_fmt", "yuv420p"], AAC],
+        ),
+    )
 }
 
 /// A single frame.
@@ -142,5 +153,8 @@ pub fn two_languages() -> PathBuf {
 /// Ten hours at one frame a second.
 pub fn ten_hours() -> PathBuf {
     const TEN_HOURS: &str = "color=c=gray:size=32x32:rate=1:duration=36000";
-    make("ten-hours.mp4", &lavfi(&[TEN_HOURS], &[&["-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-pix_fmt", "yuv420p"]]))
+    make(
+        "ten-hours.mp4",
+        &lavfi(&[TEN_HOURS], &[&["-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-pix_fmt", "yuv420p"]]),
+    )
 }

@@ -27,7 +27,8 @@ fn what_cannot_be_decoded_is_refused_in_words() {
         eprintln!("left out: no corpus");
         return;
     };
-    let refusals: Vec<_> = rows(&dir, "clear error").into_iter().filter(|(_, nasty)| !nasty.contains("depends on FFmpeg")).collect();
+    let refusals: Vec<_> =
+        rows(&dir, "clear error").into_iter().filter(|(_, nasty)| !nasty.contains("depends on FFmpeg")).collect();
     assert!(!refusals.is_empty());
     for (name, _) in refusals {
         let reel = Reel::new();
@@ -45,7 +46,9 @@ fn quick_files_come_out_whole() {
         eprintln!("left out: no corpus");
         return;
     };
-    for name in ["mei_sample.3g2", "mb_edts_sar.mp4", "fate_mov-3elist.mov", "ax_firstpts_10s_sar.mp4", "lpms_portrait.ts"] {
+    for name in
+        ["mei_sample.3g2", "mb_edts_sar.mp4", "fate_mov-3elist.mov", "ax_firstpts_10s_sar.mp4", "lpms_portrait.ts"]
+    {
         let reel = Reel::new();
         let out = reel.path("out");
         reel.run(&dir.join(name), &out, &["--segment-seconds", "2"]).done();

@@ -85,7 +85,8 @@ fn tick(stream: &Value) -> Seconds {
 /// The first video track; `None` when the file has none.
 pub fn frames(path: &Path) -> Option<Frames> {
     let stream = stream(path, "v:0")?;
-    let listing = ffprobe(path, &["-select_streams", "v:0", "-show_entries", "frame=best_effort_timestamp", "-of", "csv=p=0"]);
+    let listing =
+        ffprobe(path, &["-select_streams", "v:0", "-show_entries", "frame=best_effort_timestamp", "-of", "csv=p=0"]);
     let ticks = listing.lines().filter_map(|l| l.trim_end_matches(',').parse().ok()).collect();
     Some(Frames { ticks, tick: tick(&stream) })
 }
@@ -100,7 +101,8 @@ pub fn num_sounds(path: &Path) -> usize {
 pub fn sound(path: &Path, number: usize) -> Option<Sound> {
     let selector = format!("a:{number}");
     let stream = stream(path, &selector)?;
-    let entries = ["-select_streams", &selector, "-show_entries", "frame=best_effort_timestamp,nb_samples", "-of", "json"];
+    let entries =
+        ["-select_streams", &selector, "-show_entries", "frame=best_effort_timestamp,nb_samples", "-of", "json"];
     let json: Value = serde_json::from_str(&ffprobe(path, &entries)).ok()?;
     let frames = json["frames"].as_array()?;
     let tick = tick(&stream);
@@ -136,7 +138,11 @@ pub fn assert_same_times(what: &str, source: &Frames, output: &Frames) {
     for (i, (&want, &got)) in source.ticks.iter().zip(&output.ticks).enumerate() {
         let want = (want - source.ticks[0]) * s.num * o.den;
         let got = (got - output.ticks[0]) * o.num * s.den;
-        assert!(2 * (got - want).abs() <= o.num * s.den, "{what}: frame {i} is {} s off", (got - want) as f64 / (s.den * o.den) as f64);
+        assert!(
+            2 * (got - want).abs() <= o.num * s.den,
+            "{what}: frame {i} is {} s off",
+            (got - want) as f64 / (s.den * o.den) as f64
+        );
     }
 }
 
@@ -146,5 +152,9 @@ pub fn assert_same_samples(what: &str, source: &Sound, output: &Sound) {
     let want = source.samples * output.rate / source.rate;
     let more = output.samples - want;
     let is_resampled = source.rate != output.rate;
-    assert!(more >= if is_resampled { -2 } else { 0 } && more <= output.packet, "{what}: {} samples, the source has {want}", output.samples);
+    assert!(
+        more >= if is_resampled { -2 } else { 0 } && more <= output.packet,
+        "{what}: {} samples, the source has {want}",
+        output.samples
+    );
 }

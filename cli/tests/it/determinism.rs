@@ -21,7 +21,12 @@ fn runs_and_numbers_of_workers_make_no_difference() {
         .map(|workers| {
             let reel = Reel::new();
             let out = reel.path("out");
-            reel.run(&source, &out, &["--segment-seconds", "2", "--workers", workers, "--chunk-mb", "16", "--keep-full"]).done();
+            reel.run(
+                &source,
+                &out,
+                &["--segment-seconds", "2", "--workers", workers, "--chunk-mb", "16", "--keep-full"],
+            )
+            .done();
             Output::open(&out).files()
         })
         .collect();

@@ -1,9 +1,9 @@
 //! However a source is split, what comes out is what went in: frames, times, pixels, samples, sound against picture.
 
+use crate::clips;
 use crate::decoded::{self, Frames, assert_same_samples, assert_same_times};
 use crate::output::Output;
 use crate::reel::Reel;
-use crate::clips;
 use std::path::Path;
 
 /// 1 ms: far below what is heard, far above the rounding of time bases.
@@ -43,7 +43,12 @@ fn assert_exact(truth: &Truth, output: &Output, scratch: &Path) {
         let source = truth.frames.as_ref().unwrap();
         let frames = assert_same_video("playlist", truth, &joined);
         let mean = source.span() / (source.ticks.len().max(2) - 1) as f64;
-        assert!((playlist.seconds() - frames.span() - mean).abs() < 3.0 * mean + 0.01, "{} s listed, {} s of frames", playlist.seconds(), frames.span());
+        assert!(
+            (playlist.seconds() - frames.span() - mean).abs() < 3.0 * mean + 0.01,
+            "{} s listed, {} s of frames",
+            playlist.seconds(),
+            frames.span()
+        );
         picture = Some(frames.first());
     }
     let certificate = &output.report()["certificate"];
@@ -55,7 +60,10 @@ fn assert_exact(truth: &Truth, output: &Output, scratch: &Path) {
             let shift = sound.start.minus(picture).to_f64() - want;
             // Decoders that do not know edit lists in fragmented files play the priming, before the start.
             let priming = certificate["audio"][number]["priming"].as_f64().unwrap() / sound.rate as f64;
-            assert!(shift.abs() <= MAX_SHIFT || (shift + priming).abs() <= MAX_SHIFT, "sound {shift} s against the picture");
+            assert!(
+                shift.abs() <= MAX_SHIFT || (shift + priming).abs() <= MAX_SHIFT,
+                "sound {shift} s against the picture"
+            );
         }
     }
     let mp4 = output.mp4().expect("a progressive MP4");
@@ -99,7 +107,11 @@ fn assert_certified(truth: &Truth, output: &Output) {
             // A copied track ends where its container says; decoders give the rest of the last packet, too.
             let more = sound.samples - i128::from(audio["samples_out"].as_i64().unwrap());
             let is_copy = audio["samples_decoded"].is_null();
-            assert!(more == 0 || (is_copy && (0..sound.packet).contains(&more)), "{} samples in the source: {audio}", sound.samples);
+            assert!(
+                more == 0 || (is_copy && (0..sound.packet).contains(&more)),
+                "{} samples in the source: {audio}",
+                sound.samples
+            );
         }
     }
 }

@@ -117,8 +117,12 @@ impl MediaPlaylist {
             assert_eq!(name, format!("seg-{:05}.m4s", i + 1), "{what}");
             assert!(segment.is_file(), "{} is missing", segment.display());
         }
-        let target: f64 = self.lines.iter().find_map(|l| l.strip_prefix("#EXT-X-TARGETDURATION:")).unwrap().parse().unwrap();
-        assert!(self.durations.iter().all(|d| d.round() <= target), "{what}: a segment is longer than the target duration");
+        let target: f64 =
+            self.lines.iter().find_map(|l| l.strip_prefix("#EXT-X-TARGETDURATION:")).unwrap().parse().unwrap();
+        assert!(
+            self.durations.iter().all(|d| d.round() <= target),
+            "{what}: a segment is longer than the target duration"
+        );
     }
 
     pub fn seconds(&self) -> f64 {

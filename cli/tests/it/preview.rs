@@ -10,7 +10,10 @@ use std::path::Path;
 fn listed(dir: &Path) -> Vec<MediaPlaylist> {
     let master = std::fs::read_to_string(dir.join("master.m3u8")).unwrap();
     let variants = master.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
-    let media = master.lines().filter(|l| l.starts_with("#EXT-X-MEDIA:")).filter_map(|l| l.split("URI=\"").nth(1)?.split('"').next());
+    let media = master
+        .lines()
+        .filter(|l| l.starts_with("#EXT-X-MEDIA:"))
+        .filter_map(|l| l.split("URI=\"").nth(1)?.split('"').next());
     variants.chain(media).map(|uri| MediaPlaylist::read(&dir.join(uri))).collect()
 }
 
@@ -31,10 +34,19 @@ fn a_running_job_can_be_played_at_full_length() {
         // The job may publish, and remove the preview, between two looks: only a whole look counts.
         let Ok(playlists) = std::panic::catch_unwind(|| listed(&preview)) else { continue };
         for playlist in &playlists {
-            assert!((playlist.seconds() - 20.0).abs() < 0.5, "{} lists {} s", playlist.path.display(), playlist.seconds());
+            assert!(
+                (playlist.seconds() - 20.0).abs() < 0.5,
+                "{} lists {} s",
+                playlist.path.display(),
+                playlist.seconds()
+            );
             assert!(playlist.lines.iter().any(|l| l == "#EXT-X-ENDLIST"), "{} looks live", playlist.path.display());
             let first = &playlist.segments[0];
-            assert!((playlist.init.exists() && first.exists()) || out.exists(), "{} is not playable from its start", playlist.path.display());
+            assert!(
+                (playlist.init.exists() && first.exists()) || out.exists(),
+                "{} is not playable from its start",
+                playlist.path.display()
+            );
         }
         seen += 1;
     }

@@ -95,7 +95,10 @@ impl Reel {
 pub fn bare() -> Command {
     let mut it = Command::new(env!("CARGO_BIN_EXE_splitreel"));
     for (key, _) in std::env::vars_os() {
-        if key.to_string_lossy().starts_with("SPLITREEL_") && key != OsStr::new("SPLITREEL_FFMPEG") && key != OsStr::new("SPLITREEL_FFPROBE") {
+        if key.to_string_lossy().starts_with("SPLITREEL_")
+            && key != OsStr::new("SPLITREEL_FFMPEG")
+            && key != OsStr::new("SPLITREEL_FFPROBE")
+        {
             it.env_remove(key);
         }
     }

@@ -138,7 +138,11 @@ fn assert_tidy(reel: &Reel, out: &Path) {
     let locks = files_below(&reel.state().join("workers"));
     assert!(locks.is_empty(), "left of dead processes: {locks:?}");
     let name = out.file_name().unwrap().to_string_lossy().into_owned();
-    let beside: Vec<_> = std::fs::read_dir(out.parent().unwrap()).unwrap().flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    let beside: Vec<_> = std::fs::read_dir(out.parent().unwrap())
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect();
     let left: Vec<_> = beside.iter().filter(|n| n.starts_with(&name) && **n != name).collect();
     assert!(left.is_empty(), "left beside the output: {left:?}");
 }
@@ -169,7 +173,10 @@ fn killed_at_random_moments_it_goes_on_and_ends_alike() {
             assert!(!out.exists() || out.join("report.json").exists(), "half an output under its final name");
             if let Some(status) = status(&reel) {
                 let now = done_by(&status);
-                assert!(known_done.iter().all(|(task, attempt)| now.get(task) == Some(attempt)), "{known_done:?} became {now:?}");
+                assert!(
+                    known_done.iter().all(|(task, attempt)| now.get(task) == Some(attempt)),
+                    "{known_done:?} became {now:?}"
+                );
                 known_done = now;
             }
             moment = whole.wall.mul_f64(dice.roll());
@@ -177,7 +184,10 @@ fn killed_at_random_moments_it_goes_on_and_ends_alike() {
         let status = status(&reel).expect("a job");
         assert_nothing_done_twice(&status);
         let now = done_by(&status);
-        assert!(known_done.iter().all(|(task, attempt)| now.get(task) == Some(attempt)), "{known_done:?} became {now:?}");
+        assert!(
+            known_done.iter().all(|(task, attempt)| now.get(task) == Some(attempt)),
+            "{known_done:?} became {now:?}"
+        );
         assert_eq!(status["job"]["state"], "published", "{}", done.stderr);
         assert_identical(&want, &Output::open(&out).files());
         assert_tidy(&reel, &out);
@@ -192,7 +202,8 @@ fn an_interrupt_ends_with_130_and_the_same_command_says_that_it_resumes() {
     let mut child = command(&reel, &source, &out).process_group(0).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     // Some task is done: there is something to resume from.
-    let is_under_way = lines.by_ref().map_while(Result::ok).any(|line| line.contains("\"segment\"") && line.contains("done"));
+    let is_under_way =
+        lines.by_ref().map_while(Result::ok).any(|line| line.contains("\"segment\"") && line.contains("done"));
     assert!(is_under_way, "no segment was done before the end");
     // SAFETY: takes numbers only.
     unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGINT) };

@@ -150,16 +150,34 @@ fn picture_args(video: &VideoPlan) -> Vec<String> {
     let mut args = words(&["-pix_fmt", &video.pix_fmt]);
     let color = &video.color;
     for (option, value) in [
-        ("-color_range", &color.range),
+        ("-color_range", color.range.as_str()),
         ("-colorspace", &color.space),
-        ("-color_trc", &color.transfer),
+        ("-color_trc", transfer_option(&color.transfer)),
         ("-color_primaries", &color.primaries),
     ] {
-        if !value.is_empty() {
+        if let Some(value) = color_option(value) {
             args.extend(words(&[option, value]));
         }
     }
     args
+}
+
+/// ffprobe names some colour tags otherwise than ffmpeg's options do.
+fn color_option(tag: &str) -> Option<&str> {
+    match tag {
+        "" | "unknown" | "unspecified" | "reserved" => None,
+        "gbr" => Some("rgb"),
+        other => Some(other),
+    }
+}
+
+/// The transfer characteristics of ITU-R BT.470 go by their gamma.
+fn transfer_option(tag: &str) -> &str {
+    match tag {
+        "bt470m" => "gamma22",
+        "bt470bg" => "gamma28",
+        other => other,
+    }
 }
 
 /// The planned keyframes as times from the start of the segment.

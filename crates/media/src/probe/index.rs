@@ -31,6 +31,8 @@ pub(crate) struct Indexed {
     pub(crate) frames: Option<FrameIndex>,
     pub(crate) is_interlaced: bool,
     pub(crate) bytes: u64,
+    /// Frames of the decode whose time repeats or runs back.
+    pub(crate) num_unordered: u64,
     pub(crate) warnings: Vec<String>,
     /// ffprobe's words about the decode.
     pub(crate) tail: Vec<String>,
@@ -44,6 +46,7 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         frames: None,
         is_interlaced: job.stream.is_interlaced(),
         bytes: candidate.bytes,
+        num_unordered: 0,
         warnings: Vec::new(),
         tail: Vec::new(),
     };
@@ -66,6 +69,7 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         return Ok(indexed);
     }
     if is_full {
+        indexed.num_unordered = shown.num_unordered;
         indexed.warnings.extend(warnings(&shown, &candidate));
         indexed.is_interlaced = shown.num_interlaced * 2 > shown.num_frames;
         indexed.frames = from_decoder(job, candidate, shown);

@@ -21,7 +21,7 @@ use moov::Boxed;
 use scans::{Reach, Subject};
 use sniff::{HEAD_BYTES, Head, sniff};
 use splitreel_core::Failure;
-use splitreel_core::source::{AudioTrack, SourceInfo, UnusedTrack, VideoTrack};
+use splitreel_core::source::{AudioTrack, Container, SourceInfo, UnusedTrack, VideoTrack};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -92,7 +92,11 @@ pub(crate) async fn probe(
             progress: &progress,
         };
         let indexed = index(&job, &mut effort).await.map_err(|error| run_failure(&error, request))?;
-        let Indexed { frames, is_interlaced, bytes, warnings: found, tail: words } = indexed;
+        let Indexed { frames, is_interlaced, bytes, num_unordered, warnings: found, tail: words } = indexed;
+        // Demuxers of this kind make such times up as they go: no two passes would agree on the frames.
+        if container == Container::Other && num_unordered > 0 && frames.is_some() {
+            return Err(refuse::times_unordered(name, num_unordered));
+        }
         warnings.extend(found);
         video = frames.and_then(|frames| tracks::video_track(&stream, frames, is_interlaced, bytes));
         if video.is_none() {

@@ -33,6 +33,17 @@ pub(crate) fn empty_file(name: &str) -> Failure {
     Failure::source("empty_file", format!("{}: the file is empty (0 bytes); upload or record it again", shown_name(name)))
 }
 
+pub(crate) fn times_unordered(name: &str, count: u64) -> Failure {
+    Failure::source(
+        "times_unordered",
+        format!(
+            "{}: {count} frames have a time that repeats or runs back, so that no output could keep every frame at its time. \
+             Remux it first, for example: ffmpeg -fflags +genpts -i IN -c copy OUT.mkv",
+            shown_name(name)
+        ),
+    )
+}
+
 pub(crate) fn is_playlist(name: &str, what: &str) -> Failure {
     Failure::source(
         "is_playlist",

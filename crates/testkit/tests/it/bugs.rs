@@ -1,12 +1,13 @@
 //! Each planted bug is found, and by the rule that is about it.
 
-use splitreel_testkit::simulation::{Bug, Reference, Scenario, run};
+use crate::simulated;
+use splitreel_testkit::simulation::{Bug, Reference};
 
 /// Runs seeds until the bug is found; fails when the first thing found is something else.
 fn is_found(bug: Bug, by: &[&str]) {
     let reference = Reference::new();
     for seed in 0..200 {
-        let outcome = run(Scenario { seed, bug: Some(bug) }, &reference).unwrap();
+        let outcome = simulated(seed, Some(bug), &reference);
         if let Some(violation) = outcome.violation {
             assert!(by.iter().any(|by| violation.contains(by)), "seed {seed}: {bug:?} was found as: {violation}");
             return;

@@ -2,3 +2,12 @@
 
 mod bugs;
 mod seeds;
+
+use splitreel_testkit::simulation::{Bug, Outcome, Reference, Scenario, run};
+
+fn simulated(seed: u64, bug: Option<Bug>, reference: &Reference) -> Outcome {
+    match run(Scenario { seed, bug }, reference) {
+        Ok(outcome) => outcome,
+        Err(error) => panic!("seed {seed}: {error}"),
+    }
+}

@@ -1,13 +1,14 @@
 //! The system as it is, under every mix of faults.
 
-use splitreel_testkit::simulation::{Outcome, Reference, Scenario, run};
+use crate::simulated;
+use splitreel_testkit::simulation::{Outcome, Reference};
 use std::ops::Range;
 
 fn holds(seeds: Range<u64>) -> Vec<Outcome> {
     let reference = Reference::new();
     seeds
         .map(|seed| {
-            let outcome = run(Scenario { seed, bug: None }, &reference).unwrap();
+            let outcome = simulated(seed, None, &reference);
             if let Some(violation) = &outcome.violation {
                 panic!("seed {seed}: {violation}\n{}", outcome.trace.join("\n"));
             }
@@ -39,7 +40,7 @@ fn seeds_250_to_500_hold() {
 #[test]
 fn a_seed_replays_exactly() {
     for seed in [1, 7, 99, 1234] {
-        let [a, b] = [(); 2].map(|()| run(Scenario { seed, bug: None }, &Reference::new()).unwrap());
+        let [a, b] = [(); 2].map(|()| simulated(seed, None, &Reference::new()));
         assert_eq!(a, b);
         assert!(a.num_effects > 100);
     }
