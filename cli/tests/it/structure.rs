@@ -56,13 +56,35 @@ const CONFINED: [(&str, &[&str]); 6] = [
 const PURE: [&str; 2] = ["splitreel-core", "splitreel-packaging"];
 /// What brings a runtime, a clock or chance with it.
 const IMPURE_CRATES: [&str; 12] = [
-    "tokio", "tokio-util", "futures", "async-trait", "async-std", "smol", "rand", "getrandom", "fastrand", "chrono", "time",
+    "tokio",
+    "tokio-util",
+    "futures",
+    "async-trait",
+    "async-std",
+    "smol",
+    "rand",
+    "getrandom",
+    "fastrand",
+    "chrono",
+    "time",
     "tempfile",
 ];
 /// The same, and the outside world, in sources.
 const IMPURE_WORDS: [&str; 14] = [
-    "std::fs", "std::net", "std::process", "std::env", "std::thread", "SystemTime", "Instant::now", "tokio", "async fn",
-    "Uuid::new_v4", "Uuid::now_v7", "rand::", "println!", "eprintln!",
+    "std::fs",
+    "std::net",
+    "std::process",
+    "std::env",
+    "std::thread",
+    "SystemTime",
+    "Instant::now",
+    "tokio",
+    "async fn",
+    "Uuid::new_v4",
+    "Uuid::now_v7",
+    "rand::",
+    "println!",
+    "eprintln!",
 ];
 /// Clock and ids reach the roles through `World`, or time could not be made virtual.
 const ROLES: [&str; 3] = ["coordinator", "worker", "assembler"];
@@ -194,7 +216,8 @@ fn pure_crates_have_no_runtime_clock_chance_or_files() {
 
 #[test]
 fn roles_get_clock_and_ids_from_outside() {
-    let found: Vec<String> = ROLES.iter().flat_map(|role| words_in(&root().join(role).join("src"), &AMBIENT_WORDS)).collect();
+    let found: Vec<String> =
+        ROLES.iter().flat_map(|role| words_in(&root().join(role).join("src"), &AMBIENT_WORDS)).collect();
     assert_none(&found);
 }
 

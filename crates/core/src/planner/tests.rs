@@ -15,6 +15,7 @@ fn source(pts: Vec<i64>, tb: (i64, i64), gop: usize) -> SourceInfo {
         evidence: IndexEvidence::Moov,
         is_seekable: true,
         needs_run_in: false,
+        has_repeats: false,
     };
     SourceInfo {
         container: Container::Mov,

@@ -15,6 +15,9 @@ const WHOLE_THREADS: u32 = 4;
 /// A source that cannot be sought is split only up to this length: every segment decodes from the start.
 const UNSEEKABLE_SPLIT_SECONDS: f64 = 120.0;
 
+/// Keeps a frame only when it is later than the one before.
+const DROP_REPEATS: &str = r"select=isnan(prev_selected_pts)+gt(pts\,prev_selected_pts)";
+
 pub(super) fn plan_video(
     info: &SourceInfo,
     track: &VideoTrack,
@@ -90,6 +93,8 @@ pub(super) fn plan_video(
 
     let frame_rate = frame_rate(out_frames.len(), end_output - first_output, timescale);
     let (pix_fmt, color, filters) = if is_copy { (track.pix_fmt.clone(), track.color.clone(), Vec::new()) } else { picture_format(track, profile, caps, notes) };
+    let repeats = (track.frames.has_repeats && !is_copy).then(|| DROP_REPEATS.to_owned());
+    let filters: Vec<String> = repeats.into_iter().chain(filters).collect();
     let encoder = choose_encoder(profile, caps)?;
     let picture = Picture::rotated(track.width, track.height, track.sar, track.rotation);
     let renditions = if is_copy {

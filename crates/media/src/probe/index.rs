@@ -221,6 +221,7 @@ fn from_candidate(job: &Job<'_>, candidate: Candidate) -> Option<FrameIndex> {
         evidence: candidate.evidence,
         is_seekable,
         needs_run_in: false,
+        has_repeats: false,
     })
 }
 
@@ -248,6 +249,7 @@ fn from_decoder(job: &Job<'_>, candidate: Candidate, shown: Shown) -> Option<Fra
         evidence: IndexEvidence::DecodeScan,
         is_seekable,
         needs_run_in: false,
+        has_repeats: shown.num_unordered > 0,
     })
 }
 

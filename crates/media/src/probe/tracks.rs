@@ -192,6 +192,7 @@ mod tests {
             evidence: IndexEvidence::Moov,
             is_seekable: true,
             needs_run_in: false,
+            has_repeats: false,
         }
     }
 

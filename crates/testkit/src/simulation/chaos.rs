@@ -42,7 +42,7 @@ pub(super) struct Mix {
     pub skew_ms: u64,
     /// Crashes at any moment, and wipes of the doorbell, per minute.
     pub strikes_per_minute: u64,
-    /// From then on nothing goes wrong any more.
+    /// From then on nothing goes wrong any more; only jitter stays.
     pub calm_after: Duration,
 }
 
@@ -71,7 +71,7 @@ impl Mix {
             ring_late: rate(5000),
             torn: rate(6000),
             hidden: rate(3000),
-            late: rate(1000),
+            late: rate(2500),
             infra: rate(2500),
             media: rate(1000),
             frame_missing: rate(500),
@@ -182,8 +182,10 @@ impl Chaos {
         let mut state = lock(&self.state);
         state.num_effects += 1;
         state.hash = fnv(state.hash, op.as_bytes());
+        // No fault, only the order of things: goes on when all is calm.
+        let jitter = if state.dice.chance(self.mix.jitter) { Stroke::Delay(state.dice.millis(1..5)) } else { Stroke::Nothing };
         if state.is_calm {
-            return Stroke::Nothing;
+            return jitter;
         }
         let scale = if POLLING.contains(&op) { 4 } else { 1 };
         let mix = &self.mix;
@@ -198,11 +200,8 @@ impl Chaos {
         } else if state.dice.chance(mix.delay / scale) {
             let longest = state.dice.pick(&[20, 500, 4_000, 12_000]);
             Stroke::Delay(state.dice.millis(1..longest))
-        } else if state.dice.chance(mix.jitter) {
-            // No fault, only the order of things.
-            return Stroke::Delay(state.dice.millis(1..5));
         } else {
-            return Stroke::Nothing;
+            return jitter;
         };
         state.num_faults += 1;
         drop(state);

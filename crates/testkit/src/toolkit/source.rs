@@ -111,6 +111,7 @@ fn video_track(dice: &mut Dice, seconds: u64, fps: i64) -> VideoTrack {
         evidence: IndexEvidence::Moov,
         is_seekable: true,
         needs_run_in: false,
+        has_repeats: false,
     };
     VideoTrack {
         stream: 0,
