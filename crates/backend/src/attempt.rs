@@ -51,11 +51,22 @@ impl Server {
         let slots = self.slots.max(1);
         let server = Arc::new(self);
         let mut running = JoinSet::new();
-        for _ in 0..slots {
+        let slot = || {
             let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
-            running.spawn(async move { server.slot(shutdown).await });
+            async move { server.slot(shutdown).await }
+        };
+        for _ in 0..slots {
+            running.spawn(slot());
         }
-        while running.join_next().await.is_some() {}
+        while let Some(ended) = running.join_next().await {
+            // A panic costs one attempt, whose lease runs out; the slot itself must not be lost.
+            if let Err(error) = ended
+                && !shutdown.is_cancelled()
+            {
+                tracing::error!(%error, "a slot broke down and is replaced");
+                running.spawn(slot());
+            }
+        }
     }
 
     async fn slot(&self, shutdown: CancellationToken) {
