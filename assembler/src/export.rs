@@ -43,7 +43,10 @@ pub fn sibling(dir: &Path, suffix: &str) -> PathBuf {
 ///
 /// # Errors
 /// [`ExportError::Blob`], [`ExportError::Catalogue`].
-pub async fn catalogue(blobs: &dyn BlobStore, presentation: &Presentation) -> Result<Vec<PresentationFile>, ExportError> {
+pub async fn catalogue(
+    blobs: &dyn BlobStore,
+    presentation: &Presentation,
+) -> Result<Vec<PresentationFile>, ExportError> {
     let unusable = |what: &str| ExportError::Catalogue { what: what.to_owned() };
     let len = usize::try_from(presentation.catalogue.bytes).map_err(|_| unusable("too large"))?;
     let json = blobs.read(&presentation.catalogue.key, 0, len).await?;
@@ -69,7 +72,8 @@ pub async fn export(blobs: &dyn BlobStore, presentation: &Presentation, dir: &Pa
         move |source| ExportError::Io { path, source }
     };
     remove_dir(&staging).await.map_err(io_error(&staging))?;
-    let folders: BTreeSet<PathBuf> = files.iter().filter_map(|f| Path::new(&f.path).parent()).map(|p| staging.join(p)).collect();
+    let folders: BTreeSet<PathBuf> =
+        files.iter().filter_map(|f| Path::new(&f.path).parent()).map(|p| staging.join(p)).collect();
     for folder in &folders {
         tokio::fs::create_dir_all(folder).await.map_err(io_error(folder))?;
     }
@@ -88,7 +92,8 @@ pub async fn export(blobs: &dyn BlobStore, presentation: &Presentation, dir: &Pa
 async fn swap(staging: &Path, dir: &Path) -> io::Result<()> {
     let (staging, dir) = (staging.to_owned(), dir.to_owned());
     tokio::task::spawn_blocking(move || {
-        let swapped = if dir.symlink_metadata().is_ok() { exchange(&staging, &dir) } else { std::fs::rename(&staging, &dir) };
+        let swapped =
+            if dir.symlink_metadata().is_ok() { exchange(&staging, &dir) } else { std::fs::rename(&staging, &dir) };
         swapped?;
         let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::File::open(parent)?.sync_all()

@@ -29,7 +29,12 @@ fn broken(object: &StoredObject, what: impl std::fmt::Display) -> Failure {
 ///
 /// # Errors
 /// A [`Failure`] that names the object and the difference.
-pub(crate) async fn verify(blobs: &dyn BlobStore, track_id: u32, s: &StoredSegment, is_video: bool) -> Result<Verified, Failure> {
+pub(crate) async fn verify(
+    blobs: &dyn BlobStore,
+    track_id: u32,
+    s: &StoredSegment,
+    is_video: bool,
+) -> Result<Verified, Failure> {
     let size = blobs.size(&s.object.key).await.map_err(|e| blob_failure(&e))?;
     if size != s.object.bytes {
         return Err(broken(&s.object, format_args!("{size} bytes instead of {}", s.object.bytes)));
@@ -39,7 +44,9 @@ pub(crate) async fn verify(blobs: &dyn BlobStore, track_id: u32, s: &StoredSegme
         let prefix = blobs.read(&s.object.key, 0, want).await.map_err(|e| blob_failure(&e))?;
         match parse_segment(&prefix, size, &|_| SampleDefaults::default()).map_err(|e| broken(&s.object, e))? {
             Parsed::Complete(index) => break index,
-            Parsed::NeedsPrefix(n) if n > prefix.len() as u64 && n <= MAX_HEADER.min(size) => want = usize::try_from(n).unwrap_or(usize::MAX),
+            Parsed::NeedsPrefix(n) if n > prefix.len() as u64 && n <= MAX_HEADER.min(size) => {
+                want = usize::try_from(n).unwrap_or(usize::MAX)
+            }
             Parsed::NeedsPrefix(_) => return Err(broken(&s.object, "its headers are cut off")),
         }
     };

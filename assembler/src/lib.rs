@@ -45,7 +45,12 @@ struct Hands {
 
 impl Assembler {
     /// An assembler that talks to the given seams.
-    pub fn new(config: Config, leases: Arc<dyn Leases>, doorbell: Arc<dyn Doorbell>, blobs: Arc<dyn BlobStore>) -> Self {
+    pub fn new(
+        config: Config,
+        leases: Arc<dyn Leases>,
+        doorbell: Arc<dyn Doorbell>,
+        blobs: Arc<dyn BlobStore>,
+    ) -> Self {
         Assembler { config, leases, doorbell, hands: Arc::new(Hands { blobs }) }
     }
 
@@ -65,11 +70,16 @@ impl Assembler {
 
 #[async_trait]
 impl Perform for Hands {
-    async fn perform(&self, order: &WorkOrder, progress: watch::Sender<Progress>, cancel: &CancellationToken) -> Result<TaskResult, Failure> {
-        let Work::Assemble { plan, base, probe, video, audio, history } = &order.work else {
+    async fn perform(
+        &self,
+        order: &WorkOrder,
+        progress: watch::Sender<Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<TaskResult, Failure> {
+        let Work::Assemble(assembly) = &order.work else {
             return Err(Failure::permanent("wrong_role", "a task for workers reached an assembler"));
         };
-        let package = package::Package { blobs: self.blobs.as_ref(), prefix: &order.key_prefix, plan, base, probe, video, audio, history };
+        let package = package::Package { blobs: self.blobs.as_ref(), prefix: &order.key_prefix, assembly };
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(Failure::infra("cancelled", "the assembly was stopped")),

@@ -4,7 +4,8 @@ use splitreel_core::part::{AudioPart, RenditionPart, StoredSegment, VideoPart};
 use splitreel_core::plan::{AudioPlan, Plan, VideoPlan};
 use splitreel_core::time::Rational;
 use splitreel_packaging::presentation::{
-    AudioRendition, MediaSegment, MediaTrack, Presentation, Ratio, Span, TargetDuration, TrackKind, VideoRendition, init_path, segment_path,
+    AudioRendition, MediaSegment, MediaTrack, Presentation, Ratio, Span, TargetDuration, TrackKind, VideoRendition,
+    init_path, segment_path,
 };
 use std::collections::BTreeMap;
 
@@ -12,21 +13,37 @@ use std::collections::BTreeMap;
 /// Audio tracks without a part are left out.
 pub fn presentation(plan: &Plan, video: &[VideoPart], audio: &[Option<&AudioPart>]) -> Presentation {
     let parts: BTreeMap<u32, &VideoPart> = video.iter().map(|p| (p.segment, p)).collect();
-    let video_renditions = plan.video.iter().flat_map(|v| (0..v.renditions.len()).filter_map(|r| video_rendition(v, r, &parts))).collect();
-    let audio_renditions: Vec<AudioRendition> =
-        plan.audio.iter().zip(audio).filter_map(|(planned, part)| part.map(|part| audio_rendition(planned, part))).collect();
-    Presentation { duration: duration(plan, audio), video: video_renditions, audio: audio_renditions, target_duration: TargetDuration::Measured }
+    let video_renditions =
+        plan.video.iter().flat_map(|v| (0..v.renditions.len()).filter_map(|r| video_rendition(v, r, &parts))).collect();
+    let audio_renditions: Vec<AudioRendition> = plan
+        .audio
+        .iter()
+        .zip(audio)
+        .filter_map(|(planned, part)| part.map(|part| audio_rendition(planned, part)))
+        .collect();
+    Presentation {
+        duration: duration(plan, audio),
+        video: video_renditions,
+        audio: audio_renditions,
+        target_duration: TargetDuration::Measured,
+    }
 }
 
 /// The end of the longest track.
 fn duration(plan: &Plan, audio: &[Option<&AudioPart>]) -> Span {
     let video = plan.video.iter().map(|v| (v.end_output, v.timescale));
-    let sound = audio.iter().flatten().map(|a| (a.start.saturating_add(i64::try_from(a.num_samples).unwrap_or(i64::MAX)), a.sample_rate));
+    let sound = audio
+        .iter()
+        .flatten()
+        .map(|a| (a.start.saturating_add(i64::try_from(a.num_samples).unwrap_or(i64::MAX)), a.sample_rate));
     let longest = video.chain(sound).max_by(|a, b| {
         let exact = |t: &(i64, u32), other: u32| i128::from(t.0) * i128::from(other);
         exact(a, b.1).cmp(&exact(b, a.1))
     });
-    longest.map_or(Span { ticks: 0, timescale: 1 }, |(ticks, timescale)| Span { ticks: u64::try_from(ticks).unwrap_or(0), timescale })
+    longest.map_or(Span { ticks: 0, timescale: 1 }, |(ticks, timescale)| Span {
+        ticks: u64::try_from(ticks).unwrap_or(0),
+        timescale,
+    })
 }
 
 fn video_rendition(plan: &VideoPlan, index: usize, parts: &BTreeMap<u32, &VideoPart>) -> Option<VideoRendition> {
@@ -34,7 +51,12 @@ fn video_rendition(plan: &VideoPlan, index: usize, parts: &BTreeMap<u32, &VideoP
     let part = |segment: u32| parts.get(&segment).and_then(|p| p.renditions.get(index));
     // The header is the same in every part: any one tells the codec.
     let codec = plan.segments.iter().find_map(|s| part(s.index)).map(|p| p.codec.clone())?;
-    let stored: BTreeMap<u32, &StoredSegment> = parts.values().filter_map(|p| p.renditions.get(index)).flat_map(|r: &RenditionPart| &r.segments).map(|s| (s.number, s)).collect();
+    let stored: BTreeMap<u32, &StoredSegment> = parts
+        .values()
+        .filter_map(|p| p.renditions.get(index))
+        .flat_map(|r: &RenditionPart| &r.segments)
+        .map(|s| (s.number, s))
+        .collect();
     let segments = plan
         .segments
         .iter()

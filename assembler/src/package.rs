@@ -8,11 +8,11 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use splitreel_backend::BlobStore;
 use splitreel_backend::blob::Piece;
-use splitreel_backend::lease::History;
+use splitreel_backend::lease::Assembly;
 use splitreel_core::Failure;
 use splitreel_core::assembly;
-use splitreel_core::part::{AudioPart, Presentation, PresentationFile, ProbeResult, StoredObject, StoredSegment, VideoPart};
-use splitreel_core::plan::{Plan, hex};
+use splitreel_core::part::{AudioPart, Presentation, PresentationFile, StoredObject, StoredSegment, VideoPart};
+use splitreel_core::plan::hex;
 use splitreel_core::task::Progress;
 use splitreel_packaging::chunks::{self, ChunkManifest, ChunkUnit, WrittenChunk};
 use splitreel_packaging::init::{Gapless, TrackHeader, TrackKind, parse_init, write_init};
@@ -29,12 +29,7 @@ const HASH_STEP: usize = 4 << 20;
 pub(crate) struct Package<'a> {
     pub(crate) blobs: &'a dyn BlobStore,
     pub(crate) prefix: &'a str,
-    pub(crate) plan: &'a Plan,
-    pub(crate) base: &'a str,
-    pub(crate) probe: &'a ProbeResult,
-    pub(crate) video: &'a [VideoPart],
-    pub(crate) audio: &'a [AudioPart],
-    pub(crate) history: &'a History,
+    pub(crate) assembly: &'a Assembly,
 }
 
 /// A track as stored, over all parts.
@@ -53,9 +48,18 @@ fn unpackable(what: &str, e: impl std::fmt::Display) -> Failure {
 impl<'a> Package<'a> {
     /// Does it all. The answer is not visible to anyone until its task is completed.
     pub(crate) async fn make(&self, progress: &watch::Sender<Progress>) -> Result<Presentation, Failure> {
-        let certificate = assembly::check(self.plan, &self.probe.ffmpeg_build, self.video, self.audio).map_err(|bad| {
+        let certificate = assembly::check(
+            &self.assembly.plan,
+            &self.assembly.probe.ffmpeg_build,
+            &self.assembly.video,
+            &self.assembly.audio,
+        )
+        .map_err(|bad| {
             let first = bad.iter().take(3).map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            Failure::permanent("parts_differ", format!("the parts do not make up the plan ({} differences): {first}", bad.len()))
+            Failure::permanent(
+                "parts_differ",
+                format!("the parts do not make up the plan ({} differences): {first}", bad.len()),
+            )
         })?;
         let tracks = self.tracks();
         let total = tracks.iter().map(|t| t.segments.len()).sum::<usize>().max(1);
@@ -71,26 +75,34 @@ impl<'a> Package<'a> {
                 if i == 0 || !is_video {
                     kept.insert((t.id, s.number), verified);
                 }
-                files.push(PresentationFile { path: segment_path(t.folder, t.rendition, u64::from(s.number)), object: s.object.clone() });
+                files.push(PresentationFile {
+                    path: segment_path(t.folder, t.rendition, u64::from(s.number)),
+                    object: s.object.clone(),
+                });
                 seen += 1;
                 let done = u16::try_from(seen * 500 / total).unwrap_or(500);
                 progress.send_modify(|p| p.done_per_mille = done);
             }
         }
-        let audio: Vec<Option<&AudioPart>> = self.audio.iter().map(Some).collect();
-        let model = model::presentation(self.plan, self.video, &audio);
+        let audio: Vec<Option<&AudioPart>> = self.assembly.audio.iter().map(Some).collect();
+        let model = model::presentation(&self.assembly.plan, &self.assembly.video, &audio);
         let checked = model.check(Form::Final).map_err(|e| unpackable("the manifests", e))?;
         for playlist in hls::playlists(&checked) {
             files.push(self.put(&playlist.path, playlist.text.into_bytes()).await?);
         }
         let mpd = dash::mpd(&checked).map_err(|e| unpackable("the MPD", e))?;
         files.push(self.put(MPD_NAME, mpd.into_bytes()).await?);
-        let singles: Vec<&Track<'_>> = tracks.iter().enumerate().filter(|(i, t)| *i == 0 || matches!(t.folder, Folder::Audio)).map(|(_, t)| t).collect();
-        if self.plan.progressive {
+        let singles: Vec<&Track<'_>> = tracks
+            .iter()
+            .enumerate()
+            .filter(|(i, t)| *i == 0 || matches!(t.folder, Folder::Audio))
+            .map(|(_, t)| t)
+            .collect();
+        if self.assembly.plan.progressive {
             files.push(self.progressive(&singles, &kept).await?);
         }
         progress.send_modify(|p| p.done_per_mille = 800);
-        if self.plan.chunk_mb > 0 {
+        if self.assembly.plan.chunk_mb > 0 {
             files.extend(self.chunk_set(&singles).await?);
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -100,7 +112,14 @@ impl<'a> Package<'a> {
             hash.update([0]);
             hash.update(f.object.sha256.as_bytes());
         }
-        let report = Report::new(&certificate, self.plan, self.probe, self.video, self.audio, self.history);
+        let report = Report::new(
+            &certificate,
+            &self.assembly.plan,
+            &self.assembly.probe,
+            &self.assembly.video,
+            &self.assembly.audio,
+            &self.assembly.history,
+        );
         let json = serde_json::to_vec_pretty(&report).map_err(|e| unpackable("the report", e))?;
         files.push(self.put("report.json", json).await?);
         let catalogue = serde_json::to_vec(&files).map_err(|e| unpackable("the catalogue", e))?;
@@ -116,15 +135,21 @@ impl<'a> Package<'a> {
 
     /// All tracks: video renditions, best first, then audio.
     fn tracks(&self) -> Vec<Track<'a>> {
-        let mut parts: Vec<&'a VideoPart> = self.video.iter().collect();
+        let mut parts: Vec<&'a VideoPart> = self.assembly.video.iter().collect();
         parts.sort_by_key(|p| p.segment);
-        let renditions = self.plan.video.iter().flat_map(|v| v.renditions.iter().enumerate());
+        let renditions = self.assembly.plan.video.iter().flat_map(|v| v.renditions.iter().enumerate());
         let video = renditions.filter_map(|(r, planned)| {
             let of: Vec<_> = parts.iter().filter_map(|p| p.renditions.get(r)).collect();
             let init = &of.first()?.init;
-            Some(Track { id: 1, folder: Folder::Video, rendition: &planned.id, init, segments: of.iter().flat_map(|p| &p.segments).collect() })
+            Some(Track {
+                id: 1,
+                folder: Folder::Video,
+                rendition: &planned.id,
+                init,
+                segments: of.iter().flat_map(|p| &p.segments).collect(),
+            })
         });
-        let audio = self.audio.iter().zip(2u32..).map(|(a, id)| Track {
+        let audio = self.assembly.audio.iter().zip(2u32..).map(|(a, id)| Track {
             id,
             folder: Folder::Audio,
             rendition: &a.rendition,
@@ -140,7 +165,10 @@ impl<'a> Package<'a> {
         let bytes = self.blobs.read(&track.init.key, 0, len).await.map_err(|e| blob_failure(&e))?;
         let movie = parse_init(&bytes).map_err(|e| unpackable("the header", e))?;
         let parsed = movie.tracks.first().ok_or_else(|| unpackable("the header", "an init segment has no track"))?;
-        let entry = parsed.sample_entries.first().ok_or_else(|| unpackable("the header", "an init segment has no sample entry"))?;
+        let entry = parsed
+            .sample_entries
+            .first()
+            .ok_or_else(|| unpackable("the header", "an init segment has no sample entry"))?;
         let delay = parsed.edits.first().map_or(0, |e| u64::try_from(e.media_time).unwrap_or(0));
         let mut header = TrackHeader {
             id: track.id,
@@ -155,7 +183,8 @@ impl<'a> Package<'a> {
             name: parsed.name.clone().unwrap_or_default(),
         };
         if matches!(track.folder, Folder::Video)
-            && let Some(r) = self.plan.video.as_ref().and_then(|v| v.renditions.iter().find(|r| r.id == track.rendition))
+            && let Some(r) =
+                self.assembly.plan.video.as_ref().and_then(|v| v.renditions.iter().find(|r| r.id == track.rendition))
         {
             header.kind = TrackKind::Video;
             (header.width, header.height) = (r.width, r.height);
@@ -166,20 +195,28 @@ impl<'a> Package<'a> {
 
     /// The progressive MP4: a new header in front of the media segments as they are, so that a store can put
     /// it together by itself.
-    async fn progressive(&self, tracks: &[&Track<'_>], kept: &BTreeMap<(u32, u32), Verified>) -> Result<PresentationFile, Failure> {
+    async fn progressive(
+        &self,
+        tracks: &[&Track<'_>],
+        kept: &BTreeMap<(u32, u32), Verified>,
+    ) -> Result<PresentationFile, Failure> {
         let failed = |e: splitreel_packaging::progressive::ProgressiveError| unpackable("the MP4", e);
         let mut heads = Vec::new();
         for t in tracks {
             let header = self.header(t).await?;
-            let (start, duration) = match (t.folder, &self.plan.video) {
+            let (start, duration) = match (t.folder, &self.assembly.plan.video) {
                 (Folder::Video, Some(v)) => (v.first_output, v.end_output - v.first_output),
                 _ => {
-                    let part = self.audio.iter().find(|a| a.rendition == t.rendition);
+                    let part = self.assembly.audio.iter().find(|a| a.rendition == t.rendition);
                     part.map_or((0, 0), |a| (a.start, i64::try_from(a.num_samples).unwrap_or(0)))
                 }
             };
             let leading_empty = (u64::try_from(start).unwrap_or(0), header.timescale);
-            heads.push(ProgressiveTrack { header, leading_empty, presentation_duration: u64::try_from(duration).unwrap_or(0) });
+            heads.push(ProgressiveTrack {
+                header,
+                leading_empty,
+                presentation_duration: u64::try_from(duration).unwrap_or(0),
+            });
         }
         let mut builder = ProgressiveBuilder::new(heads).map_err(failed)?;
         let mut pieces = vec![Piece::Bytes(Bytes::new())];
@@ -193,23 +230,37 @@ impl<'a> Package<'a> {
         if let Some(first) = pieces.first_mut() {
             *first = Piece::Bytes(Bytes::from(head.bytes));
         }
-        self.compose(&format!("{}.mp4", self.base), &pieces, expected).await
+        self.compose(&format!("{}.mp4", self.assembly.base), &pieces, expected).await
     }
 
     /// The chunk set: runs of media segments of the top rendition and the default audio, each behind an init
     /// segment of its own, and their manifest.
     async fn chunk_set(&self, tracks: &[&Track<'_>]) -> Result<Vec<PresentationFile>, Failure> {
         let failed = |e: chunks::ChunkError| unpackable("the chunk set", e);
-        let default = self.plan.audio.iter().position(|a| a.is_default).and_then(|i| self.audio.get(i)).map(|a| a.rendition.as_str());
-        let chosen: Vec<&Track<'_>> = tracks.iter().filter(|t| matches!(t.folder, Folder::Video) || Some(t.rendition) == default).copied().collect();
+        let default = self
+            .assembly
+            .plan
+            .audio
+            .iter()
+            .position(|a| a.is_default)
+            .and_then(|i| self.assembly.audio.get(i))
+            .map(|a| a.rendition.as_str());
+        let chosen: Vec<&Track<'_>> = tracks
+            .iter()
+            .filter(|t| matches!(t.folder, Folder::Video) || Some(t.rendition) == default)
+            .copied()
+            .collect();
         let Some(lead) = chosen.first() else { return Ok(Vec::new()) };
         let mut heads = Vec::new();
         for t in &chosen {
             heads.push(self.header(t).await?);
         }
-        let codecs: Vec<String> = heads.iter().filter_map(|h| splitreel_packaging::codecs::codec_string(&h.sample_entry).ok()).collect();
+        let codecs: Vec<String> =
+            heads.iter().filter_map(|h| splitreel_packaging::codecs::codec_string(&h.sample_entry).ok()).collect();
         let timescale = heads.first().map_or(1, |h| h.timescale);
-        let sound = chosen.iter().find_map(|t| self.audio.iter().find(|a| matches!(t.folder, Folder::Audio) && a.rendition == t.rendition));
+        let sound = chosen.iter().find_map(|t| {
+            self.assembly.audio.iter().find(|a| matches!(t.folder, Folder::Audio) && a.rendition == t.rendition)
+        });
         let gapless = sound.filter(|a| a.priming > 0 && !a.codec.starts_with("opus")).map(|a| {
             let held = a.segments.iter().map(|s| u64::try_from(s.duration).unwrap_or(0)).sum::<u64>();
             let padding = held.saturating_sub(a.num_samples).saturating_sub(u64::from(a.priming));
@@ -221,8 +272,13 @@ impl<'a> Package<'a> {
         // A unit is what starts together: a lead segment and everything up to the next one.
         let last = lead.segments.last().map_or(0, |s| s.number);
         let first = lead.segments.first().map_or(0, |s| s.number);
-        let mut units: Vec<(ChunkUnit, Vec<&StoredSegment>)> =
-            lead.segments.iter().map(|s| (ChunkUnit { bytes: 0, start: s.start, duration: u64::try_from(s.duration).unwrap_or(0) }, Vec::new())).collect();
+        let mut units: Vec<(ChunkUnit, Vec<&StoredSegment>)> = lead
+            .segments
+            .iter()
+            .map(|s| {
+                (ChunkUnit { bytes: 0, start: s.start, duration: u64::try_from(s.duration).unwrap_or(0) }, Vec::new())
+            })
+            .collect();
         for (_, s) in interleaved(&chosen) {
             let at = usize::try_from(s.number.clamp(first, last) - first).unwrap_or(0);
             if let Some((unit, segments)) = units.get_mut(at) {
@@ -231,31 +287,44 @@ impl<'a> Package<'a> {
             }
         }
         let sizes: Vec<ChunkUnit> = units.iter().map(|(u, _)| *u).collect();
-        let limit = chunks::chunk_limit_bytes(self.plan.chunk_mb).map_err(failed)?.unwrap_or(u64::MAX);
+        let limit = chunks::chunk_limit_bytes(self.assembly.plan.chunk_mb).map_err(failed)?.unwrap_or(u64::MAX);
         let ranges = chunks::plan_chunks(&sizes, limit, init.len() as u64);
-        let folder = chunks::chunk_folder(self.base).map_err(failed)?;
+        let folder = chunks::chunk_folder(&self.assembly.base).map_err(failed)?;
         let mut files = Vec::new();
         let mut written = Vec::new();
         for (i, range) in ranges.iter().enumerate() {
             let mut pieces = vec![Piece::Bytes(Bytes::from(init.clone()))];
             for (_, segments) in units.get(range.clone()).unwrap_or_default() {
-                pieces.extend(segments.iter().map(|s| Piece::Object { key: s.object.key.clone(), bytes: s.object.bytes }));
+                pieces.extend(
+                    segments.iter().map(|s| Piece::Object { key: s.object.key.clone(), bytes: s.object.bytes }),
+                );
             }
             let expected = chunks::chunk_bytes(&sizes, range, init.len() as u64);
-            let name = chunks::chunk_file_name(self.base, i, ranges.len()).map_err(failed)?;
+            let name = chunks::chunk_file_name(&self.assembly.base, i, ranges.len()).map_err(failed)?;
             let file = self.compose(&format!("{folder}/{name}"), &pieces, expected).await?;
-            let sha256 = unhex(&file.object.sha256).ok_or_else(|| unpackable("the chunk set", "a hash is malformed"))?;
-            written.push(WrittenChunk { duration: chunks::chunk_ticks(&sizes, range), bytes: file.object.bytes, sha256 });
+            let sha256 =
+                unhex(&file.object.sha256).ok_or_else(|| unpackable("the chunk set", "a hash is malformed"))?;
+            written.push(WrittenChunk {
+                duration: chunks::chunk_ticks(&sizes, range),
+                bytes: file.object.bytes,
+                sha256,
+            });
             files.push(file);
         }
-        let manifest = ChunkManifest::new(self.base, chunks::mime_type(has_video, &codecs), timescale, &written).map_err(failed)?;
+        let manifest =
+            ChunkManifest::new(&self.assembly.base, chunks::mime_type(has_video, &codecs), timescale, &written)
+                .map_err(failed)?;
         let json = manifest.to_json().map_err(failed)?;
         files.push(self.put(&format!("{folder}/{}", chunks::CHUNK_MANIFEST_NAME), json.into_bytes()).await?);
         Ok(files)
     }
 
     async fn put(&self, path: &str, bytes: Vec<u8>) -> Result<PresentationFile, Failure> {
-        let object = StoredObject { key: format!("{}{path}", self.prefix), bytes: bytes.len() as u64, sha256: hex(&Sha256::digest(&bytes)) };
+        let object = StoredObject {
+            key: format!("{}{path}", self.prefix),
+            bytes: bytes.len() as u64,
+            sha256: hex(&Sha256::digest(&bytes)),
+        };
         self.blobs.put(&object.key, Bytes::from(bytes)).await.map_err(|e| blob_failure(&e))?;
         Ok(PresentationFile { path: path.to_owned(), object })
     }
@@ -285,7 +354,8 @@ impl<'a> Package<'a> {
 
 /// Segments of several tracks in the order of their numbers: what is played together lies together.
 fn interleaved<'a>(tracks: &[&Track<'a>]) -> Vec<(u32, &'a StoredSegment)> {
-    let mut all: Vec<(u32, u32, &StoredSegment)> = tracks.iter().flat_map(|t| t.segments.iter().map(|s| (s.number, t.id, *s))).collect();
+    let mut all: Vec<(u32, u32, &StoredSegment)> =
+        tracks.iter().flat_map(|t| t.segments.iter().map(|s| (s.number, t.id, *s))).collect();
     all.sort_by_key(|(number, id, _)| (*number, *id));
     all.into_iter().map(|(_, id, s)| (id, s)).collect()
 }

@@ -38,7 +38,11 @@ impl Preview {
     /// # Errors
     /// [`ExportError`].
     pub async fn update(&mut self, video: &[VideoPart], audio: &[Option<AudioPart>]) -> Result<bool, ExportError> {
-        let has_video = self.plan.video.as_ref().is_none_or(|v| video.iter().any(|p| v.segments.first().is_some_and(|s| s.index == p.segment)));
+        let has_video = self
+            .plan
+            .video
+            .as_ref()
+            .is_none_or(|v| video.iter().any(|p| v.segments.first().is_some_and(|s| s.index == p.segment)));
         if !has_video || audio.iter().any(Option::is_none) || (self.plan.video.is_none() && audio.is_empty()) {
             return Ok(false);
         }

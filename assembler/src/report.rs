@@ -39,7 +39,14 @@ struct TaskCost {
 }
 
 impl<'a> Report<'a> {
-    pub(crate) fn new(certificate: &'a Certificate, plan: &'a Plan, probe: &ProbeResult, video: &[VideoPart], audio: &[AudioPart], history: &'a History) -> Self {
+    pub(crate) fn new(
+        certificate: &'a Certificate,
+        plan: &'a Plan,
+        probe: &ProbeResult,
+        video: &[VideoPart],
+        audio: &[AudioPart],
+        history: &'a History,
+    ) -> Self {
         let mut tasks = vec![TaskCost { task: "probe".into(), cost: probe.cost }];
         tasks.extend(video.iter().map(|v| TaskCost { task: format!("segment {}", v.segment), cost: v.cost }));
         tasks.extend(audio.iter().map(|a| TaskCost { task: format!("audio {}", a.rendition), cost: a.cost }));

@@ -37,13 +37,22 @@ pub struct Config {
 /// Loads the configuration.
 pub fn load(cli: &Cli) -> Result<Config, Problem> {
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|h| h.is_absolute());
-    let base = |var: &str, under: &str| std::env::var_os(var).map(PathBuf::from).filter(|p| p.is_absolute()).or_else(|| home.as_ref().map(|h| h.join(under)));
+    let base = |var: &str, under: &str| {
+        std::env::var_os(var)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+            .or_else(|| home.as_ref().map(|h| h.join(under)))
+    };
     let file = match &cli.config {
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| Problem::usage(format!("{}: the configuration file cannot be read: {e}", path.display())))?;
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                Problem::usage(format!("{}: the configuration file cannot be read: {e}", path.display()))
+            })?;
             Some((path.clone(), text))
         }
-        None => base("XDG_CONFIG_HOME", ".config").map(|d| d.join("splitreel/config.toml")).and_then(|p| std::fs::read_to_string(&p).ok().map(|t| (p, t))),
+        None => base("XDG_CONFIG_HOME", ".config")
+            .map(|d| d.join("splitreel/config.toml"))
+            .and_then(|p| std::fs::read_to_string(&p).ok().map(|t| (p, t))),
     };
     let file = match file {
         Some((path, text)) => toml::from_str(&text).map_err(|e| Problem::usage(format!("{}: {e}", path.display())))?,
@@ -67,7 +76,9 @@ impl Config {
             None => self.file.segment_seconds,
             Some("auto") => Some(0.0),
             Some(text) => Some(text.parse::<f64>().ok().filter(|s| s.is_finite() && *s > 0.0).ok_or_else(|| {
-                Problem::usage(format!("--segment-seconds {text}: not a number of seconds above 0: use for example 10, or auto"))
+                Problem::usage(format!(
+                    "--segment-seconds {text}: not a number of seconds above 0: use for example 10, or auto"
+                ))
             })?),
         };
         if let Some(s) = seconds {
@@ -83,7 +94,10 @@ impl Config {
         if errors.is_empty() {
             return Ok(profile);
         }
-        let mut problem = Problem::usage(format!("{} cannot be used:", if errors.len() == 1 { "a setting" } else { "some settings" }));
+        let mut problem = Problem::usage(format!(
+            "{} cannot be used:",
+            if errors.len() == 1 { "a setting" } else { "some settings" }
+        ));
         for e in errors {
             problem = problem.line(e.to_string());
         }

@@ -64,7 +64,10 @@ impl Display {
         } else if quiet {
             Form::Quiet
         } else if std::io::stderr().is_terminal() {
-            Form::Bars { all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)), bars: BTreeMap::new() }
+            Form::Bars {
+                all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)),
+                bars: BTreeMap::new(),
+            }
         } else {
             Form::Plain { last: Instant::now() }
         };
@@ -125,9 +128,15 @@ impl Display {
                 }
                 *last = Instant::now();
                 for s in jobs.iter().filter(|s| s.is_planned) {
-                    let running: Vec<_> = s.running.iter().map(|(l, share, speed)| json!({ "what": l, "share": round(*share), "speed": speed })).collect();
-                    emit(&json!({ "event": "progress", "job": s.job, "share": round(s.share), "eta_s": s.eta_seconds.map(|e| e.round()),
-                        "speed": s.speed.map(round), "tasks_done": s.num_done, "tasks": s.num_tasks, "running": running }));
+                    let running: Vec<_> = s
+                        .running
+                        .iter()
+                        .map(|(l, share, speed)| json!({ "what": l, "share": round(*share), "speed": speed }))
+                        .collect();
+                    emit(
+                        &json!({ "event": "progress", "job": s.job, "share": round(s.share), "eta_s": s.eta_seconds.map(|e| e.round()),
+                        "speed": s.speed.map(round), "tasks_done": s.num_done, "tasks": s.num_tasks, "running": running }),
+                    );
                 }
             }
             Form::Plain { last } => {
@@ -162,24 +171,42 @@ impl Display {
     }
 
     /// A job was laid out.
-    pub fn done(&mut self, name: &str, dir: &Path, presentation: &Presentation, plan: Option<&Plan>, took: Duration, num_reused: usize) {
+    pub fn done(
+        &mut self,
+        name: &str,
+        dir: &Path,
+        presentation: &Presentation,
+        plan: Option<&Plan>,
+        took: Duration,
+        num_reused: usize,
+    ) {
         let frames = plan.and_then(|p| p.video.as_ref()).map(|v| v.segments.iter().map(|s| s.num_frames).sum::<u64>());
-        let media = plan.and_then(|p| p.video.as_ref()).map(|v| (v.end_output - v.first_output) as f64 / f64::from(v.timescale));
+        let media = plan
+            .and_then(|p| p.video.as_ref())
+            .map(|v| (v.end_output - v.first_output) as f64 / f64::from(v.timescale));
         let num_segments = plan.and_then(|p| p.video.as_ref()).map_or(0, |v| v.segments.len());
         if let Form::Json { .. } = self.form {
-            emit(&json!({ "event": "done", "output": dir, "files": presentation.num_files, "bytes": presentation.bytes, "hash": presentation.hash,
-                "wall_s": round(took.as_secs_f64()), "frames": frames, "segments": num_segments, "reused_tasks": num_reused }));
+            emit(
+                &json!({ "event": "done", "output": dir, "files": presentation.num_files, "bytes": presentation.bytes, "hash": presentation.hash,
+                "wall_s": round(took.as_secs_f64()), "frames": frames, "segments": num_segments, "reused_tasks": num_reused }),
+            );
             return;
         }
         if matches!(self.form, Form::Quiet) {
             return;
         }
-        let speed = media.map_or_else(String::new, |m| format!(", {:.2}× real time", m / took.as_secs_f64().max(0.001)));
+        let speed =
+            media.map_or_else(String::new, |m| format!(", {:.2}× real time", m / took.as_secs_f64().max(0.001)));
         self.say(format!("{name}: done in {}{speed}", clock(took.as_secs_f64())));
         if let Some(n) = frames {
             self.say(format!("  exact   {n} of {n} frames over {num_segments} segments, proof in report.json"));
         }
-        self.say(format!("  output  {} ({:.1} MB in {} files)", dir.display(), presentation.bytes as f64 / 1e6, presentation.num_files));
+        self.say(format!(
+            "  output  {} ({:.1} MB in {} files)",
+            dir.display(),
+            presentation.bytes as f64 / 1e6,
+            presentation.num_files
+        ));
         self.say(format!("  play    {}", dir.join("master.m3u8").display()));
     }
 
@@ -254,7 +281,11 @@ fn clock(seconds: f64) -> String {
         return format!("{s:.1} s");
     }
     let whole = s.round() as u64;
-    if whole < 3600 { format!("{}:{:02} min", whole / 60, whole % 60) } else { format!("{}:{:02} h", whole / 3600, whole % 3600 / 60) }
+    if whole < 3600 {
+        format!("{}:{:02} min", whole / 60, whole % 60)
+    } else {
+        format!("{}:{:02} h", whole / 3600, whole % 3600 / 60)
+    }
 }
 
 fn round(x: f64) -> f64 {

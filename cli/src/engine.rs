@@ -39,31 +39,43 @@ pub struct Backends {
 /// The media tools, or a message on how to get them.
 pub async fn detect() -> Result<Arc<Ffmpeg>, Problem> {
     let found = Ffmpeg::detect(&ToolPaths::from_env()).await;
-    found.map(Arc::new).map_err(|e| Problem { exit: crate::exit::Exit::Usage, ..Problem::because("ffmpeg cannot be used", &e) })
+    found
+        .map(Arc::new)
+        .map_err(|e| Problem { exit: crate::exit::Exit::Usage, ..Problem::because("ffmpeg cannot be used", &e) })
 }
 
 /// What the planner may count on.
 pub fn capabilities(ffmpeg: &Ffmpeg) -> Capabilities {
-    Capabilities { encoders: ffmpeg.encoders.iter().cloned().collect(), filters: ffmpeg.filters.iter().cloned().collect() }
+    Capabilities {
+        encoders: ffmpeg.encoders.iter().cloned().collect(),
+        filters: ffmpeg.filters.iter().cloned().collect(),
+    }
 }
 
 /// Opens the database of a state directory.
 pub async fn open_store(database: &Path) -> Result<Arc<dyn JobStore>, Problem> {
     let store = SqliteStore::open(database).await;
-    Ok(Arc::new(store.map_err(|e| Problem::because(format!("the database {} cannot be opened", database.display()), &e))?))
+    Ok(Arc::new(
+        store.map_err(|e| Problem::because(format!("the database {} cannot be opened", database.display()), &e))?,
+    ))
 }
 
 /// Opens the backends and cleans up after processes that died.
 pub async fn open(state: &State) -> Result<Backends, Problem> {
     let store = open_store(&state.database()).await?;
-    let blobs = LocalBlobs::open(state.objects()).await.map_err(|e| Problem::because("the object directory cannot be opened", &e))?;
+    let blobs = LocalBlobs::open(state.objects())
+        .await
+        .map_err(|e| Problem::because("the object directory cannot be opened", &e))?;
     if !state.dead.is_empty() {
         blobs.sweep_temp().await.map_err(|e| Problem::because("the object directory cannot be cleaned", &e))?;
     }
     let backends = Backends { store, blobs: Arc::new(blobs), world: World::machine() };
     let caretaker = backends.coordinator(Vec::new(), Capabilities::default(), 1);
     for worker in &state.dead {
-        caretaker.release_worker(worker).await.map_err(|e| Problem::because("the leases of a dead process cannot be released", &e))?;
+        caretaker
+            .release_worker(worker)
+            .await
+            .map_err(|e| Problem::because("the leases of a dead process cannot be released", &e))?;
         state.bury(worker);
     }
     forget_old(&backends, &caretaker).await;
@@ -87,11 +99,30 @@ impl Backends {
         self.coordinator_on(Arc::new(ChannelDoorbell::default()), jobs, capabilities, slots)
     }
 
-    fn coordinator_on(&self, doorbell: Arc<dyn Doorbell>, jobs: Vec<JobId>, capabilities: Capabilities, slots: usize) -> Coordinator {
+    fn coordinator_on(
+        &self,
+        doorbell: Arc<dyn Doorbell>,
+        jobs: Vec<JobId>,
+        capabilities: Capabilities,
+        slots: usize,
+    ) -> Coordinator {
         // One person waits in front of it: an attempt that failed on this machine is repeated soon, each time
         // decoding from further back, and a full disk ends the job instead of being waited out.
-        let retry = RetryPolicy { media_backoff_ms: 250, infra_budget: 5, infra_backoff_ms: 250, infra_backoff_max_ms: 4_000, ..RetryPolicy::default() };
-        let config = Config { retry, window: slots * 2 + 2, pump_every: Duration::from_millis(200), scope: Some(jobs), capabilities, ..Config::default() };
+        let retry = RetryPolicy {
+            media_backoff_ms: 250,
+            infra_budget: 5,
+            infra_backoff_ms: 250,
+            infra_backoff_max_ms: 4_000,
+            ..RetryPolicy::default()
+        };
+        let config = Config {
+            retry,
+            window: slots * 2 + 2,
+            pump_every: Duration::from_millis(200),
+            scope: Some(jobs),
+            capabilities,
+            ..Config::default()
+        };
         Coordinator::new(Arc::clone(&self.store), Arc::clone(&self.blobs), doorbell, self.world.clone(), config)
     }
 
@@ -100,8 +131,14 @@ impl Backends {
         let (seen_tx, seen) = mpsc::unbounded_channel();
         let doorbell: Arc<dyn Doorbell> = Arc::new(ChannelDoorbell::default());
         let coordinator = self.coordinator_on(Arc::clone(&doorbell), jobs, capabilities(ffmpeg), slots);
-        let leases: Arc<dyn Leases> = Arc::new(ObservedLeases { inner: Arc::new(coordinator.clone()), seen: seen_tx.clone() });
-        let tools = FfmpegTools::new(FfmpegToolkit::new(Arc::clone(ffmpeg)), state.scratch(), Limits::default(), ProbeOptions::default());
+        let leases: Arc<dyn Leases> =
+            Arc::new(ObservedLeases { inner: Arc::new(coordinator.clone()), seen: seen_tx.clone() });
+        let tools = FfmpegTools::new(
+            FfmpegToolkit::new(Arc::clone(ffmpeg)),
+            state.scratch(),
+            Limits::default(),
+            ProbeOptions::default(),
+        );
         let toolkit = Arc::new(ObservedToolkit { inner: Arc::new(tools), seen: seen_tx });
         let worker = Worker::new(
             splitreel_worker::Config { id: state.worker.clone(), slots },
@@ -111,7 +148,12 @@ impl Backends {
             Arc::new(LocalSources),
             toolkit,
         );
-        let assembler = Assembler::new(splitreel_assembler::Config { id: state.worker.clone(), slots: 1 }, leases, doorbell, Arc::clone(&self.blobs));
+        let assembler = Assembler::new(
+            splitreel_assembler::Config { id: state.worker.clone(), slots: 1 },
+            leases,
+            doorbell,
+            Arc::clone(&self.blobs),
+        );
         let shutdown = CancellationToken::new();
         let mut services = JoinSet::new();
         let (c, s) = (coordinator.clone(), shutdown.clone());

@@ -100,5 +100,7 @@ impl Problem {
 
 /// Text that cannot move the cursor or change colours: file names and metadata are data.
 pub fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() && c != '\t' { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| if c.is_control() && c != '\t' { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
 }

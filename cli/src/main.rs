@@ -60,10 +60,13 @@ async fn dispatch(cli: Cli) -> Result<Exit, exit::Problem> {
 fn init_logging(cli: &Cli) {
     let default = match cli.verbose {
         0 => "off",
-        1 => "splitreel=info,splitreel_coordinator=info,splitreel_worker=info,splitreel_assembler=info,splitreel_backend=info,warn",
+        1 => {
+            "splitreel=info,splitreel_coordinator=info,splitreel_worker=info,splitreel_assembler=info,splitreel_backend=info,warn"
+        }
         _ => "debug,sqlx=info",
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if cli.log_json {
         builder.json().init();

@@ -101,7 +101,13 @@ impl Toolkit for ObservedToolkit {
         self.inner.probe(request).await
     }
 
-    async fn encode_video(&self, request: Request, plan: Arc<Plan>, segment: u32, look_back: u32) -> Result<Encoded, Failure> {
+    async fn encode_video(
+        &self,
+        request: Request,
+        plan: Arc<Plan>,
+        segment: u32,
+        look_back: u32,
+    ) -> Result<Encoded, Failure> {
         self.tell(&request);
         self.inner.encode_video(request, plan, segment, look_back).await
     }

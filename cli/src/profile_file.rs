@@ -10,10 +10,14 @@ pub fn resolve(name: &str) -> Result<Profile, Problem> {
     if let Some(p) = Profile::built_in(name) {
         return Ok(p);
     }
-    if !Path::new(name).extension().is_some_and(|e| e == "toml") {
-        return Err(Problem::usage(format!("there is no profile {name:?}: use {}, or a file ending in .toml", Profile::BUILT_IN.join(", "))));
+    if Path::new(name).extension().is_none_or(|e| e != "toml") {
+        return Err(Problem::usage(format!(
+            "there is no profile {name:?}: use {}, or a file ending in .toml",
+            Profile::BUILT_IN.join(", ")
+        )));
     }
-    let text = std::fs::read_to_string(name).map_err(|e| Problem::usage(format!("{name}: the profile cannot be read: {e}")))?;
+    let text = std::fs::read_to_string(name)
+        .map_err(|e| Problem::usage(format!("{name}: the profile cannot be read: {e}")))?;
     parse(&text).map_err(|mistakes| {
         let count = if mistakes.len() == 1 { "1 mistake".to_owned() } else { format!("{} mistakes", mistakes.len()) };
         mistakes.iter().fold(Problem::usage(format!("{name}: {count} in the profile")), |p, m| {
@@ -45,14 +49,17 @@ const FIELDS: [(&str, &[&str]); 6] = [
 /// Reads a profile; on failure every mistake that can be found, in the order of the lines.
 pub fn parse(text: &str) -> Result<Profile, Vec<Mistake>> {
     let line_at = |offset: usize| text.get(..offset).map_or(1, |t| t.matches('\n').count() + 1);
-    let spanned = DeTable::parse(text).map_err(|e| vec![Mistake { line: e.span().map(|s| line_at(s.start)), text: e.message().to_owned() }])?;
+    let spanned = DeTable::parse(text)
+        .map_err(|e| vec![Mistake { line: e.span().map(|s| line_at(s.start)), text: e.message().to_owned() }])?;
     let mut mistakes = Vec::new();
-    let mut value: toml::Table = toml::from_str(text).map_err(|e| vec![Mistake { line: None, text: e.message().to_owned() }])?;
+    let mut value: toml::Table =
+        toml::from_str(text).map_err(|e| vec![Mistake { line: None, text: e.message().to_owned() }])?;
     let line_of = |path: &str| find(spanned.get_ref(), path).map(line_at);
 
     for (field, known) in unknown_fields(&value) {
         let near = known.iter().min_by_key(|k| distance(k, field.rsplit('.').next().unwrap_or(&field)));
-        let advice = near.map_or_else(String::new, |n| format!("; did you mean {n}? Fields here: {}", known.join(", ")));
+        let advice =
+            near.map_or_else(String::new, |n| format!("; did you mean {n}? Fields here: {}", known.join(", ")));
         mistakes.push(Mistake { line: line_of(&field), text: format!("{field}: there is no such field{advice}") });
         remove(&mut value, &field);
     }
@@ -83,7 +90,9 @@ pub fn parse(text: &str) -> Result<Profile, Vec<Mistake>> {
         }
     }
     if let Some(p) = &profile {
-        mistakes.extend(p.validate().into_iter().map(|e: ProfileError| Mistake { line: line_of(&e.field), text: e.to_string() }));
+        mistakes.extend(
+            p.validate().into_iter().map(|e: ProfileError| Mistake { line: line_of(&e.field), text: e.to_string() }),
+        );
     }
     mistakes.sort_by_key(|m| m.line.unwrap_or(usize::MAX));
     match profile {
@@ -120,7 +129,8 @@ fn unknown_fields(root: &toml::Table) -> Vec<(String, &'static [&'static str])> 
 fn steps(path: &str) -> Vec<Result<usize, &str>> {
     path.split('.')
         .flat_map(|part| {
-            let (name, index) = part.split_once('[').map_or((part, None), |(n, i)| (n, i.trim_end_matches(']').parse().ok()));
+            let (name, index) =
+                part.split_once('[').map_or((part, None), |(n, i)| (n, i.trim_end_matches(']').parse().ok()));
             std::iter::once(Err(name)).chain(index.map(Ok))
         })
         .collect()
@@ -163,12 +173,16 @@ fn find(root: &DeTable<'_>, path: &str) -> Option<usize> {
                     Some(_) => None,
                     None => table.take(),
                 };
-                let Some((key, v)) = t.and_then(|t| t.iter().find(|(k, _)| k.get_ref().as_ref() == name)) else { return offset };
+                let Some((key, v)) = t.and_then(|t| t.iter().find(|(k, _)| k.get_ref().as_ref() == name)) else {
+                    return offset;
+                };
                 offset = Some(key.span().start);
                 value = Some(v.get_ref());
             }
             Ok(i) => {
-                let Some(v) = value.and_then(|v| if let DeValue::Array(a) = v { a.get(i) } else { None }) else { return offset };
+                let Some(v) = value.and_then(|v| if let DeValue::Array(a) = v { a.get(i) } else { None }) else {
+                    return offset;
+                };
                 offset = Some(v.span().start);
                 value = Some(v.get_ref());
             }
@@ -199,7 +213,8 @@ mod tests {
 
     #[test]
     fn a_good_file_is_read() {
-        let p = parse("name = \"x\"\n[video]\npreset = \"fast\"\n[[video.rungs]]\nheight = \"source\"\nqp = 0\n").unwrap();
+        let p =
+            parse("name = \"x\"\n[video]\npreset = \"fast\"\n[[video.rungs]]\nheight = \"source\"\nqp = 0\n").unwrap();
         assert_eq!((p.video.preset.as_str(), p.video.rungs.len()), ("fast", 1));
     }
 
@@ -207,7 +222,12 @@ mod tests {
     fn all_mistakes_come_at_once_with_their_lines() {
         let text = "name = \"x\"\ncolour = 1\n[video]\ncodec = \"h265\"\npreest = \"fast\"\ngop_seconds = 0\n[[video.rungs]]\nheight = 720\ncrf = \"good\"\n[packaging]\nchunk_mb = 4\n";
         let lines: Vec<_> = parse(text).unwrap_err().into_iter().map(|m| (m.line, m.text)).collect();
-        let at = |l: usize| lines.iter().find(|(line, _)| *line == Some(l)).unwrap_or_else(|| panic!("no mistake on line {l}: {lines:?}"));
+        let at = |l: usize| {
+            lines
+                .iter()
+                .find(|(line, _)| *line == Some(l))
+                .unwrap_or_else(|| panic!("no mistake on line {l}: {lines:?}"))
+        };
         assert!(at(2).1.contains("no such field"));
         assert!(at(4).1.contains("h265"));
         assert!(at(5).1.contains("did you mean preset?"));

@@ -31,7 +31,8 @@ impl State {
     /// Creates what is missing, takes this process's lock, finds the dead.
     pub fn open(root: &Path, process: &str) -> Result<State, Problem> {
         let at = |path: &Path, e: std::io::Error| {
-            Problem::usage(format!("the state directory {} cannot be used: {e}", path.display())).line("choose another with --state DIR or SPLITREEL_STATE")
+            Problem::usage(format!("the state directory {} cannot be used: {e}", path.display()))
+                .line("choose another with --state DIR or SPLITREEL_STATE")
         };
         let locks = root.join("workers");
         for dir in [root.to_owned(), locks.clone(), root.join("scratch"), objects(root)] {
@@ -42,7 +43,8 @@ impl State {
         let worker = WorkerId(process.to_owned());
         // Locked before it gets its name: no other process can see it unlocked.
         let fresh = locks.join(format!(".{process}"));
-        let lock = OpenOptions::new().create(true).write(true).truncate(false).open(&fresh).map_err(|e| at(&fresh, e))?;
+        let lock =
+            OpenOptions::new().create(true).write(true).truncate(false).open(&fresh).map_err(|e| at(&fresh, e))?;
         lock.try_lock().map_err(|e| at(&fresh, std::io::Error::other(e.to_string())))?;
         std::fs::rename(&fresh, locks.join(process)).map_err(|e| at(&fresh, e))?;
         let mut dead = Vec::new();

@@ -4,12 +4,13 @@ use crate::Coordinator;
 use async_trait::async_trait;
 use splitreel_backend::StoreError;
 use splitreel_backend::doorbell::Ring;
-use splitreel_backend::lease::{History, LeaseError, Leases, Work, WorkOrder};
+use splitreel_backend::lease::{Assembly, History, LeaseError, Leases, Work, WorkOrder};
 use splitreel_backend::store::ClaimRequest;
 use splitreel_core::job::Job;
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::{Progress, Refusal, Task, TaskKind};
 use splitreel_core::{Failure, LeaseId, TaskId, WorkerId};
+use std::sync::Arc;
 
 fn unavailable(error: &StoreError) -> LeaseError {
     LeaseError::Unavailable { what: error.to_string() }
@@ -48,7 +49,12 @@ impl Leases for Coordinator {
 
     async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress) -> Result<i64, LeaseError> {
         let now = self.now();
-        let expires = self.inner.store.renew(task, lease, progress, now, &self.inner.config.retry).await.map_err(|e| unavailable(&e))??;
+        let expires = self
+            .inner
+            .store
+            .renew(task, lease, progress, now, &self.inner.config.retry)
+            .await
+            .map_err(|e| unavailable(&e))??;
         Ok(expires - now)
     }
 
@@ -60,7 +66,11 @@ impl Leases for Coordinator {
 
     async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure) -> Result<(), LeaseError> {
         tracing::warn!(%task, code = %failure.code, message = %failure.message, "attempt failed");
-        self.inner.store.fail(task, lease, failure, self.now(), &self.inner.config.retry).await.map_err(|e| unavailable(&e))??;
+        self.inner
+            .store
+            .fail(task, lease, failure, self.now(), &self.inner.config.retry)
+            .await
+            .map_err(|e| unavailable(&e))??;
         self.inner.wake.notify_one();
         Ok(())
     }
@@ -71,7 +81,11 @@ impl Coordinator {
         if task.spec.kind == TaskKind::Probe {
             return Ok(Work::Probe);
         }
-        let plan = self.plan_of(job.id).await.map_err(|e| unavailable(&e))?.ok_or_else(|| unreadable("the plan is missing"))?;
+        let plan = self
+            .plan_of(job.id)
+            .await
+            .map_err(|e| unavailable(&e))?
+            .ok_or_else(|| unreadable("the plan is missing"))?;
         Ok(match task.spec.kind {
             TaskKind::Probe => Work::Probe,
             TaskKind::Whole | TaskKind::Segment => Work::Video { plan, segment: task.spec.index },
@@ -89,7 +103,7 @@ impl Coordinator {
                     }
                 }
                 audio.sort_by_key(|(i, _)| *i);
-                Work::Assemble {
+                Work::Assemble(Arc::new(Assembly {
                     plan,
                     base: job.request.base.clone(),
                     probe: probe.ok_or_else(|| unreadable("the probe result is missing"))?,
@@ -102,7 +116,7 @@ impl Coordinator {
                         extra_attempts: extra,
                         profile: job.request.profile.name.clone(),
                     },
-                }
+                }))
             }
         })
     }

@@ -7,6 +7,8 @@ mod leases;
 mod planning;
 mod service;
 
+pub use garbage::GarbageError;
+
 use splitreel_backend::store::{Scope, StoreError, Submitted};
 use splitreel_backend::{BlobStore, Doorbell, JobStore, World};
 use splitreel_core::job::JobRequest;
@@ -79,7 +81,13 @@ struct Inner {
 
 impl Coordinator {
     /// A coordinator over the given seams.
-    pub fn new(store: Arc<dyn JobStore>, blobs: Arc<dyn BlobStore>, doorbell: Arc<dyn Doorbell>, world: World, config: Config) -> Self {
+    pub fn new(
+        store: Arc<dyn JobStore>,
+        blobs: Arc<dyn BlobStore>,
+        doorbell: Arc<dyn Doorbell>,
+        world: World,
+        config: Config,
+    ) -> Self {
         let inner = Inner { store, blobs, doorbell, world, config, wake: Notify::new(), plans: Mutex::default() };
         Coordinator { inner: Arc::new(inner) }
     }

@@ -55,7 +55,8 @@ impl Coordinator {
 
     async fn source_info(&self, probe: &ProbeResult) -> Result<SourceInfo, PlanningError> {
         let json = read_object(self.inner.blobs.as_ref(), &probe.info).await?;
-        serde_json::from_slice(&json).map_err(|e| PlanningError::Unreadable { key: probe.info.key.clone(), why: e.to_string() })
+        serde_json::from_slice(&json)
+            .map_err(|e| PlanningError::Unreadable { key: probe.info.key.clone(), why: e.to_string() })
     }
 
     /// The plan of a job, from memory where possible.

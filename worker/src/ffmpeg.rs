@@ -6,9 +6,11 @@ use splitreel_core::Failure;
 use splitreel_core::plan::Plan;
 use splitreel_core::source::SourceInfo;
 use splitreel_core::task::Progress;
-use splitreel_media::piece::EncodedTrack;
 use splitreel_media::Toolkit as _;
-use splitreel_media::{AudioRequest, Effort, FfmpegToolkit, Limits, ProbeOptions, ProbeRequest, ProgressSink, VideoRequest};
+use splitreel_media::piece::EncodedTrack;
+use splitreel_media::{
+    AudioRequest, Effort, FfmpegToolkit, Limits, ProbeOptions, ProbeRequest, ProgressSink, VideoRequest,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,7 +64,8 @@ fn sink(request: &Request, total_us: i64) -> ProgressSink {
 }
 
 async fn read_back(files: Vec<PathBuf>, evidence: Vec<String>) -> Result<Vec<EncodedTrack>, Failure> {
-    let read = tokio::task::spawn_blocking(move || files.iter().map(|f| EncodedTrack::read(f)).collect::<Result<Vec<_>, _>>());
+    let read =
+        tokio::task::spawn_blocking(move || files.iter().map(|f| EncodedTrack::read(f)).collect::<Result<Vec<_>, _>>());
     let tracks = read.await.map_err(|e| Failure::infra("worker_thread", e.to_string()))?;
     tracks.map_err(|e| Failure::media("output_unreadable", e.to_string()).with_evidence(evidence))
 }
@@ -72,12 +75,23 @@ impl Toolkit for FfmpegTools {
     async fn probe(&self, request: Request) -> Result<SourceInfo, Failure> {
         let work = self.workspace(&request)?;
         let name = request.source.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        let probe = ProbeRequest { name, scratch: work.dir.clone(), options: self.options.clone(), source: request.source.clone() };
+        let probe = ProbeRequest {
+            name,
+            scratch: work.dir.clone(),
+            options: self.options.clone(),
+            source: request.source.clone(),
+        };
         let probed = self.kit.probe(probe, sink(&request, 0), request.cancel.clone()).await?;
         Ok(probed.info)
     }
 
-    async fn encode_video(&self, request: Request, plan: Arc<Plan>, segment: u32, look_back: u32) -> Result<Encoded, Failure> {
+    async fn encode_video(
+        &self,
+        request: Request,
+        plan: Arc<Plan>,
+        segment: u32,
+        look_back: u32,
+    ) -> Result<Encoded, Failure> {
         let work = self.workspace(&request)?;
         let length_us = plan.video.as_ref().map_or(0, |v| {
             let ticks = v.segments.get(segment as usize).map_or(0, |s| s.output_end - s.output_start);

@@ -51,7 +51,12 @@ fn unfit(code: &str, e: impl std::fmt::Display) -> Failure {
 ///
 /// # Errors
 /// A media [`Failure`] that says what differs.
-pub fn cut_video(plan: &VideoPlan, segment: &Segment, rendition: &Rendition, track: &EncodedTrack) -> Result<CutTrack, Failure> {
+pub fn cut_video(
+    plan: &VideoPlan,
+    segment: &Segment,
+    rendition: &Rendition,
+    track: &EncodedTrack,
+) -> Result<CutTrack, Failure> {
     if track.timescale != plan.timescale {
         return Err(unfit("timescale", format!("its timescale is {}, planned {}", track.timescale, plan.timescale)));
     }
@@ -60,7 +65,8 @@ pub fn cut_video(plan: &VideoPlan, segment: &Segment, rendition: &Rendition, tra
     let mut sorted = pts.clone();
     sorted.sort_unstable();
     if sorted.len() as u64 != segment.num_frames {
-        let m = format!("{}: {} frames came out, the source has {} there", rendition.id, sorted.len(), segment.num_frames);
+        let m =
+            format!("{}: {} frames came out, the source has {} there", rendition.id, sorted.len(), segment.num_frames);
         return Err(Failure::media("frames_differ", m));
     }
     if pts_fingerprint(sorted.iter().copied()) != segment.pts_sha256 {
@@ -68,7 +74,8 @@ pub fn cut_video(plan: &VideoPlan, segment: &Segment, rendition: &Rendition, tra
         return Err(Failure::media("times_differ", m));
     }
     let delay = u64::try_from(plan.delay).unwrap_or(0);
-    let timing = timing::reconstruct(&pts, segment.output_start, segment.output_end, delay).map_err(|e| unfit("timing", e))?;
+    let timing =
+        timing::reconstruct(&pts, segment.output_start, segment.output_end, delay).map_err(|e| unfit("timing", e))?;
 
     let mut segments = Vec::with_capacity(segment.media_segments.len());
     let mut first = 0usize;
@@ -76,17 +83,28 @@ pub fn cut_video(plan: &VideoPlan, segment: &Segment, rendition: &Rendition, tra
     for (i, m) in segment.media_segments.iter().enumerate() {
         let next = segment.media_segments.get(i + 1).map_or(segment.output_end, |n| n.start);
         let starts_right = track.samples.get(first).is_some_and(|s| s.is_sync) && pts.get(first) == Some(&m.start);
-        if !starts_right && !(plan.codec == VideoCodec::Copy && first == 0) {
-            return Err(Failure::media("no_keyframe", format!("{}: no keyframe at media segment {}", rendition.id, m.number)));
+        if !(starts_right || plan.codec == VideoCodec::Copy && first == 0) {
+            return Err(Failure::media(
+                "no_keyframe",
+                format!("{}: no keyframe at media segment {}", rendition.id, m.number),
+            ));
         }
         let last = pts.iter().skip(first).position(|p| *p == next).map_or(pts.len(), |n| first + n);
         if pts[first..last].iter().any(|p| *p < m.start || *p >= next) {
-            return Err(Failure::media("open_gop", format!("{}: pictures of another media segment in {}", rendition.id, m.number)));
+            return Err(Failure::media(
+                "open_gop",
+                format!("{}: pictures of another media segment in {}", rendition.id, m.number),
+            ));
         }
         let specs: Vec<SampleSpec> = track.samples[first..last]
             .iter()
             .zip(&timing.samples[first..last])
-            .map(|(s, t)| SampleSpec { duration: t.duration, size: s.size, is_sync: s.is_sync, composition_offset: t.composition_offset })
+            .map(|(s, t)| SampleSpec {
+                duration: t.duration,
+                size: s.size,
+                is_sync: s.is_sync,
+                composition_offset: t.composition_offset,
+            })
             .collect();
         let header = write_fragment(&FragmentSpec {
             // Video and audio interleave in one numbering: odd for video, even for audio.
@@ -96,12 +114,22 @@ pub fn cut_video(plan: &VideoPlan, segment: &Segment, rendition: &Rendition, tra
             samples: &specs,
         })
         .map_err(|e| unfit("fragment", e))?;
-        segments.push(CutSegment { number: m.number, start: m.start, duration: m.duration, decode_time, header: header.bytes, samples: first..last });
+        segments.push(CutSegment {
+            number: m.number,
+            start: m.start,
+            duration: m.duration,
+            decode_time,
+            header: header.bytes,
+            samples: first..last,
+        });
         decode_time += specs.iter().map(|s| i64::from(s.duration)).sum::<i64>();
         first = last;
     }
     if first != track.samples.len() {
-        return Err(Failure::media("samples_left", format!("{}: {} samples belong to no media segment", rendition.id, track.samples.len() - first)));
+        return Err(Failure::media(
+            "samples_left",
+            format!("{}: {} samples belong to no media segment", rendition.id, track.samples.len() - first),
+        ));
     }
     let header = TrackHeader {
         id: VIDEO_TRACK_ID,
@@ -136,7 +164,13 @@ pub struct CutAudio {
 ///
 /// # Errors
 /// A media [`Failure`] that says what is wrong.
-pub fn cut_audio_track(plan: &AudioPlan, index: u32, track: &EncodedTrack, encoded_samples: Option<u64>, step_seconds: f64) -> Result<CutAudio, Failure> {
+pub fn cut_audio_track(
+    plan: &AudioPlan,
+    index: u32,
+    track: &EncodedTrack,
+    encoded_samples: Option<u64>,
+    step_seconds: f64,
+) -> Result<CutAudio, Failure> {
     if track.timescale != plan.sample_rate {
         return Err(unfit("timescale", format!("its timescale is {}, planned {}", track.timescale, plan.sample_rate)));
     }
@@ -144,7 +178,10 @@ pub fn cut_audio_track(plan: &AudioPlan, index: u32, track: &EncodedTrack, encod
     let priming = u32::try_from(-first_pts.min(0)).map_err(|_| unfit("priming", "too much of it"))?;
     let frame = track.samples.first().map_or(1, |s| s.duration.max(1));
     let held: u64 = track.samples.iter().map(|s| u64::from(s.duration)).sum();
-    let num_samples = encoded_samples.or(track.presented).unwrap_or(held.saturating_sub(u64::from(priming))).min(held.saturating_sub(u64::from(priming)));
+    let num_samples = encoded_samples
+        .or(track.presented)
+        .unwrap_or(held.saturating_sub(u64::from(priming)))
+        .min(held.saturating_sub(u64::from(priming)));
     let cuts = cut_audio(plan, track.samples.len() as u64, frame, priming, step_seconds);
     let mut segments = Vec::with_capacity(cuts.len());
     let track_id = VIDEO_TRACK_ID + 1 + index;
@@ -153,8 +190,10 @@ pub fn cut_audio_track(plan: &AudioPlan, index: u32, track: &EncodedTrack, encod
         let first = usize::try_from(c.first_packet).unwrap_or(usize::MAX);
         let range = first..first + usize::try_from(c.num_packets).unwrap_or(0);
         let packets = track.samples.get(range.clone()).ok_or_else(|| unfit("packets", "the cut lies outside"))?;
-        let specs: Vec<SampleSpec> =
-            packets.iter().map(|s| SampleSpec { duration: s.duration.max(1), size: s.size, is_sync: true, composition_offset: 0 }).collect();
+        let specs: Vec<SampleSpec> = packets
+            .iter()
+            .map(|s| SampleSpec { duration: s.duration.max(1), size: s.size, is_sync: true, composition_offset: 0 })
+            .collect();
         let header = write_fragment(&FragmentSpec {
             sequence_number: c.number.saturating_mul(2),
             track_id,
@@ -163,7 +202,14 @@ pub fn cut_audio_track(plan: &AudioPlan, index: u32, track: &EncodedTrack, encod
         })
         .map_err(|e| unfit("fragment", e))?;
         let duration = specs.iter().map(|s| i64::from(s.duration)).sum::<i64>();
-        segments.push(CutSegment { number: c.number, start: decode_time - i64::from(priming), duration, decode_time, header: header.bytes, samples: range });
+        segments.push(CutSegment {
+            number: c.number,
+            start: decode_time - i64::from(priming),
+            duration,
+            decode_time,
+            header: header.bytes,
+            samples: range,
+        });
         decode_time += duration;
     }
     let header = TrackHeader {

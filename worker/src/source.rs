@@ -26,7 +26,10 @@ pub fn pin(path: &Path) -> std::io::Result<SourceRef> {
     let meta = path.metadata()?;
     let modified = meta.modified()?.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
     let locator = path.into_os_string().into_string().map_err(|p| {
-        std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("the path {} is not valid UTF-8: rename the file or its folder", p.display()))
+        std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            format!("the path {} is not valid UTF-8: rename the file or its folder", p.display()),
+        )
     })?;
     Ok(SourceRef { locator, bytes: meta.len(), version: format!("mtime-{modified}") })
 }
@@ -41,7 +44,10 @@ impl Sources for LocalSources {
             .map_err(|e| Failure::infra("source_check", e.to_string()))?;
         match now {
             Ok(now) if now == *source => Ok(path),
-            Ok(_) => Err(Failure::source("source_changed", format!("{} was changed after the job was submitted: run it again", source.locator))),
+            Ok(_) => Err(Failure::source(
+                "source_changed",
+                format!("{} was changed after the job was submitted: run it again", source.locator),
+            )),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 Err(Failure::source("not_found", format!("{} is gone: put it back and retry", source.locator)))
             }

@@ -43,7 +43,12 @@ pub(crate) async fn store_bytes(blobs: &dyn BlobStore, key: String, bytes: Vec<u
 }
 
 /// Stores a track's init and media segments under `prefix`.
-pub(crate) async fn store_track(blobs: &dyn BlobStore, prefix: &str, cut: CutTrack, track: &EncodedTrack) -> Result<(StoredObject, Vec<StoredSegment>), Failure> {
+pub(crate) async fn store_track(
+    blobs: &dyn BlobStore,
+    prefix: &str,
+    cut: CutTrack,
+    track: &EncodedTrack,
+) -> Result<(StoredObject, Vec<StoredSegment>), Failure> {
     let init = store_bytes(blobs, format!("{prefix}init.mp4"), cut.init).await?;
     let mut stored = Vec::with_capacity(cut.segments.len());
     for s in cut.segments {
@@ -53,7 +58,12 @@ pub(crate) async fn store_track(blobs: &dyn BlobStore, prefix: &str, cut: CutTra
     Ok((init, stored))
 }
 
-async fn store_segment(blobs: &dyn BlobStore, key: String, cut: CutSegment, track: &EncodedTrack) -> Result<StoredSegment, Failure> {
+async fn store_segment(
+    blobs: &dyn BlobStore,
+    key: String,
+    cut: CutSegment,
+    track: &EncodedTrack,
+) -> Result<StoredSegment, Failure> {
     let CutSegment { number, start, duration, decode_time, header, samples } = cut;
     let samples = track.samples.get(samples).unwrap_or_default().to_vec();
     let num_samples = u32::try_from(samples.len()).unwrap_or(u32::MAX);
@@ -73,12 +83,24 @@ async fn store_segment(blobs: &dyn BlobStore, key: String, cut: CutSegment, trac
             store_bytes(blobs, key, content).await?
         }
         // Inline: the simulation runs in one thread under virtual time.
-        Payload::Memory(_) => store_bytes(blobs, key, in_memory(&track.payload, header, &samples, bytes).map_err(|e| scratch_failure(&e))?).await?,
+        Payload::Memory(_) => {
+            store_bytes(
+                blobs,
+                key,
+                in_memory(&track.payload, header, &samples, bytes).map_err(|e| scratch_failure(&e))?,
+            )
+            .await?
+        }
     };
     Ok(StoredSegment { number, start, duration, decode_time, num_samples, object })
 }
 
-fn in_memory(payload: &Payload, mut header: Vec<u8>, samples: &[EncodedSample], bytes: u64) -> std::io::Result<Vec<u8>> {
+fn in_memory(
+    payload: &Payload,
+    mut header: Vec<u8>,
+    samples: &[EncodedSample],
+    bytes: u64,
+) -> std::io::Result<Vec<u8>> {
     header.reserve(usize::try_from(bytes).unwrap_or(0).saturating_sub(header.len()));
     payload.copy(samples, &mut header)?;
     Ok(header)
@@ -112,7 +134,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> +
 
 fn scratch_failure(e: &std::io::Error) -> Failure {
     match e.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Failure::infra("no_space", format!("scratch space is full: {e}")),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            Failure::infra("no_space", format!("scratch space is full: {e}"))
+        }
         _ => Failure::infra("scratch", format!("scratch files cannot be read or written: {e}")),
     }
 }

@@ -46,7 +46,13 @@ pub trait Toolkit: Send + Sync {
     async fn probe(&self, request: Request) -> Result<SourceInfo, Failure>;
     /// Encodes one segment into all renditions. `look_back` raises how far before the segment decoding starts:
     /// 0 = the nearest keyframe, 1 = the one before, 2 = the beginning of the source.
-    async fn encode_video(&self, request: Request, plan: Arc<Plan>, segment: u32, look_back: u32) -> Result<Encoded, Failure>;
+    async fn encode_video(
+        &self,
+        request: Request,
+        plan: Arc<Plan>,
+        segment: u32,
+        look_back: u32,
+    ) -> Result<Encoded, Failure>;
     /// Encodes one audio track, whole.
     async fn encode_audio(&self, request: Request, plan: Arc<Plan>, index: u32) -> Result<Encoded, Failure>;
     /// Identity of the tools: goes into certificates.

@@ -18,7 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 #[async_trait]
 impl Perform for Hands {
-    async fn perform(&self, order: &WorkOrder, progress: watch::Sender<Progress>, cancel: &CancellationToken) -> Result<TaskResult, Failure> {
+    async fn perform(
+        &self,
+        order: &WorkOrder,
+        progress: watch::Sender<Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<TaskResult, Failure> {
         let source = self.sources.local(&order.source).await?;
         let request = Request { lease: order.lease, source, progress, cancel: cancel.clone() };
         let started = Instant::now();
@@ -49,13 +54,22 @@ impl Hands {
         Ok(TaskResult::Probe(ProbeResult { info, ffmpeg_build: self.toolkit.build_id(), cost }))
     }
 
-    async fn video(&self, order: &WorkOrder, request: Request, plan: &Arc<Plan>, index: u32) -> Result<TaskResult, Failure> {
+    async fn video(
+        &self,
+        order: &WorkOrder,
+        request: Request,
+        plan: &Arc<Plan>,
+        index: u32,
+    ) -> Result<TaskResult, Failure> {
         let missing = || Failure::permanent("plan", format!("the plan has no segment {index}"));
         let video = plan.video.as_ref().ok_or_else(missing)?;
         let segment = video.segments.get(index as usize).ok_or_else(missing)?;
         let encoded = self.toolkit.encode_video(request, Arc::clone(plan), index, order.media_failures).await?;
         if encoded.tracks.len() != video.renditions.len() {
-            return Err(Failure::media("renditions", format!("{} renditions came out, {} were asked for", encoded.tracks.len(), video.renditions.len())));
+            return Err(Failure::media(
+                "renditions",
+                format!("{} renditions came out, {} were asked for", encoded.tracks.len(), video.renditions.len()),
+            ));
         }
         let Encoded { tracks, cpu_ms, keep, .. } = encoded;
         let mut renditions = Vec::with_capacity(tracks.len());
@@ -76,11 +90,24 @@ impl Hands {
             });
         }
         drop(keep);
-        Ok(TaskResult::Video(VideoPart { segment: index, renditions, cost: Cost { cpu_ms, bytes_written: written, ..Cost::default() } }))
+        Ok(TaskResult::Video(VideoPart {
+            segment: index,
+            renditions,
+            cost: Cost { cpu_ms, bytes_written: written, ..Cost::default() },
+        }))
     }
 
-    async fn audio(&self, order: &WorkOrder, request: Request, plan: &Arc<Plan>, index: u32) -> Result<TaskResult, Failure> {
-        let planned = plan.audio.get(index as usize).ok_or_else(|| Failure::permanent("plan", format!("the plan has no audio {index}")))?;
+    async fn audio(
+        &self,
+        order: &WorkOrder,
+        request: Request,
+        plan: &Arc<Plan>,
+        index: u32,
+    ) -> Result<TaskResult, Failure> {
+        let planned = plan
+            .audio
+            .get(index as usize)
+            .ok_or_else(|| Failure::permanent("plan", format!("the plan has no audio {index}")))?;
         let encoded = self.toolkit.encode_audio(request, Arc::clone(plan), index).await?;
         let Encoded { tracks, cpu_ms, decoded_samples, encoded_samples, keep } = encoded;
         let track = tracks.first().ok_or_else(|| Failure::media("no_audio", "no audio came out"))?;

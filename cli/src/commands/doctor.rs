@@ -14,14 +14,17 @@ pub async fn doctor(config: &Config, args: JsonArgs) -> Result<Exit, Problem> {
     let codecs: Vec<(&str, Option<&str>)> = [VideoCodec::H264, VideoCodec::Hevc, VideoCodec::Vp9, VideoCodec::Av1]
         .into_iter()
         .map(|c| (c.as_str(), c.encoders().iter().copied().find(|e| ffmpeg.encoders.contains(*e))))
-        .chain([("aac", ffmpeg.encoders.contains("aac").then_some("aac")), ("opus", ffmpeg.encoders.contains("libopus").then_some("libopus"))])
+        .chain([
+            ("aac", ffmpeg.encoders.contains("aac").then_some("aac")),
+            ("opus", ffmpeg.encoders.contains("libopus").then_some("libopus")),
+        ])
         .collect();
     let tone_map = ffmpeg.filters.contains("zscale") && ffmpeg.filters.contains("tonemap");
     if args.json {
         let value = json!({
             "ffmpeg": ffmpeg.ffmpeg, "ffprobe": ffmpeg.ffprobe, "version": ffmpeg.banner, "build": ffmpeg.build_id,
             "encoders": codecs.iter().map(|(c, e)| json!({"codec": c, "encoder": e})).collect::<Vec<_>>(),
-            "tone_mapping": tone_map, "sandbox": format!("{:?}", ffmpeg.sandbox), "cores": cores, "state": config.state,
+            "tone_mapping": tone_map, "sandbox": sandbox(&ffmpeg.sandbox), "cores": cores, "state": config.state,
         });
         println!("{value:#}");
         return Ok(Exit::Done);
@@ -31,11 +34,28 @@ pub async fn doctor(config: &Config, args: JsonArgs) -> Result<Exit, Problem> {
     println!("version     {}", ffmpeg.banner);
     println!("build       {}", ffmpeg.build_id);
     for (codec, encoder) in codecs {
-        println!("{codec:<12}{}", encoder.map_or_else(|| "no encoder in this ffmpeg: install a fuller build to use it".to_owned(), |e| format!("ok, {e}")));
+        println!(
+            "{codec:<12}{}",
+            encoder.map_or_else(
+                || "no encoder in this ffmpeg: install a fuller build to use it".to_owned(),
+                |e| format!("ok, {e}")
+            )
+        );
     }
-    println!("tone map    {}", if tone_map { "ok, zscale and tonemap" } else { "no zscale or tonemap filter: HDR stays HDR in 8-bit outputs" });
-    println!("sandbox     {:?}", ffmpeg.sandbox);
+    println!(
+        "tone map    {}",
+        if tone_map { "ok, zscale and tonemap" } else { "no zscale or tonemap filter: HDR stays HDR in 8-bit outputs" }
+    );
+    println!("sandbox     {}", sandbox(&ffmpeg.sandbox));
     println!("cores       {cores}");
     println!("state       {}", config.state.display());
     Ok(Exit::Done)
+}
+
+fn sandbox(found: &splitreel_media::Sandbox) -> String {
+    match (found.landlock_abi, found.is_network_blocked) {
+        (0, _) => "resource limits only: this kernel has no Landlock".into(),
+        (abi, true) => format!("ok, Landlock ABI {abi}: one input, one output directory, no network"),
+        (abi, false) => format!("Landlock ABI {abi}: one input, one output directory; too old to block the network"),
+    }
 }

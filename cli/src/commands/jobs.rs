@@ -21,7 +21,10 @@ pub(super) fn store_problem(e: &StoreError) -> Problem {
 pub(super) async fn existing_store(config: &Config) -> Result<Arc<dyn JobStore>, Problem> {
     let db = state::database(&config.state);
     if !db.is_file() {
-        return Err(Problem::usage(format!("there are no jobs in {}: give the right --state, or run something first", config.state.display())));
+        return Err(Problem::usage(format!(
+            "there are no jobs in {}: give the right --state, or run something first",
+            config.state.display()
+        )));
     }
     open_store(&db).await
 }
@@ -33,7 +36,9 @@ pub(super) async fn find(store: &dyn JobStore, wanted: &str) -> Result<Job, Prob
     match (hits.next(), hits.next()) {
         (Some(job), None) => Ok(job),
         (None, _) => Err(Problem::usage(format!("there is no job {wanted:?}: see splitreel list"))),
-        (Some(_), Some(_)) => Err(Problem::usage(format!("{wanted:?} is the beginning of several jobs: give more of it"))),
+        (Some(_), Some(_)) => {
+            Err(Problem::usage(format!("{wanted:?} is the beginning of several jobs: give more of it")))
+        }
     }
 }
 
@@ -43,7 +48,8 @@ pub async fn status(config: &Config, args: StatusArgs) -> Result<Exit, Problem> 
     let job = match &args.job {
         Some(id) => find(store.as_ref(), id).await?,
         None => {
-            let newest = store.jobs(JobFilter { limit: 1, ..JobFilter::default() }).await.map_err(|e| store_problem(&e))?;
+            let newest =
+                store.jobs(JobFilter { limit: 1, ..JobFilter::default() }).await.map_err(|e| store_problem(&e))?;
             newest.into_iter().next().ok_or_else(|| Problem::usage("there are no jobs yet"))?
         }
     };
@@ -73,14 +79,23 @@ pub async fn status(config: &Config, args: StatusArgs) -> Result<Exit, Problem> 
             (None, Some(f)) => format!("{}: {}", f.code, printable(&f.message)),
             (None, None) => waits(t, &job),
         };
-        println!("{:>5}  {:<9} {:>5}  {:<10} {:>6}  {why}", t.spec.number, t.spec.kind.as_str(), t.spec.index, t.state.as_str(), t.attempt);
+        println!(
+            "{:>5}  {:<9} {:>5}  {:<10} {:>6}  {why}",
+            t.spec.number,
+            t.spec.kind.as_str(),
+            t.spec.index,
+            t.state.as_str(),
+            t.attempt
+        );
     }
     Ok(Exit::Done)
 }
 
 fn waits(t: &Task, job: &Job) -> String {
     match (t.state, job.state) {
-        (TaskState::Ready, s) if !s.is_ended() => "waits for a free slot; run or retry the job when no process serves it".into(),
+        (TaskState::Ready, s) if !s.is_ended() => {
+            "waits for a free slot; run or retry the job when no process serves it".into()
+        }
         _ => String::new(),
     }
 }
@@ -134,7 +149,14 @@ pub async fn list(config: &Config, args: ListArgs) -> Result<Exit, Problem> {
     }
     println!("{:<36}  {:<10} {:>6}  {:<12} source", "job", "state", "age", "profile");
     for j in jobs {
-        println!("{}  {:<10} {:>6}  {:<12} {}", j.id, j.state.as_str(), ago(j.created_ms), j.request.profile.name, printable(&j.request.source.locator));
+        println!(
+            "{}  {:<10} {:>6}  {:<12} {}",
+            j.id,
+            j.state.as_str(),
+            ago(j.created_ms),
+            j.request.profile.name,
+            printable(&j.request.source.locator)
+        );
     }
     Ok(Exit::Done)
 }
@@ -161,8 +183,11 @@ pub async fn cancel(config: &Config, args: JobArgs) -> Result<Exit, Problem> {
 /// `migrate`.
 pub async fn migrate(config: &Config) -> Result<Exit, Problem> {
     let db = state::database(&config.state);
-    std::fs::create_dir_all(&config.state).map_err(|e| Problem::usage(format!("the state directory {} cannot be made: {e}", config.state.display())))?;
-    let version = splitreel_backend_embedded::migrate(&db).await.map_err(|e| Problem::because(format!("the database {} cannot be migrated", db.display()), &e))?;
+    std::fs::create_dir_all(&config.state)
+        .map_err(|e| Problem::usage(format!("the state directory {} cannot be made: {e}", config.state.display())))?;
+    let version = splitreel_backend_embedded::migrate(&db)
+        .await
+        .map_err(|e| Problem::because(format!("the database {} cannot be migrated", db.display()), &e))?;
     println!("{} is at version {version}", db.display());
     Ok(Exit::Done)
 }

@@ -23,7 +23,8 @@ pub async fn plan(config: &Config, args: PlanArgs) -> Result<Exit, Problem> {
     let ffmpeg = engine::detect().await?;
     let capabilities = engine::capabilities(&ffmpeg);
     let scratch = std::env::temp_dir().join(format!("splitreel-plan-{}", std::process::id()));
-    let tools = FfmpegTools::new(FfmpegToolkit::new(ffmpeg), scratch.clone(), Limits::default(), ProbeOptions::default());
+    let tools =
+        FfmpegTools::new(FfmpegToolkit::new(ffmpeg), scratch.clone(), Limits::default(), ProbeOptions::default());
     let request = Request {
         lease: LeaseId(uuid::Uuid::now_v7()),
         source: source.locator.clone().into(),
@@ -66,7 +67,15 @@ fn explain(info: &SourceInfo, plan: &Plan) {
         );
     }
     for a in &info.audio {
-        println!("  audio     stream {}: {} {} Hz, {} channels, {} from {:.3} s", a.stream, a.codec, a.sample_rate, a.channels, printable(&a.language), a.first_pts.seconds());
+        println!(
+            "  audio     stream {}: {} {} Hz, {} channels, {} from {:.3} s",
+            a.stream,
+            a.codec,
+            a.sample_rate,
+            a.channels,
+            printable(&a.language),
+            a.first_pts.seconds()
+        );
     }
     println!();
     for d in &plan.decisions {
@@ -77,13 +86,37 @@ fn explain(info: &SourceInfo, plan: &Plan) {
         let at = |t: i64| MediaTime::new(t, tb).seconds();
         println!("\nsegment        from          to   frames  seek  media segments");
         for s in &v.segments {
-            let seek = s.seek.first().map_or_else(|| "start".to_owned(), |k| format!("-{} ms", splitreel_core::time::rescale(s.start - k, v.source_timebase, splitreel_core::Rational::new(1, 1000).unwrap_or(splitreel_core::Rational::ONE))));
-            println!("{:>7} {:>11.3} {:>11.3} {:>8}  {:>8}  {}", s.index + 1, at(s.output_start), at(s.output_end), s.num_frames, seek, s.media_segments.len());
+            let seek = s.seek.first().map_or_else(
+                || "start".to_owned(),
+                |k| {
+                    format!(
+                        "-{} ms",
+                        splitreel_core::time::rescale(
+                            s.start - k,
+                            v.source_timebase,
+                            splitreel_core::Rational::new(1, 1000).unwrap_or(splitreel_core::Rational::ONE)
+                        )
+                    )
+                },
+            );
+            println!(
+                "{:>7} {:>11.3} {:>11.3} {:>8}  {:>8}  {}",
+                s.index + 1,
+                at(s.output_start),
+                at(s.output_end),
+                s.num_frames,
+                seek,
+                s.media_segments.len()
+            );
         }
     }
     let tasks = plan.tasks(1);
     let cost: u64 = tasks.iter().map(|t| t.expected_cost).sum();
     let most = tasks.iter().map(|t| t.expected_cost).max().unwrap_or(0);
-    println!("\n{} tasks, expected cost {cost} (kilopixels to encode); the longest task is {:.0} % of it", tasks.len(), 100.0 * most as f64 / cost.max(1) as f64);
+    println!(
+        "\n{} tasks, expected cost {cost} (kilopixels to encode); the longest task is {:.0} % of it",
+        tasks.len(),
+        100.0 * most as f64 / cost.max(1) as f64
+    );
     println!("plan sha256 {}", plan.hash());
 }

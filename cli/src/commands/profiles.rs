@@ -29,7 +29,9 @@ pub fn profiles(args: &ProfilesArgs) -> Result<Exit, Problem> {
                 for p in all {
                     println!("{:<13}{}", p.name, p.description);
                 }
-                println!("\nA profile of your own: splitreel profiles universal > my.toml, change it, then --profile my.toml");
+                println!(
+                    "\nA profile of your own: splitreel profiles universal > my.toml, change it, then --profile my.toml"
+                );
             }
         }
     }

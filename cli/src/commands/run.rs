@@ -34,7 +34,10 @@ pub async fn run(config: &Config, args: RunArgs) -> Result<Exit, Problem> {
     }
     for (i, w) in wanted.iter().enumerate() {
         if wanted.iter().take(i).any(|other| other.output == w.output) {
-            return Err(Problem::usage(format!("two inputs would both go to {}: rename one, or run them one by one", w.output.display())));
+            return Err(Problem::usage(format!(
+                "two inputs would both go to {}: rename one, or run them one by one",
+                w.output.display()
+            )));
         }
     }
     carry_out(config, wanted, slots, args.force, args.show).await
@@ -42,7 +45,12 @@ pub async fn run(config: &Config, args: RunArgs) -> Result<Exit, Problem> {
 
 /// `repackage`.
 pub async fn repackage(config: &Config, args: RepackageArgs) -> Result<Exit, Problem> {
-    let encode = EncodeArgs { profile: Some("passthrough".into()), segment_seconds: None, chunk_mb: args.chunk_mb, keep_full: args.keep_full };
+    let encode = EncodeArgs {
+        profile: Some("passthrough".into()),
+        segment_seconds: None,
+        chunk_mb: args.chunk_mb,
+        keep_full: args.keep_full,
+    };
     let profile = config.profile(&encode)?;
     let wanted = Wanted::new(&args.input, output_of(&args.input, Some(&args.output), false)?, &profile)?;
     carry_out(config, vec![wanted], 2, args.force, args.show).await
@@ -84,7 +92,13 @@ impl Wanted {
     }
 }
 
-async fn carry_out(config: &Config, wanted: Vec<Wanted>, slots: usize, force: bool, show: OutputArgs) -> Result<Exit, Problem> {
+async fn carry_out(
+    config: &Config,
+    wanted: Vec<Wanted>,
+    slots: usize,
+    force: bool,
+    show: OutputArgs,
+) -> Result<Exit, Problem> {
     let ffmpeg = engine::detect().await?;
     let state = State::open(&config.state, &process_name())?;
     let backends = engine::open(&state).await?;
@@ -105,7 +119,12 @@ fn process_name() -> String {
 }
 
 /// Submits, or takes up what is there. `None`: nothing to do.
-async fn accept(backends: &Backends, w: &Wanted, force: bool, display: &mut Display) -> Result<Option<Served>, Problem> {
+async fn accept(
+    backends: &Backends,
+    w: &Wanted,
+    force: bool,
+    display: &mut Display,
+) -> Result<Option<Served>, Problem> {
     let now = || backends.world.clock.now_ms();
     let store = &backends.store;
     let mut notice = None;
@@ -118,7 +137,9 @@ async fn accept(backends: &Backends, w: &Wanted, force: bool, display: &mut Disp
             Submitted::Created(job) => break job,
             // The key is a hash of the request: another one under it is a relic of an older version.
             Submitted::KeyReused(old) if tried < 3 => discard(backends, old).await?,
-            Submitted::KeyReused(old) => return Err(Problem::failed(format!("job {old} cannot be replaced: use another --state"))),
+            Submitted::KeyReused(old) => {
+                return Err(Problem::failed(format!("job {old} cannot be replaced: use another --state")));
+            }
             Submitted::Existing(job) if force && tried < 3 => discard(backends, job.id).await?,
             Submitted::Existing(job) => match job.state {
                 JobState::Published if w.holds == (Holds::Presentation { job: job.id.to_string() }) => {
@@ -126,7 +147,9 @@ async fn accept(backends: &Backends, w: &Wanted, force: bool, display: &mut Disp
                     return Ok(None);
                 }
                 // Published, but its directory is gone: its objects may be gone too.
-                JobState::Published if !has_presentation(backends, &job).await && tried < 3 => discard(backends, job.id).await?,
+                JobState::Published if !has_presentation(backends, &job).await && tried < 3 => {
+                    discard(backends, job.id).await?
+                }
                 JobState::Failed | JobState::Cancelled => {
                     store.retry(job.id, now()).await.map_err(|e| store_problem(&e))?;
                     notice = Some("retrying");
@@ -144,11 +167,16 @@ async fn accept(backends: &Backends, w: &Wanted, force: bool, display: &mut Disp
         _ if force => {}
         Holds::Presentation { job: held } if *held == job.id.to_string() => {}
         holds => {
-            let what = if *holds == Holds::Other { "holds other files" } else { "holds the presentation of another source or of other settings" };
+            let what = if *holds == Holds::Other {
+                "holds other files"
+            } else {
+                "holds the presentation of another source or of other settings"
+            };
             if notice.is_none() {
                 discard(backends, job.id).await?;
             }
-            return Err(Problem::usage(format!("{}: the output directory {what}", w.output.display())).line("give another with -o, or --force to replace it"));
+            return Err(Problem::usage(format!("{}: the output directory {what}", w.output.display()))
+                .line("give another with -o, or --force to replace it"));
         }
     }
     supersede(backends, &job).await?;
@@ -179,7 +207,8 @@ async fn discard(backends: &Backends, job: JobId) -> Result<(), Problem> {
 
 /// Unfinished jobs for the same directory, of other settings or an older source, will never be finished.
 async fn supersede(backends: &Backends, job: &Job) -> Result<(), Problem> {
-    let open = JobFilter { states: vec![JobState::Probing, JobState::Planning, JobState::Running], limit: 10_000, only: None };
+    let open =
+        JobFilter { states: vec![JobState::Probing, JobState::Planning, JobState::Running], limit: 10_000, only: None };
     for other in backends.store.jobs(open).await.map_err(|e| store_problem(&e))? {
         if other.id != job.id && other.request.output == job.request.output {
             discard(backends, other.id).await?;
@@ -211,7 +240,14 @@ pub async fn retry(config: &Config, args: RetryArgs) -> Result<Exit, Problem> {
 }
 
 /// Runs the services until all jobs have ended or the user interrupts.
-async fn serve(state: &State, backends: &Backends, ffmpeg: &Arc<Ffmpeg>, jobs: Vec<Served>, slots: usize, mut display: Display) -> Result<Exit, Problem> {
+async fn serve(
+    state: &State,
+    backends: &Backends,
+    ffmpeg: &Arc<Ffmpeg>,
+    jobs: Vec<Served>,
+    slots: usize,
+    mut display: Display,
+) -> Result<Exit, Problem> {
     if jobs.is_empty() {
         return Ok(Exit::Done);
     }

@@ -12,10 +12,18 @@ pub fn pin_source(input: &Path) -> Result<SourceRef, Problem> {
     let name = input.display();
     match pin(input) {
         Ok(_) if input.is_dir() => Err(Problem::source(format!("{name}: this is a directory: give a media file"))),
-        Ok(s) if !std::fs::metadata(input).is_ok_and(|m| m.is_file()) => Err(Problem::source(format!("{}: this is not a regular file: copy it to one first", s.locator))),
-        Ok(s) if s.bytes == 0 => Err(Problem::source(format!("{name}: the file is empty: it was not written, or the copy failed"))),
-        Ok(s) => std::fs::File::open(input).map(|_| s).map_err(|e| Problem::source(format!("{name}: the file cannot be read: {e}"))),
-        Err(e) if e.kind() == ErrorKind::NotFound => Err(Problem::source(format!("{name}: there is no such file: check the path"))),
+        Ok(s) if !std::fs::metadata(input).is_ok_and(|m| m.is_file()) => {
+            Err(Problem::source(format!("{}: this is not a regular file: copy it to one first", s.locator)))
+        }
+        Ok(s) if s.bytes == 0 => {
+            Err(Problem::source(format!("{name}: the file is empty: it was not written, or the copy failed")))
+        }
+        Ok(s) => std::fs::File::open(input)
+            .map(|_| s)
+            .map_err(|e| Problem::source(format!("{name}: the file cannot be read: {e}"))),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            Err(Problem::source(format!("{name}: there is no such file: check the path")))
+        }
         Err(e) => Err(Problem::source(format!("{name}: the file cannot be read: {e}"))),
     }
 }
@@ -55,7 +63,10 @@ pub enum Holds {
 
 /// Looks at an output directory and makes sure that it can be written.
 pub fn inspect(dir: &Path) -> Result<Holds, Problem> {
-    let unusable = |e: std::io::Error| Problem { exit: Exit::Usage, lines: vec![format!("{}: the output directory cannot be written: {e}", dir.display())] };
+    let unusable = |e: std::io::Error| Problem {
+        exit: Exit::Usage,
+        lines: vec![format!("{}: the output directory cannot be written: {e}", dir.display())],
+    };
     let parent = dir.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(parent).map_err(unusable)?;
     let trial = splitreel_assembler::export::sibling(dir, ".staging");
@@ -63,13 +74,17 @@ pub fn inspect(dir: &Path) -> Result<Holds, Problem> {
     std::fs::create_dir(&trial).and_then(|()| std::fs::remove_dir(&trial)).map_err(unusable)?;
     match std::fs::read_dir(dir) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Holds::Nothing),
-        Err(e) if e.kind() == ErrorKind::NotADirectory => Err(Problem::usage(format!("{}: this is a file: give an output directory", dir.display()))),
+        Err(e) if e.kind() == ErrorKind::NotADirectory => {
+            Err(Problem::usage(format!("{}: this is a file: give an output directory", dir.display())))
+        }
         Err(e) => Err(unusable(e)),
         Ok(mut entries) => {
             if entries.next().is_none() {
                 return Ok(Holds::Nothing);
             }
-            let report = std::fs::read(dir.join("report.json")).ok().and_then(|b| serde_json::from_slice::<serde_json::Value>(&b).ok());
+            let report = std::fs::read(dir.join("report.json"))
+                .ok()
+                .and_then(|b| serde_json::from_slice::<serde_json::Value>(&b).ok());
             let job = report.as_ref().and_then(|r| r.pointer("/run/job")).and_then(|j| j.as_str());
             Ok(job.map_or(Holds::Other, |j| Holds::Presentation { job: j.to_owned() }))
         }

@@ -10,7 +10,7 @@ use splitreel_assembler::preview::Preview;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::{AudioPart, Presentation, TaskResult, VideoPart};
 use splitreel_core::plan::Plan;
-use splitreel_core::task::{Progress, Task, TaskSpec};
+use splitreel_core::task::{Progress, Task};
 use splitreel_core::{Failure, FailureClass, JobId, LeaseId, TaskId};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,6 @@ pub fn failed(locator: &str, f: &Failure) -> Problem {
 struct Running {
     task: TaskId,
     label: String,
-    cost: u64,
     progress: Option<watch::Receiver<Progress>>,
 }
 
@@ -66,6 +65,7 @@ struct Watched {
     name: String,
     partial: Option<PathBuf>,
     plan: Option<Arc<Plan>>,
+    costs: BTreeMap<u32, u64>,
     total_cost: u64,
     done_cost: u64,
     num_tasks: usize,
@@ -91,11 +91,14 @@ impl<'a> Watch<'a> {
     /// `partial` names the preview directory of an output directory.
     pub fn new(backends: &'a Backends, jobs: Vec<Served>, partial: impl Fn(&Path) -> PathBuf) -> Self {
         let watched = jobs.into_iter().map(|served| {
-            let name = Path::new(&served.job.request.source.locator).file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+            let name = Path::new(&served.job.request.source.locator)
+                .file_name()
+                .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
             let w = Watched {
                 name,
                 partial: served.output.as_deref().map(&partial),
                 plan: None,
+                costs: BTreeMap::new(),
                 total_cost: 0,
                 done_cost: 0,
                 num_tasks: 0,
@@ -119,7 +122,8 @@ impl<'a> Watch<'a> {
     pub async fn until_ended(&mut self, engine: &mut Engine, display: &mut Display) -> Result<Exit, Problem> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(|e| Problem::because("signals cannot be caught", &e))?;
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+            .map_err(|e| Problem::because("signals cannot be caught", &e))?;
         loop {
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => return Ok(self.interrupted(display)),
@@ -142,8 +146,8 @@ impl<'a> Watch<'a> {
     async fn note(&mut self, seen: Seen, display: &mut Display) -> Result<(), Problem> {
         match seen {
             Seen::Claimed { order } => {
-                let cost = self.jobs.get(&order.task.job).and_then(|w| w.spec(order.task)).map_or(1, |s| s.expected_cost);
-                self.running.insert(order.lease, Running { task: order.task, label: label(&order.work), cost, progress: None });
+                self.running
+                    .insert(order.lease, Running { task: order.task, label: label(&order.work), progress: None });
             }
             Seen::Progress { lease, progress } => {
                 if let Some(r) = self.running.get_mut(&lease) {
@@ -161,7 +165,7 @@ impl<'a> Watch<'a> {
                 let done = self.running.remove(&lease);
                 if let Some(w) = self.jobs.get_mut(&task.job) {
                     w.num_done += 1;
-                    w.done_cost += done.as_ref().map_or(0, |r| r.cost);
+                    w.done_cost += w.cost(task);
                     if let Some(r) = done {
                         display.task_done(&w.name, &r.label);
                     }
@@ -190,12 +194,16 @@ impl<'a> Watch<'a> {
         let snapshots: Vec<Snapshot> = open
             .map(|w| {
                 let mine: Vec<&Running> = self.running.values().filter(|r| r.task.job == w.served.job.id).collect();
-                let partial: f64 = mine.iter().map(|r| r.cost as f64 * r.share()).sum();
+                let partial: f64 = mine.iter().map(|r| w.cost(r.task) as f64 * r.share()).sum();
                 let done = w.done_cost as f64 + partial;
                 let elapsed = w.started.elapsed().as_secs_f64();
                 let fresh = done - w.cost_at_start as f64;
                 let rate = if elapsed > 0.5 { fresh / elapsed } else { 0.0 };
-                let media_seconds = w.plan.as_ref().and_then(|p| p.video.as_ref()).map(|v| (v.end_output - v.first_output) as f64 / f64::from(v.timescale));
+                let media_seconds = w
+                    .plan
+                    .as_ref()
+                    .and_then(|p| p.video.as_ref())
+                    .map(|v| (v.end_output - v.first_output) as f64 / f64::from(v.timescale));
                 let total = (w.total_cost as f64).max(1.0);
                 Snapshot {
                     job: w.served.job.id.to_string(),
@@ -225,9 +233,9 @@ impl Running {
 }
 
 impl Watched {
-    fn spec(&self, task: TaskId) -> Option<TaskSpec> {
-        let plan = self.plan.as_ref()?;
-        plan.tasks(1).into_iter().find(|s| s.number == task.number)
+    /// Expected cost of a task; 1 for those that no plan weighs.
+    fn cost(&self, task: TaskId) -> u64 {
+        self.costs.get(&task.number).copied().unwrap_or(1)
     }
 
     fn take(&mut self, result: TaskResult) {
@@ -287,11 +295,14 @@ impl Watched {
     /// The plan has become known: weights for progress, parts of an earlier run for the preview.
     async fn learn_plan(&mut self, backends: &Backends, display: &mut Display) -> Result<(), Problem> {
         let id = self.served.job.id;
-        let Some(plan) = backends.store.plan(id).await.map_err(|e| store_problem(&e))?.map(Arc::new) else { return Ok(()) };
+        let Some(plan) = backends.store.plan(id).await.map_err(|e| store_problem(&e))?.map(Arc::new) else {
+            return Ok(());
+        };
         self.audio = vec![None; plan.audio.len()];
         let tasks = backends.store.tasks(id).await.map_err(|e| store_problem(&e))?;
-        self.num_tasks = plan.tasks(1).len() + 2;
-        self.total_cost = plan.tasks(1).iter().map(|t| t.expected_cost).sum::<u64>() + 2;
+        self.costs = plan.tasks(1).iter().map(|t| (t.number, t.expected_cost)).collect();
+        self.num_tasks = self.costs.len() + 2;
+        self.total_cost = self.costs.values().sum::<u64>() + 2;
         self.plan = Some(Arc::clone(&plan));
         self.video.clear();
         (self.done_cost, self.num_done) = (0, 0);
@@ -305,7 +316,10 @@ impl Watched {
         self.started = Instant::now();
         self.cost_at_start = self.done_cost;
         if let Some(dir) = &self.partial {
-            self.preview = Preview::start(Arc::clone(&backends.blobs), plan, dir.clone()).await.map_err(|e| Problem::because(dir.display(), &e)).map(Some)?;
+            self.preview = Preview::start(Arc::clone(&backends.blobs), plan, dir.clone())
+                .await
+                .map_err(|e| Problem::because(dir.display(), &e))
+                .map(Some)?;
         }
         self.update_preview(display).await;
         Ok(())
@@ -341,14 +355,23 @@ impl Watched {
             return Err(Problem::failed(format!("job {id} is published without a presentation")));
         };
         if let Some(dir) = self.served.output.clone() {
-            export(backends.blobs.as_ref(), &presentation, &dir).await.map_err(|e| Problem::because(format!("{}: the presentation cannot be laid out", dir.display()), &e))?;
+            export(backends.blobs.as_ref(), &presentation, &dir)
+                .await
+                .map_err(|e| Problem::because(format!("{}: the presentation cannot be laid out", dir.display()), &e))?;
             self.drop_preview().await;
             let _ = splitreel_assembler::export::remove_dir(&sibling(&dir, ".partial")).await;
             // The directory holds everything now.
             if let Err(error) = engine.coordinator.release_objects(id).await {
                 tracing::warn!(%error, "objects are left for the next clean-up");
             }
-            display.done(&self.name, &dir, &presentation, self.plan.as_deref(), self.started.elapsed(), self.served.num_reused);
+            display.done(
+                &self.name,
+                &dir,
+                &presentation,
+                self.plan.as_deref(),
+                self.started.elapsed(),
+                self.served.num_reused,
+            );
         }
         self.exit = Some(Exit::Done);
         Ok(())

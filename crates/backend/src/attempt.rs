@@ -25,7 +25,12 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[async_trait]
 pub trait Perform: Send + Sync {
     /// Works off an order.
-    async fn perform(&self, order: &WorkOrder, progress: watch::Sender<Progress>, cancel: &CancellationToken) -> Result<TaskResult, Failure>;
+    async fn perform(
+        &self,
+        order: &WorkOrder,
+        progress: watch::Sender<Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<TaskResult, Failure>;
 }
 
 /// Serves one queue with a number of slots.
@@ -101,7 +106,13 @@ impl Server {
         let (task, lease) = (order.task, order.lease);
         let cancel = shutdown.child_token();
         let (progress_tx, progress) = watch::channel(Progress::default());
-        let keeper = Keeper { leases: Arc::clone(&self.leases), order: order.clone(), progress, cancel: cancel.clone(), renewed: asked };
+        let keeper = Keeper {
+            leases: Arc::clone(&self.leases),
+            order: order.clone(),
+            progress,
+            cancel: cancel.clone(),
+            renewed: asked,
+        };
         let _keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
         tracing::debug!(%task, attempt = order.attempt, "attempt started");
         let outcome = self.role.perform(&order, progress_tx, &cancel).await;

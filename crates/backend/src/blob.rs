@@ -84,11 +84,7 @@ pub fn check_key(key: &str) -> Result<(), BlobError> {
             && s != ".."
             && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
     };
-    if key.len() <= 512 && key.split('/').all(good) {
-        Ok(())
-    } else {
-        Err(BlobError::BadKey { key: key.to_owned() })
-    }
+    if key.len() <= 512 && key.split('/').all(good) { Ok(()) } else { Err(BlobError::BadKey { key: key.to_owned() }) }
 }
 
 /// Checks the form of a prefix: empty, or a key and a `/`.

@@ -41,10 +41,16 @@ pub fn audit(job: &Job, tasks: &[Task], outbox: &[Ring]) -> Vec<String> {
 pub fn audit_step(before: &Snapshot, after: &Snapshot) -> Vec<String> {
     let mut found = Violations { job: before.job.id.to_string(), list: Vec::new() };
     let (old, new) = (&before.job, &after.job);
-    found.unless(old.id == new.id && old.request == new.request && old.created_ms == new.created_ms, || "the request changed".into());
-    found.unless(old.generation <= new.generation, || format!("generation fell from {} to {}", old.generation, new.generation));
+    found.unless(old.id == new.id && old.request == new.request && old.created_ms == new.created_ms, || {
+        "the request changed".into()
+    });
+    found.unless(old.generation <= new.generation, || {
+        format!("generation fell from {} to {}", old.generation, new.generation)
+    });
     found.unless(old.plan_hash.is_none() || old.plan_hash == new.plan_hash, || "the plan changed".into());
-    found.unless(old.state != JobState::Published || new.state == JobState::Published, || format!("published became {}", new.state.as_str()));
+    found.unless(old.state != JobState::Published || new.state == JobState::Published, || {
+        format!("published became {}", new.state.as_str())
+    });
     for was in &before.tasks {
         let Some(is) = after.tasks.iter().find(|t| t.id == was.id) else {
             found.add(format!("task {} disappeared", was.id.number));
@@ -52,7 +58,9 @@ pub fn audit_step(before: &Snapshot, after: &Snapshot) -> Vec<String> {
         };
         let number = was.id.number;
         found.unless(was.spec == is.spec, || format!("task {number} changed what it does"));
-        found.unless(was.attempt <= is.attempt, || format!("task {number}: attempt fell from {} to {}", was.attempt, is.attempt));
+        found.unless(was.attempt <= is.attempt, || {
+            format!("task {number}: attempt fell from {} to {}", was.attempt, is.attempt)
+        });
         found.unless(was.state != TaskState::Done || was == is, || format!("task {number} was done and changed"));
         let took_over = match (&was.lease, &is.lease) {
             (Some(a), Some(b)) => a.id != b.id && was.attempt == is.attempt,
@@ -88,25 +96,44 @@ fn audit_job(job: &Job, tasks: &[Task], found: &mut Violations) {
     let num_assemble = count(|t| t.spec.kind == TaskKind::Assemble);
     let has_done = |kind: TaskKind| tasks.iter().any(|t| t.spec.kind == kind && t.state == TaskState::Done);
 
-    found.unless(job.remaining as usize == num_not_done, || format!("remaining is {}, but {num_not_done} tasks are not done", job.remaining));
-    found.unless(job.state.is_ended() == job.ended_ms.is_some(), || format!("{state} with ended_ms {:?}", job.ended_ms));
-    found.unless((job.state == JobState::Failed) == job.failure.is_some(), || format!("{state} with failure {:?}", job.failure));
-    found.unless((job.generation > 0) == job.plan_hash.is_some(), || format!("generation {} with plan hash {:?}", job.generation, job.plan_hash));
+    found.unless(job.remaining as usize == num_not_done, || {
+        format!("remaining is {}, but {num_not_done} tasks are not done", job.remaining)
+    });
+    found
+        .unless(job.state.is_ended() == job.ended_ms.is_some(), || format!("{state} with ended_ms {:?}", job.ended_ms));
+    found.unless((job.state == JobState::Failed) == job.failure.is_some(), || {
+        format!("{state} with failure {:?}", job.failure)
+    });
+    found.unless((job.generation > 0) == job.plan_hash.is_some(), || {
+        format!("generation {} with plan hash {:?}", job.generation, job.plan_hash)
+    });
     found.unless(num_assemble <= 1, || format!("{num_assemble} assemble tasks"));
     if num_assemble > 0 {
         let num_parts_open = count(|t| t.spec.kind != TaskKind::Assemble && t.state != TaskState::Done);
-        found.unless(num_parts_open == 0, || format!("an assemble task beside {num_parts_open} tasks that are not done"));
+        found.unless(num_parts_open == 0, || {
+            format!("an assemble task beside {num_parts_open} tasks that are not done")
+        });
     }
     match job.state {
         JobState::Probing => {
-            found.unless(job.generation == 0 && !has_done(TaskKind::Probe) && num_open == 1, || "probing without exactly its probe task open".into());
+            found.unless(job.generation == 0 && !has_done(TaskKind::Probe) && num_open == 1, || {
+                "probing without exactly its probe task open".into()
+            });
         }
         JobState::Planning => {
-            found.unless(job.generation == 0 && has_done(TaskKind::Probe) && tasks.len() == 1, || "planning without a probe result or with tasks".into());
+            found.unless(job.generation == 0 && has_done(TaskKind::Probe) && tasks.len() == 1, || {
+                "planning without a probe result or with tasks".into()
+            });
         }
-        JobState::Running => found.unless(job.generation > 0 && num_open > 0, || "running without a plan or without an open task".into()),
-        JobState::Published => found.unless(has_done(TaskKind::Assemble), || "published without a done assemble task".into()),
-        JobState::Failed | JobState::Cancelled => found.unless(!has_done(TaskKind::Assemble), || format!("{state}, yet assembled")),
+        JobState::Running => {
+            found.unless(job.generation > 0 && num_open > 0, || "running without a plan or without an open task".into())
+        }
+        JobState::Published => {
+            found.unless(has_done(TaskKind::Assemble), || "published without a done assemble task".into())
+        }
+        JobState::Failed | JobState::Cancelled => {
+            found.unless(!has_done(TaskKind::Assemble), || format!("{state}, yet assembled"))
+        }
     }
     if job.state.is_ended() {
         found.unless(num_open == 0, || format!("{state} with {num_open} open tasks"));
@@ -117,25 +144,37 @@ fn audit_job(job: &Job, tasks: &[Task], found: &mut Violations) {
 }
 
 fn audit_numbers(job: &Job, tasks: &[Task], found: &mut Violations) {
-    found.unless(tasks.len() == job.next_task as usize, || format!("{} tasks, but the next number is {}", tasks.len(), job.next_task));
+    found.unless(tasks.len() == job.next_task as usize, || {
+        format!("{} tasks, but the next number is {}", tasks.len(), job.next_task)
+    });
     for (expected, task) in (0u32..).zip(tasks) {
         let number = task.id.number;
-        found.unless(number == expected && task.spec.number == number && task.id.job == job.id, || format!("task {number} stands where {expected} belongs"));
-        found.unless((number == 0) == (task.spec.kind == TaskKind::Probe), || format!("task {number} is {}", task.spec.kind.as_str()));
+        found.unless(number == expected && task.spec.number == number && task.id.job == job.id, || {
+            format!("task {number} stands where {expected} belongs")
+        });
+        found.unless((number == 0) == (task.spec.kind == TaskKind::Probe), || {
+            format!("task {number} is {}", task.spec.kind.as_str())
+        });
     }
 }
 
 fn audit_task(job: &Job, task: &Task, found: &mut Violations) {
     let (number, state) = (task.id.number, task.state.as_str());
     let is_done = task.state == TaskState::Done;
-    found.unless((task.state == TaskState::Leased) == task.lease.is_some(), || format!("task {number} is {state} with lease {:?}", task.lease));
-    found.unless(is_done == task.result.is_some(), || format!("task {number} is {state}, has a result: {}", task.result.is_some()));
+    found.unless((task.state == TaskState::Leased) == task.lease.is_some(), || {
+        format!("task {number} is {state} with lease {:?}", task.lease)
+    });
+    found.unless(is_done == task.result.is_some(), || {
+        format!("task {number} is {state}, has a result: {}", task.result.is_some())
+    });
     found.unless(is_done == task.done_by.is_some(), || format!("task {number} is {state}, done by {:?}", task.done_by));
     let generation = if task.spec.kind == TaskKind::Probe { 0 } else { job.generation };
     found.unless(task.generation == generation, || format!("task {number} is of generation {}", task.generation));
     let num_failures = task.media_failures.saturating_add(task.infra_failures);
     let num_ended = if task.state == TaskState::Failed { task.attempt } else { task.attempt.saturating_sub(1) };
-    found.unless(task.attempt >= 1 && num_failures <= num_ended, || format!("task {number}: {num_failures} failures in {num_ended} ended attempts"));
+    found.unless(task.attempt >= 1 && num_failures <= num_ended, || {
+        format!("task {number}: {num_failures} failures in {num_ended} ended attempts")
+    });
 }
 
 fn audit_leases(tasks: &[Task], found: &mut Violations) {
@@ -155,8 +194,11 @@ fn audit_outbox(tasks: &[Task], outbox: &[Ring], found: &mut Violations) {
         match tasks.iter().find(|t| t.id == ring.task) {
             None => found.add(format!("outbox row of task {number}, which does not exist")),
             Some(task) => {
-                let fits = task.state == TaskState::Ready && task.attempt == ring.attempt && task.spec.kind == ring.kind;
-                found.unless(fits, || format!("outbox row {ring:?} of a task that is {} at attempt {}", task.state.as_str(), task.attempt));
+                let fits =
+                    task.state == TaskState::Ready && task.attempt == ring.attempt && task.spec.kind == ring.kind;
+                found.unless(fits, || {
+                    format!("outbox row {ring:?} of a task that is {} at attempt {}", task.state.as_str(), task.attempt)
+                });
             }
         }
     }
@@ -181,7 +223,11 @@ mod tests {
         let claim = async |number, kind| {
             let ring = Ring { task: TaskId { job, number }, attempt: 1, kind };
             let lease = lease_id(u128::from(number) + 1);
-            store.claim(ClaimRequest { ring, lease, worker: worker("w"), now_ms: 0, ttl_ms: 10 }).await.unwrap().unwrap()
+            store
+                .claim(ClaimRequest { ring, lease, worker: worker("w"), now_ms: 0, ttl_ms: 10 })
+                .await
+                .unwrap()
+                .unwrap()
         };
         let probe = claim(0, TaskKind::Probe).await;
         let result = crate::conformance::fixture::result(TaskKind::Probe, 0);

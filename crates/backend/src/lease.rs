@@ -66,20 +66,24 @@ pub enum Work {
         index: u32,
     },
     /// Package, verify, hand over for publishing.
-    Assemble {
-        /// The plan.
-        plan: Arc<Plan>,
-        /// Base name of output files.
-        base: String,
-        /// What was probed.
-        probe: ProbeResult,
-        /// Video parts by segment.
-        video: Vec<VideoPart>,
-        /// Audio parts by index.
-        audio: Vec<AudioPart>,
-        /// Facts about the run that the report tells and nothing else depends on.
-        history: History,
-    },
+    Assemble(Arc<Assembly>),
+}
+
+/// Everything that an assembly is made from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Assembly {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Base name of output files.
+    pub base: String,
+    /// What was probed.
+    pub probe: ProbeResult,
+    /// Video parts by segment.
+    pub video: Vec<VideoPart>,
+    /// Audio parts by index.
+    pub audio: Vec<AudioPart>,
+    /// Facts about the run that the report tells and nothing else depends on.
+    pub history: History,
 }
 
 /// Facts about how a job went.

@@ -95,17 +95,42 @@ pub trait JobStore: Send + Sync {
     /// Gives the lease. Refused when the job is not open any more, or by `Task::claim`.
     async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError>;
     /// Extends a lease; answers its new expiry.
-    async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress, now_ms: i64, policy: &RetryPolicy) -> Result<Result<i64, Refusal>, StoreError>;
+    async fn renew(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        progress: Progress,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Result<i64, Refusal>, StoreError>;
     /// Makes a task done, counts it, inserts the assemble task or publishes, in one transaction.
     /// `Ok(false)`: this lease had done so before. Refused with `Cancelled` when the job has ended otherwise.
-    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult, now_ms: i64) -> Result<Result<bool, Refusal>, StoreError>;
+    async fn complete(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        result: TaskResult,
+        now_ms: i64,
+    ) -> Result<Result<bool, Refusal>, StoreError>;
     /// Ends an attempt. When the task gives up, the job fails and its open tasks are cancelled.
-    async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure, now_ms: i64, policy: &RetryPolicy) -> Result<Result<AfterFailure, Refusal>, StoreError>;
+    async fn fail(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        failure: Failure,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Result<AfterFailure, Refusal>, StoreError>;
     /// Takes back every expired lease. Answers the tasks.
     async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError>;
     /// The named worker is known to be dead: its leases end now, as infrastructure failures whose next
     /// attempt is due at once. Answers the tasks.
-    async fn release_worker(&self, worker: &WorkerId, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError>;
+    async fn release_worker(
+        &self,
+        worker: &WorkerId,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Vec<TaskId>, StoreError>;
     /// Deletes outbox rows rung before `sent_before_ms` (their message may be lost), so that dispatch writes
     /// them again. Answers how many.
     async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError>;

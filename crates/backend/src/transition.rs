@@ -57,7 +57,13 @@ pub fn claim(job: &Job, task: &mut Task, request: &ClaimRequest) -> Result<Optio
 ///
 /// # Errors
 /// [`Refusal::Cancelled`] when the job has ended otherwise, else what [`Task::complete`] says.
-pub fn complete(job: &mut Job, task: &mut Task, lease: LeaseId, result: TaskResult, now_ms: i64) -> Result<Option<Completed>, Refusal> {
+pub fn complete(
+    job: &mut Job,
+    task: &mut Task,
+    lease: LeaseId,
+    result: TaskResult,
+    now_ms: i64,
+) -> Result<Option<Completed>, Refusal> {
     let is_repeat = task.state == TaskState::Done && task.done_by == Some(lease);
     if job.state.is_ended() && !is_repeat {
         return Err(Refusal::Cancelled);
@@ -89,7 +95,14 @@ pub fn complete(job: &mut Job, task: &mut Task, lease: LeaseId, result: TaskResu
 ///
 /// # Errors
 /// [`Refusal::Cancelled`] when the job has ended, else what [`Task::fail`] says.
-pub fn fail(job: &mut Job, task: &mut Task, lease: LeaseId, failure: Failure, now_ms: i64, policy: &RetryPolicy) -> Result<AttemptEnded, Refusal> {
+pub fn fail(
+    job: &mut Job,
+    task: &mut Task,
+    lease: LeaseId,
+    failure: Failure,
+    now_ms: i64,
+    policy: &RetryPolicy,
+) -> Result<AttemptEnded, Refusal> {
     if job.state.is_ended() {
         return Err(Refusal::Cancelled);
     }
@@ -140,10 +153,19 @@ pub fn reject(job: &mut Job, failure: Failure, now_ms: i64) -> Option<Happened> 
     (is_unplanned && job.fail(failure.clone(), now_ms)).then_some(Happened::Failed { task: None, failure })
 }
 
-fn attempt_ended(job: &mut Job, task: &Task, attempt: u32, failure: Failure, after: AfterFailure, now_ms: i64) -> AttemptEnded {
+fn attempt_ended(
+    job: &mut Job,
+    task: &Task,
+    attempt: u32,
+    failure: Failure,
+    after: AfterFailure,
+    now_ms: i64,
+) -> AttemptEnded {
     let number = task.id.number;
     let event = match after {
-        AfterFailure::Retry { not_before_ms } => Happened::TaskRetried { task: number, attempt, failure, not_before_ms },
+        AfterFailure::Retry { not_before_ms } => {
+            Happened::TaskRetried { task: number, attempt, failure, not_before_ms }
+        }
         AfterFailure::GiveUp => {
             let failure = named(task, failure);
             job.fail(failure.clone(), now_ms);
@@ -157,8 +179,12 @@ fn attempt_ended(job: &mut Job, task: &Task, attempt: u32, failure: Failure, aft
 fn named(task: &Task, mut failure: Failure) -> Failure {
     if failure.class != FailureClass::Source {
         failure.message = match task.spec.kind {
-            TaskKind::Segment | TaskKind::Audio => format!("{} {}: {}", task.spec.kind.as_str(), task.spec.index, failure.message),
-            TaskKind::Probe | TaskKind::Whole | TaskKind::Assemble => format!("{}: {}", task.spec.kind.as_str(), failure.message),
+            TaskKind::Segment | TaskKind::Audio => {
+                format!("{} {}: {}", task.spec.kind.as_str(), task.spec.index, failure.message)
+            }
+            TaskKind::Probe | TaskKind::Whole | TaskKind::Assemble => {
+                format!("{}: {}", task.spec.kind.as_str(), failure.message)
+            }
         };
     }
     failure

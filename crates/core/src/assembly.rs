@@ -77,7 +77,12 @@ pub struct Violation {
 ///
 /// # Errors
 /// Every violation found.
-pub fn check(plan: &Plan, ffmpeg_build: &str, video: &[VideoPart], audio: &[AudioPart]) -> Result<Certificate, Vec<Violation>> {
+pub fn check(
+    plan: &Plan,
+    ffmpeg_build: &str,
+    video: &[VideoPart],
+    audio: &[AudioPart],
+) -> Result<Certificate, Vec<Violation>> {
     let mut bad = Vec::new();
     let video_proof = check_video(plan, video, &mut bad);
     let audio_proof = check_audio(plan, audio, &mut bad);
@@ -122,7 +127,9 @@ fn check_video(plan: &Plan, parts: &[VideoPart], bad: &mut Vec<Violation>) -> Ve
         let mut segments: Vec<&StoredSegment> = Vec::new();
         for s in &v.segments {
             let place = format!("{} segment {}", rendition.id, s.index);
-            let Some(part) = by_segment.get(&s.index).and_then(|p| p.renditions.get(r)).filter(|p| p.rendition == rendition.id) else {
+            let Some(part) =
+                by_segment.get(&s.index).and_then(|p| p.renditions.get(r)).filter(|p| p.rendition == rendition.id)
+            else {
                 violation(bad, place, "the rendition is missing");
                 continue;
             };
@@ -137,7 +144,11 @@ fn check_video(plan: &Plan, parts: &[VideoPart], bad: &mut Vec<Violation>) -> Ve
                 violation(bad, &place, "presentation times differ from the source's");
             }
             let same = part.segments.len() == s.media_segments.len()
-                && part.segments.iter().zip(&s.media_segments).all(|(a, b)| (a.number, a.start, a.duration) == (b.number, b.start, b.duration));
+                && part
+                    .segments
+                    .iter()
+                    .zip(&s.media_segments)
+                    .all(|(a, b)| (a.number, a.start, a.duration) == (b.number, b.start, b.duration));
             if !same {
                 violation(bad, &place, "media segments are not where the plan puts them");
             }
@@ -150,7 +161,8 @@ fn check_video(plan: &Plan, parts: &[VideoPart], bad: &mut Vec<Violation>) -> Ve
             hash_out.update(part.pts_sha256.as_bytes());
             segments.extend(&part.segments);
         }
-        let is_continuous = is_contiguous(&segments) && segments.windows(2).all(|w| w[0].decode_time < w[1].decode_time);
+        let is_continuous =
+            is_contiguous(&segments) && segments.windows(2).all(|w| w[0].decode_time < w[1].decode_time);
         if !is_continuous {
             violation(bad, &rendition.id, "the timeline has a gap or an overlap");
         }
@@ -187,7 +199,14 @@ fn check_audio(plan: &Plan, parts: &[AudioPart], bad: &mut Vec<Violation>) -> Ve
             let segments: Vec<&StoredSegment> = part.segments.iter().collect();
             let held = segments.iter().map(|s| s.duration.max(0) as u64).sum::<u64>();
             if segments.is_empty() || held < part.num_samples.saturating_add(u64::from(part.priming)) {
-                violation(bad, &place, format!("{held} samples in packets, {} are to play after {} of priming", part.num_samples, part.priming));
+                violation(
+                    bad,
+                    &place,
+                    format!(
+                        "{held} samples in packets, {} are to play after {} of priming",
+                        part.num_samples, part.priming
+                    ),
+                );
             }
             let priming = i64::from(part.priming);
             let is_continuous = is_contiguous(&segments) && segments.iter().all(|s| s.decode_time == s.start + priming);
@@ -244,7 +263,14 @@ mod tests {
                         segments: s
                             .media_segments
                             .iter()
-                            .map(|m| StoredSegment { number: m.number, start: m.start, duration: m.duration, decode_time: m.start, num_samples: 1, object: object("s") })
+                            .map(|m| StoredSegment {
+                                number: m.number,
+                                start: m.start,
+                                duration: m.duration,
+                                decode_time: m.start,
+                                num_samples: 1,
+                                object: object("s"),
+                            })
                             .collect(),
                     })
                     .collect(),

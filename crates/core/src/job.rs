@@ -205,7 +205,9 @@ impl Job {
 /// starting with `.` or `-`, at most 100 characters.
 pub fn output_base(name: &str) -> String {
     let stem = match name.rsplit_once('.') {
-        Some((stem, ext)) if !stem.is_empty() && ext.len() <= 5 && ext.chars().all(|c| c.is_ascii_alphanumeric()) => stem,
+        Some((stem, ext)) if !stem.is_empty() && ext.len() <= 5 && ext.chars().all(|c| c.is_ascii_alphanumeric()) => {
+            stem
+        }
         _ => name,
     };
     let safe: String = stem

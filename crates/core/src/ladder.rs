@@ -19,7 +19,7 @@ impl Picture {
     /// The stored picture turned by `rotation` degrees.
     pub fn rotated(width: u32, height: u32, sar: Rational, rotation: u16) -> Picture {
         if rotation % 180 == 90 {
-            let sar = Rational::ONE.div(sar).unwrap_or(Rational::ONE);
+            let sar = Rational::ONE.over(sar).unwrap_or(Rational::ONE);
             Picture { width: height, height: width, sar }
         } else {
             Picture { width, height, sar }
@@ -45,11 +45,8 @@ pub fn resolve(profile: &VideoProfile, picture: Picture, frame_rate: f64, source
         })
         .collect();
     wanted.sort_by_key(|(p, ..)| std::cmp::Reverse(*p));
-    let (above, mut kept): (Vec<_>, Vec<_>) = if profile.upscale {
-        (Vec::new(), wanted)
-    } else {
-        wanted.into_iter().partition(|(p, ..)| *p > class)
-    };
+    let (above, mut kept): (Vec<_>, Vec<_>) =
+        if profile.upscale { (Vec::new(), wanted) } else { wanted.into_iter().partition(|(p, ..)| *p > class) };
     // A rung within a tenth of the source is the source's own rung.
     let has_top = kept.first().is_some_and(|(p, ..)| u64::from(*p) * 10 >= u64::from(class) * 9);
     if !has_top && let Some((.., rung)) = above.last() {
@@ -62,7 +59,8 @@ pub fn resolve(profile: &VideoProfile, picture: Picture, frame_rate: f64, source
             continue;
         }
         let cap = rung.max_kbps.map(|k| cap_kbps(k, source_kbps, picture, width, height));
-        let name = if out.iter().any(|r| r.id == format!("{p}p")) { format!("{width}x{height}") } else { format!("{p}p") };
+        let name =
+            if out.iter().any(|r| r.id == format!("{p}p")) { format!("{width}x{height}") } else { format!("{p}p") };
         out.push(Rendition {
             id: name,
             width,
@@ -71,7 +69,11 @@ pub fn resolve(profile: &VideoProfile, picture: Picture, frame_rate: f64, source
             crf: rung.crf,
             qp: rung.qp,
             max_kbps: cap,
-            level: if profile.codec == VideoCodec::H264 { h264_level(width, height, frame_rate, cap) } else { String::new() },
+            level: if profile.codec == VideoCodec::H264 {
+                h264_level(width, height, frame_rate, cap)
+            } else {
+                String::new()
+            },
         });
     }
     out
@@ -126,7 +128,10 @@ fn sar_for(picture: Picture, width: u32, height: u32) -> Rational {
         i64::from(picture.width) * i64::from(height),
         i64::from(picture.height.max(1)) * i64::from(width.max(1)),
     );
-    change.and_then(|c| picture.sar.mul(c)).filter(|s| s.num() <= 65_535 && s.den() <= 65_535 && s.is_positive()).unwrap_or(Rational::ONE)
+    change
+        .and_then(|c| picture.sar.times(c))
+        .filter(|s| s.num() <= 65_535 && s.den() <= 65_535 && s.is_positive())
+        .unwrap_or(Rational::ONE)
 }
 
 /// Smallest H.264 level (ITU-T H.264 table A-1) for size, rate and cap; empty when none fits.

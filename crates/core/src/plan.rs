@@ -201,7 +201,10 @@ impl Plan {
         let mut video: Vec<_> = video.collect();
         let rest = video.split_off(video.len().min(1));
         let all = video.into_iter().chain(audio).chain(rest);
-        (first_number..).zip(all).map(|(number, (kind, index, expected_cost))| TaskSpec { number, kind, index, expected_cost }).collect()
+        (first_number..)
+            .zip(all)
+            .map(|(number, (kind, index, expected_cost))| TaskSpec { number, kind, index, expected_cost })
+            .collect()
     }
 }
 

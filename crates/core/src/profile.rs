@@ -284,7 +284,8 @@ impl Profile {
                 Some(p)
             }
             "efficiency" => {
-                let mut p = base("HEVC and AAC: about half the bytes, for players that know HEVC; 10 bit and HDR are kept.");
+                let mut p =
+                    base("HEVC and AAC: about half the bytes, for players that know HEVC; 10 bit and HDR are kept.");
                 p.video.codec = VideoCodec::Hevc;
                 p.video.preset = "fast".into();
                 p.video.pixel_format = PixelFormat::Auto420;
@@ -318,7 +319,11 @@ impl Profile {
         }
         if v.codec == VideoCodec::Copy {
             if !v.rungs.is_empty() {
-                err("video.rungs", "a copied video has no ladder".into(), "remove the rungs, or choose a codec other than copy");
+                err(
+                    "video.rungs",
+                    "a copied video has no ladder".into(),
+                    "remove the rungs, or choose a codec other than copy",
+                );
             }
         } else if v.rungs.is_empty() {
             err("video.rungs", "the ladder is empty".into(), "add at least one [[video.rungs]] with height and crf");
@@ -326,6 +331,7 @@ impl Profile {
         if v.rungs.len() > 12 {
             err("video.rungs", format!("{} rungs", v.rungs.len()), "use at most 12");
         }
+        let max_crf = if matches!(v.codec, VideoCodec::Vp9 | VideoCodec::Av1) { 63.0 } else { 51.0 };
         for (i, r) in v.rungs.iter().enumerate() {
             let at = |f: &str| format!("video.rungs[{i}].{f}");
             if let RungHeight::Pixels(h) = r.height
@@ -335,11 +341,21 @@ impl Profile {
             }
             match (r.crf, r.qp) {
                 (Some(_), Some(_)) => err(&at("crf"), "crf and qp exclude each other".into(), "keep one of them"),
-                (None, None) => err(&at("crf"), "no rate control".into(), "set crf = 22 (quality) or qp = 0 (lossless)"),
-                (Some(c), None) if !(c.is_finite() && (0.0..=63.0).contains(&c)) => {
-                    err(&at("crf"), format!("{c} is out of range"), "use 0 to 51 for h264 and hevc, 0 to 63 for vp9 and av1");
+                (None, None) => {
+                    err(&at("crf"), "no rate control".into(), "set crf = 22 (quality) or qp = 0 (lossless)")
                 }
-                (None, Some(q)) if q > 255 => err(&at("qp"), format!("{q} is out of range"), "use 0 to 51"),
+                (Some(c), None) if !(c.is_finite() && (0.0..=max_crf).contains(&c)) => {
+                    err(
+                        &at("crf"),
+                        format!("{c} is out of range"),
+                        "use 0 to 51 for h264 and hevc, 0 to 63 for vp9 and av1",
+                    );
+                }
+                (None, Some(q)) if f64::from(q) > max_crf => err(
+                    &at("qp"),
+                    format!("{q} is out of range"),
+                    "use 0 to 51 for h264 and hevc, 0 to 63 for vp9 and av1",
+                ),
                 (None, Some(_)) if r.max_kbps.is_some() => {
                     err(&at("max_kbps"), "a constant quantiser cannot be capped".into(), "remove max_kbps, or use crf");
                 }
@@ -381,17 +397,34 @@ impl Profile {
             }
         }
         if !(p.media_segment_seconds.is_finite() && (1.0..=20.0).contains(&p.media_segment_seconds)) {
-            err("packaging.media_segment_seconds", format!("{} is out of range", p.media_segment_seconds), "use 1 to 20; 4 to 6 is usual");
+            err(
+                "packaging.media_segment_seconds",
+                format!("{} is out of range", p.media_segment_seconds),
+                "use 1 to 20; 4 to 6 is usual",
+            );
         }
         if p.chunk_mb != 0 && !(16..=128).contains(&p.chunk_mb) {
-            err("packaging.chunk_mb", format!("{} is out of range", p.chunk_mb), "use 16 to 128 MiB (48 is usual), or 0 for no chunk set");
+            err(
+                "packaging.chunk_mb",
+                format!("{} is out of range", p.chunk_mb),
+                "use 16 to 128 MiB (48 is usual), or 0 for no chunk set",
+            );
         }
         let s = &self.split;
-        if s.segment_seconds != 0.0 && !(s.segment_seconds.is_finite() && (0.5..=86_400.0).contains(&s.segment_seconds)) {
-            err("split.segment_seconds", format!("{} is out of range", s.segment_seconds), "use 0.5 to 86400 seconds, or 0 for auto");
+        if s.segment_seconds != 0.0 && !(s.segment_seconds.is_finite() && (0.5..=86_400.0).contains(&s.segment_seconds))
+        {
+            err(
+                "split.segment_seconds",
+                format!("{} is out of range", s.segment_seconds),
+                "use 0.5 to 86400 seconds, or 0 for auto",
+            );
         }
         if !(s.whole_below_seconds.is_finite() && s.whole_below_seconds >= 0.0) {
-            err("split.whole_below_seconds", format!("{} is out of range", s.whole_below_seconds), "use 0 or more seconds");
+            err(
+                "split.whole_below_seconds",
+                format!("{} is out of range", s.whole_below_seconds),
+                "use 0 or more seconds",
+            );
         }
         errors
     }
@@ -422,7 +455,14 @@ mod tests {
         let fields: Vec<_> = p.validate().into_iter().map(|e| e.field).collect();
         assert_eq!(
             fields,
-            ["name", "video.gop_seconds", "video.rungs[0].crf", "packaging.container", "packaging.container", "packaging.chunk_mb"]
+            [
+                "name",
+                "video.gop_seconds",
+                "video.rungs[0].crf",
+                "packaging.container",
+                "packaging.container",
+                "packaging.chunk_mb"
+            ]
         );
     }
 

@@ -213,9 +213,8 @@ impl PtsList {
 
     /// Largest value.
     pub fn last(&self) -> Option<i64> {
-        (self.len > 0).then(|| {
-            self.runs.iter().fold(self.first, |t, (d, n)| t.saturating_add(d.saturating_mul(i64::from(*n))))
-        })
+        (self.len > 0)
+            .then(|| self.runs.iter().fold(self.first, |t, (d, n)| t.saturating_add(d.saturating_mul(i64::from(*n)))))
     }
 
     /// All values in order.
@@ -265,6 +264,9 @@ pub struct AudioTrack {
     pub is_default: bool,
     /// Presentation time of the first decoded sample.
     pub first_pts: MediaTime,
+    /// Samples at the start of the packets that the container hides (an mp4 edit list), when it says so plainly.
+    #[serde(default)]
+    pub priming: Option<u32>,
     /// Length by the container, when it says one that can be believed.
     pub duration: Option<MediaTime>,
     /// Mean bit rate, 0 when unknown.

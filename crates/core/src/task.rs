@@ -243,7 +243,14 @@ impl Task {
     /// # Errors
     /// [`Refusal::NotClaimable`] when the attempt number is not the current one, the task is not ready or
     /// its back-off has not passed.
-    pub fn claim(&mut self, attempt: u32, lease: LeaseId, worker: WorkerId, now_ms: i64, ttl_ms: i64) -> Result<(), Refusal> {
+    pub fn claim(
+        &mut self,
+        attempt: u32,
+        lease: LeaseId,
+        worker: WorkerId,
+        now_ms: i64,
+        ttl_ms: i64,
+    ) -> Result<(), Refusal> {
         if self.state != TaskState::Ready || self.attempt != attempt || now_ms < self.not_before_ms {
             return Err(Refusal::NotClaimable);
         }
@@ -264,7 +271,13 @@ impl Task {
     ///
     /// # Errors
     /// [`Refusal::LeaseLost`] when another or no lease is live, or no progress was made for `stall_ms`.
-    pub fn renew(&mut self, lease: LeaseId, progress: Progress, now_ms: i64, policy: &RetryPolicy) -> Result<i64, Refusal> {
+    pub fn renew(
+        &mut self,
+        lease: LeaseId,
+        progress: Progress,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<i64, Refusal> {
         let held = self.held_mut(lease)?;
         if progress.done_per_mille > held.progress.done_per_mille || progress.frames > held.progress.frames {
             held.progressed_ms = now_ms;
@@ -298,7 +311,13 @@ impl Task {
     ///
     /// # Errors
     /// [`Refusal::LeaseLost`] when the lease is not the live one.
-    pub fn fail(&mut self, lease: LeaseId, failure: Failure, now_ms: i64, policy: &RetryPolicy) -> Result<AfterFailure, Refusal> {
+    pub fn fail(
+        &mut self,
+        lease: LeaseId,
+        failure: Failure,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<AfterFailure, Refusal> {
         let worker = self.held_mut(lease)?.worker.clone();
         if failure.class == FailureClass::Media && !self.failed_on.contains(&worker) {
             self.failed_on.push(worker);
@@ -453,7 +472,9 @@ mod tests {
         let mut now = 0;
         for n in 1..=50 {
             t.claim(n, lease(u128::from(n)), worker(), now, 10).unwrap();
-            let AfterFailure::Retry { not_before_ms } = t.fail(lease(u128::from(n)), Failure::infra("x", "y"), now, &p).unwrap() else {
+            let AfterFailure::Retry { not_before_ms } =
+                t.fail(lease(u128::from(n)), Failure::infra("x", "y"), now, &p).unwrap()
+            else {
                 panic!("gave up at {n}")
             };
             assert!(not_before_ms - now <= p.infra_backoff_max_ms);

@@ -34,10 +34,7 @@ impl Rational {
         }
         let g = gcd(num.unsigned_abs(), den.unsigned_abs()).max(1) as i128;
         let sign = if den < 0 { -1 } else { 1 };
-        Some(Rational {
-            num: i64::try_from(sign * num / g).ok()?,
-            den: i64::try_from(sign * den / g).ok()?,
-        })
+        Some(Rational { num: i64::try_from(sign * num / g).ok()?, den: i64::try_from(sign * den / g).ok()? })
     }
 
     /// Numerator of the reduced fraction.
@@ -51,19 +48,13 @@ impl Rational {
     }
 
     /// Product; `None` on overflow.
-    pub fn mul(self, other: Rational) -> Option<Rational> {
-        Self::from_i128(
-            i128::from(self.num) * i128::from(other.num),
-            i128::from(self.den) * i128::from(other.den),
-        )
+    pub fn times(self, other: Rational) -> Option<Rational> {
+        Self::from_i128(i128::from(self.num) * i128::from(other.num), i128::from(self.den) * i128::from(other.den))
     }
 
     /// Quotient; `None` on overflow or division by zero.
-    pub fn div(self, other: Rational) -> Option<Rational> {
-        Self::from_i128(
-            i128::from(self.num) * i128::from(other.den),
-            i128::from(self.den) * i128::from(other.num),
-        )
+    pub fn over(self, other: Rational) -> Option<Rational> {
+        Self::from_i128(i128::from(self.num) * i128::from(other.den), i128::from(self.den) * i128::from(other.num))
     }
 
     /// For display and cost estimates only.
@@ -98,8 +89,7 @@ impl PartialOrd for Rational {
 
 impl Ord for Rational {
     fn cmp(&self, other: &Self) -> Ordering {
-        (i128::from(self.num) * i128::from(other.den))
-            .cmp(&(i128::from(other.num) * i128::from(self.den)))
+        (i128::from(self.num) * i128::from(other.den)).cmp(&(i128::from(other.num) * i128::from(self.den)))
     }
 }
 
@@ -183,16 +173,13 @@ impl Ord for MediaTime {
         let a = i128::from(self.ticks) * i128::from(self.timebase.num);
         let b = i128::from(other.ticks) * i128::from(other.timebase.num);
         // Timebases of media files are far below 2^31 in practice; saturate rather than wrap on hostile ones.
-        a.saturating_mul(i128::from(other.timebase.den))
-            .cmp(&b.saturating_mul(i128::from(self.timebase.den)))
+        a.saturating_mul(i128::from(other.timebase.den)).cmp(&b.saturating_mul(i128::from(self.timebase.den)))
     }
 }
 
 /// Nearest tick of `to` for `ticks` of `from`, halves away from zero, saturating.
 pub fn rescale(ticks: i64, from: Rational, to: Rational) -> i64 {
-    let num = i128::from(ticks)
-        .saturating_mul(i128::from(from.num))
-        .saturating_mul(i128::from(to.den));
+    let num = i128::from(ticks).saturating_mul(i128::from(from.num)).saturating_mul(i128::from(to.den));
     let den = i128::from(from.den) * i128::from(to.num);
     if den <= 0 {
         return 0;

@@ -177,9 +177,9 @@ impl Program {
         question.stdout = Stdout::Collect { limit_bytes: 8 << 20 };
         question.limits.wall = Duration::from_secs(30);
         question.landlock = landlock;
-        let Output { stdout, .. } = run(question, CancellationToken::new()).await.map_err(|source| {
-            DetectError::Broken { path: self.path.clone(), variable: self.variable, source }
-        })?;
+        let Output { stdout, .. } = run(question, CancellationToken::new())
+            .await
+            .map_err(|source| DetectError::Broken { path: self.path.clone(), variable: self.variable, source })?;
         Ok(String::from_utf8_lossy(&stdout).into_owned())
     }
 
@@ -255,7 +255,8 @@ fn names(table: &str, wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
     for line in table.lines() {
         let mut words = line.split_whitespace();
         let (Some(flags), Some(name)) = (words.next(), words.next()) else { continue };
-        let is_entry = name != "=" && flags.len() <= 6 && flags.chars().all(|c| c == '.' || c.is_ascii_alphabetic() || c == '|');
+        let is_entry =
+            name != "=" && flags.len() <= 6 && flags.chars().all(|c| c == '.' || c.is_ascii_alphabetic() || c == '|');
         if is_entry && wanted(flags) {
             found.extend(name.split(',').map(str::to_owned));
         }

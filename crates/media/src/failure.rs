@@ -37,7 +37,10 @@ pub(crate) fn from_run(error: &RunError, context: &Context<'_>) -> Failure {
         }
         RunError::NoSpace { .. } => Failure::infra(
             "no_space",
-            format!("{doing}: no space left in {}; free some or choose another scratch directory", context.directory.display()),
+            format!(
+                "{doing}: no space left in {}; free some or choose another scratch directory",
+                context.directory.display()
+            ),
         ),
     };
     failure.with_evidence(evidence(error.tail()))
@@ -63,7 +66,9 @@ fn exited(error: &RunError, tail: &[String], context: &Context<'_>) -> Failure {
 pub(crate) fn unknown_encoder(name: &str) -> Failure {
     Failure::permanent(
         "encoder_unknown",
-        format!("this ffmpeg has no encoder {name:?}: choose one that `ffmpeg -encoders` lists, or install a build that has it"),
+        format!(
+            "this ffmpeg has no encoder {name:?}: choose one that `ffmpeg -encoders` lists, or install a build that has it"
+        ),
     )
 }
 

@@ -5,11 +5,11 @@
 //! proof; callers count and compare the frames of what was written.
 
 mod detect;
-pub mod piece;
 mod encode;
 mod failure;
-mod process;
+pub mod piece;
 mod probe;
+mod process;
 mod scratch;
 mod toolkit;
 

@@ -125,18 +125,33 @@ impl EncodedTrack {
         let map = track.presentation(movie.timescale);
         let (shift, presented) = match map.spans() {
             [span] if span.media_start == i64::MIN => (0, None),
-            [span] => (span.presentation_start - span.media_start, span.media_end.map(|e| (e - span.media_start).max(0) as u64)),
+            [span] => (
+                span.presentation_start - span.media_start,
+                span.media_end.map(|e| (e - span.media_start).max(0) as u64),
+            ),
             spans => return Err(format_error(format!("an edit list with {} stretches", spans.len()))),
         };
         let samples: Vec<EncodedSample> = track
             .samples
             .iter()
-            .map(|s| EncodedSample { pts: s.pts() + shift, duration: s.duration, size: s.size, offset: s.offset, is_sync: s.is_sync })
+            .map(|s| EncodedSample {
+                pts: s.pts() + shift,
+                duration: s.duration,
+                size: s.size,
+                offset: s.offset,
+                is_sync: s.is_sync,
+            })
             .collect();
         if samples.is_empty() {
             return Err(PieceError::Empty);
         }
-        Ok(EncodedTrack { timescale: track.timescale, sample_entry: entry, samples, payload: Payload::File(path.to_owned()), presented })
+        Ok(EncodedTrack {
+            timescale: track.timescale,
+            sample_entry: entry,
+            samples,
+            payload: Payload::File(path.to_owned()),
+            presented,
+        })
     }
 }
 
@@ -163,7 +178,9 @@ impl Payload {
                 while let Some(first) = samples.get(i) {
                     let mut len = first.size as usize;
                     i += 1;
-                    while let Some(next) = samples.get(i).filter(|n| n.offset == first.offset + len as u64 && len < 1 << 20) {
+                    while let Some(next) =
+                        samples.get(i).filter(|n| n.offset == first.offset + len as u64 && len < 1 << 20)
+                    {
                         len += next.size as usize;
                         i += 1;
                     }

@@ -1,7 +1,7 @@
 //! What workers see of ffmpeg: a trait with three verbs, which simulations replace, and its real implementation.
 
 use crate::detect::Ffmpeg;
-use crate::encode::{AudioFacts, encode_audio, encode_video, Places};
+use crate::encode::{AudioFacts, Places, encode_audio, encode_video};
 use crate::probe::{self, ProbeOptions};
 use crate::process::{Limits, Output, ProgressSink};
 use async_trait::async_trait;
@@ -121,7 +121,12 @@ pub trait Toolkit: Send + Sync {
     ///
     /// # Errors
     /// A [`Failure`]; class `Source` when the source itself cannot be used.
-    async fn probe(&self, request: ProbeRequest, progress: ProgressSink, cancel: CancellationToken) -> Result<Probed, Failure>;
+    async fn probe(
+        &self,
+        request: ProbeRequest,
+        progress: ProgressSink,
+        cancel: CancellationToken,
+    ) -> Result<Probed, Failure>;
 
     /// Encodes one video segment in all renditions. Success does not prove that every frame is there.
     ///
@@ -172,7 +177,12 @@ impl FfmpegToolkit {
 
 #[async_trait]
 impl Toolkit for FfmpegToolkit {
-    async fn probe(&self, request: ProbeRequest, progress: ProgressSink, cancel: CancellationToken) -> Result<Probed, Failure> {
+    async fn probe(
+        &self,
+        request: ProbeRequest,
+        progress: ProgressSink,
+        cancel: CancellationToken,
+    ) -> Result<Probed, Failure> {
         probe::probe(&self.ffmpeg, &request, progress, cancel).await
     }
 
@@ -197,7 +207,8 @@ impl Toolkit for FfmpegToolkit {
     ) -> Result<AudioFile, Failure> {
         let places = Places { source: &request.source, out_dir: &request.out_dir, scratch: &request.scratch };
         let (file, facts, output) =
-            encode_audio(&self.ffmpeg, &request.plan, request.track, &places, request.limits.clone(), progress, cancel).await?;
+            encode_audio(&self.ffmpeg, &request.plan, request.track, &places, request.limits.clone(), progress, cancel)
+                .await?;
         Ok(AudioFile { file, facts, effort: effort(&output), stderr_tail: output.stderr_tail })
     }
 

@@ -124,18 +124,14 @@ pub fn plan_chunks(units: &[ChunkUnit], limit_bytes: u64, init_bytes: u64) -> Ve
 #[must_use]
 pub fn chunk_ticks(units: &[ChunkUnit], range: &Range<usize>) -> u64 {
     let members = units.get(range.clone()).unwrap_or_default();
-    members
-        .iter()
-        .fold(0, |sum, unit| sum.saturating_add(unit.duration))
+    members.iter().fold(0, |sum, unit| sum.saturating_add(unit.duration))
 }
 
 /// Size of a planned chunk in bytes, init segment included.
 #[must_use]
 pub fn chunk_bytes(units: &[ChunkUnit], range: &Range<usize>, init_bytes: u64) -> u64 {
     let members = units.get(range.clone()).unwrap_or_default();
-    members
-        .iter()
-        .fold(init_bytes, |sum, unit| sum.saturating_add(unit.bytes))
+    members.iter().fold(init_bytes, |sum, unit| sum.saturating_add(unit.bytes))
 }
 
 /// The folder of a chunk set: `<base>.wp.chunks`.
@@ -154,24 +150,16 @@ pub fn chunk_folder(base: &str) -> Result<String, ChunkError> {
 /// [`ChunkError::UnsafeBase`] when `base` cannot be a file name.
 pub fn chunk_file_name(base: &str, index: usize, count: usize) -> Result<String, ChunkError> {
     check_base(base)?;
-    let digits = count
-        .checked_ilog10()
-        .map_or(1, |log| log.saturating_add(1))
-        .max(4);
+    let digits = count.checked_ilog10().map_or(1, |log| log.saturating_add(1)).max(4);
     let digits = usize::try_from(digits).unwrap_or(4);
-    Ok(format!(
-        "{base}.part{:0digits$}.mp4",
-        index.saturating_add(1)
-    ))
+    Ok(format!("{base}.part{:0digits$}.mp4", index.saturating_add(1)))
 }
 
 fn check_base(base: &str) -> Result<(), ChunkError> {
     if is_safe_path(base) && !base.contains('/') {
         Ok(())
     } else {
-        Err(ChunkError::UnsafeBase {
-            base: base.to_owned(),
-        })
+        Err(ChunkError::UnsafeBase { base: base.to_owned() })
     }
 }
 
@@ -183,10 +171,7 @@ pub struct Seconds {
 }
 
 impl Serialize for Seconds {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "exact below 2^53 µs, which is 285 years"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 µs, which is 285 years")]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.micros.is_multiple_of(1_000_000) {
             serializer.serialize_u64(self.micros / 1_000_000)
@@ -197,17 +182,11 @@ impl Serialize for Seconds {
 }
 
 impl<'de> Deserialize<'de> for Seconds {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "range checked before"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "range checked before")]
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let seconds = f64::deserialize(deserializer)?;
         if (0.0..9e9).contains(&seconds) {
-            Ok(Self {
-                micros: (seconds * 1e6).round() as u64,
-            })
+            Ok(Self { micros: (seconds * 1e6).round() as u64 })
         } else {
             Err(serde::de::Error::custom("time is negative or too large"))
         }
@@ -300,20 +279,13 @@ impl ChunkManifest {
     ///
     /// # Errors
     /// [`ChunkError::Empty`] without chunks, [`ChunkError::UnsafeBase`] for a bad name.
-    pub fn new(
-        base_name: &str,
-        codec: String,
-        timescale: u32,
-        written: &[WrittenChunk],
-    ) -> Result<Self, ChunkError> {
+    pub fn new(base_name: &str, codec: String, timescale: u32, written: &[WrittenChunk]) -> Result<Self, ChunkError> {
         if written.is_empty() {
             return Err(ChunkError::Empty);
         }
         let at = |ticks: u128| {
             let ticks = i128::try_from(ticks).unwrap_or(i128::MAX);
-            Seconds {
-                micros: u64::try_from(micros(ticks, timescale)).unwrap_or(u64::MAX),
-            }
+            Seconds { micros: u64::try_from(micros(ticks, timescale)).unwrap_or(u64::MAX) }
         };
         let (mut ticks, mut total_bytes) = (0_u128, 0_u64);
         let mut chunks = Vec::with_capacity(written.len());
@@ -325,14 +297,8 @@ impl ChunkManifest {
                 url: percent_encode(&chunk_file_name(base_name, index, written.len())?),
                 bytes: chunk.bytes,
                 start_time,
-                duration: Seconds {
-                    micros: at(ticks).micros.saturating_sub(start_time.micros),
-                },
-                sha256: chunk
-                    .sha256
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect(),
+                duration: Seconds { micros: at(ticks).micros.saturating_sub(start_time.micros) },
+                sha256: chunk.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
             });
         }
         Ok(Self {
@@ -369,9 +335,7 @@ impl ChunkManifest {
 
     fn check(&self) -> Result<(), ChunkError> {
         if self.version != VERSION {
-            return Err(ChunkError::UnsupportedVersion {
-                version: self.version,
-            });
+            return Err(ChunkError::UnsupportedVersion { version: self.version });
         }
         if self.chunks.is_empty() {
             return Err(ChunkError::Empty);
@@ -379,34 +343,20 @@ impl ChunkManifest {
         let (mut expected, mut bytes) = (Seconds::default(), 0_u64);
         for (index, chunk) in self.chunks.iter().enumerate() {
             if !is_safe_path(&chunk.url) || chunk.url.contains(':') {
-                return Err(ChunkError::UnsafeUrl {
-                    index,
-                    url: chunk.url.clone(),
-                });
+                return Err(ChunkError::UnsafeUrl { index, url: chunk.url.clone() });
             }
             // Other writers round each value on its own.
             if chunk.start_time.micros.abs_diff(expected.micros) > 2_000 {
-                return Err(ChunkError::NotContiguous {
-                    index,
-                    expected,
-                    actual: chunk.start_time,
-                });
+                return Err(ChunkError::NotContiguous { index, expected, actual: chunk.start_time });
             }
-            expected.micros = chunk
-                .start_time
-                .micros
-                .saturating_add(chunk.duration.micros);
+            expected.micros = chunk.start_time.micros.saturating_add(chunk.duration.micros);
             bytes = bytes.saturating_add(chunk.bytes);
         }
         if bytes != self.total_bytes {
-            return Err(ChunkError::WrongTotal {
-                field: "totalBytes",
-            });
+            return Err(ChunkError::WrongTotal { field: "totalBytes" });
         }
         if expected.micros.abs_diff(self.total_duration.micros) > 10_000 {
-            return Err(ChunkError::WrongTotal {
-                field: "totalDuration",
-            });
+            return Err(ChunkError::WrongTotal { field: "totalDuration" });
         }
         Ok(())
     }

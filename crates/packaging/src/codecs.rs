@@ -40,19 +40,9 @@ pub enum CodecError {
 /// [`CodecError`].
 pub fn codec_string(sample_entry: &[u8]) -> Result<String, CodecError> {
     let kind = FourCc::new(b"stsd");
-    let missing = BmffError::MissingBox {
-        parent: kind,
-        offset: 0,
-        kind,
-    };
-    let entry = Boxes::new(sample_entry, 0)
-        .next()
-        .transpose()?
-        .ok_or(missing)?;
-    let entry = Entry {
-        fourcc: original_format(&entry)?,
-        found: entry,
-    };
+    let missing = BmffError::MissingBox { parent: kind, offset: 0, kind };
+    let entry = Boxes::new(sample_entry, 0).next().transpose()?.ok_or(missing)?;
+    let entry = Entry { fourcc: original_format(&entry)?, found: entry };
     let fourcc = entry.fourcc;
     match &fourcc.0 {
         b"avc1" | b"avc2" | b"avc3" | b"avc4" => avc(&entry),
@@ -60,9 +50,7 @@ pub fn codec_string(sample_entry: &[u8]) -> Result<String, CodecError> {
         b"vp08" | b"vp09" => vpx(&entry),
         b"av01" => av1(&entry),
         b"mp4a" => mpeg4_audio(&entry),
-        b"Opus" | b"fLaC" | b"ac-3" | b"ec-3" | b"alac" | b"wvtt" | b"stpp" => {
-            Ok(fourcc.to_string())
-        }
+        b"Opus" | b"fLaC" | b"ac-3" | b"ec-3" | b"alac" | b"wvtt" | b"stpp" => Ok(fourcc.to_string()),
         _ => Err(CodecError::Unknown { fourcc }),
     }
 }
@@ -82,10 +70,7 @@ impl<'a> Entry<'a> {
     }
 
     fn bad(&self, kind: &[u8; 4]) -> CodecError {
-        CodecError::BadConfig {
-            fourcc: self.fourcc,
-            config: FourCc::new(kind),
-        }
+        CodecError::BadConfig { fourcc: self.fourcc, config: FourCc::new(kind) }
     }
 }
 
@@ -111,10 +96,7 @@ fn original_format(entry: &BoxRef<'_>) -> Result<FourCc, CodecError> {
     if !matches!(&entry.kind.0, b"encv" | b"enca") {
         return Ok(entry.kind);
     }
-    let missing = |config| CodecError::MissingConfig {
-        fourcc: entry.kind,
-        config: FourCc::new(config),
-    };
+    let missing = |config| CodecError::MissingConfig { fourcc: entry.kind, config: FourCc::new(config) };
     let sinf = child(entry, b"sinf")?.ok_or_else(|| missing(b"sinf"))?;
     let frma = sinf.child(b"frma")?.ok_or_else(|| missing(b"frma"))?;
     Ok(FourCc(frma.fields().u32()?.to_be_bytes()))
@@ -125,35 +107,21 @@ fn avc(entry: &Entry<'_>) -> Result<String, CodecError> {
     let [_, profile, constraints, level, ..] = entry.config(b"avcC")? else {
         return Err(entry.bad(b"avcC"));
     };
-    Ok(format!(
-        "{}.{profile:02x}{constraints:02x}{level:02x}",
-        entry.fourcc
-    ))
+    Ok(format!("{}.{profile:02x}{constraints:02x}{level:02x}", entry.fourcc))
 }
 
 /// ISO/IEC 14496-15 Annex E.3.
 fn hevc(entry: &Entry<'_>) -> Result<String, CodecError> {
     let config = entry.config(b"hvcC")?;
-    let Some(&[_, general, a, b, c, d, c0, c1, c2, c3, c4, c5, level]) = config.first_chunk::<13>()
-    else {
+    let Some(&[_, general, a, b, c, d, c0, c1, c2, c3, c4, c5, level]) = config.first_chunk::<13>() else {
         return Err(entry.bad(b"hvcC"));
     };
-    let space = ["", "A", "B", "C"]
-        .get(usize::from(general >> 6))
-        .copied()
-        .unwrap_or("");
+    let space = ["", "A", "B", "C"].get(usize::from(general >> 6)).copied().unwrap_or("");
     let tier = if general & 0x20 == 0 { 'L' } else { 'H' };
     let compatibility = u32::from_be_bytes([a, b, c, d]).reverse_bits();
-    let mut text = format!(
-        "{}.{space}{}.{compatibility:X}.{tier}{level}",
-        entry.fourcc,
-        general & 0x1f
-    );
+    let mut text = format!("{}.{space}{}.{compatibility:X}.{tier}{level}", entry.fourcc, general & 0x1f);
     let constraints = [c0, c1, c2, c3, c4, c5];
-    let used = constraints
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |last| last + 1);
+    let used = constraints.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     for byte in constraints.iter().take(used) {
         text.push_str(&format!(".{byte:X}"));
     }
@@ -165,11 +133,7 @@ fn vpx(entry: &Entry<'_>) -> Result<String, CodecError> {
     let [_, _, _, _, profile, level, depth, ..] = entry.config(b"vpcC")? else {
         return Err(entry.bad(b"vpcC"));
     };
-    Ok(format!(
-        "{}.{profile:02}.{level:02}.{:02}",
-        entry.fourcc,
-        depth >> 4
-    ))
+    Ok(format!("{}.{profile:02}.{level:02}.{:02}", entry.fourcc, depth >> 4))
 }
 
 /// AV1 binding §5, mandatory fields only: profile, level and tier, bit depth.
@@ -183,17 +147,12 @@ fn av1(entry: &Entry<'_>) -> Result<String, CodecError> {
         0x40 => 10,
         _ => 12,
     };
-    Ok(format!(
-        "av01.{}.{:02}{tier}.{depth:02}",
-        profile_and_level >> 5,
-        profile_and_level & 0x1f
-    ))
+    Ok(format!("av01.{}.{:02}{tier}.{depth:02}", profile_and_level >> 5, profile_and_level & 0x1f))
 }
 
 /// Object type indication and, for MPEG-4 audio, the audio object type (RFC 6381 §3.3).
 fn mpeg4_audio(entry: &Entry<'_>) -> Result<String, CodecError> {
-    let (indication, object_type) =
-        elementary_stream(entry.config(b"esds")?).ok_or_else(|| entry.bad(b"esds"))?;
+    let (indication, object_type) = elementary_stream(entry.config(b"esds")?).ok_or_else(|| entry.bad(b"esds"))?;
     Ok(match object_type {
         Some(object_type) if indication == 0x40 => format!("mp4a.{indication:x}.{object_type}"),
         _ => format!("mp4a.{indication:x}"),
@@ -226,19 +185,13 @@ fn elementary_stream(esds: &[u8]) -> Option<(u8, Option<u8>)> {
         return None;
     }
     let indication = *config.first()?;
-    let specific = config
-        .get(13..)
-        .and_then(descriptor)
-        .filter(|(tag, ..)| *tag == DECODER_SPECIFIC_INFO);
+    let specific = config.get(13..).and_then(descriptor).filter(|(tag, ..)| *tag == DECODER_SPECIFIC_INFO);
     let object_type = specific.and_then(|(_, info, _)| match *info {
         [first, second, ..] if first >> 3 == 31 => Some(32 + ((first & 7) << 3 | second >> 5)),
         [first, ..] if first >> 3 != 31 => Some(first >> 3),
         _ => None,
     });
-    Some((
-        indication,
-        object_type.filter(|object_type| *object_type != 0),
-    ))
+    Some((indication, object_type.filter(|object_type| *object_type != 0)))
 }
 
 /// Tag, body and rest of a descriptor; lengths are written in up to four groups of seven bits. A body that is cut short
@@ -280,73 +233,36 @@ mod tests {
     }
 
     const AAC_ESDS: &[u8] = &[
-        0, 0, 0, 0, 3, 0x80, 0x80, 0x80, 0x22, 0, 1, 0, 4, 0x80, 0x80, 0x80, 0x14, 0x40, 0x15, 0,
-        0, 0, 0, 1, 0xf4, 0, 0, 1, 0xf4, 0, 5, 0x80, 0x80, 0x80, 2, 0x11, 0x90, 6, 0x80, 0x80,
-        0x80, 1, 2,
+        0, 0, 0, 0, 3, 0x80, 0x80, 0x80, 0x22, 0, 1, 0, 4, 0x80, 0x80, 0x80, 0x14, 0x40, 0x15, 0, 0, 0, 0, 1, 0xf4, 0,
+        0, 1, 0xf4, 0, 5, 0x80, 0x80, 0x80, 2, 0x11, 0x90, 6, 0x80, 0x80, 0x80, 1, 2,
     ];
 
     #[test]
     fn pictures() {
-        assert_eq!(
-            video(b"avc1", b"avcC", &[1, 0x64, 0, 0x1f, 0xff]),
-            "avc1.64001f"
-        );
-        assert_eq!(
-            video(b"avc3", b"avcC", &[1, 0x42, 0xc0, 0x0a]),
-            "avc3.42c00a"
-        );
+        assert_eq!(video(b"avc1", b"avcC", &[1, 0x64, 0, 0x1f, 0xff]), "avc1.64001f");
+        assert_eq!(video(b"avc3", b"avcC", &[1, 0x42, 0xc0, 0x0a]), "avc3.42c00a");
         let main = [1, 1, 0x60, 0, 0, 0, 0xb0, 0, 0, 0, 0, 0, 93];
         assert_eq!(video(b"hvc1", b"hvcC", &main), "hvc1.1.6.L93.B0");
         let high_tier = [1, 0x62, 0x20, 0, 0, 0, 0x90, 0, 0, 8, 0, 0, 153];
-        assert_eq!(
-            video(b"hev1", b"hvcC", &high_tier),
-            "hev1.A2.4.H153.90.0.0.8"
-        );
-        assert_eq!(
-            video(b"vp09", b"vpcC", &[1, 0, 0, 0, 2, 31, 0xa2, 1]),
-            "vp09.02.31.10"
-        );
-        assert_eq!(
-            video(b"vp08", b"vpcC", &[1, 0, 0, 0, 0, 10, 0x82, 1]),
-            "vp08.00.10.08"
-        );
-        assert_eq!(
-            video(b"av01", b"av1C", &[0x81, 0x08, 0x0c, 0]),
-            "av01.0.08M.08"
-        );
-        assert_eq!(
-            video(b"av01", b"av1C", &[0x81, 0x2d, 0xcc, 0]),
-            "av01.1.13H.10"
-        );
-        assert_eq!(
-            video(b"av01", b"av1C", &[0x81, 0x4d, 0x6c, 0]),
-            "av01.2.13M.12"
-        );
+        assert_eq!(video(b"hev1", b"hvcC", &high_tier), "hev1.A2.4.H153.90.0.0.8");
+        assert_eq!(video(b"vp09", b"vpcC", &[1, 0, 0, 0, 2, 31, 0xa2, 1]), "vp09.02.31.10");
+        assert_eq!(video(b"vp08", b"vpcC", &[1, 0, 0, 0, 0, 10, 0x82, 1]), "vp08.00.10.08");
+        assert_eq!(video(b"av01", b"av1C", &[0x81, 0x08, 0x0c, 0]), "av01.0.08M.08");
+        assert_eq!(video(b"av01", b"av1C", &[0x81, 0x2d, 0xcc, 0]), "av01.1.13H.10");
+        assert_eq!(video(b"av01", b"av1C", &[0x81, 0x4d, 0x6c, 0]), "av01.2.13M.12");
     }
 
     #[test]
     fn sound_and_text() {
-        assert_eq!(
-            codec_string(&entry(b"mp4a", 28, &[(b"esds", AAC_ESDS)])).unwrap(),
-            "mp4a.40.2"
-        );
+        assert_eq!(codec_string(&entry(b"mp4a", 28, &[(b"esds", AAC_ESDS)])).unwrap(), "mp4a.40.2");
         let mut mp3 = AAC_ESDS.to_vec();
         *mp3.get_mut(17).unwrap() = 0x6b;
-        assert_eq!(
-            codec_string(&entry(b"mp4a", 28, &[(b"esds", &mp3)])).unwrap(),
-            "mp4a.6b"
-        );
+        assert_eq!(codec_string(&entry(b"mp4a", 28, &[(b"esds", &mp3)])).unwrap(), "mp4a.6b");
         let mut usac = AAC_ESDS.to_vec();
         usac.get_mut(35..37).unwrap().copy_from_slice(&[0xf9, 0x40]);
-        assert_eq!(
-            codec_string(&entry(b"mp4a", 28, &[(b"esds", &usac)])).unwrap(),
-            "mp4a.40.42"
-        );
+        assert_eq!(codec_string(&entry(b"mp4a", 28, &[(b"esds", &usac)])).unwrap(), "mp4a.40.42");
         for kind in [b"Opus", b"fLaC", b"ac-3", b"ec-3", b"wvtt", b"stpp"] {
-            assert_eq!(
-                codec_string(&entry(kind, 28, &[])).unwrap().as_bytes(),
-                kind
-            );
+            assert_eq!(codec_string(&entry(kind, 28, &[])).unwrap().as_bytes(), kind);
         }
     }
 
@@ -364,14 +280,7 @@ mod tests {
             });
         });
         assert_eq!(codec_string(&w.into_bytes().unwrap()).unwrap(), "mp4a.40.2");
-        let sealed = entry(
-            b"encv",
-            78,
-            &[
-                (b"avcC", &[1, 0x4d, 0x40, 0x28]),
-                (b"sinf", b"\0\0\0\x0cfrmaavc1"),
-            ],
-        );
+        let sealed = entry(b"encv", 78, &[(b"avcC", &[1, 0x4d, 0x40, 0x28]), (b"sinf", b"\0\0\0\x0cfrmaavc1")]);
         assert_eq!(codec_string(&sealed).unwrap(), "avc1.4d4028");
     }
 
@@ -379,20 +288,12 @@ mod tests {
     fn errors_say_what_is_missing() {
         let fourcc = FourCc::new(b"avc1");
         let config = FourCc::new(b"avcC");
-        assert_eq!(
-            codec_string(&entry(b"avc1", 78, &[])),
-            Err(CodecError::MissingConfig { fourcc, config })
-        );
+        assert_eq!(codec_string(&entry(b"avc1", 78, &[])), Err(CodecError::MissingConfig { fourcc, config }));
         assert_eq!(
             codec_string(&entry(b"avc1", 78, &[(b"avcC", &[1, 2])])),
             Err(CodecError::BadConfig { fourcc, config })
         );
-        assert_eq!(
-            codec_string(&entry(b"jpeg", 78, &[])),
-            Err(CodecError::Unknown {
-                fourcc: FourCc::new(b"jpeg")
-            })
-        );
+        assert_eq!(codec_string(&entry(b"jpeg", 78, &[])), Err(CodecError::Unknown { fourcc: FourCc::new(b"jpeg") }));
         assert!(codec_string(&[]).is_err());
     }
 

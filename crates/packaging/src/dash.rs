@@ -15,8 +15,7 @@ use quick_xml::events::{BytesDecl, BytesText, Event};
 
 use crate::presentation::bitrate::{MIN_BUFFER_MICROS, available_runs, bucket};
 use crate::presentation::{
-    AudioRendition, Checked, MediaSegment, MediaTrack, Ratio, VideoRendition, audio_names, gcd,
-    percent_encode,
+    AudioRendition, Checked, MediaSegment, MediaTrack, Ratio, VideoRendition, audio_names, gcd, percent_encode,
 };
 
 /// Why an MPD could not be written.
@@ -27,9 +26,7 @@ pub enum DashError {
     #[error("no segment is available")]
     NothingAvailable,
     /// Segment paths do not follow one template with a five-digit segment number.
-    #[error(
-        "rendition {rendition}: segment {number} does not follow the path template of the first one"
-    )]
+    #[error("rendition {rendition}: segment {number} does not follow the path template of the first one")]
     NotTemplated {
         /// Rendition id.
         rendition: String,
@@ -63,26 +60,14 @@ pub fn mpd(checked: &Checked<'_>) -> Result<String, DashError> {
     writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
     let root = writer.create_element("MPD").with_attributes([
         ("xmlns", "urn:mpeg:dash:schema:mpd:2011"),
-        (
-            "profiles",
-            "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019",
-        ),
+        ("profiles", "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019"),
         ("type", "static"),
-        (
-            "mediaPresentationDuration",
-            &seconds(presentation.duration.micros()),
-        ),
+        ("mediaPresentationDuration", &seconds(presentation.duration.micros())),
         ("minBufferTime", &seconds(MIN_BUFFER_MICROS)),
     ]);
     root.write_inner_content(|w| {
-        let period = w
-            .create_element("Period")
-            .with_attributes([("id", "0"), ("start", "PT0S")]);
-        period.write_inner_content(|w| {
-            sets.iter()
-                .zip(0_u32..)
-                .try_for_each(|(set, id)| set.write(w, id))
-        })?;
+        let period = w.create_element("Period").with_attributes([("id", "0"), ("start", "PT0S")]);
+        period.write_inner_content(|w| sets.iter().zip(0_u32..).try_for_each(|(set, id)| set.write(w, id)))?;
         Ok(())
     })?;
     let mut text = String::from_utf8(writer.into_inner())?;
@@ -117,18 +102,10 @@ fn family(codec: &str) -> &str {
 
 enum Set<'a> {
     Video(Vec<(&'a VideoRendition, Described)>),
-    Audio {
-        audio: &'a AudioRendition,
-        name: String,
-        is_main: bool,
-        described: Described,
-    },
+    Audio { audio: &'a AudioRendition, name: String, is_main: bool, described: Described },
 }
 
-fn adaptation_sets<'a>(
-    video: &'a [VideoRendition],
-    audio: &'a [AudioRendition],
-) -> Result<Vec<Set<'a>>, DashError> {
+fn adaptation_sets<'a>(video: &'a [VideoRendition], audio: &'a [AudioRendition]) -> Result<Vec<Set<'a>>, DashError> {
     let mut families: Vec<(&str, Vec<(&VideoRendition, Described)>)> = Vec::new();
     for rendition in video {
         let Some(described) = Described::of(&rendition.track)? else {
@@ -142,9 +119,7 @@ fn adaptation_sets<'a>(
     }
     let mut sets = Vec::new();
     for (_, mut members) in families {
-        members.sort_by(|(a, da), (b, db)| {
-            (da.bandwidth, &a.track.id).cmp(&(db.bandwidth, &b.track.id))
-        });
+        members.sort_by(|(a, da), (b, db)| (da.bandwidth, &a.track.id).cmp(&(db.bandwidth, &b.track.id)));
         sets.push(Set::Video(members));
     }
     let main = audio.iter().position(|a| a.is_default).unwrap_or(0);
@@ -152,12 +127,7 @@ fn adaptation_sets<'a>(
         let Some(described) = Described::of(&rendition.track)? else {
             continue;
         };
-        sets.push(Set::Audio {
-            audio: rendition,
-            name,
-            is_main: index == main,
-            described,
-        });
+        sets.push(Set::Audio { audio: rendition, name, is_main: index == main, described });
     }
     Ok(sets)
 }
@@ -166,43 +136,26 @@ impl Set<'_> {
     fn write(&self, w: &mut Writer<Vec<u8>>, id: u32) -> io::Result<()> {
         match self {
             Self::Video(members) => write_video_set(w, id, members),
-            Self::Audio {
-                audio,
-                name,
-                is_main,
-                described,
-            } => write_audio_set(w, id, audio, name, *is_main, described),
+            Self::Audio { audio, name, is_main, described } => write_audio_set(w, id, audio, name, *is_main, described),
         }
     }
 }
 
-fn write_video_set(
-    w: &mut Writer<Vec<u8>>,
-    id: u32,
-    members: &[(&VideoRendition, Described)],
-) -> io::Result<()> {
+fn write_video_set(w: &mut Writer<Vec<u8>>, id: u32, members: &[(&VideoRendition, Described)]) -> io::Result<()> {
     let width = members.iter().map(|(v, _)| v.width).max().unwrap_or(0);
     let height = members.iter().map(|(v, _)| v.height).max().unwrap_or(0);
-    let faster = |a: &Ratio, b: &Ratio| {
-        (u64::from(a.num) * u64::from(b.den)).cmp(&(u64::from(b.num) * u64::from(a.den)))
-    };
-    let rate = members
-        .iter()
-        .map(|(v, _)| v.frame_rate)
-        .max_by(faster)
-        .unwrap_or(Ratio::ONE);
-    let mut set = w
-        .create_element("AdaptationSet")
-        .with_attribute(("id", id.to_string().as_str()))
-        .with_attributes([
-            ("contentType", "video"),
-            ("mimeType", "video/mp4"),
-            ("segmentAlignment", "true"),
-            ("startWithSAP", "1"),
-            ("maxWidth", &width.to_string()),
-            ("maxHeight", &height.to_string()),
-            ("maxFrameRate", &frame_rate(rate)),
-        ]);
+    let faster =
+        |a: &Ratio, b: &Ratio| (u64::from(a.num) * u64::from(b.den)).cmp(&(u64::from(b.num) * u64::from(a.den)));
+    let rate = members.iter().map(|(v, _)| v.frame_rate).max_by(faster).unwrap_or(Ratio::ONE);
+    let mut set = w.create_element("AdaptationSet").with_attribute(("id", id.to_string().as_str())).with_attributes([
+        ("contentType", "video"),
+        ("mimeType", "video/mp4"),
+        ("segmentAlignment", "true"),
+        ("startWithSAP", "1"),
+        ("maxWidth", &width.to_string()),
+        ("maxHeight", &height.to_string()),
+        ("maxFrameRate", &frame_rate(rate)),
+    ]);
     if let Some(shape) = common_shape(members) {
         set = set.with_attribute(("par", shape.as_str()));
     }
@@ -247,23 +200,18 @@ fn write_audio_set(
     ]);
     let role = if is_main { "main" } else { "alternate" };
     set.write_inner_content(|w| {
-        w.create_element("Label")
-            .write_text_content(BytesText::new(name))?;
+        w.create_element("Label").write_text_content(BytesText::new(name))?;
         let role = [("schemeIdUri", "urn:mpeg:dash:role:2011"), ("value", role)];
-        w.create_element("Role")
-            .with_attributes(role)
-            .write_empty()?;
+        w.create_element("Role").with_attributes(role).write_empty()?;
         let rate = audio.sample_rate.to_string();
         let representation = described.element(w, &audio.track);
-        representation
-            .with_attribute(("audioSamplingRate", rate.as_str()))
-            .write_inner_content(|w| {
-                let (scheme, value) = channel_configuration(audio.channels);
-                w.create_element("AudioChannelConfiguration")
-                    .with_attributes([("schemeIdUri", scheme), ("value", &value.to_string())])
-                    .write_empty()?;
-                described.template.write(w)
-            })?;
+        representation.with_attribute(("audioSamplingRate", rate.as_str())).write_inner_content(|w| {
+            let (scheme, value) = channel_configuration(audio.channels);
+            w.create_element("AudioChannelConfiguration")
+                .with_attributes([("schemeIdUri", scheme), ("value", &value.to_string())])
+                .write_empty()?;
+            described.template.write(w)
+        })?;
         Ok(())
     })?;
     Ok(())
@@ -277,10 +225,7 @@ fn channel_configuration(channels: u32) -> (&'static str, u32) {
         1..=6 => (CICP, channels),
         7 => (CICP, 11),
         8 => (CICP, 12),
-        _ => (
-            "urn:mpeg:dash:23003:3:audio_channel_configuration:2011",
-            channels,
-        ),
+        _ => ("urn:mpeg:dash:23003:3:audio_channel_configuration:2011", channels),
     }
 }
 
@@ -294,17 +239,12 @@ fn common_shape(members: &[(&VideoRendition, Described)]) -> Option<String> {
     };
     let mut shapes = members.iter().map(|(v, _)| shape(v));
     let first = shapes.next()?;
-    shapes
-        .all(|s| s == first)
-        .then(|| format!("{}:{}", first.0, first.1))
+    shapes.all(|s| s == first).then(|| format!("{}:{}", first.0, first.1))
 }
 
 fn common_template<'a>(members: &'a [(&VideoRendition, Described)]) -> Option<&'a Template> {
     let (_, first) = members.first()?;
-    members
-        .iter()
-        .all(|(_, d)| d.template == first.template)
-        .then_some(&first.template)
+    members.iter().all(|(_, d)| d.template == first.template).then_some(&first.template)
 }
 
 /// What the MPD says about one track.
@@ -317,8 +257,7 @@ impl Described {
     /// `None` when no segment is available.
     fn of(track: &MediaTrack) -> Result<Option<Self>, DashError> {
         let segments = track.first_available_run();
-        let (Some(first), Some(bandwidth)) = (segments.first(), bucket(&available_runs(track)))
-        else {
+        let (Some(first), Some(bandwidth)) = (segments.first(), bucket(&available_runs(track))) else {
             return Ok(None);
         };
         let template = Template {
@@ -328,10 +267,7 @@ impl Described {
             media: media_template(track, first, segments)?,
             runs: runs(segments),
         };
-        Ok(Some(Self {
-            bandwidth,
-            template,
-        }))
+        Ok(Some(Self { bandwidth, template }))
     }
 
     fn element<'w>(
@@ -374,22 +310,21 @@ impl Template {
             ("startNumber", &self.start_number.to_string()),
         ]);
         template.write_inner_content(|w| {
-            w.create_element("SegmentTimeline")
-                .write_inner_content(|w| {
-                    for (index, run) in self.runs.iter().enumerate() {
-                        let mut s = w.create_element("S");
-                        if index == 0 {
-                            s = s.with_attribute(("t", run.time.to_string().as_str()));
-                        }
-                        s = s.with_attribute(("d", run.duration.to_string().as_str()));
-                        if run.count > 1 {
-                            let repeat = run.count.saturating_sub(1);
-                            s = s.with_attribute(("r", repeat.to_string().as_str()));
-                        }
-                        s.write_empty()?;
+            w.create_element("SegmentTimeline").write_inner_content(|w| {
+                for (index, run) in self.runs.iter().enumerate() {
+                    let mut s = w.create_element("S");
+                    if index == 0 {
+                        s = s.with_attribute(("t", run.time.to_string().as_str()));
                     }
-                    Ok(())
-                })?;
+                    s = s.with_attribute(("d", run.duration.to_string().as_str()));
+                    if run.count > 1 {
+                        let repeat = run.count.saturating_sub(1);
+                        s = s.with_attribute(("r", repeat.to_string().as_str()));
+                    }
+                    s.write_empty()?;
+                }
+                Ok(())
+            })?;
             Ok(())
         })?;
         Ok(())
@@ -405,51 +340,29 @@ fn runs(segments: &[MediaSegment]) -> Vec<Run> {
         let duration = end.saturating_sub(time);
         match runs.last_mut() {
             Some(run) if run.duration == duration => run.count = run.count.saturating_add(1),
-            _ => runs.push(Run {
-                time,
-                duration,
-                count: 1,
-            }),
+            _ => runs.push(Run { time, duration, count: 1 }),
         }
     }
     runs
 }
 
-fn media_template(
-    track: &MediaTrack,
-    first: &MediaSegment,
-    segments: &[MediaSegment],
-) -> Result<String, DashError> {
-    let broken = |number| DashError::NotTemplated {
-        rendition: track.id.clone(),
-        number,
-    };
+fn media_template(track: &MediaTrack, first: &MediaSegment, segments: &[MediaSegment]) -> Result<String, DashError> {
+    let broken = |number| DashError::NotTemplated { rendition: track.id.clone(), number };
     let digits = format!("{:05}", first.number);
-    let (before, after) = first
-        .path
-        .rsplit_once(&digits)
-        .ok_or_else(|| broken(first.number))?;
+    let (before, after) = first.path.rsplit_once(&digits).ok_or_else(|| broken(first.number))?;
     for segment in segments {
         if segment.path != format!("{before}{:05}{after}", segment.number) {
             return Err(broken(segment.number));
         }
     }
-    Ok(format!(
-        "{}$Number%05d${}",
-        escape(before, &track.id),
-        escape(after, &track.id)
-    ))
+    Ok(format!("{}$Number%05d${}", escape(before, &track.id), escape(after, &track.id)))
 }
 
 /// Percent-encodes a path and replaces components equal to the id by `$RepresentationID$`, so
 /// that the template is the same for all Representations. Encoding leaves no `$` behind.
 fn escape(path: &str, id: &str) -> String {
     let component = |c: &str| {
-        if c == id {
-            "$RepresentationID$".to_owned()
-        } else {
-            percent_encode(c)
-        }
+        if c == id { "$RepresentationID$".to_owned() } else { percent_encode(c) }
     };
     path.split('/').map(component).collect::<Vec<_>>().join("/")
 }

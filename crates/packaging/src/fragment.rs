@@ -5,8 +5,7 @@ mod index;
 mod write;
 
 pub use index::{
-    FragmentIndex, IndexError, MAX_SEGMENT_SAMPLES, Parsed, SegmentIndex, TrackRun, index_segment,
-    parse_segment,
+    FragmentIndex, IndexError, MAX_SEGMENT_SAMPLES, Parsed, SegmentIndex, TrackRun, index_segment, parse_segment,
 };
 pub use write::{FragmentError, FragmentHeader, FragmentSpec, SampleSpec, write_fragment};
 

@@ -8,8 +8,7 @@ use std::fmt::Write as _;
 
 use crate::presentation::bitrate::{audio_guess, available_runs, average, peak, video_guess};
 use crate::presentation::{
-    AudioRendition, Checked, Form, MULTIVARIANT_NAME, MediaTrack, VideoRendition, audio_names,
-    parent, relative_uri,
+    AudioRendition, Checked, Form, MULTIVARIANT_NAME, MediaTrack, VideoRendition, audio_names, parent, relative_uri,
 };
 
 /// The variant that is listed first, and so tried first by most players, is the best one whose
@@ -31,14 +30,11 @@ pub struct Playlist {
 /// can already read what it names.
 #[must_use]
 pub fn playlists(checked: &Checked<'_>) -> Vec<Playlist> {
-    let media = checked.presentation().tracks().map(|track| Playlist {
-        path: track.playlist_path(),
-        text: media_playlist(checked, track),
-    });
-    let multivariant = Playlist {
-        path: MULTIVARIANT_NAME.to_owned(),
-        text: multivariant_playlist(checked),
-    };
+    let media = checked
+        .presentation()
+        .tracks()
+        .map(|track| Playlist { path: track.playlist_path(), text: media_playlist(checked, track) });
+    let multivariant = Playlist { path: MULTIVARIANT_NAME.to_owned(), text: multivariant_playlist(checked) };
     media.chain([multivariant]).collect()
 }
 
@@ -56,23 +52,16 @@ pub fn multivariant_playlist(checked: &Checked<'_>) -> String {
     let target = checked.target_seconds();
     let mut variants: Vec<Variant> = if presentation.video.is_empty() {
         let audio = presentation.audio.iter();
-        audio
-            .map(|a| Variant::of_audio(a, audio_rates(a, target)))
-            .collect()
+        audio.map(|a| Variant::of_audio(a, audio_rates(a, target))).collect()
     } else {
         write_audio_group(&mut out, &presentation.audio);
         let rates = presentation.audio.iter().map(|a| audio_rates(a, target));
         let audio = rates.fold(Rates::default(), Rates::max);
         let video = presentation.video.iter();
-        video
-            .map(|v| Variant::of_video(v, &presentation.audio, video_rates(v, target).plus(audio)))
-            .collect()
+        video.map(|v| Variant::of_video(v, &presentation.audio, video_rates(v, target).plus(audio))).collect()
     };
     if let Some(first) = first_variant(&variants) {
-        variants
-            .get_mut(..=first)
-            .unwrap_or_default()
-            .rotate_right(1);
+        variants.get_mut(..=first).unwrap_or_default().rotate_right(1);
     }
     for variant in &variants {
         variant.write(&mut out);
@@ -93,29 +82,17 @@ pub fn media_playlist(checked: &Checked<'_>, track: &MediaTrack) -> String {
     let first = track.segments.first().map_or(0, |s| s.number);
     let mut out = String::from("#EXTM3U\n");
     line(&mut out, format_args!("#EXT-X-VERSION:{version}"));
-    line(
-        &mut out,
-        format_args!("#EXT-X-TARGETDURATION:{}", checked.target_seconds()),
-    );
+    line(&mut out, format_args!("#EXT-X-TARGETDURATION:{}", checked.target_seconds()));
     line(&mut out, format_args!("#EXT-X-MEDIA-SEQUENCE:{first}"));
     line(&mut out, format_args!("#EXT-X-PLAYLIST-TYPE:VOD"));
     line(&mut out, format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
-    line(
-        &mut out,
-        format_args!("#EXT-X-MAP:URI=\"{}\"", relative_uri(folder, &track.init)),
-    );
+    line(&mut out, format_args!("#EXT-X-MAP:URI=\"{}\"", relative_uri(folder, &track.init)));
     for (segment, micros) in track.segments.iter().zip(track.segment_micros()) {
-        line(
-            &mut out,
-            format_args!("#EXTINF:{}.{:06},", micros / 1_000_000, micros % 1_000_000),
-        );
+        line(&mut out, format_args!("#EXTINF:{}.{:06},", micros / 1_000_000, micros % 1_000_000));
         if !segment.available {
             line(&mut out, format_args!("#EXT-X-GAP"));
         }
-        line(
-            &mut out,
-            format_args!("{}", relative_uri(folder, &segment.path)),
-        );
+        line(&mut out, format_args!("{}", relative_uri(folder, &segment.path)));
     }
     line(&mut out, format_args!("#EXT-X-ENDLIST"));
     out
@@ -138,24 +115,15 @@ impl Rates {
     fn measured(track: &MediaTrack, target_seconds: u32, guess: u64) -> Self {
         let runs = available_runs(track);
         let average = average(&runs).unwrap_or(guess);
-        Self {
-            peak: peak(&runs, target_seconds).unwrap_or(guess).max(average),
-            average,
-        }
+        Self { peak: peak(&runs, target_seconds).unwrap_or(guess).max(average), average }
     }
 
     fn max(self, other: Self) -> Self {
-        Self {
-            peak: self.peak.max(other.peak),
-            average: self.average.max(other.average),
-        }
+        Self { peak: self.peak.max(other.peak), average: self.average.max(other.average) }
     }
 
     fn plus(self, other: Self) -> Self {
-        Self {
-            peak: self.peak.saturating_add(other.peak),
-            average: self.average.saturating_add(other.average),
-        }
+        Self { peak: self.peak.saturating_add(other.peak), average: self.average.saturating_add(other.average) }
     }
 }
 
@@ -173,15 +141,10 @@ fn write_audio_group(out: &mut String, audio: &[AudioRendition]) {
         let is_default = index == default;
         // Of several renditions in one language only one may be chosen automatically
         // (RFC 8216, 4.3.4.1.1).
-        let same =
-            |other: &AudioRendition| other.language.eq_ignore_ascii_case(&rendition.language);
+        let same = |other: &AudioRendition| other.language.eq_ignore_ascii_case(&rendition.language);
         let default_is_same = audio.get(default).is_some_and(same);
         let is_first = audio.iter().position(same) == Some(index);
-        let is_auto = if default_is_same {
-            is_default
-        } else {
-            is_first
-        };
+        let is_auto = if default_is_same { is_default } else { is_first };
         let uri = relative_uri("", &rendition.track.playlist_path());
         line(
             out,
@@ -226,11 +189,7 @@ impl Variant {
                 codecs.push(&rendition.track.codec);
             }
         }
-        let group = if audio.is_empty() {
-            String::new()
-        } else {
-            format!(",AUDIO=\"{AUDIO_GROUP}\"")
-        };
+        let group = if audio.is_empty() { String::new() } else { format!(",AUDIO=\"{AUDIO_GROUP}\"") };
         let video_attributes = format!(
             ",RESOLUTION={}x{},FRAME-RATE={}{group},CLOSED-CAPTIONS=NONE",
             display_width(video),
@@ -238,12 +197,7 @@ impl Variant {
             frame_rate(video),
         );
         let uri = relative_uri("", &video.track.playlist_path());
-        Self {
-            rates,
-            codecs: codecs.join(","),
-            video_attributes,
-            uri,
-        }
+        Self { rates, codecs: codecs.join(","), video_attributes, uri }
     }
 
     fn write(&self, out: &mut String) {
@@ -261,10 +215,7 @@ fn first_variant(variants: &[Variant]) -> Option<usize> {
     let rate = |index: &usize| variants.get(*index).map_or(u64::MAX, |v| v.rates.peak);
     let modest = (0..variants.len()).filter(|i| rate(i) <= FIRST_VARIANT_MAX_BANDWIDTH);
     // Ties go to the variant that the model lists first.
-    modest
-        .rev()
-        .max_by_key(rate)
-        .or_else(|| (0..variants.len()).min_by_key(rate))
+    modest.rev().max_by_key(rate).or_else(|| (0..variants.len()).min_by_key(rate))
 }
 
 /// Width in square pixels at the coded height, rounded.
@@ -277,10 +228,7 @@ fn display_width(video: &VideoRendition) -> u64 {
 /// Frames per second with three decimals, rounded half up.
 fn frame_rate(video: &VideoRendition) -> String {
     let den = u64::from(video.frame_rate.den.max(1));
-    let milli = u64::from(video.frame_rate.num)
-        .saturating_mul(2_000)
-        .saturating_add(den)
-        / (den * 2);
+    let milli = u64::from(video.frame_rate.num).saturating_mul(2_000).saturating_add(den) / (den * 2);
     format!("{}.{:03}", milli / 1_000, milli % 1_000)
 }
 
@@ -294,10 +242,7 @@ mod tests {
 
     fn all(presentation: &Presentation, form: Form) -> String {
         let playlists = playlists(&presentation.check(form).unwrap());
-        playlists
-            .iter()
-            .map(|p| format!("== {}\n{}", p.path, p.text))
-            .collect()
+        playlists.iter().map(|p| format!("== {}\n{}", p.path, p.text)).collect()
     }
 
     #[test]
@@ -337,18 +282,12 @@ mod tests {
     fn a_rendition_without_segments_yet_has_a_guess() {
         let p = partial(full(), 0);
         let text = multivariant_playlist(&p.check(Form::Preview).unwrap());
-        assert!(
-            text.contains("BANDWIDTH=6342585,AVERAGE-BANDWIDTH=6342585,"),
-            "{text}"
-        );
+        assert!(text.contains("BANDWIDTH=6342585,AVERAGE-BANDWIDTH=6342585,"), "{text}");
     }
 
     fn order(p: &Presentation) -> Vec<String> {
         let text = multivariant_playlist(&p.check(Form::Final).unwrap());
-        text.lines()
-            .filter(|l| l.starts_with("v/"))
-            .map(str::to_owned)
-            .collect()
+        text.lines().filter(|l| l.starts_with("v/")).map(str::to_owned).collect()
     }
 
     #[test]
@@ -377,10 +316,7 @@ mod tests {
             .filter(|l| l.starts_with("#EXT-X-MEDIA"))
             .map(|l| (l.contains("DEFAULT=YES"), l.contains("AUTOSELECT=YES")))
             .collect();
-        assert_eq!(
-            flags,
-            [(false, false), (true, true), (false, true), (false, false)]
-        );
+        assert_eq!(flags, [(false, false), (true, true), (false, true), (false, false)]);
         assert!(text.contains("NAME=\"French 2\""));
     }
 
@@ -396,12 +332,8 @@ mod tests {
         alone.audio.clear();
         let without = multivariant_playlist(&alone.check(Form::Final).unwrap());
         let bandwidths = |t: &str| -> Vec<u64> {
-            let values = t
-                .lines()
-                .filter_map(|l| l.strip_prefix("#EXT-X-STREAM-INF:BANDWIDTH="));
-            let mut found: Vec<u64> = values
-                .map(|l| l.split(',').next().unwrap().parse().unwrap())
-                .collect();
+            let values = t.lines().filter_map(|l| l.strip_prefix("#EXT-X-STREAM-INF:BANDWIDTH="));
+            let mut found: Vec<u64> = values.map(|l| l.split(',').next().unwrap().parse().unwrap()).collect();
             found.sort_unstable();
             found
         };
@@ -409,10 +341,7 @@ mod tests {
         let (with, without) = (bandwidths(&text), bandwidths(&without));
         let differences: Vec<_> = with.iter().zip(&without).map(|(a, b)| a - b).collect();
         assert_eq!(differences, [loudest; 3]);
-        assert!(
-            text.contains("CODECS=\"avc1.64001f,mp4a.40.2,opus\""),
-            "{text}"
-        );
+        assert!(text.contains("CODECS=\"avc1.64001f,mp4a.40.2,opus\""), "{text}");
     }
 
     #[test]

@@ -124,18 +124,12 @@ pub enum InitError {
 /// [`InitError`].
 pub fn write_init(tracks: &[TrackHeader], gapless: Option<Gapless>) -> Result<Vec<u8>, InitError> {
     check_tracks(tracks)?;
-    let entries = tracks
-        .iter()
-        .map(|track| normalise_sample_entry(&track.sample_entry))
-        .collect::<Result<Vec<_>, _>>()?;
+    let entries =
+        tracks.iter().map(|track| normalise_sample_entry(&track.sample_entry)).collect::<Result<Vec<_>, _>>()?;
     let movie_timescale = tracks.first().map_or(1000, |track| track.timescale);
     let mut w = BoxWriter::new();
     w.boxed(b"ftyp", |w| {
-        let brands: &[u8] = if tracks.len() == 1 {
-            b"cmfciso6mp41"
-        } else {
-            b"iso6mp41"
-        };
+        let brands: &[u8] = if tracks.len() == 1 { b"cmfciso6mp41" } else { b"iso6mp41" };
         w.bytes(brands.get(..4).unwrap_or(brands));
         w.u32(0);
         w.bytes(brands);
@@ -144,27 +138,15 @@ pub fn write_init(tracks: &[TrackHeader], gapless: Option<Gapless>) -> Result<Ve
         write_mvhd(w, movie_timescale, 0, tracks);
         for (track, entry) in tracks.iter().zip(&entries) {
             // A delay of 0 needs no edit list; segment_duration 0 stands for all fragments to come (§8.6.6.1).
-            let edits: &[WrittenEdit] = &[WrittenEdit {
-                duration: 0,
-                media_time: Some(track.delay),
-            }];
+            let edits: &[WrittenEdit] = &[WrittenEdit { duration: 0, media_time: Some(track.delay) }];
             let edits = if track.delay == 0 { &[] } else { edits };
-            write_trak(
-                w,
-                track,
-                &TrackTimes {
-                    movie_duration: 0,
-                    media_duration: 0,
-                    edits,
-                },
-                |w| {
-                    write_stsd(w, entry);
-                    w.full(b"stts", 0, 0, |w| w.u32(0));
-                    w.full(b"stsc", 0, 0, |w| w.u32(0));
-                    w.full(b"stsz", 0, 0, |w| w.u64(0));
-                    w.full(b"stco", 0, 0, |w| w.u32(0));
-                },
-            );
+            write_trak(w, track, &TrackTimes { movie_duration: 0, media_duration: 0, edits }, |w| {
+                write_stsd(w, entry);
+                w.full(b"stts", 0, 0, |w| w.u32(0));
+                w.full(b"stsc", 0, 0, |w| w.u32(0));
+                w.full(b"stsz", 0, 0, |w| w.u64(0));
+                w.full(b"stco", 0, 0, |w| w.u32(0));
+            });
         }
         w.boxed(b"mvex", |w| {
             for track in tracks {
@@ -189,11 +171,7 @@ pub fn write_init(tracks: &[TrackHeader], gapless: Option<Gapless>) -> Result<Ve
 pub fn parse_init(bytes: &[u8]) -> Result<Movie, InitError> {
     let kind = FourCc::new(b"moov");
     let moov = Boxes::new(bytes, 0).find_kind(b"moov")?;
-    let moov = moov.ok_or(BmffError::MissingBox {
-        parent: FourCc::new(b"ftyp"),
-        offset: 0,
-        kind,
-    })?;
+    let moov = moov.ok_or(BmffError::MissingBox { parent: FourCc::new(b"ftyp"), offset: 0, kind })?;
     Ok(Movie::parse(moov.raw, moov.offset)?)
 }
 
@@ -205,14 +183,8 @@ pub fn parse_init(bytes: &[u8]) -> Result<Movie, InitError> {
 /// [`BmffError`] when it is no complete box or its child boxes are malformed.
 pub fn normalise_sample_entry(raw: &[u8]) -> Result<Vec<u8>, BmffError> {
     let kind = FourCc::new(b"stsd");
-    let entry = Boxes::new(raw, 0)
-        .next()
-        .transpose()?
-        .ok_or(BmffError::MissingBox {
-            parent: kind,
-            offset: 0,
-            kind,
-        })?;
+    let entry =
+        Boxes::new(raw, 0).next().transpose()?.ok_or(BmffError::MissingBox { parent: kind, offset: 0, kind })?;
     let Some(skip) = entry_children_at(&entry) else {
         return Ok(entry.raw.to_vec());
     };
@@ -221,8 +193,7 @@ pub fn normalise_sample_entry(raw: &[u8]) -> Result<Vec<u8>, BmffError> {
         children.push(child?);
     }
     let hvcc = children.iter().find(|child| &child.kind.0 == b"hvcC");
-    let is_rename =
-        &entry.kind.0 == b"hev1" && hvcc.is_some_and(|hvcc| has_hevc_parameter_sets(hvcc.payload));
+    let is_rename = &entry.kind.0 == b"hev1" && hvcc.is_some_and(|hvcc| has_hevc_parameter_sets(hvcc.payload));
     let mut w = BoxWriter::new();
     w.boxed(if is_rename { b"hvc1" } else { &entry.kind.0 }, |w| {
         w.bytes(entry.payload.get(..skip).unwrap_or(&[]));
@@ -241,11 +212,10 @@ pub fn normalise_sample_entry(raw: &[u8]) -> Result<Vec<u8>, BmffError> {
 /// Where child boxes start in a sample entry, judged by its type alone.
 pub(crate) fn entry_children_at(entry: &BoxRef<'_>) -> Option<usize> {
     let handler = match &entry.kind.0 {
-        b"avc1" | b"avc2" | b"avc3" | b"avc4" | b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" | b"dvav"
-        | b"dva1" | b"vvc1" | b"vvi1" | b"av01" | b"dav1" | b"vp08" | b"vp09" | b"mp4v"
-        | b"encv" => Handler::Video,
-        b"mp4a" | b"Opus" | b"fLaC" | b"alac" | b"ac-3" | b"ec-3" | b"ac-4" | b"dtsc" | b"dtsh"
-        | b"dtsl" | b"dtse" | b"mlpa" | b".mp3" | b"enca" => Handler::Audio,
+        b"avc1" | b"avc2" | b"avc3" | b"avc4" | b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" | b"dvav" | b"dva1" | b"vvc1"
+        | b"vvi1" | b"av01" | b"dav1" | b"vp08" | b"vp09" | b"mp4v" | b"encv" => Handler::Video,
+        b"mp4a" | b"Opus" | b"fLaC" | b"alac" | b"ac-3" | b"ec-3" | b"ac-4" | b"dtsc" | b"dtsh" | b"dtsl" | b"dtse"
+        | b"mlpa" | b".mp3" | b"enca" => Handler::Audio,
         b"wvtt" => return (entry.payload.len() >= 8).then_some(8),
         _ => return None,
     };
@@ -270,10 +240,7 @@ fn has_hevc_parameter_sets(config: &[u8]) -> bool {
             let Some(after) = after.get(length..) else {
                 return false;
             };
-            if let Some(slot) = usize::from(kind & 0x3f)
-                .checked_sub(32)
-                .and_then(|at| found.get_mut(at))
-            {
+            if let Some(slot) = usize::from(kind & 0x3f).checked_sub(32).and_then(|at| found.get_mut(at)) {
                 *slot |= length > 0;
             }
             tail = after;
@@ -353,14 +320,7 @@ pub(crate) fn write_mvhd(w: &mut BoxWriter, timescale: u32, duration: u64, track
         w.zeros(10);
         UNITY.into_iter().for_each(|cell| w.u32(cell));
         w.zeros(24);
-        w.u32(
-            tracks
-                .iter()
-                .map(|track| track.id)
-                .max()
-                .unwrap_or(0)
-                .saturating_add(1),
-        );
+        w.u32(tracks.iter().map(|track| track.id).max().unwrap_or(0).saturating_add(1));
     });
 }
 
@@ -430,11 +390,7 @@ fn write_tkhd(w: &mut BoxWriter, track: &TrackHeader, duration: u64) {
         w.zeros(8);
         w.u16(0);
         w.u16(u16::from(track.kind == TrackKind::Audio));
-        w.u16(if track.kind == TrackKind::Audio {
-            0x0100
-        } else {
-            0
-        });
+        w.u16(if track.kind == TrackKind::Audio { 0x0100 } else { 0 });
         w.u16(0);
         UNITY.into_iter().for_each(|cell| w.u32(cell));
         w.u32(presentation_width(track));
@@ -451,10 +407,7 @@ fn presentation_width(track: &TrackHeader) -> u32 {
 
 fn write_elst(w: &mut BoxWriter, edits: &[WrittenEdit]) {
     let fits = |edit: &WrittenEdit| {
-        u32::try_from(edit.duration).is_ok()
-            && edit
-                .media_time
-                .is_none_or(|time| i32::try_from(time).is_ok())
+        u32::try_from(edit.duration).is_ok() && edit.media_time.is_none_or(|time| i32::try_from(time).is_ok())
     };
     let version = u8::from(!edits.iter().all(fits));
     w.full(b"elst", version, 0, |w| {
@@ -486,13 +439,8 @@ fn is_iso_code(language: &str) -> bool {
 
 /// Three letters of five bits (§8.4.2.3); `und` for what is not an ISO 639-2 code.
 fn pack_language(language: &str) -> u16 {
-    let code = if is_iso_code(language) {
-        language
-    } else {
-        "und"
-    };
-    code.bytes()
-        .fold(0, |packed, letter| packed << 5 | u16::from(letter - 0x60))
+    let code = if is_iso_code(language) { language } else { "und" };
+    code.bytes().fold(0, |packed, letter| packed << 5 | u16::from(letter - 0x60))
 }
 
 #[cfg(test)]

@@ -343,21 +343,12 @@ pub(crate) mod samples {
         parts: &[(u64, u64)],
     ) -> MediaTrack {
         let mut start = first;
-        let segments = parts
-            .iter()
-            .zip(1_u64..)
-            .map(|(&(duration, bytes), number)| {
-                let segment = MediaSegment {
-                    number,
-                    path: segment_path(kind, id, number),
-                    start,
-                    duration,
-                    bytes,
-                    available: true,
-                };
-                start += i64::try_from(duration).unwrap();
-                segment
-            });
+        let segments = parts.iter().zip(1_u64..).map(|(&(duration, bytes), number)| {
+            let segment =
+                MediaSegment { number, path: segment_path(kind, id, number), start, duration, bytes, available: true };
+            start += i64::try_from(duration).unwrap();
+            segment
+        });
         MediaTrack {
             id: id.to_owned(),
             codec: codec.to_owned(),
@@ -372,42 +363,18 @@ pub(crate) mod samples {
         let durations = [60_060, 120_120, 120_120, 45_045];
         let parts: Vec<_> = durations.into_iter().zip(bytes).collect();
         VideoRendition {
-            track: track(
-                TrackKind::Video,
-                id,
-                "avc1.64001f",
-                30_000,
-                2_002,
-                0,
-                &parts,
-            ),
+            track: track(TrackKind::Video, id, "avc1.64001f", 30_000, 2_002, 0, &parts),
             width,
             height,
             sar: Ratio::ONE,
-            frame_rate: Ratio {
-                num: 30_000,
-                den: 1_001,
-            },
+            frame_rate: Ratio { num: 30_000, den: 1_001 },
         }
     }
 
     pub(crate) fn audio(id: &str, language: &str, name: &str, is_default: bool) -> AudioRendition {
-        let parts = [
-            (97_280, 32_000),
-            (192_512, 65_000),
-            (191_488, 64_500),
-            (74_752, 25_000),
-        ];
+        let parts = [(97_280, 32_000), (192_512, 65_000), (191_488, 64_500), (74_752, 25_000)];
         AudioRendition {
-            track: track(
-                TrackKind::Audio,
-                id,
-                "mp4a.40.2",
-                48_000,
-                1_024,
-                -1_024,
-                &parts,
-            ),
+            track: track(TrackKind::Audio, id, "mp4a.40.2", 48_000, 1_024, -1_024, &parts),
             language: language.to_owned(),
             name: name.to_owned(),
             channels: 2,
@@ -419,24 +386,13 @@ pub(crate) mod samples {
     /// 11.511 s at 29.97 frames/s, three video renditions and two audio tracks.
     pub(crate) fn full() -> Presentation {
         Presentation {
-            duration: Span {
-                ticks: 345_345,
-                timescale: 30_000,
-            },
+            duration: Span { ticks: 345_345, timescale: 30_000 },
             video: vec![
-                video(
-                    "1080p",
-                    1920,
-                    1080,
-                    [1_400_000, 2_600_000, 2_400_000, 700_000],
-                ),
+                video("1080p", 1920, 1080, [1_400_000, 2_600_000, 2_400_000, 700_000]),
                 video("720p", 1280, 720, [420_000, 860_000, 790_000, 260_000]),
                 video("360p", 640, 360, [90_000, 190_000, 170_000, 60_000]),
             ],
-            audio: vec![
-                audio("en", "en", "English", true),
-                audio("fr", "fr", "Fran\u{e7}ais \"VF\"\r\n", false),
-            ],
+            audio: vec![audio("en", "en", "English", true), audio("fr", "fr", "Fran\u{e7}ais \"VF\"\r\n", false)],
             target_duration: TargetDuration::Measured,
         }
     }

@@ -7,8 +7,8 @@ mod tables;
 use crate::bmff::{BmffError, BoxWriter};
 use crate::fragment::FragmentSample;
 use crate::init::{
-    InitError, TrackHeader, TrackTimes, WrittenEdit, check_tracks, normalise_sample_entry,
-    write_mvhd, write_stsd, write_trak,
+    InitError, TrackHeader, TrackTimes, WrittenEdit, check_tracks, normalise_sample_entry, write_mvhd, write_stsd,
+    write_trak,
 };
 use tables::Tables;
 
@@ -134,9 +134,7 @@ impl ProgressiveBuilder {
             let (num, den) = track.leading_empty;
             // 2^40 seconds are enough for every programme and keep the arithmetic in range.
             if den == 0 || num / u64::from(den) >= 1 << 40 {
-                return Err(ProgressiveError::BadLeadingEdit {
-                    track_id: track.header.id,
-                });
+                return Err(ProgressiveError::BadLeadingEdit { track_id: track.header.id });
             }
         }
         let timescale = movie_timescale(&tracks);
@@ -144,20 +142,10 @@ impl ProgressiveBuilder {
             .into_iter()
             .map(|track| {
                 let entry = normalise_sample_entry(&track.header.sample_entry)?;
-                Ok(TrackState {
-                    track,
-                    entry,
-                    tables: Tables::default(),
-                    next_time: None,
-                })
+                Ok(TrackState { track, entry, tables: Tables::default(), next_time: None })
             })
             .collect::<Result<Vec<_>, BmffError>>()?;
-        Ok(Self {
-            timescale,
-            tracks,
-            payload_bytes: 0,
-            num_segments: 0,
-        })
+        Ok(Self { timescale, tracks, payload_bytes: 0, num_segments: 0 })
     }
 
     /// Appends one segment object of `object_bytes` bytes. `samples` have their offsets from its first byte and are in
@@ -174,43 +162,23 @@ impl ProgressiveBuilder {
         samples: &[FragmentSample],
     ) -> Result<(), ProgressiveError> {
         let segment = self.num_segments;
-        let state = self
-            .tracks
-            .iter_mut()
-            .find(|state| state.track.header.id == track_id);
+        let state = self.tracks.iter_mut().find(|state| state.track.header.id == track_id);
         let state = state.ok_or(ProgressiveError::UnknownTrack { track_id })?;
         let expected = state.next_time.unwrap_or(base_decode_time);
         if expected != base_decode_time {
-            return Err(ProgressiveError::NotContiguous {
-                track_id,
-                segment,
-                expected,
-                found: base_decode_time,
-            });
+            return Err(ProgressiveError::NotContiguous { track_id, segment, expected, found: base_decode_time });
         }
         for sample in samples {
             let sample_end = sample.offset.saturating_add(sample.size.into());
             if sample_end > object_bytes {
-                return Err(ProgressiveError::SampleOutsideObject {
-                    segment,
-                    object_bytes,
-                    sample_end,
-                });
+                return Err(ProgressiveError::SampleOutsideObject { segment, object_bytes, sample_end });
             }
         }
         let overflow = ProgressiveError::Overflow { segment };
-        let duration: u64 = samples
-            .iter()
-            .map(|sample| u64::from(sample.duration))
-            .sum();
-        let next_time = base_decode_time
-            .checked_add(duration)
-            .ok_or(overflow.clone())?;
+        let duration: u64 = samples.iter().map(|sample| u64::from(sample.duration)).sum();
+        let next_time = base_decode_time.checked_add(duration).ok_or(overflow.clone())?;
         // Half of the range is kept free for the header.
-        let payload_bytes = self
-            .payload_bytes
-            .checked_add(object_bytes)
-            .filter(|total| *total < 1 << 62);
+        let payload_bytes = self.payload_bytes.checked_add(object_bytes).filter(|total| *total < 1 << 62);
         let payload_bytes = payload_bytes.ok_or(overflow)?;
         if !state.tables.has_room_for(samples.len()) {
             return Err(ProgressiveError::TooManySamples { track_id });
@@ -229,10 +197,7 @@ impl ProgressiveBuilder {
 
     /// Bytes of heap memory that the tables hold.
     pub fn heap_bytes(&self) -> usize {
-        self.tracks
-            .iter()
-            .map(|state| state.tables.heap_bytes())
-            .sum()
+        self.tracks.iter().map(|state| state.tables.heap_bytes()).sum()
     }
 
     /// Writes everything that precedes the segment objects.
@@ -241,9 +206,7 @@ impl ProgressiveBuilder {
     /// [`ProgressiveError::EmptyTrack`], [`ProgressiveError::Box`].
     pub fn finish(self) -> Result<ProgressiveHeader, ProgressiveError> {
         if let Some(state) = self.tracks.iter().find(|state| state.tables.is_empty()) {
-            return Err(ProgressiveError::EmptyTrack {
-                track_id: state.track.header.id,
-            });
+            return Err(ProgressiveError::EmptyTrack { track_id: state.track.header.id });
         }
         // Offsets depend on the length of the header and its length on how wide they are. Widening only ever makes it
         // longer, so this settles after at most one round per track.
@@ -259,31 +222,16 @@ impl ProgressiveBuilder {
                 *is_wide |= needs;
             }
             if is_settled {
-                return Ok(ProgressiveHeader {
-                    bytes,
-                    payload_bytes: self.payload_bytes,
-                });
+                return Ok(ProgressiveHeader { bytes, payload_bytes: self.payload_bytes });
             }
             header_bytes = length;
         }
     }
 
     fn write(&self, header_bytes: u64, wide: &[bool]) -> Result<Vec<u8>, ProgressiveError> {
-        let headers: Vec<TrackHeader> = self
-            .tracks
-            .iter()
-            .map(|state| state.track.header.clone())
-            .collect();
-        let durations: Vec<(u64, u64)> = self
-            .tracks
-            .iter()
-            .map(|state| self.durations(&state.track))
-            .collect();
-        let longest = durations
-            .iter()
-            .map(|(empty, shown)| empty.saturating_add(*shown))
-            .max()
-            .unwrap_or(0);
+        let headers: Vec<TrackHeader> = self.tracks.iter().map(|state| state.track.header.clone()).collect();
+        let durations: Vec<(u64, u64)> = self.tracks.iter().map(|state| self.durations(&state.track)).collect();
+        let longest = durations.iter().map(|(empty, shown)| empty.saturating_add(*shown)).max().unwrap_or(0);
         let mut w = BoxWriter::new();
         w.boxed(b"ftyp", |w| {
             w.bytes(b"isom");
@@ -293,20 +241,10 @@ impl ProgressiveBuilder {
         w.boxed(b"moov", |w| {
             write_mvhd(w, self.timescale, longest, &headers);
             for ((state, is_wide), (empty, shown)) in self.tracks.iter().zip(wide).zip(durations) {
-                let gap = WrittenEdit {
-                    duration: empty,
-                    media_time: None,
-                };
-                let media = WrittenEdit {
-                    duration: shown,
-                    media_time: Some(state.track.header.delay),
-                };
+                let gap = WrittenEdit { duration: empty, media_time: None };
+                let media = WrittenEdit { duration: shown, media_time: Some(state.track.header.delay) };
                 let both = [gap, media];
-                let edits = if empty == 0 {
-                    both.get(1..).unwrap_or(&both)
-                } else {
-                    &both
-                };
+                let edits = if empty == 0 { both.get(1..).unwrap_or(&both) } else { &both };
                 let times = TrackTimes {
                     movie_duration: empty.saturating_add(shown),
                     media_duration: state.tables.duration(),
@@ -337,11 +275,7 @@ impl ProgressiveBuilder {
         let (num, den) = track.leading_empty;
         (
             rescale(num, self.timescale, den),
-            rescale(
-                track.presentation_duration,
-                self.timescale,
-                track.header.timescale,
-            ),
+            rescale(track.presentation_duration, self.timescale, track.header.timescale),
         )
     }
 }
@@ -363,10 +297,7 @@ fn movie_timescale(tracks: &[ProgressiveTrack]) -> u32 {
     let clocks = tracks.iter().flat_map(|track| {
         let (num, den) = track.leading_empty;
         let reduced = u64::from(den) / greatest_common_divisor(num, den.into()).max(1);
-        [
-            u64::from(track.header.timescale),
-            if num == 0 { 1 } else { reduced },
-        ]
+        [u64::from(track.header.timescale), if num == 0 { 1 } else { reduced }]
     });
     let mut multiple = 1u64;
     for clock in clocks {

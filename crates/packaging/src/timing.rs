@@ -91,14 +91,8 @@ pub enum TimingError {
 ///
 /// # Errors
 /// [`TimingError`].
-pub fn reconstruct(
-    pts: &[i64],
-    start: i64,
-    end: i64,
-    delay: u64,
-) -> Result<PieceTiming, TimingError> {
-    let base_decode_time =
-        u64::try_from(start).map_err(|_| TimingError::BadRange { start, end })?;
+pub fn reconstruct(pts: &[i64], start: i64, end: i64, delay: u64) -> Result<PieceTiming, TimingError> {
+    let base_decode_time = u64::try_from(start).map_err(|_| TimingError::BadRange { start, end })?;
     if start >= end {
         return Err(TimingError::BadRange { start, end });
     }
@@ -122,10 +116,7 @@ pub fn reconstruct(
     match decode.first_mut() {
         Some(first) if *first >= start => *first = start,
         _ => {
-            return Err(TimingError::DelayTooSmall {
-                delay,
-                required: required_delay(pts),
-            });
+            return Err(TimingError::DelayTooSmall { delay, required: required_delay(pts) });
         }
     }
 
@@ -133,26 +124,13 @@ pub fn reconstruct(
     let mut samples = Vec::with_capacity(pts.len());
     for (index, ((&dts, after), &pts)) in decode.iter().zip(ends).zip(pts).enumerate() {
         let value = after - dts;
-        let duration = u32::try_from(value).map_err(|_| TimingError::TooLong {
-            index,
-            field: "duration",
-            value,
-        })?;
+        let duration = u32::try_from(value).map_err(|_| TimingError::TooLong { index, field: "duration", value })?;
         let value = (pts - dts).saturating_add(offset);
-        let composition_offset = i32::try_from(value).map_err(|_| TimingError::TooLong {
-            index,
-            field: "composition offset",
-            value,
-        })?;
-        samples.push(SampleTiming {
-            duration,
-            composition_offset,
-        });
+        let composition_offset =
+            i32::try_from(value).map_err(|_| TimingError::TooLong { index, field: "composition offset", value })?;
+        samples.push(SampleTiming { duration, composition_offset });
     }
-    Ok(PieceTiming {
-        base_decode_time,
-        samples,
-    })
+    Ok(PieceTiming { base_decode_time, samples })
 }
 
 /// The smallest delay with which decode times are the sorted presentation times, which keeps durations those of the
@@ -173,11 +151,7 @@ pub fn required_delay(pts: &[i64]) -> u64 {
 fn sorted_distinct(pts: &[i64]) -> Result<Vec<i64>, TimingError> {
     let mut sorted = pts.to_vec();
     sorted.sort_unstable();
-    match sorted
-        .iter()
-        .zip(sorted.iter().skip(1))
-        .find(|(a, b)| a == b)
-    {
+    match sorted.iter().zip(sorted.iter().skip(1)).find(|(a, b)| a == b) {
         Some((&pts, _)) => Err(TimingError::Duplicate { pts }),
         None => Ok(sorted),
     }
@@ -196,10 +170,7 @@ mod tests {
         for (sample, pts) in piece.samples.iter().zip(pts) {
             assert!(sample.duration > 0);
             assert!(sample.composition_offset >= 0);
-            assert_eq!(
-                dts + i64::from(sample.composition_offset) - i64::try_from(delay).unwrap(),
-                *pts
-            );
+            assert_eq!(dts + i64::from(sample.composition_offset) - i64::try_from(delay).unwrap(), *pts);
             dts += i64::from(sample.duration);
         }
         assert_eq!(dts, end);
@@ -209,10 +180,7 @@ mod tests {
     #[test]
     fn plain_order_needs_no_delay() {
         let piece = check(&[100, 110, 125], 100, 130, 0);
-        assert_eq!(
-            piece.samples.iter().map(|s| s.duration).collect::<Vec<_>>(),
-            [10, 15, 5]
-        );
+        assert_eq!(piece.samples.iter().map(|s| s.duration).collect::<Vec<_>>(), [10, 15, 5]);
         assert!(piece.samples.iter().all(|s| s.composition_offset == 0));
     }
 
@@ -228,13 +196,7 @@ mod tests {
     #[test]
     fn a_missing_first_picture_grows_the_offset() {
         let piece = check(&[130, 160], 100, 200, 30);
-        assert_eq!(
-            piece.samples.first(),
-            Some(&SampleTiming {
-                duration: 60,
-                composition_offset: 60
-            })
-        );
+        assert_eq!(piece.samples.first(), Some(&SampleTiming { duration: 60, composition_offset: 60 }));
     }
 
     #[test]
@@ -245,48 +207,15 @@ mod tests {
 
     #[test]
     fn errors() {
-        assert_eq!(
-            reconstruct(&[], 5, 9, 0),
-            Err(TimingError::Empty { start: 5 })
-        );
-        assert_eq!(
-            reconstruct(&[5], 5, 5, 0),
-            Err(TimingError::BadRange { start: 5, end: 5 })
-        );
-        assert_eq!(
-            reconstruct(&[-5], -5, 5, 0),
-            Err(TimingError::BadRange { start: -5, end: 5 })
-        );
-        assert_eq!(
-            reconstruct(&[5, 6, 5], 5, 9, 0),
-            Err(TimingError::Duplicate { pts: 5 })
-        );
-        assert!(matches!(
-            reconstruct(&[5, 9], 5, 9, 0),
-            Err(TimingError::OutsidePiece { pts: 9, .. })
-        ));
-        assert!(matches!(
-            reconstruct(&[4, 6], 5, 9, 0),
-            Err(TimingError::OutsidePiece { pts: 4, .. })
-        ));
-        assert_eq!(
-            reconstruct(&[3, 2, 1, 0], 0, 4, 0),
-            Err(TimingError::DelayTooSmall {
-                delay: 0,
-                required: 3
-            })
-        );
-        assert!(matches!(
-            reconstruct(&[0], 0, 1 << 40, 0),
-            Err(TimingError::TooLong {
-                field: "duration",
-                ..
-            })
-        ));
-        assert!(matches!(
-            reconstruct(&[0], 0, 1, u64::MAX),
-            Err(TimingError::TooLong { .. })
-        ));
+        assert_eq!(reconstruct(&[], 5, 9, 0), Err(TimingError::Empty { start: 5 }));
+        assert_eq!(reconstruct(&[5], 5, 5, 0), Err(TimingError::BadRange { start: 5, end: 5 }));
+        assert_eq!(reconstruct(&[-5], -5, 5, 0), Err(TimingError::BadRange { start: -5, end: 5 }));
+        assert_eq!(reconstruct(&[5, 6, 5], 5, 9, 0), Err(TimingError::Duplicate { pts: 5 }));
+        assert!(matches!(reconstruct(&[5, 9], 5, 9, 0), Err(TimingError::OutsidePiece { pts: 9, .. })));
+        assert!(matches!(reconstruct(&[4, 6], 5, 9, 0), Err(TimingError::OutsidePiece { pts: 4, .. })));
+        assert_eq!(reconstruct(&[3, 2, 1, 0], 0, 4, 0), Err(TimingError::DelayTooSmall { delay: 0, required: 3 }));
+        assert!(matches!(reconstruct(&[0], 0, 1 << 40, 0), Err(TimingError::TooLong { field: "duration", .. })));
+        assert!(matches!(reconstruct(&[0], 0, 1, u64::MAX), Err(TimingError::TooLong { .. })));
     }
 
     /// Presentation times in a decode order whose depth of reordering is at most `depth`: each mini group shows its
@@ -308,13 +237,7 @@ mod tests {
             // Middle of the group first, as a pyramid does.
             let middle = between.len() / 2;
             out.extend(between.get(middle));
-            out.extend(
-                between
-                    .iter()
-                    .enumerate()
-                    .filter(|(i, _)| *i != middle)
-                    .map(|(_, pts)| *pts),
-            );
+            out.extend(between.iter().enumerate().filter(|(i, _)| *i != middle).map(|(_, pts)| *pts));
             rest = tail;
         }
         out

@@ -6,9 +6,7 @@ use std::process::Command;
 
 use splitreel_packaging::bmff::{ScanLimits, read_box, scan};
 use splitreel_packaging::codecs::codec_string;
-use splitreel_packaging::fragment::{
-    FragmentSample, FragmentSpec, SampleSpec, index_segment, write_fragment,
-};
+use splitreel_packaging::fragment::{FragmentSample, FragmentSpec, SampleSpec, index_segment, write_fragment};
 use splitreel_packaging::init::{TrackHeader, TrackKind, parse_init, write_init};
 use splitreel_packaging::movie::{Handler, Movie, Track};
 use splitreel_packaging::progressive::{ProgressiveBuilder, ProgressiveTrack};
@@ -18,8 +16,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -35,26 +32,14 @@ impl Drop for Folder {
 }
 
 fn run(program: &str, args: &[&str], file: &Path, tail: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(args)
-        .arg(file)
-        .args(tail)
-        .output()
-        .expect("ffmpeg and ffprobe are needed");
+    let output = Command::new(program).args(args).arg(file).args(tail).output().expect("ffmpeg and ffprobe are needed");
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && errors.is_empty(),
-        "{program} on {}: {errors}",
-        file.display()
-    );
+    assert!(output.status.success() && errors.is_empty(), "{program} on {}: {errors}", file.display());
     String::from_utf8(output.stdout).unwrap()
 }
 
-const H264: &[&str] = &[
-    "libx264",
-    "-x264-params",
-    "bframes=3:b-pyramid=normal:keyint=25:min-keyint=25:scenecut=0:open-gop=0:threads=1",
-];
+const H264: &[&str] =
+    &["libx264", "-x264-params", "bframes=3:b-pyramid=normal:keyint=25:min-keyint=25:scenecut=0:open-gop=0:threads=1"];
 /// `hev1` with its parameter sets in the sample entry, as other writers leave it.
 const HEVC: &[&str] = &[
     "libx265",
@@ -68,31 +53,17 @@ const HEVC: &[&str] = &[
 fn clip(file: &Path, video_filter: &str, encoder: &[&str]) {
     let picture = format!("testsrc2=size=160x120:rate=25:duration=2,{video_filter}");
     let sound = "sine=frequency=440:sample_rate=44100:duration=2";
-    let inputs = format!(
-        "-v error -nostdin -y -f lavfi -i {picture} -f lavfi -i {sound} -preset veryfast -pix_fmt yuv420p"
-    );
+    let inputs =
+        format!("-v error -nostdin -y -f lavfi -i {picture} -f lavfi -i {sound} -preset veryfast -pix_fmt yuv420p");
     let output = "-vsync 0 -enc_time_base -1 -video_track_timescale 25000 -c:a aac -f mp4";
-    let args: Vec<&str> = inputs
-        .split(' ')
-        .chain(["-c:v"])
-        .chain(encoder.iter().copied())
-        .chain(output.split(' '))
-        .collect();
+    let args: Vec<&str> =
+        inputs.split(' ').chain(["-c:v"]).chain(encoder.iter().copied()).chain(output.split(' ')).collect();
     run("ffmpeg", &args, file, &[]);
 }
 
 /// The times of all frames or packets in ticks, sorted.
 fn frame_times(file: &Path, stream: &str) -> Vec<i64> {
-    let args = [
-        "-v",
-        "error",
-        "-select_streams",
-        stream,
-        "-show_entries",
-        "frame=pts",
-        "-of",
-        "csv=p=0",
-    ];
+    let args = ["-v", "error", "-select_streams", stream, "-show_entries", "frame=pts", "-of", "csv=p=0"];
     let mut times: Vec<i64> = run("ffprobe", &args, file, &[])
         .lines()
         .map(|line| line.trim_matches(','))
@@ -114,12 +85,7 @@ fn picture_hashes(file: &Path) -> Vec<String> {
 }
 
 fn decodes(file: &Path) {
-    run(
-        "ffmpeg",
-        &["-v", "error", "-xerror", "-i"],
-        file,
-        &["-vsync", "0", "-enc_time_base", "-1", "-f", "null", "-"],
-    );
+    run("ffmpeg", &["-v", "error", "-xerror", "-i"], file, &["-vsync", "0", "-enc_time_base", "-1", "-f", "null", "-"]);
 }
 
 /// A track cut into segments.
@@ -133,9 +99,7 @@ struct Cut {
 impl Cut {
     fn file(&self) -> Vec<u8> {
         let mut bytes = write_init(std::slice::from_ref(&self.header), None).unwrap();
-        self.segments
-            .iter()
-            .for_each(|(_, object, _)| bytes.extend_from_slice(object));
+        self.segments.iter().for_each(|(_, object, _)| bytes.extend_from_slice(object));
         bytes
     }
 
@@ -152,10 +116,7 @@ impl Cut {
         object.extend_from_slice(payload);
         let init = parse_init(&write_init(std::slice::from_ref(&self.header), None).unwrap()).unwrap();
         let index = index_segment(&object, &|id| init.sample_defaults(id)).unwrap();
-        assert_eq!(
-            index.runs(self.header.id).next().unwrap().base_decode_time,
-            Some(base_decode_time)
-        );
+        assert_eq!(index.runs(self.header.id).next().unwrap().base_decode_time, Some(base_decode_time));
         let samples = index.samples(self.header.id).copied().collect();
         self.segments.push((base_decode_time, object, samples));
     }
@@ -182,31 +143,18 @@ fn payload(source: &[u8], samples: &[splitreel_packaging::movie::Sample]) -> Vec
         .iter()
         .flat_map(|sample| {
             let start = usize::try_from(sample.offset).unwrap();
-            source
-                .get(start..start + sample.size as usize)
-                .unwrap()
-                .iter()
-                .copied()
+            source.get(start..start + sample.size as usize).unwrap().iter().copied()
         })
         .collect()
 }
 
 /// Cuts at every sync sample; decode times are rebuilt for each piece on its own.
 fn cut_video(source: &[u8], movie: &Movie) -> Cut {
-    let track = movie
-        .tracks
-        .iter()
-        .find(|track| track.handler == Handler::Video)
-        .unwrap();
+    let track = movie.tracks.iter().find(|track| track.handler == Handler::Video).unwrap();
     let map = track.presentation(movie.timescale);
     let samples = track.samples.expand().unwrap();
-    let times: Vec<i64> = samples
-        .iter()
-        .map(|sample| map.present(sample.pts()).unwrap())
-        .collect();
-    let starts: Vec<usize> = (0..samples.len())
-        .filter(|at| samples.get(*at).unwrap().is_sync)
-        .collect();
+    let times: Vec<i64> = samples.iter().map(|sample| map.present(sample.pts()).unwrap()).collect();
+    let starts: Vec<usize> = (0..samples.len()).filter(|at| samples.get(*at).unwrap().is_sync).collect();
     assert!(starts.len() >= 2);
     let delay = required_delay(&times);
     let last_end = times.iter().max().unwrap() + 1000;
@@ -236,20 +184,11 @@ fn cut_video(source: &[u8], movie: &Movie) -> Cut {
 }
 
 fn cut_audio(source: &[u8], movie: &Movie) -> Cut {
-    let track = movie
-        .tracks
-        .iter()
-        .find(|track| track.handler == Handler::Audio)
-        .unwrap();
+    let track = movie.tracks.iter().find(|track| track.handler == Handler::Audio).unwrap();
     let edit = track.edits.last().unwrap();
     let samples = track.samples.expand().unwrap();
     let mut cut = Cut {
-        header: header(
-            track,
-            2,
-            TrackKind::Audio,
-            u64::try_from(edit.media_time).unwrap(),
-        ),
+        header: header(track, 2, TrackKind::Audio, u64::try_from(edit.media_time).unwrap()),
         segments: Vec::new(),
         presentation_duration: 2 * u64::from(track.timescale),
     };
@@ -290,29 +229,16 @@ fn check(name: &str, video_filter: &str, encoder: &[&str], codec: &str) {
     let video = cut_video(&source, &movie);
     let audio = cut_audio(&source, &movie);
     let written = parse_init(&write_init(std::slice::from_ref(&video.header), None).unwrap()).unwrap();
-    let entry = written
-        .tracks
-        .first()
-        .unwrap()
-        .sample_entries
-        .first()
-        .unwrap();
+    let entry = written.tracks.first().unwrap().sample_entries.first().unwrap();
     // The level is the encoder's choice.
     let found = codec_string(&entry.raw).unwrap();
     assert!(found.starts_with(codec), "{found}");
-    assert_eq!(
-        codec_string(&audio.header.sample_entry).unwrap(),
-        "mp4a.40.2"
-    );
+    assert_eq!(codec_string(&audio.header.sample_entry).unwrap(), "mp4a.40.2");
 
     // The times computed from the sample table are those that the decoder shows.
     let track = movie.tracks.first().unwrap();
     let map = track.presentation(movie.timescale);
-    let mut indexed: Vec<i64> = track
-        .samples
-        .iter()
-        .filter_map(|sample| map.present(sample.pts()))
-        .collect();
+    let mut indexed: Vec<i64> = track.samples.iter().filter_map(|sample| map.present(sample.pts())).collect();
     indexed.sort_unstable();
     assert_eq!(indexed, expected);
 
@@ -336,9 +262,7 @@ fn check(name: &str, video_filter: &str, encoder: &[&str], codec: &str) {
     for at in 0..longest {
         for cut in [&video, &audio] {
             if let Some((base, object, samples)) = cut.segments.get(at) {
-                builder
-                    .push_segment(cut.header.id, object.len() as u64, *base, samples)
-                    .unwrap();
+                builder.push_segment(cut.header.id, object.len() as u64, *base, samples).unwrap();
                 media.extend_from_slice(object);
             }
         }
@@ -384,24 +308,15 @@ fn edit_between_pictures() {
     let original = folder.file("original.mp4");
     clip(&original, "null", H264);
     let (mut source, _) = load(&original);
-    let media_time = source
-        .windows(4)
-        .position(|window| window == b"elst")
-        .unwrap()
-        + 16;
+    let media_time = source.windows(4).position(|window| window == b"elst").unwrap() + 16;
     for (value, num_shown) in [(0i32, 48), (2300, 49), (5300, 46)] {
-        source
-            .get_mut(media_time..media_time + 4)
-            .unwrap()
-            .copy_from_slice(&value.to_be_bytes());
+        source.get_mut(media_time..media_time + 4).unwrap().copy_from_slice(&value.to_be_bytes());
         let patched = folder.file("patched.mp4");
         std::fs::write(&patched, &source).unwrap();
         let (_, movie) = load(&patched);
         let track = movie.tracks.first().unwrap();
         let times = || track.samples.iter().map(|sample| sample.pts());
-        let map = track
-            .presentation(movie.timescale)
-            .aligned_to_samples(times());
+        let map = track.presentation(movie.timescale).aligned_to_samples(times());
         let mut shown: Vec<i64> = times().filter_map(|pts| map.present(pts)).collect();
         shown.sort_unstable();
         assert_eq!(shown.len(), num_shown);

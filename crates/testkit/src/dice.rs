@@ -12,7 +12,9 @@ pub struct Dice(SmallRng);
 impl Dice {
     /// The stream `stream` of a seed; streams of one seed are independent of each other.
     pub fn new(seed: u64, stream: u64) -> Self {
-        Dice(SmallRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ stream.wrapping_mul(0xd1b5_4a32_d192_ed03)))
+        Dice(SmallRng::seed_from_u64(
+            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ stream.wrapping_mul(0xd1b5_4a32_d192_ed03),
+        ))
     }
 
     /// A number in the range; its start when the range is empty.

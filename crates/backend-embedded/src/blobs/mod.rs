@@ -33,7 +33,8 @@ impl LocalBlobs {
     pub async fn open(root: impl AsRef<Path>) -> Result<Self, BlobError> {
         let root = root.as_ref().to_owned();
         let name = root.display().to_string();
-        let objects = blocking(&name, move || Objects::open(&root).map_err(failed(&root.display().to_string()))).await?;
+        let objects =
+            blocking(&name, move || Objects::open(&root).map_err(failed(&root.display().to_string()))).await?;
         Ok(LocalBlobs { objects: Arc::new(objects) })
     }
 
@@ -97,7 +98,8 @@ fn checked(key: &str) -> Result<String, BlobError> {
 impl BlobStore for LocalBlobs {
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
         let key = checked(key)?;
-        self.run(&key.clone(), move |objects| objects.write(&key, |file| file.write_all(&bytes)).map_err(failed(&key))).await
+        self.run(&key.clone(), move |objects| objects.write(&key, |file| file.write_all(&bytes)).map_err(failed(&key)))
+            .await
     }
 
     async fn put_file(&self, key: &str, path: &Path) -> Result<(), BlobError> {
@@ -129,7 +131,8 @@ impl BlobStore for LocalBlobs {
 
     async fn size(&self, key: &str) -> Result<u64, BlobError> {
         let key = checked(key)?;
-        self.run(&key.clone(), move |objects| objects.open_object(&key).map(|(_, size)| size).map_err(missing(&key))).await
+        self.run(&key.clone(), move |objects| objects.open_object(&key).map(|(_, size)| size).map_err(missing(&key)))
+            .await
     }
 
     /// The target shares its bytes with the object where the file system can link: it is to be read or

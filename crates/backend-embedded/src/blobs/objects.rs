@@ -169,7 +169,10 @@ impl Objects {
 
 /// Copying instead of linking or moving would fail in the same way.
 fn is_hopeless(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::InvalidFilename)
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::InvalidFilename
+    )
 }
 
 fn is_absent(error: &io::Error) -> bool {

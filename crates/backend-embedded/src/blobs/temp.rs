@@ -33,7 +33,8 @@ impl TempDir {
             // A file system without locks keeps nobody from working; its leftovers are just never swept.
             let _ = lock.lock();
             // A sweeper may have taken the file between its creation and its lock.
-            let is_ours = fs::metadata(&lock_path).is_ok_and(|found| lock.metadata().is_ok_and(|held| held.ino() == found.ino()));
+            let is_ours =
+                fs::metadata(&lock_path).is_ok_and(|found| lock.metadata().is_ok_and(|held| held.ino() == found.ino()));
             if is_ours {
                 fs::create_dir(&path)?;
                 return Ok(TempDir { path, lock_path, _lock: lock, num_files: AtomicU64::new(0) });

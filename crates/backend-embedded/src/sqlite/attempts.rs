@@ -3,22 +3,30 @@
 
 use super::error::db;
 use super::rows::{self, close_job, insert_task, load_both, load_task, log, save_job, save_task};
+use splitreel_backend::StoreError;
 use splitreel_backend::store::ClaimRequest;
 use splitreel_backend::transition::{self, AttemptEnded};
-use splitreel_backend::StoreError;
 use splitreel_core::job::Job;
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task};
 use splitreel_core::{Failure, LeaseId, TaskId, WorkerId};
 use sqlx::SqliteConnection;
 
-pub(super) async fn claim(c: &mut SqliteConnection, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
+pub(super) async fn claim(
+    c: &mut SqliteConnection,
+    request: ClaimRequest,
+) -> Result<Result<Task, Refusal>, StoreError> {
     let id = request.ring.task;
     let Some((job, mut task)) = load_both(c, id).await? else { return Ok(Err(Refusal::NotClaimable)) };
     match transition::claim(&job, &mut task, &request) {
         Ok(Some(event)) => {
             save_task(c, &task).await?;
-            sqlx::query("DELETE FROM outbox WHERE job = ? AND number = ?").bind(id.job.to_string()).bind(id.number).execute(&mut *c).await.map_err(db)?;
+            sqlx::query("DELETE FROM outbox WHERE job = ? AND number = ?")
+                .bind(id.job.to_string())
+                .bind(id.number)
+                .execute(&mut *c)
+                .await
+                .map_err(db)?;
             log(c, id.job, request.now_ms, &event).await?;
             Ok(Ok(task))
         }
@@ -27,7 +35,14 @@ pub(super) async fn claim(c: &mut SqliteConnection, request: ClaimRequest) -> Re
     }
 }
 
-pub(super) async fn renew(c: &mut SqliteConnection, id: TaskId, lease: LeaseId, progress: Progress, now_ms: i64, policy: &RetryPolicy) -> Result<Result<i64, Refusal>, StoreError> {
+pub(super) async fn renew(
+    c: &mut SqliteConnection,
+    id: TaskId,
+    lease: LeaseId,
+    progress: Progress,
+    now_ms: i64,
+    policy: &RetryPolicy,
+) -> Result<Result<i64, Refusal>, StoreError> {
     let Some(mut task) = load_task(c, id).await? else { return Ok(Err(Refusal::LeaseLost)) };
     let renewed = task.renew(lease, progress, now_ms, policy);
     if renewed.is_ok() {
@@ -36,7 +51,13 @@ pub(super) async fn renew(c: &mut SqliteConnection, id: TaskId, lease: LeaseId, 
     Ok(renewed)
 }
 
-pub(super) async fn complete(c: &mut SqliteConnection, id: TaskId, lease: LeaseId, result: TaskResult, now_ms: i64) -> Result<Result<bool, Refusal>, StoreError> {
+pub(super) async fn complete(
+    c: &mut SqliteConnection,
+    id: TaskId,
+    lease: LeaseId,
+    result: TaskResult,
+    now_ms: i64,
+) -> Result<Result<bool, Refusal>, StoreError> {
     let Some((mut job, mut task)) = load_both(c, id).await? else { return Ok(Err(Refusal::LeaseLost)) };
     let done = match transition::complete(&mut job, &mut task, lease, result, now_ms) {
         Ok(Some(done)) => done,
@@ -54,7 +75,14 @@ pub(super) async fn complete(c: &mut SqliteConnection, id: TaskId, lease: LeaseI
     Ok(Ok(true))
 }
 
-pub(super) async fn fail(c: &mut SqliteConnection, id: TaskId, lease: LeaseId, failure: Failure, now_ms: i64, policy: &RetryPolicy) -> Result<Result<AfterFailure, Refusal>, StoreError> {
+pub(super) async fn fail(
+    c: &mut SqliteConnection,
+    id: TaskId,
+    lease: LeaseId,
+    failure: Failure,
+    now_ms: i64,
+    policy: &RetryPolicy,
+) -> Result<Result<AfterFailure, Refusal>, StoreError> {
     let Some((mut job, mut task)) = load_both(c, id).await? else { return Ok(Err(Refusal::LeaseLost)) };
     match transition::fail(&mut job, &mut task, lease, failure, now_ms, policy) {
         Ok(ended) => {
@@ -74,7 +102,11 @@ pub(super) async fn expired(c: &mut SqliteConnection, now_ms: i64) -> Result<Vec
 /// The index is given: the planner would rather read all tasks in order than sort the few leased ones.
 pub(super) const EXPIRED: &str = "SELECT job, number FROM tasks INDEXED BY tasks_leased WHERE state = 'leased' AND lease_expires_ms <= ? ORDER BY job, number";
 
-pub(super) async fn reap(c: &mut SqliteConnection, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
+pub(super) async fn reap(
+    c: &mut SqliteConnection,
+    now_ms: i64,
+    policy: &RetryPolicy,
+) -> Result<Vec<TaskId>, StoreError> {
     let found = expired(c, now_ms).await?;
     take_back(c, found, now_ms, |job, task| transition::reap(job, task, now_ms, policy)).await
 }
@@ -87,7 +119,12 @@ pub(super) async fn held_by(c: &mut SqliteConnection, worker: &WorkerId) -> Resu
 
 pub(super) const HELD_BY: &str = "SELECT job, number FROM tasks INDEXED BY tasks_leased WHERE state = 'leased' AND lease_worker = ? ORDER BY job, number";
 
-pub(super) async fn release(c: &mut SqliteConnection, worker: &WorkerId, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
+pub(super) async fn release(
+    c: &mut SqliteConnection,
+    worker: &WorkerId,
+    now_ms: i64,
+    policy: &RetryPolicy,
+) -> Result<Vec<TaskId>, StoreError> {
     let found = held_by(c, worker).await?;
     take_back(c, found, now_ms, |job, task| transition::release(job, task, now_ms, policy)).await
 }
@@ -111,7 +148,13 @@ async fn take_back(
     Ok(taken)
 }
 
-async fn save_ended(c: &mut SqliteConnection, job: &Job, task: &Task, ended: &AttemptEnded, now_ms: i64) -> Result<(), StoreError> {
+async fn save_ended(
+    c: &mut SqliteConnection,
+    job: &Job,
+    task: &Task,
+    ended: &AttemptEnded,
+    now_ms: i64,
+) -> Result<(), StoreError> {
     save_task(c, task).await?;
     if ended.after == AfterFailure::GiveUp {
         save_job(c, job).await?;

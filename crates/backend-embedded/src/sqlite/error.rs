@@ -29,7 +29,9 @@ pub(super) fn migration(error: MigrateError, known: i64) -> StoreError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => db(error),
         MigrateError::VersionMissing(found) => StoreError::Corrupt {
-            what: format!("schema version {found} is newer than version {known}, the last this program knows: use a newer splitreel"),
+            what: format!(
+                "schema version {found} is newer than version {known}, the last this program knows: use a newer splitreel"
+            ),
         },
         other => StoreError::Corrupt { what: other.to_string() },
     }

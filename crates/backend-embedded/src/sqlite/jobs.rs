@@ -21,7 +21,12 @@ pub(super) fn limit(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-pub(super) async fn submit(c: &mut SqliteConnection, id: JobId, request: JobRequest, now_ms: i64) -> Result<Submitted, StoreError> {
+pub(super) async fn submit(
+    c: &mut SqliteConnection,
+    id: JobId,
+    request: JobRequest,
+    now_ms: i64,
+) -> Result<Submitted, StoreError> {
     let known = sqlx::query("SELECT * FROM jobs WHERE tenant = ? AND idempotency_key = ?")
         .bind(&request.tenant)
         .bind(&request.idempotency_key)
@@ -61,20 +66,38 @@ pub(super) async fn list(c: &mut SqliteConnection, filter: JobFilter) -> Result<
 }
 
 pub(super) async fn tasks(c: &mut SqliteConnection, job: JobId) -> Result<Vec<Task>, StoreError> {
-    let found = sqlx::query("SELECT * FROM tasks WHERE job = ? ORDER BY number").bind(job.to_string()).fetch_all(c).await.map_err(db)?;
+    let found = sqlx::query("SELECT * FROM tasks WHERE job = ? ORDER BY number")
+        .bind(job.to_string())
+        .fetch_all(c)
+        .await
+        .map_err(db)?;
     found.iter().map(rows::task).collect()
 }
 
 pub(super) async fn plan(c: &mut SqliteConnection, job: JobId) -> Result<Option<Plan>, StoreError> {
-    let text: Option<String> = sqlx::query_scalar("SELECT plan FROM plans WHERE job = ?").bind(job.to_string()).fetch_optional(c).await.map_err(db)?;
+    let text: Option<String> = sqlx::query_scalar("SELECT plan FROM plans WHERE job = ?")
+        .bind(job.to_string())
+        .fetch_optional(c)
+        .await
+        .map_err(db)?;
     text.map(|text| serde_json::from_str(&text).map_err(|e| unreadable("plans.plan", e))).transpose()
 }
 
-pub(super) async fn record_plan(c: &mut SqliteConnection, id: JobId, plan: Plan, now_ms: i64) -> Result<bool, StoreError> {
+pub(super) async fn record_plan(
+    c: &mut SqliteConnection,
+    id: JobId,
+    plan: Plan,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
     let Some(mut job) = load_job(c, id).await? else { return Ok(false) };
     let Some((tasks, event)) = transition::plan(&mut job, &plan) else { return Ok(false) };
     save_job(c, &job).await?;
-    sqlx::query("INSERT INTO plans (job, plan) VALUES (?, ?)").bind(id.to_string()).bind(to_json(&plan)?).execute(&mut *c).await.map_err(db)?;
+    sqlx::query("INSERT INTO plans (job, plan) VALUES (?, ?)")
+        .bind(id.to_string())
+        .bind(to_json(&plan)?)
+        .execute(&mut *c)
+        .await
+        .map_err(db)?;
     for task in &tasks {
         insert_task(c, task).await?;
     }
@@ -82,7 +105,12 @@ pub(super) async fn record_plan(c: &mut SqliteConnection, id: JobId, plan: Plan,
     Ok(true)
 }
 
-pub(super) async fn reject(c: &mut SqliteConnection, id: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+pub(super) async fn reject(
+    c: &mut SqliteConnection,
+    id: JobId,
+    failure: Failure,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
     let Some(mut job) = load_job(c, id).await? else { return Ok(false) };
     let Some(event) = transition::reject(&mut job, failure, now_ms) else { return Ok(false) };
     save_job(c, &job).await?;
@@ -115,7 +143,11 @@ pub(super) async fn retry(c: &mut SqliteConnection, id: JobId, now_ms: i64) -> R
         return Ok(false);
     }
     save_job(c, &job).await?;
-    let found = sqlx::query("SELECT * FROM tasks WHERE job = ? AND state IN ('failed', 'cancelled')").bind(id.to_string()).fetch_all(&mut *c).await.map_err(db)?;
+    let found = sqlx::query("SELECT * FROM tasks WHERE job = ? AND state IN ('failed', 'cancelled')")
+        .bind(id.to_string())
+        .fetch_all(&mut *c)
+        .await
+        .map_err(db)?;
     for row in &found {
         let mut task = rows::task(row)?;
         if task.reset(now_ms) {
@@ -126,9 +158,16 @@ pub(super) async fn retry(c: &mut SqliteConnection, id: JobId, now_ms: i64) -> R
     Ok(true)
 }
 
-pub(super) async fn events(c: &mut SqliteConnection, job: Option<JobId>, after_seq: i64, max: usize) -> Result<Vec<Event>, StoreError> {
+pub(super) async fn events(
+    c: &mut SqliteConnection,
+    job: Option<JobId>,
+    after_seq: i64,
+    max: usize,
+) -> Result<Vec<Event>, StoreError> {
     let query = match job {
-        Some(job) => sqlx::query("SELECT * FROM events WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?").bind(job.to_string()),
+        Some(job) => {
+            sqlx::query("SELECT * FROM events WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?").bind(job.to_string())
+        }
         None => sqlx::query("SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?"),
     };
     let found = query.bind(after_seq).bind(limit(max)).fetch_all(c).await.map_err(db)?;
@@ -137,6 +176,10 @@ pub(super) async fn events(c: &mut SqliteConnection, job: Option<JobId>, after_s
 
 pub(super) async fn forget(c: &mut SqliteConnection, id: JobId) -> Result<bool, StoreError> {
     // Plan, tasks, outbox rows and events go with it (ON DELETE CASCADE).
-    let deleted = sqlx::query("DELETE FROM jobs WHERE id = ? AND ended_ms IS NOT NULL").bind(id.to_string()).execute(c).await.map_err(db)?;
+    let deleted = sqlx::query("DELETE FROM jobs WHERE id = ? AND ended_ms IS NOT NULL")
+        .bind(id.to_string())
+        .execute(c)
+        .await
+        .map_err(db)?;
     Ok(deleted.rows_affected() > 0)
 }

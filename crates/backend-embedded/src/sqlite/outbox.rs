@@ -34,14 +34,20 @@ fn ring(row: &SqliteRow) -> Result<Ring, StoreError> {
 }
 
 /// What dispatch would write now.
-pub(super) async fn due(c: &mut SqliteConnection, scope: &Scope, window: usize, now_ms: i64) -> Result<Vec<Ring>, StoreError> {
+pub(super) async fn due(
+    c: &mut SqliteConnection,
+    scope: &Scope,
+    window: usize,
+    now_ms: i64,
+) -> Result<Vec<Ring>, StoreError> {
     let scope = scope_json(scope)?;
-    let num_out: i64 = sqlx::query("SELECT count(*) AS n FROM outbox WHERE ?1 IS NULL OR job IN (SELECT value FROM json_each(?1))")
-        .bind(&scope)
-        .fetch_one(&mut *c)
-        .await
-        .and_then(|row| row.try_get("n"))
-        .map_err(db)?;
+    let num_out: i64 =
+        sqlx::query("SELECT count(*) AS n FROM outbox WHERE ?1 IS NULL OR job IN (SELECT value FROM json_each(?1))")
+            .bind(&scope)
+            .fetch_one(&mut *c)
+            .await
+            .and_then(|row| row.try_get("n"))
+            .map_err(db)?;
     let room = limit(window).saturating_sub(num_out).max(0);
     if room == 0 {
         return Ok(Vec::new());
@@ -50,7 +56,12 @@ pub(super) async fn due(c: &mut SqliteConnection, scope: &Scope, window: usize, 
     found.iter().map(ring).collect()
 }
 
-pub(super) async fn dispatch(c: &mut SqliteConnection, scope: &Scope, window: usize, now_ms: i64) -> Result<usize, StoreError> {
+pub(super) async fn dispatch(
+    c: &mut SqliteConnection,
+    scope: &Scope,
+    window: usize,
+    now_ms: i64,
+) -> Result<usize, StoreError> {
     let due = due(c, scope, window, now_ms).await?;
     for ring in &due {
         sqlx::query("INSERT INTO outbox (job, number, attempt, kind, created_ms) VALUES (?, ?, ?, ?, ?)")
@@ -86,7 +97,11 @@ pub(super) async fn mark_sent(c: &mut SqliteConnection, rings: &[Ring], now_ms: 
 }
 
 /// True when `sweep` would delete something.
-pub(super) async fn has_stale(c: &mut SqliteConnection, scope: &Scope, sent_before_ms: i64) -> Result<bool, StoreError> {
+pub(super) async fn has_stale(
+    c: &mut SqliteConnection,
+    scope: &Scope,
+    sent_before_ms: i64,
+) -> Result<bool, StoreError> {
     sqlx::query_scalar(STALE).bind(scope_json(scope)?).bind(sent_before_ms).fetch_one(c).await.map_err(db)
 }
 

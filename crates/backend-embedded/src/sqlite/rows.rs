@@ -81,7 +81,12 @@ pub(super) fn task(row: &SqliteRow) -> Result<Task, StoreError> {
     Ok(Task {
         id,
         generation: col(row, "generation")?,
-        spec: TaskSpec { number: id.number, kind: kind(row)?, index: col(row, "idx")?, expected_cost: col::<i64>(row, "cost")?.cast_unsigned() },
+        spec: TaskSpec {
+            number: id.number,
+            kind: kind(row)?,
+            index: col(row, "idx")?,
+            expected_cost: col::<i64>(row, "cost")?.cast_unsigned(),
+        },
         state: TaskState::parse(state).ok_or_else(|| unreadable("tasks.state", state))?,
         attempt: attempt(row)?,
         media_failures: col(row, "media_failures")?,
@@ -116,12 +121,14 @@ pub(super) fn event(row: &SqliteRow) -> Result<Event, StoreError> {
 }
 
 pub(super) async fn load_job(c: &mut SqliteConnection, id: JobId) -> Result<Option<Job>, StoreError> {
-    let row = sqlx::query("SELECT * FROM jobs WHERE id = ?").bind(id.to_string()).fetch_optional(c).await.map_err(db)?;
+    let row =
+        sqlx::query("SELECT * FROM jobs WHERE id = ?").bind(id.to_string()).fetch_optional(c).await.map_err(db)?;
     row.as_ref().map(job).transpose()
 }
 
 pub(super) async fn load_task(c: &mut SqliteConnection, id: TaskId) -> Result<Option<Task>, StoreError> {
-    let query = sqlx::query("SELECT * FROM tasks WHERE job = ? AND number = ?").bind(id.job.to_string()).bind(id.number);
+    let query =
+        sqlx::query("SELECT * FROM tasks WHERE job = ? AND number = ?").bind(id.job.to_string()).bind(id.number);
     let row = query.fetch_optional(c).await.map_err(db)?;
     row.as_ref().map(task).transpose()
 }

@@ -42,12 +42,16 @@ pub async fn schema_version(path: &Path) -> Result<Option<i64>, StoreError> {
     super::joined(tokio::spawn(async move {
         let reading = SqliteConnectOptions::new().filename(&path).read_only(true).busy_timeout(BUSY_TIMEOUT);
         let mut connection = reading.connect().await.map_err(db)?;
-        let is_migrated: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations')")
-            .fetch_one(&mut connection)
-            .await
-            .map_err(db)?;
+        let is_migrated: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_sqlx_migrations')")
+                .fetch_one(&mut connection)
+                .await
+                .map_err(db)?;
         let version = if is_migrated {
-            sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut connection).await.map_err(db)?
+            sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+                .fetch_one(&mut connection)
+                .await
+                .map_err(db)?
         } else {
             None
         };
@@ -67,7 +71,9 @@ async fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
     let deadline = tokio::time::Instant::now() + BUSY_TIMEOUT;
     loop {
         match options(path).connect().await {
-            Err(error) if is_busy(&error) && tokio::time::Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) if is_busy(&error) && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await
+            }
             outcome => return outcome.map_err(db),
         }
     }

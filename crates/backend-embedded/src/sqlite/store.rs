@@ -70,18 +70,40 @@ impl JobStore for SqliteStore {
         self.write(move |c| Box::pin(attempts::claim(c, request))).await
     }
 
-    async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress, now_ms: i64, policy: &RetryPolicy) -> Result<Result<i64, Refusal>, StoreError> {
+    async fn renew(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        progress: Progress,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Result<i64, Refusal>, StoreError> {
         let policy = *policy;
-        self.write(move |c| Box::pin(async move { attempts::renew(c, task, lease, progress, now_ms, &policy).await })).await
+        self.write(move |c| Box::pin(async move { attempts::renew(c, task, lease, progress, now_ms, &policy).await }))
+            .await
     }
 
-    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult, now_ms: i64) -> Result<Result<bool, Refusal>, StoreError> {
+    async fn complete(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        result: TaskResult,
+        now_ms: i64,
+    ) -> Result<Result<bool, Refusal>, StoreError> {
         self.write(move |c| Box::pin(attempts::complete(c, task, lease, result, now_ms))).await
     }
 
-    async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure, now_ms: i64, policy: &RetryPolicy) -> Result<Result<AfterFailure, Refusal>, StoreError> {
+    async fn fail(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        failure: Failure,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Result<AfterFailure, Refusal>, StoreError> {
         let policy = *policy;
-        self.write(move |c| Box::pin(async move { attempts::fail(c, task, lease, failure, now_ms, &policy).await })).await
+        self.write(move |c| Box::pin(async move { attempts::fail(c, task, lease, failure, now_ms, &policy).await }))
+            .await
     }
 
     async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
@@ -92,7 +114,12 @@ impl JobStore for SqliteStore {
         self.write(move |c| Box::pin(async move { attempts::reap(c, now_ms, &policy).await })).await
     }
 
-    async fn release_worker(&self, worker: &WorkerId, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
+    async fn release_worker(
+        &self,
+        worker: &WorkerId,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Vec<TaskId>, StoreError> {
         let (worker, policy) = (worker.clone(), *policy);
         self.write(move |c| Box::pin(async move { attempts::release(c, &worker, now_ms, &policy).await })).await
     }

@@ -39,7 +39,9 @@ pub async fn an_empty_object_is_an_object(harness: &dyn BlobHarness) {
 pub async fn ranges_stop_at_the_end(harness: &dyn BlobHarness) {
     let blobs = harness.open().await;
     blobs.put(KEY, Bytes::from_static(b"0123456789")).await.unwrap();
-    for (offset, len, expected) in [(0, 4, "0123"), (4, 3, "456"), (8, 10, "89"), (10, 1, ""), (99, 1, ""), (u64::MAX, 1, ""), (3, 0, "")] {
+    for (offset, len, expected) in
+        [(0, 4, "0123"), (4, 3, "456"), (8, 10, "89"), (10, 1, ""), (99, 1, ""), (u64::MAX, 1, ""), (3, 0, "")]
+    {
         assert_eq!(blobs.read(KEY, offset, len).await.unwrap(), expected, "{offset} {len}");
     }
     assert_eq!(blobs.read(KEY, 0, 1 << 40).await.unwrap(), "0123456789");
@@ -70,12 +72,34 @@ pub async fn bad_keys_are_refused(harness: &dyn BlobHarness) {
     let file = harness.scratch().join("content");
     std::fs::write(&file, b"x").unwrap();
     let long = "a/".repeat(256) + "a";
-    for key in ["", "/", "/a", "a/", "a//b", ".", "..", "../x", "a/../../x", "a/./b", "a b", "a%2fb", "a\\b", "a\nb", "a\0b", "é", "a:b", &long] {
+    for key in [
+        "",
+        "/",
+        "/a",
+        "a/",
+        "a//b",
+        ".",
+        "..",
+        "../x",
+        "a/../../x",
+        "a/./b",
+        "a b",
+        "a%2fb",
+        "a\\b",
+        "a\nb",
+        "a\0b",
+        "é",
+        "a:b",
+        &long,
+    ] {
         let bad = |error: &BlobError| matches!(error, BlobError::BadKey { .. });
         assert!(bad(&blobs.put(key, Bytes::new()).await.unwrap_err()), "{key:?}");
         assert!(bad(&blobs.put_file(key, &file).await.unwrap_err()), "{key:?}");
         assert!(bad(&blobs.compose(key, &[]).await.unwrap_err()), "{key:?}");
-        assert!(bad(&blobs.compose("a", &[Piece::Object { key: key.to_owned(), bytes: 0 }]).await.unwrap_err()), "{key:?}");
+        assert!(
+            bad(&blobs.compose("a", &[Piece::Object { key: key.to_owned(), bytes: 0 }]).await.unwrap_err()),
+            "{key:?}"
+        );
         assert!(bad(&blobs.read(key, 0, 1).await.unwrap_err()), "{key:?}");
         assert!(bad(&blobs.size(key).await.unwrap_err()), "{key:?}");
         assert!(bad(&blobs.export(key, &harness.scratch().join("out")).await.unwrap_err()), "{key:?}");
@@ -130,7 +154,8 @@ pub async fn export_refuses_an_existing_target(harness: &dyn BlobHarness) {
     let target = harness.scratch().join("taken");
     std::fs::write(&target, b"old").unwrap();
     let error = blobs.export(KEY, &target).await.unwrap_err();
-    let is_taken = matches!(&error, BlobError::Unavailable { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists);
+    let is_taken =
+        matches!(&error, BlobError::Unavailable { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists);
     assert!(is_taken, "{error:?}");
     assert_eq!(std::fs::read(&target).unwrap(), b"old");
 }

@@ -122,8 +122,14 @@ pub fn plan(segments: u32, audio: u32) -> Plan {
 /// A result that fits the kind of a task.
 pub fn result(kind: TaskKind, index: u32) -> TaskResult {
     match kind {
-        TaskKind::Probe => TaskResult::Probe(ProbeResult { info: object("info"), ffmpeg_build: "9.0".to_owned(), cost: Cost::default() }),
-        TaskKind::Whole | TaskKind::Segment => TaskResult::Video(VideoPart { segment: index, renditions: Vec::new(), cost: Cost::default() }),
+        TaskKind::Probe => TaskResult::Probe(ProbeResult {
+            info: object("info"),
+            ffmpeg_build: "9.0".to_owned(),
+            cost: Cost::default(),
+        }),
+        TaskKind::Whole | TaskKind::Segment => {
+            TaskResult::Video(VideoPart { segment: index, renditions: Vec::new(), cost: Cost::default() })
+        }
         TaskKind::Audio => TaskResult::Audio(AudioPart {
             rendition: format!("{}-und", index + 1),
             init: object("init"),
@@ -138,7 +144,12 @@ pub fn result(kind: TaskKind, index: u32) -> TaskResult {
             start: 0,
             cost: Cost::default(),
         }),
-        TaskKind::Assemble => TaskResult::Assemble(Presentation { hash: "h".to_owned(), catalogue: object("catalogue"), bytes: 1, num_files: 1 }),
+        TaskKind::Assemble => TaskResult::Assemble(Presentation {
+            hash: "h".to_owned(),
+            catalogue: object("catalogue"),
+            bytes: 1,
+            num_files: 1,
+        }),
     }
 }
 

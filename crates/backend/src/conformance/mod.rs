@@ -146,7 +146,12 @@ macro_rules! doorbell_conformance {
         $crate::conformance_tests!(
             doorbell,
             $harness,
-            [each_ring_reaches_exactly_one_listener, queues_are_apart, a_cancelled_listener_takes_nothing, a_waiting_listener_is_woken]
+            [
+                each_ring_reaches_exactly_one_listener,
+                queues_are_apart,
+                a_cancelled_listener_takes_nothing,
+                a_waiting_listener_is_woken
+            ]
         );
     };
 }

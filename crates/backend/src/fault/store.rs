@@ -76,15 +76,35 @@ impl JobStore for FaultyStore {
         around!(self.plan, "store.claim", failed, self.inner.claim(request))
     }
 
-    async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress, now_ms: i64, policy: &RetryPolicy) -> Result<Result<i64, Refusal>, StoreError> {
+    async fn renew(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        progress: Progress,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Result<i64, Refusal>, StoreError> {
         around!(self.plan, "store.renew", failed, self.inner.renew(task, lease, progress, now_ms, policy))
     }
 
-    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult, now_ms: i64) -> Result<Result<bool, Refusal>, StoreError> {
+    async fn complete(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        result: TaskResult,
+        now_ms: i64,
+    ) -> Result<Result<bool, Refusal>, StoreError> {
         around!(self.plan, "store.complete", failed, self.inner.complete(task, lease, result, now_ms))
     }
 
-    async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure, now_ms: i64, policy: &RetryPolicy) -> Result<Result<AfterFailure, Refusal>, StoreError> {
+    async fn fail(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        failure: Failure,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Result<AfterFailure, Refusal>, StoreError> {
         around!(self.plan, "store.fail", failed, self.inner.fail(task, lease, failure, now_ms, policy))
     }
 
@@ -92,7 +112,12 @@ impl JobStore for FaultyStore {
         around!(self.plan, "store.reap", failed, self.inner.reap(now_ms, policy))
     }
 
-    async fn release_worker(&self, worker: &WorkerId, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
+    async fn release_worker(
+        &self,
+        worker: &WorkerId,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Vec<TaskId>, StoreError> {
         around!(self.plan, "store.release_worker", failed, self.inner.release_worker(worker, now_ms, policy))
     }
 

@@ -44,7 +44,11 @@ impl FaultPlan for Script {
 
 #[tokio::test]
 async fn a_fault_before_does_nothing_and_a_fault_after_loses_only_the_answer() {
-    let plan = Arc::new(Script { fail_before: vec!["store.submit"].into(), fail_after: vec!["store.submit"].into(), ..Script::default() });
+    let plan = Arc::new(Script {
+        fail_before: vec!["store.submit"].into(),
+        fail_after: vec!["store.submit"].into(),
+        ..Script::default()
+    });
     let inner = Arc::new(MemoryStore::new());
     let store = FaultyStore::new(inner.clone(), plan);
     let submit = || store.submit(fixture::job_id(1), fixture::request("t", "k"), 0);
@@ -57,7 +61,11 @@ async fn a_fault_before_does_nothing_and_a_fault_after_loses_only_the_answer() {
 
 #[tokio::test]
 async fn blobs_fail_as_planned() {
-    let plan = Arc::new(Script { fail_after: vec!["blobs.put"].into(), fail_before: vec!["blobs.read"].into(), ..Script::default() });
+    let plan = Arc::new(Script {
+        fail_after: vec!["blobs.put"].into(),
+        fail_before: vec!["blobs.read"].into(),
+        ..Script::default()
+    });
     let inner = Arc::new(MemoryBlobs::new());
     let blobs = FaultyBlobs::new(inner.clone(), plan);
     assert!(blobs.put("a/b", Bytes::from_static(b"x")).await.is_err());

@@ -58,7 +58,9 @@ impl BlobStore for MemoryBlobs {
                     let object = self.object(from)?;
                     if object.len() as u64 != *bytes {
                         let found = object.len();
-                        return Err(unavailable(from)(std::io::Error::other(format!("{found} bytes long, not {bytes}"))));
+                        return Err(unavailable(from)(std::io::Error::other(format!(
+                            "{found} bytes long, not {bytes}"
+                        ))));
                     }
                     whole.extend_from_slice(&object);
                 }

@@ -108,12 +108,16 @@ impl Rows {
     /// Leased tasks of open jobs that `is` picks, by job and number.
     pub fn leased(&self, is: impl Fn(&Task) -> bool) -> Vec<TaskId> {
         let open = self.jobs.values().filter(|rows| !rows.job.state.is_ended());
-        open.flat_map(|rows| rows.tasks.values()).filter(|t| t.state == TaskState::Leased && is(t)).map(|t| t.id).collect()
+        open.flat_map(|rows| rows.tasks.values())
+            .filter(|t| t.state == TaskState::Leased && is(t))
+            .map(|t| t.id)
+            .collect()
     }
 
     /// Ready, due tasks without an outbox row, in dispatch order.
     pub fn due(&self, scope: &Scope, limit: usize, now_ms: i64) -> Vec<Ring> {
-        let mut open: Vec<_> = self.jobs.values().filter(|r| !r.job.state.is_ended() && in_scope(scope, r.job.id)).collect();
+        let mut open: Vec<_> =
+            self.jobs.values().filter(|r| !r.job.state.is_ended() && in_scope(scope, r.job.id)).collect();
         open.sort_by_key(|rows| (rows.job.created_ms, rows.job.id));
         open.iter()
             .flat_map(|rows| rows.tasks.values())
@@ -136,7 +140,11 @@ impl Rows {
         let of = |id: JobId| self.outbox.values().map(|row| row.ring.clone()).filter(move |ring| ring.task.job == id);
         self.jobs
             .values()
-            .map(|rows| Snapshot { job: rows.job.clone(), tasks: rows.tasks.values().cloned().collect(), outbox: of(rows.job.id).collect() })
+            .map(|rows| Snapshot {
+                job: rows.job.clone(),
+                tasks: rows.tasks.values().cloned().collect(),
+                outbox: of(rows.job.id).collect(),
+            })
             .collect()
     }
 }

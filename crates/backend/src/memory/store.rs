@@ -57,7 +57,9 @@ impl JobStore for MemoryStore {
 
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>, StoreError> {
         let rows = self.lock();
-        let wanted = |job: &&Job| (filter.states.is_empty() || filter.states.contains(&job.state)) && in_scope(&filter.only, job.id);
+        let wanted = |job: &&Job| {
+            (filter.states.is_empty() || filter.states.contains(&job.state)) && in_scope(&filter.only, job.id)
+        };
         let mut jobs: Vec<_> = rows.jobs.values().map(|rows| &rows.job).filter(wanted).collect();
         jobs.sort_by_key(|job| std::cmp::Reverse((job.created_ms, job.id)));
         Ok(jobs.into_iter().take(filter.limit).cloned().collect())
@@ -137,7 +139,14 @@ impl JobStore for MemoryStore {
         Ok(Ok(task))
     }
 
-    async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress, now_ms: i64, policy: &RetryPolicy) -> Result<Result<i64, Refusal>, StoreError> {
+    async fn renew(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        progress: Progress,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Result<i64, Refusal>, StoreError> {
         let mut rows = self.lock();
         Ok(match rows.row(task) {
             Some((_, task)) => task.renew(lease, progress, now_ms, policy),
@@ -145,7 +154,13 @@ impl JobStore for MemoryStore {
         })
     }
 
-    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult, now_ms: i64) -> Result<Result<bool, Refusal>, StoreError> {
+    async fn complete(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        result: TaskResult,
+        now_ms: i64,
+    ) -> Result<Result<bool, Refusal>, StoreError> {
         let mut rows = self.lock();
         let Some((job, row)) = rows.row(task) else { return Ok(Err(Refusal::LeaseLost)) };
         let done = match transition::complete(job, row, lease, result, now_ms) {
@@ -162,10 +177,18 @@ impl JobStore for MemoryStore {
         Ok(Ok(true))
     }
 
-    async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure, now_ms: i64, policy: &RetryPolicy) -> Result<Result<AfterFailure, Refusal>, StoreError> {
+    async fn fail(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        failure: Failure,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Result<AfterFailure, Refusal>, StoreError> {
         let mut rows = self.lock();
         let Some((job, row)) = rows.row(task) else { return Ok(Err(Refusal::LeaseLost)) };
-        Ok(transition::fail(job, row, lease, failure, now_ms, policy).map(|ended| rows.end_attempt(task.job, now_ms, ended)))
+        Ok(transition::fail(job, row, lease, failure, now_ms, policy)
+            .map(|ended| rows.end_attempt(task.job, now_ms, ended)))
     }
 
     async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
@@ -181,7 +204,12 @@ impl JobStore for MemoryStore {
         Ok(reaped)
     }
 
-    async fn release_worker(&self, worker: &WorkerId, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
+    async fn release_worker(
+        &self,
+        worker: &WorkerId,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Vec<TaskId>, StoreError> {
         let mut rows = self.lock();
         let mut released = Vec::new();
         for id in rows.leased(|task| task.lease.as_ref().is_some_and(|l| l.worker == *worker)) {
@@ -197,7 +225,12 @@ impl JobStore for MemoryStore {
     async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
         let mut rows = self.lock();
         let is_stale = |sent_ms: Option<i64>| sent_ms.is_some_and(|at| at < sent_before_ms);
-        let stale: Vec<_> = rows.outbox.values().filter(|row| is_stale(row.sent_ms) && in_scope(scope, row.ring.task.job)).map(|row| row.ring.task).collect();
+        let stale: Vec<_> = rows
+            .outbox
+            .values()
+            .filter(|row| is_stale(row.sent_ms) && in_scope(scope, row.ring.task.job))
+            .map(|row| row.ring.task)
+            .collect();
         for task in &stale {
             rows.delete_outbox(*task);
         }

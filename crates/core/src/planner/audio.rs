@@ -7,9 +7,19 @@ use crate::profile::{AudioCodec, Profile};
 use crate::source::{AudioTrack, Container, SourceInfo};
 use crate::time::{MediaTime, Rational, rescale};
 
-const AAC_RATES: [u32; 12] = [8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000];
+const AAC_RATES: [u32; 12] =
+    [8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000];
 
-pub(super) fn plan_audio(info: &SourceInfo, profile: &Profile, origin: MediaTime, video: Option<&VideoPlan>, notes: &mut Notes) -> Result<Vec<AudioPlan>, Failure> {
+/// Samples that a copied AAC track may hide in front: what encoders need, and players know how to skip.
+const MAX_COPIED_PRIMING: u32 = 4_096;
+
+pub(super) fn plan_audio(
+    info: &SourceInfo,
+    profile: &Profile,
+    origin: MediaTime,
+    video: Option<&VideoPlan>,
+    notes: &mut Notes,
+) -> Result<Vec<AudioPlan>, Failure> {
     let default = info.audio.iter().position(|a| a.is_default).unwrap_or(0);
     let mut ids: Vec<String> = Vec::new();
     info.audio
@@ -61,7 +71,10 @@ fn choose_codec(info: &SourceInfo, track: &AudioTrack, profile: &Profile) -> Res
         return if fits {
             Ok((AudioCodec::Copy, format!("the profile asks for it and fMP4 carries {}", track.codec)))
         } else {
-            let m = format!("{} audio cannot be carried in fMP4 unchanged: use --profile universal to re-encode it", track.codec);
+            let m = format!(
+                "{} audio cannot be carried in fMP4 unchanged: use --profile universal to re-encode it",
+                track.codec
+            );
             Err(Failure::source("copy_unsupported", m))
         };
     }
@@ -70,14 +83,25 @@ fn choose_codec(info: &SourceInfo, track: &AudioTrack, profile: &Profile) -> Res
         // Copying keeps what the source's packets hold; only mp4 says where their first and last sample are.
         if info.container != Container::Mov || info.fragmented {
             "aac, but only plain mp4 says exactly where its first sample is: re-encoded to be sample-exact".to_owned()
-        } else if track.first_pts.ticks != 0 {
-            "aac, but its first sample does not play at the start of the source's timeline: re-encoded to be sample-exact".to_owned()
-        } else if track.profile != "LC" || !AAC_RATES.contains(&track.sample_rate) || track.channels > profile.audio.max_channels {
+        } else if track.first_pts.ticks != 0 || track.priming.is_none_or(|p| p > MAX_COPIED_PRIMING) {
+            "aac, but its edit list hides more than a codec's priming, or less: re-encoded to be sample-exact"
+                .to_owned()
+        } else if track.profile != "LC"
+            || !AAC_RATES.contains(&track.sample_rate)
+            || track.channels > profile.audio.max_channels
+        {
             format!("aac {} with {} channels does not play everywhere", track.profile, track.channels)
         } else if track.bits_per_second == 0 || track.bits_per_second > target * 5 / 4 {
             format!("{} kbit/s is more than the profile's {}", track.bits_per_second / 1000, target / 1000)
         } else {
-            return Ok((AudioCodec::Copy, format!("already aac-lc at {} kbit/s, within the profile's {}", track.bits_per_second / 1000, target / 1000)));
+            return Ok((
+                AudioCodec::Copy,
+                format!(
+                    "already aac-lc at {} kbit/s, within the profile's {}",
+                    track.bits_per_second / 1000,
+                    target / 1000
+                ),
+            ));
         }
     } else {
         format!("the profile asks for {}, the source has {}", wanted.as_str(), track.codec)
@@ -124,7 +148,8 @@ fn boundaries(video: Option<&VideoPlan>, start: i64, sample_rate: u32) -> (Vec<i
     let Some(v) = video else { return (vec![start], 1) };
     let (from, to) = (Rational::new(1, i64::from(v.timescale)), Rational::new(1, i64::from(sample_rate)));
     let (Some(from), Some(to)) = (from, to) else { return (vec![start], 1) };
-    let starts: Vec<i64> = v.segments.iter().flat_map(|s| &s.media_segments).map(|m| rescale(m.start, from, to)).collect();
+    let starts: Vec<i64> =
+        v.segments.iter().flat_map(|s| &s.media_segments).map(|m| rescale(m.start, from, to)).collect();
     let before = starts.iter().filter(|s| **s <= start).count().max(1);
     let mut out = vec![start];
     out.extend(starts.iter().skip(before));
@@ -132,7 +157,8 @@ fn boundaries(video: Option<&VideoPlan>, start: i64, sample_rate: u32) -> (Vec<i
 }
 
 fn safe_id(number: usize, language: &str) -> String {
-    let lang: String = language.chars().filter(char::is_ascii_alphanumeric).take(8).collect::<String>().to_ascii_lowercase();
+    let lang: String =
+        language.chars().filter(char::is_ascii_alphanumeric).take(8).collect::<String>().to_ascii_lowercase();
     if lang.is_empty() || lang == "und" { format!("{number}") } else { format!("{number}-{lang}") }
 }
 
@@ -150,10 +176,17 @@ pub struct AudioCut {
 /// Cuts a finished track of `num_packets` packets of `frame_samples` each (the first `priming` samples are
 /// hidden) at the packets nearest to the plan's boundaries; past the last boundary, every `step_seconds`.
 /// A tail shorter than half a second joins its neighbour.
-pub fn cut_audio(plan: &AudioPlan, num_packets: u64, frame_samples: u32, priming: u32, step_seconds: f64) -> Vec<AudioCut> {
+pub fn cut_audio(
+    plan: &AudioPlan,
+    num_packets: u64,
+    frame_samples: u32,
+    priming: u32,
+    step_seconds: f64,
+) -> Vec<AudioCut> {
     let frame = i64::from(frame_samples.max(1));
     let total = i64::try_from(num_packets).unwrap_or(i64::MAX);
-    let packet_at = |sample: i64| (sample - plan.start + i64::from(priming) + frame / 2).div_euclid(frame).clamp(0, total);
+    let packet_at =
+        |sample: i64| (sample - plan.start + i64::from(priming) + frame / 2).div_euclid(frame).clamp(0, total);
     let step = ((step_seconds * f64::from(plan.sample_rate)).round() as i64).max(frame);
     let min_packets = (i64::from(plan.sample_rate) / 2).div_euclid(frame).max(1);
     let last_boundary = plan.boundaries.last().copied().unwrap_or(plan.start);

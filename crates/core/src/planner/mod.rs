@@ -80,7 +80,11 @@ pub fn plan(info: &SourceInfo, profile: &Profile, caps: &Capabilities) -> Result
     for w in &info.warnings {
         notes.add("source", "noted", w.clone());
     }
-    let container = if profile.video.codec == VideoCodec::Copy { "the source's own streams fit it" } else { "modern players take it, HLS and DASH share it" };
+    let container = if profile.video.codec == VideoCodec::Copy {
+        "the source's own streams fit it"
+    } else {
+        "modern players take it, HLS and DASH share it"
+    };
     notes.add("container", "fMP4 (CMAF)", container);
     let chunk_mb = profile.packaging.chunk_mb;
     Ok(Plan {

@@ -57,6 +57,7 @@ fn audio(first: i64, tb: i64) -> AudioTrack {
         title: String::new(),
         is_default: true,
         first_pts: MediaTime::new(first, Rational::new(1, tb).unwrap()),
+        priming: None,
         duration: None,
         bits_per_second: 0,
     }

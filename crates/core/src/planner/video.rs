@@ -30,7 +30,10 @@ pub(super) fn plan_video(
     if is_copy && !matches!(track.codec.as_str(), "h264" | "hevc" | "av1" | "vp9") {
         return Err(Failure::source(
             "copy_unsupported",
-            format!("{} video cannot be carried in fMP4 unchanged: use --profile universal to re-encode it", track.codec),
+            format!(
+                "{} video cannot be carried in fMP4 unchanged: use --profile universal to re-encode it",
+                track.codec
+            ),
         ));
     }
     let tb = track.timebase;
@@ -46,7 +49,8 @@ pub(super) fn plan_video(
     if out_frames.windows(2).any(|w| w[0] >= w[1]) {
         return Err(Failure::source("timebase", "the source's timebase is too fine to be kept exactly"));
     }
-    let end_output = out(last_pts.saturating_add(track.frames.last_duration.max(1))).max(out_frames.last().copied().unwrap_or(0) + 1);
+    let end_output = out(last_pts.saturating_add(track.frames.last_duration.max(1)))
+        .max(out_frames.last().copied().unwrap_or(0) + 1);
     let seconds = |i: usize| MediaTime::new(out_frames[i] - first_output, out_tb).seconds();
     let total = MediaTime::new(end_output - first_output, out_tb).seconds();
     let nominal = track.frames.pts.nominal_delta().map_or(end_output - first_output, |d| rescale(d, tb, out_tb)).max(1);
@@ -92,16 +96,32 @@ pub(super) fn plan_video(
     }
 
     let frame_rate = frame_rate(out_frames.len(), end_output - first_output, timescale);
-    let (pix_fmt, color, filters) = if is_copy { (track.pix_fmt.clone(), track.color.clone(), Vec::new()) } else { picture_format(track, profile, caps, notes) };
+    let (pix_fmt, color, filters) = if is_copy {
+        (track.pix_fmt.clone(), track.color.clone(), Vec::new())
+    } else {
+        picture_format(track, profile, caps, notes)
+    };
     let repeats = (track.frames.has_repeats && !is_copy).then(|| DROP_REPEATS.to_owned());
     let filters: Vec<String> = repeats.into_iter().chain(filters).collect();
     let encoder = choose_encoder(profile, caps)?;
     let picture = Picture::rotated(track.width, track.height, track.sar, track.rotation);
     let renditions = if is_copy {
         notes.add("video", "copy", format!("the profile asks for it and fMP4 carries {}", track.codec));
-        vec![Rendition { id: "source".into(), width: track.width, height: track.height, sar: track.sar, crf: None, qp: None, max_kbps: None, level: String::new() }]
+        vec![Rendition {
+            id: "source".into(),
+            width: track.width,
+            height: track.height,
+            sar: track.sar,
+            crf: None,
+            qp: None,
+            max_kbps: None,
+            level: String::new(),
+        }]
     } else {
-        let why = format!("the profile asks for {}; a ladder needs keyframes at the same places in every rendition", profile.video.codec.as_str());
+        let why = format!(
+            "the profile asks for {}; a ladder needs keyframes at the same places in every rendition",
+            profile.video.codec.as_str()
+        );
         notes.add("video", format!("encode with {encoder}"), why);
         ladder::resolve(&profile.video, picture, frame_rate.to_f64(), track.bits_per_second / 1000)
     };
@@ -112,7 +132,11 @@ pub(super) fn plan_video(
             (_, Some(q)) => format!("qp {q}"),
             _ => "unchanged".to_owned(),
         };
-        notes.add(format!("rendition {}", r.id), format!("{}x{}, {rate}", r.width, r.height), format!("source is {}x{}", picture.width, picture.height));
+        notes.add(
+            format!("rendition {}", r.id),
+            format!("{}x{}, {rate}", r.width, r.height),
+            format!("source is {}x{}", picture.width, picture.height),
+        );
     }
     // libx264 and libx265 with B-pyramids hold two pictures back; VP9 and AV1 hide theirs inside packets.
     let delay = match profile.video.codec {
@@ -155,7 +179,13 @@ fn timescale(frames: &[i64], tb: Rational) -> u32 {
     // Sample durations are 32-bit ticks: a frame that stands for hours must still fit.
     let longest = frames.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(1);
     let fits = |ts: i64| rescale(longest, tb, Rational::new(1, ts).unwrap_or(Rational::ONE)) < i64::from(u32::MAX) / 2;
-    let chosen = if exact <= 10_000_000 && fits(exact) { exact } else if fits(1_000_000) { 1_000_000 } else { 1_000 };
+    let chosen = if exact <= 10_000_000 && fits(exact) {
+        exact
+    } else if fits(1_000_000) {
+        1_000_000
+    } else {
+        1_000
+    };
     u32::try_from(chosen).unwrap_or(90_000)
 }
 
@@ -181,7 +211,10 @@ fn choose_cuts(
         return whole(notes, format!("the source lasts {total:.1} s, less than {} s", split.whole_below_seconds));
     }
     if !track.frames.is_seekable && (is_auto || total > UNSEEKABLE_SPLIT_SECONDS) {
-        return whole(notes, format!("seeking in this {} source is not exact: every segment would decode from the start", info.demuxer));
+        return whole(
+            notes,
+            format!("seeking in this {} source is not exact: every segment would decode from the start", info.demuxer),
+        );
     }
     let keys: Vec<usize> = track.frames.keyframes.iter().filter_map(|k| frames.binary_search(&k.pts).ok()).collect();
     if is_auto && keys.len() < 2 && total < 600.0 {
@@ -194,8 +227,16 @@ fn choose_cuts(
     };
     let cut = cuts::cut_frames(frames.len(), &seconds, total, &targets, &keys, reach, min_tail);
     let on_keys = cut.iter().filter(|c| keys.binary_search(c).is_ok()).count();
-    let how = if is_auto { "short first segments to play early, short last ones to end together".to_owned() } else { format!("every {} s as asked", split.segment_seconds) };
-    notes.add("split", format!("{} segments", cut.len()), format!("{how}; {on_keys} of {} start on a source keyframe, tails are merged", cut.len()));
+    let how = if is_auto {
+        "short first segments to play early, short last ones to end together".to_owned()
+    } else {
+        format!("every {} s as asked", split.segment_seconds)
+    };
+    notes.add(
+        "split",
+        format!("{} segments", cut.len()),
+        format!("{how}; {on_keys} of {} start on a source keyframe, tails are merged", cut.len()),
+    );
     cut
 }
 
@@ -211,7 +252,8 @@ fn seek_points(track: &VideoTrack, start: i64, first_pts: i64) -> Vec<i64> {
 
 /// Keyframes of a copied track as output ticks; the first frame counts as one even when it is not flagged.
 fn copied_keyframes(track: &VideoTrack, frames: &[i64], out: impl Fn(i64) -> i64) -> Vec<i64> {
-    let mut keys: Vec<i64> = track.frames.keyframes.iter().map(|k| k.pts).filter(|k| frames.binary_search(k).is_ok()).map(&out).collect();
+    let mut keys: Vec<i64> =
+        track.frames.keyframes.iter().map(|k| k.pts).filter(|k| frames.binary_search(k).is_ok()).map(&out).collect();
     if let Some(first) = frames.first().map(|f| out(*f))
         && keys.first() != Some(&first)
     {
@@ -223,8 +265,20 @@ fn copied_keyframes(track: &VideoTrack, frames: &[i64], out: impl Fn(i64) -> i64
 /// The rate told to players: the common rate nearby, else the mean to three decimals.
 fn frame_rate(num_frames: usize, ticks: i64, timescale: u32) -> Rational {
     let mean = num_frames as f64 * f64::from(timescale) / ticks.max(1) as f64;
-    const COMMON: [(i64, i64); 12] =
-        [(24_000, 1001), (24, 1), (25, 1), (30_000, 1001), (30, 1), (48, 1), (50, 1), (60_000, 1001), (60, 1), (12, 1), (15, 1), (120, 1)];
+    const COMMON: [(i64, i64); 12] = [
+        (24_000, 1001),
+        (24, 1),
+        (25, 1),
+        (30_000, 1001),
+        (30, 1),
+        (48, 1),
+        (50, 1),
+        (60_000, 1001),
+        (60, 1),
+        (12, 1),
+        (15, 1),
+        (120, 1),
+    ];
     COMMON
         .iter()
         .filter_map(|(n, d)| Rational::new(*n, *d))
@@ -234,7 +288,12 @@ fn frame_rate(num_frames: usize, ticks: i64, timescale: u32) -> Rational {
 }
 
 /// Pixel format, colour tags and the filters that lead there.
-fn picture_format(track: &VideoTrack, profile: &Profile, caps: &Capabilities, notes: &mut Notes) -> (String, Color, Vec<String>) {
+fn picture_format(
+    track: &VideoTrack,
+    profile: &Profile,
+    caps: &Capabilities,
+    notes: &mut Notes,
+) -> (String, Color, Vec<String>) {
     let ten_bit = track.bit_depth > 8;
     let plain = |mut c: Color| {
         if c.range.is_empty() || c.range == "pc" {
@@ -249,8 +308,17 @@ fn picture_format(track: &VideoTrack, profile: &Profile, caps: &Capabilities, no
         }
         PixelFormat::Auto420 if ten_bit => ("yuv420p10le".into(), plain(track.color.clone()), Vec::new()),
         _ if track.color.is_hdr() && caps.has_filter("zscale") && caps.has_filter("tonemap") => {
-            notes.add("colour", "tone-map to SDR", format!("the source is HDR ({}) and the profile is 8-bit", track.color.transfer));
-            let sdr = Color { range: "tv".into(), space: "bt709".into(), transfer: "bt709".into(), primaries: "bt709".into() };
+            notes.add(
+                "colour",
+                "tone-map to SDR",
+                format!("the source is HDR ({}) and the profile is 8-bit", track.color.transfer),
+            );
+            let sdr = Color {
+                range: "tv".into(),
+                space: "bt709".into(),
+                transfer: "bt709".into(),
+                primaries: "bt709".into(),
+            };
             let filters = vec![
                 "zscale=t=linear:npl=100".to_owned(),
                 "format=gbrpf32le".to_owned(),
@@ -262,7 +330,11 @@ fn picture_format(track: &VideoTrack, profile: &Profile, caps: &Capabilities, no
         }
         _ => {
             if track.color.is_hdr() {
-                notes.add("colour", "kept as HDR in 8 bit", "this ffmpeg has no zscale and tonemap filters; install one that has");
+                notes.add(
+                    "colour",
+                    "kept as HDR in 8 bit",
+                    "this ffmpeg has no zscale and tonemap filters; install one that has",
+                );
             }
             ("yuv420p".into(), plain(track.color.clone()), Vec::new())
         }

@@ -3,9 +3,9 @@
 use super::ArgsError;
 use super::input::{input_options, nearest_seconds, words};
 use super::video_args::head;
+use splitreel_core::MediaTime;
 use splitreel_core::plan::{AudioPlan, Plan};
 use splitreel_core::profile::AudioCodec;
-use splitreel_core::MediaTime;
 use std::ffi::{OsStr, OsString};
 
 /// Gaps and overlaps of timestamps from this many seconds on are filled or cut; shorter ones are jitter.
@@ -31,11 +31,8 @@ pub fn audio_args(plan: &Plan, index: u32, input: &OsStr, output: &OsStr) -> Res
     }
     let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     args.extend([OsString::from("-i"), input.to_owned()]);
-    let rest = if is_copy {
-        words(&["-map", &format!("0:{}", track.stream), "-c:a", "copy"])
-    } else {
-        encode_args(track)
-    };
+    let rest =
+        if is_copy { words(&["-map", &format!("0:{}", track.stream), "-c:a", "copy"]) } else { encode_args(track) };
     args.extend(rest.into_iter().map(OsString::from));
     args.extend(muxer_args(track).into_iter().map(OsString::from));
     args.push(output.to_owned());
@@ -81,8 +78,21 @@ fn layout(track: &AudioPlan) -> &str {
 
 fn muxer_args(track: &AudioPlan) -> Vec<String> {
     words(&[
-        "-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact", "-movie_timescale",
-        &track.sample_rate.max(1).to_string(), "-use_editlist", "1", "-avoid_negative_ts", "disabled",
-        "-strict", "-2", "-f", "mp4",
+        "-map_metadata",
+        "-1",
+        "-map_chapters",
+        "-1",
+        "-fflags",
+        "+bitexact",
+        "-movie_timescale",
+        &track.sample_rate.max(1).to_string(),
+        "-use_editlist",
+        "1",
+        "-avoid_negative_ts",
+        "disabled",
+        "-strict",
+        "-2",
+        "-f",
+        "mp4",
     ])
 }

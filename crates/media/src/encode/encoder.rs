@@ -9,7 +9,11 @@ use splitreel_core::plan::{Rendition, Segment, VideoPlan};
 const NO_GOP_LIMIT: &str = "9999";
 
 /// `-c:v` and everything that belongs to it.
-pub(super) fn encoder_args(plan: &VideoPlan, segment: &Segment, rendition: &Rendition) -> Result<Vec<String>, ArgsError> {
+pub(super) fn encoder_args(
+    plan: &VideoPlan,
+    segment: &Segment,
+    rendition: &Rendition,
+) -> Result<Vec<String>, ArgsError> {
     let mut args = words(&["-c:v", &plan.encoder]);
     let threads = plan.threads.max(1);
     args.extend(["-threads:v".into(), threads.to_string()]);
@@ -81,7 +85,18 @@ fn x265(plan: &VideoPlan, rendition: &Rendition, threads: u32) -> Vec<String> {
 
 fn vpx(plan: &VideoPlan, rendition: &Rendition) -> Vec<String> {
     let cpu_used = if plan.preset.is_empty() { "4" } else { &plan.preset };
-    let mut args = words(&["-deadline", "good", "-cpu-used", cpu_used, "-row-mt", "0", "-lag-in-frames", "25", "-auto-alt-ref", "1"]);
+    let mut args = words(&[
+        "-deadline",
+        "good",
+        "-cpu-used",
+        cpu_used,
+        "-row-mt",
+        "0",
+        "-lag-in-frames",
+        "25",
+        "-auto-alt-ref",
+        "1",
+    ]);
     match rendition.qp {
         Some(0) => args.extend(words(&["-lossless", "1", "-b:v", "0"])),
         Some(qp) => {
@@ -133,12 +148,17 @@ fn svt(plan: &VideoPlan, segment: &Segment, rendition: &Rendition, threads: u32)
 
 /// Frames between planned keyframes, when those are an even grid over evenly spaced frames.
 fn frames_per_gop(segment: &Segment) -> Option<u64> {
-    let length = u64::try_from(segment.output_end.checked_sub(segment.output_start)?).ok().filter(|length| *length > 0)?;
+    let length =
+        u64::try_from(segment.output_end.checked_sub(segment.output_start)?).ok().filter(|length| *length > 0)?;
     let [first, second, ..] = segment.keyframes.as_slice() else {
         return None;
     };
     let distance = second.checked_sub(*first).filter(|distance| *distance > 0)?;
-    let is_even = segment.keyframes.iter().zip(segment.keyframes.iter().skip(1)).all(|(a, b)| b.checked_sub(*a) == Some(distance));
+    let is_even = segment
+        .keyframes
+        .iter()
+        .zip(segment.keyframes.iter().skip(1))
+        .all(|(a, b)| b.checked_sub(*a) == Some(distance));
     let scaled = u128::from(segment.num_frames) * u128::from(distance.unsigned_abs());
     // Output ticks may be rounded: the count is good when it is a whole number within a tenth of a frame.
     let frames = (scaled + u128::from(length) / 2) / u128::from(length);

@@ -63,12 +63,18 @@ mod tests {
             "[verbose]   Input stream #0:1 (audio): 174 packets read (34918 bytes); 173 frames decoded (177152 samples); ",
             "[verbose]   Output stream #0:0 (audio): 189 frames encoded (192819 samples); 190 packets muxed (48424 bytes); ",
         ]);
-        assert_eq!(old, AudioFacts { decoded_samples: Some(177_152), encoded_samples: Some(192_819), decode_errors: None });
+        assert_eq!(
+            old,
+            AudioFacts { decoded_samples: Some(177_152), encoded_samples: Some(192_819), decode_errors: None }
+        );
         let new = read(&[
             "[out#0/mp4 @ 0x1] [verbose]   Output stream #0:0 (audio): 188 frames encoded (192000 samples); 189 packets muxed (48438 bytes); ",
             "[in#0/mov @ 0x2] [verbose]   Input stream #0:1 (audio): 174 packets read (34918 bytes); 173 frames decoded; 2 decode errors (176400 samples); ",
         ]);
-        assert_eq!(new, AudioFacts { decoded_samples: Some(176_400), encoded_samples: Some(192_000), decode_errors: Some(2) });
+        assert_eq!(
+            new,
+            AudioFacts { decoded_samples: Some(176_400), encoded_samples: Some(192_000), decode_errors: Some(2) }
+        );
         assert_eq!(read(&["Input stream #0:1 (audio): 5 packets read"]), AudioFacts::default());
     }
 }

@@ -5,9 +5,9 @@ use crate::detect::Ffmpeg;
 use crate::failure::{Context, from_run, unknown_encoder};
 use crate::process::{Access, Limits, Output, ProgressSink, Run, Stdout, run};
 use crate::scratch::{NeutralName, file_url};
+use splitreel_core::Failure;
 use splitreel_core::plan::Plan;
 use splitreel_core::profile::{AudioCodec, VideoCodec};
-use splitreel_core::Failure;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
@@ -40,9 +40,9 @@ pub(crate) async fn encode_video(
     let outputs: Vec<OsString> = files.iter().map(|file| file_url(file)).collect();
     let input = neutral_name(places)?;
     let args = video_args(Spelling::of(ffmpeg.version), plan, index, seek_back, &input.url(), &outputs)?;
-    let output = start(ffmpeg, args, places, limits, progress, cancel)
-        .await
-        .map_err(|error| from_run(&error, &Context { doing: &format!("encoding segment {index}"), directory: &out_dir }))?;
+    let output = start(ffmpeg, args, places, limits, progress, cancel).await.map_err(|error| {
+        from_run(&error, &Context { doing: &format!("encoding segment {index}"), directory: &out_dir })
+    })?;
     Ok((files, output))
 }
 
@@ -69,9 +69,9 @@ pub(crate) async fn encode_audio(
     let file = out_dir.join(format!("audio-{index}.mp4"));
     let input = neutral_name(places)?;
     let args = audio_args(plan, index, &input.url(), &file_url(&file))?;
-    let output = start(ffmpeg, args, places, limits, progress, cancel)
-        .await
-        .map_err(|error| from_run(&error, &Context { doing: &format!("encoding audio track {index}"), directory: &out_dir }))?;
+    let output = start(ffmpeg, args, places, limits, progress, cancel).await.map_err(|error| {
+        from_run(&error, &Context { doing: &format!("encoding audio track {index}"), directory: &out_dir })
+    })?;
     let facts = AudioFacts::read(&output.stderr_tail);
     Ok((file, facts, output))
 }

@@ -1,11 +1,11 @@
 //! Arguments for one video segment: one decode, all renditions, one plain MP4 each. Pure.
 
+use super::ArgsError;
 use super::encoder::encoder_args;
 use super::input::{Seeking, Spelling, decoder_options, input_options, nearest_seconds, seconds, words};
-use super::ArgsError;
+use splitreel_core::MediaTime;
 use splitreel_core::plan::{Plan, Rendition, Segment, VideoPlan};
 use splitreel_core::profile::VideoCodec;
-use splitreel_core::MediaTime;
 use std::ffi::{OsStr, OsString};
 
 /// A single argument may have 128 KiB on Linux; some room is left.
@@ -14,8 +14,20 @@ const MAX_LIST_BYTES: usize = 120_000;
 const MAX_KEYFRAMES: usize = 6_000;
 /// Filters that look at neighbouring frames: they must run before frames are cut off.
 const TEMPORAL: [&str; 14] = [
-    "yadif", "bwdif", "w3fdif", "estdif", "nnedi", "fps", "framerate", "pullup", "fieldmatch", "decimate",
-    "minterpolate", "tmix", "hqdn3d", "mpdecimate",
+    "yadif",
+    "bwdif",
+    "w3fdif",
+    "estdif",
+    "nnedi",
+    "fps",
+    "framerate",
+    "pullup",
+    "fieldmatch",
+    "decimate",
+    "minterpolate",
+    "tmix",
+    "hqdn3d",
+    "mpdecimate",
 ];
 
 /// Builds the arguments for segment `index` of the plan. `outputs` has one `file:` URL per rendition, in the plan's
@@ -77,14 +89,31 @@ pub fn video_args(
 
 /// What every ffmpeg here starts with.
 pub(super) fn head() -> Vec<String> {
-    words(&["-hide_banner", "-nostdin", "-y", "-loglevel", "level+warning", "-nostats", "-progress", "pipe:1", "-stats_period", "0.5"])
+    words(&[
+        "-hide_banner",
+        "-nostdin",
+        "-y",
+        "-loglevel",
+        "level+warning",
+        "-nostats",
+        "-progress",
+        "pipe:1",
+        "-stats_period",
+        "0.5",
+    ])
 }
 
 fn strings(list: Vec<String>) -> impl Iterator<Item = OsString> {
     list.into_iter().map(Into::into)
 }
 
-fn seek_target(plan: &Plan, video: &VideoPlan, segment: &Segment, seek_back: u32, filters: &Filters<'_>) -> Option<i64> {
+fn seek_target(
+    plan: &Plan,
+    video: &VideoPlan,
+    segment: &Segment,
+    seek_back: u32,
+    filters: &Filters<'_>,
+) -> Option<i64> {
     let mut level = usize::try_from(seek_back).ok()?;
     // Neighbour-looking filters need frames before the first one that counts.
     if filters.has_temporal() && segment.seek.first() == Some(&segment.start) {
@@ -103,7 +132,8 @@ struct Filters<'a> {
 
 impl<'a> Filters<'a> {
     fn new(all: &'a [String]) -> Self {
-        let is_temporal = |filter: &String| filter.split(['=', '@', ',']).next().is_some_and(|name| TEMPORAL.contains(&name));
+        let is_temporal =
+            |filter: &String| filter.split(['=', '@', ',']).next().is_some_and(|name| TEMPORAL.contains(&name));
         let cut = all.iter().rposition(is_temporal).map_or(0, |at| at + 1);
         let (before, after) = all.split_at_checked(cut).unwrap_or((&[], all));
         Filters { before, after }
@@ -138,8 +168,11 @@ impl<'a> Filters<'a> {
             [only] => format!("{source}{},{}[v0]", chain.join(","), scaled(only)),
             several => {
                 let pads: String = (0..several.len()).map(|n| format!("[s{n}]")).collect();
-                let branches: Vec<String> =
-                    several.iter().enumerate().map(|(n, rendition)| format!("[s{n}]{}[v{n}]", scaled(rendition))).collect();
+                let branches: Vec<String> = several
+                    .iter()
+                    .enumerate()
+                    .map(|(n, rendition)| format!("[s{n}]{}[v{n}]", scaled(rendition)))
+                    .collect();
                 format!("{source}{},split={}{pads};{}", chain.join(","), several.len(), branches.join(";"))
             }
         }
@@ -213,9 +246,24 @@ fn forced_at(ticks: i64, timescale: u32) -> i64 {
 fn muxer_args(video: &VideoPlan) -> Vec<String> {
     let timescale = video.timescale.to_string();
     words(&[
-        "-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact", "-video_track_timescale", &timescale,
-        "-movie_timescale", &timescale, "-use_editlist", "1", "-avoid_negative_ts", "disabled", "-write_tmcd", "0",
-        "-f", "mp4",
+        "-map_metadata",
+        "-1",
+        "-map_chapters",
+        "-1",
+        "-fflags",
+        "+bitexact",
+        "-video_track_timescale",
+        &timescale,
+        "-movie_timescale",
+        &timescale,
+        "-use_editlist",
+        "1",
+        "-avoid_negative_ts",
+        "disabled",
+        "-write_tmcd",
+        "0",
+        "-f",
+        "mp4",
     ])
 }
 

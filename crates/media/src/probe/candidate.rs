@@ -80,7 +80,14 @@ pub(crate) struct Collector {
 impl Collector {
     /// `max_gap` is the distance of decode times, in ticks, beyond which the timeline has a break.
     pub(crate) fn new(evidence: IndexEvidence, max_frames: usize, max_gap: i64) -> Self {
-        let out = Candidate { pts: Vec::new(), keyframes: Vec::new(), last_duration: 0, bytes: 0, evidence, doubts: Vec::new() };
+        let out = Candidate {
+            pts: Vec::new(),
+            keyframes: Vec::new(),
+            last_duration: 0,
+            bytes: 0,
+            evidence,
+            doubts: Vec::new(),
+        };
         Collector {
             pts: Vec::new(),
             keyframes: Vec::new(),
@@ -198,8 +205,14 @@ mod tests {
         assert_eq!(weight(&[packet(0, 0, true), packet(0, 1, false)]), Some(Weight::Strong));
         assert_eq!(weight(&[packet(0, 0, true), packet(1, 500, false)]), Some(Weight::Structural));
         assert_eq!(weight(&[packet(0, 5, true), packet(1, 4, false)]), Some(Weight::Structural));
-        assert_eq!(weight(&[packet(0, 0, true), Packet { pts: None, ..packet(0, 1, false) }]), Some(Weight::Structural));
-        assert_eq!(weight(&[packet(0, 0, true), Packet { is_discarded: true, ..packet(1, 1, false) }]), Some(Weight::Strong));
+        assert_eq!(
+            weight(&[packet(0, 0, true), Packet { pts: None, ..packet(0, 1, false) }]),
+            Some(Weight::Structural)
+        );
+        assert_eq!(
+            weight(&[packet(0, 0, true), Packet { is_discarded: true, ..packet(1, 1, false) }]),
+            Some(Weight::Strong)
+        );
     }
 
     #[test]

@@ -182,22 +182,42 @@ mod tests {
 
     #[test]
     fn rotation_is_clockwise_and_a_multiple_of_ninety() {
-        let rotation = |degrees: &str| stream(&format!(r#"{{"side_data_list":[{{}},{{"rotation":{degrees}}}]}}"#)).rotation();
+        let rotation =
+            |degrees: &str| stream(&format!(r#"{{"side_data_list":[{{}},{{"rotation":{degrees}}}]}}"#)).rotation();
         assert_eq!([rotation("-90"), rotation("90"), rotation("180"), rotation("-180")], [90, 270, 180, 180]);
-        assert_eq!([rotation("0"), rotation("-0.4"), rotation("359"), rotation("-8"), rotation("1e300")], [0, 0, 0, 0, 0]);
+        assert_eq!(
+            [rotation("0"), rotation("-0.4"), rotation("359"), rotation("-8"), rotation("1e300")],
+            [0, 0, 0, 0, 0]
+        );
     }
 
     #[test]
     fn odd_values_become_defaults() {
-        let odd = stream(r#"{"sample_aspect_ratio":"0:1","time_base":"0/0","color_space":"unknown","pix_fmt":"yuv420p10le"}"#);
-        assert_eq!((odd.sar(), odd.timebase(), odd.color().space.as_str(), odd.bit_depth()), (Rational::ONE, None, "", 10));
+        let odd = stream(
+            r#"{"sample_aspect_ratio":"0:1","time_base":"0/0","color_space":"unknown","pix_fmt":"yuv420p10le"}"#,
+        );
+        assert_eq!(
+            (odd.sar(), odd.timebase(), odd.color().space.as_str(), odd.bit_depth()),
+            (Rational::ONE, None, "", 10)
+        );
         assert_eq!(stream(r#"{"sample_aspect_ratio":"1:1000000"}"#).sar(), Rational::ONE);
         assert_eq!(stream(r#"{"sample_aspect_ratio":"40:33"}"#).sar(), Rational::new(40, 33).unwrap());
     }
 
     #[test]
     fn bit_depth_by_name() {
-        for (name, bits) in [("yuv420p", 8), ("nv12", 8), ("yuv444p", 8), ("p010le", 10), ("yuv422p12be", 12), ("gray16le", 16), ("rgb24", 8), ("yuv440p", 8), ("gbrp10le", 10), ("pal8", 8)] {
+        for (name, bits) in [
+            ("yuv420p", 8),
+            ("nv12", 8),
+            ("yuv444p", 8),
+            ("p010le", 10),
+            ("yuv422p12be", 12),
+            ("gray16le", 16),
+            ("rgb24", 8),
+            ("yuv440p", 8),
+            ("gbrp10le", 10),
+            ("pal8", 8),
+        ] {
             assert_eq!(stream(&format!(r#"{{"pix_fmt":"{name}"}}"#)).bit_depth(), bits, "{name}");
         }
     }

@@ -75,7 +75,9 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         indexed.frames = from_decoder(job, candidate, shown);
     } else {
         indexed.is_interlaced |= shown.num_interlaced > 0;
-        indexed.warnings.extend(candidate.doubts.iter().map(|doubt| format!("the frame list may be inexact: {}", doubt.reason)));
+        indexed
+            .warnings
+            .extend(candidate.doubts.iter().map(|doubt| format!("the frame list may be inexact: {}", doubt.reason)));
         indexed.frames = from_candidate(job, candidate);
     }
     Ok(indexed)
@@ -202,7 +204,10 @@ fn warnings(shown: &Shown, candidate: &Candidate) -> Vec<String> {
     }
     let lost = candidate.pts.len().saturating_sub(usize::try_from(shown.num_frames).unwrap_or(usize::MAX));
     if lost > 0 {
-        warnings.push(format!("{lost} of {} frames cannot be decoded (damaged, or cut off from their keyframe)", candidate.pts.len()));
+        warnings.push(format!(
+            "{lost} of {} frames cannot be decoded (damaged, or cut off from their keyframe)",
+            candidate.pts.len()
+        ));
     }
     warnings
 }
@@ -212,7 +217,8 @@ fn can_be_sought(job: &Job<'_>) -> bool {
 }
 
 fn from_candidate(job: &Job<'_>, candidate: Candidate) -> Option<FrameIndex> {
-    let is_seekable = can_be_sought(job) && candidate.weight() != Some(Weight::Structural) && !candidate.keyframes.is_empty();
+    let is_seekable =
+        can_be_sought(job) && candidate.weight() != Some(Weight::Structural) && !candidate.keyframes.is_empty();
     let last_duration = last_duration(job, &candidate.pts, candidate.last_duration);
     Some(FrameIndex {
         pts: PtsList::from_sorted(candidate.pts).ok()?,
@@ -227,12 +233,8 @@ fn from_candidate(job: &Job<'_>, candidate: Candidate) -> Option<FrameIndex> {
 
 fn from_decoder(job: &Job<'_>, candidate: Candidate, shown: Shown) -> Option<FrameIndex> {
     let listed = candidate.keyframes.len();
-    let keyframes: Vec<_> = candidate
-        .keyframes
-        .iter()
-        .filter(|keyframe| shown.pts.binary_search(&keyframe.pts).is_ok())
-        .copied()
-        .collect();
+    let keyframes: Vec<_> =
+        candidate.keyframes.iter().filter(|keyframe| shown.pts.binary_search(&keyframe.pts).is_ok()).copied().collect();
     // Frames that no packet announced, or keyframes that are not shown where they should be: timestamps lie.
     let is_announced = shown.pts.iter().all(|pts| candidate.pts.binary_search(pts).is_ok());
     let is_seekable = can_be_sought(job)
@@ -262,7 +264,7 @@ fn last_duration(job: &Job<'_>, pts: &[i64], told: i64) -> i64 {
         _ if told > 0 => told,
         _ => {
             let rate = job.stream.avg_frame_rate.as_deref().and_then(|text| super::describe::fraction(text, '/'));
-            let frame = rate.filter(|rate| rate.is_positive()).and_then(|rate| Rational::ONE.div(rate));
+            let frame = rate.filter(|rate| rate.is_positive()).and_then(|rate| Rational::ONE.over(rate));
             frame.map_or(1, |frame| MediaTime::new(1, frame).rescale(job.timebase()).ticks.max(1))
         }
     }

@@ -101,21 +101,43 @@ pub(crate) async fn probe(
         video = frames.and_then(|frames| tracks::video_track(&stream, frames, is_interlaced, bytes));
         if video.is_none() {
             tail = words;
-            warnings.push(format!("no frame of the video track ({}) can be decoded; it is left out", stream.codec_or_tag()));
+            warnings.push(format!(
+                "no frame of the video track ({}) can be decoded; it is left out",
+                stream.codec_or_tag()
+            ));
             sorted.unused.push(tracks::unused(&stream, "no frame of it can be decoded".into()));
         }
     }
-    let audio = audio_tracks(&subject, &demuxer, &mut sorted, request.options.scan_wall, &mut effort).await.map_err(|error| run_failure(&error, request))?;
+    let audio = audio_tracks(&subject, &demuxer, &mut sorted, request.options.scan_wall, &mut effort)
+        .await
+        .map_err(|error| run_failure(&error, request))?;
     let Sorted { mut unused, .. } = sorted;
     unused.sort_by_key(|track| track.stream);
     if video.is_none() && audio.is_empty() {
         let is_cut = boxed.as_ref().is_some_and(|boxed| boxed.layout.missing_bytes > 0);
         return Err(refuse::nothing_decodable(name, &reasons(&unused), is_cut, &tail));
     }
+    let mut audio = audio;
+    for track in &mut audio {
+        track.priming = hidden_samples(boxed.as_ref(), &description, track);
+    }
     check_durations(&description, video.as_ref(), &audio, &mut warnings);
     let fragmented = boxed.as_ref().is_some_and(Boxed::is_fragmented);
     let info = SourceInfo { container, demuxer, bytes, fragmented, video, audio, unused, warnings };
     Ok(Probed { info, effort })
+}
+
+/// What a plain mp4 edit list hides at the start of a sound track, in samples.
+fn hidden_samples(boxed: Option<&Boxed>, description: &Description, track: &AudioTrack) -> Option<u32> {
+    let stream = description.streams.iter().find(|stream| stream.index == track.stream)?;
+    let id = u32::from_str_radix(stream.id.as_deref()?.strip_prefix("0x")?, 16).ok()?;
+    let (movie, boxes) = boxed?.track(id)?;
+    match boxes.presentation(movie.timescale).spans() {
+        [span] if boxes.timescale == track.sample_rate && span.presentation_start == 0 => {
+            u32::try_from(span.media_start).ok()
+        }
+        _ => None,
+    }
 }
 
 /// Refuses what is no media file before any demuxer sees it.
@@ -233,7 +255,12 @@ fn structure_warnings(boxed: Option<&Boxed>) -> Vec<String> {
 }
 
 /// Containers may claim any length: only what is there counts, but the user is told.
-fn check_durations(description: &Description, video: Option<&VideoTrack>, audio: &[AudioTrack], warnings: &mut Vec<String>) {
+fn check_durations(
+    description: &Description,
+    video: Option<&VideoTrack>,
+    audio: &[AudioTrack],
+    warnings: &mut Vec<String>,
+) {
     let told: Option<f64> = description.format.duration.as_deref().and_then(|text| text.parse().ok());
     let (Some(told), Some(video), true) = (told, video, audio.is_empty()) else { return };
     let (Some(first), Some(last)) = (video.frames.pts.first(), video.frames.pts.last()) else { return };

@@ -63,9 +63,10 @@ impl Boxed {
 
     /// Whether picture or sound is encrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
-        self.movie.iter().flat_map(|movie| &movie.tracks).any(|track| {
-            matches!(track.handler, Handler::Video | Handler::Audio) && track.is_encrypted()
-        })
+        self.movie
+            .iter()
+            .flat_map(|movie| &movie.tracks)
+            .any(|track| matches!(track.handler, Handler::Video | Handler::Audio) && track.is_encrypted())
     }
 
     /// The track behind an ffmpeg stream.

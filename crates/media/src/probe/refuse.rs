@@ -18,7 +18,10 @@ pub(crate) fn not_found(name: &str) -> Failure {
 }
 
 pub(crate) fn not_readable(name: &str, error: &std::io::Error) -> Failure {
-    Failure::source("not_readable", format!("{}: the file cannot be read ({error}); check its permissions", shown_name(name)))
+    Failure::source(
+        "not_readable",
+        format!("{}: the file cannot be read ({error}); check its permissions", shown_name(name)),
+    )
 }
 
 pub(crate) fn is_directory(name: &str) -> Failure {
@@ -26,11 +29,17 @@ pub(crate) fn is_directory(name: &str) -> Failure {
 }
 
 pub(crate) fn no_regular_file(name: &str) -> Failure {
-    Failure::source("not_a_file", format!("{}: this is a device, pipe or socket; name a regular file", shown_name(name)))
+    Failure::source(
+        "not_a_file",
+        format!("{}: this is a device, pipe or socket; name a regular file", shown_name(name)),
+    )
 }
 
 pub(crate) fn empty_file(name: &str) -> Failure {
-    Failure::source("empty_file", format!("{}: the file is empty (0 bytes); upload or record it again", shown_name(name)))
+    Failure::source(
+        "empty_file",
+        format!("{}: the file is empty (0 bytes); upload or record it again", shown_name(name)),
+    )
 }
 
 pub(crate) fn times_unordered(name: &str, count: u64) -> Failure {
@@ -55,7 +64,10 @@ pub(crate) fn is_playlist(name: &str, what: &str) -> Failure {
 }
 
 pub(crate) fn is_text(name: &str) -> Failure {
-    Failure::source("not_media", format!("{}: this is a text file, not media; name a video or audio file", shown_name(name)))
+    Failure::source(
+        "not_media",
+        format!("{}: this is a text file, not media; name a video or audio file", shown_name(name)),
+    )
 }
 
 pub(crate) fn encrypted(name: &str) -> Failure {

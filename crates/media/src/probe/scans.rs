@@ -50,9 +50,18 @@ impl Subject<'_> {
     /// What the container says. `demuxer` is empty as long as it is not known.
     pub(crate) async fn describe(&self, demuxer: &str) -> Result<(Description, Output), RunError> {
         let mut args = if demuxer.is_empty() {
-            ["-protocol_whitelist", "file", "-format_whitelist", DEMUXERS, "-probesize", "20M", "-analyzeduration", "10M"]
-                .map(str::to_owned)
-                .into()
+            [
+                "-protocol_whitelist",
+                "file",
+                "-format_whitelist",
+                DEMUXERS,
+                "-probesize",
+                "20M",
+                "-analyzeduration",
+                "10M",
+            ]
+            .map(str::to_owned)
+            .into()
         } else {
             input_options(demuxer)
         };
@@ -74,7 +83,9 @@ impl Subject<'_> {
     ) -> Result<(Candidate, Output), RunError> {
         let mut args = input_options(demuxer);
         args.extend(["-select_streams".into(), stream.to_string()]);
-        args.extend(["-show_entries", "packet=pts,dts,duration,size,pos,flags", "-of", "compact=p=0"].map(str::to_owned));
+        args.extend(
+            ["-show_entries", "packet=pts,dts,duration,size,pos,flags", "-of", "compact=p=0"].map(str::to_owned),
+        );
         let collector = Collector::new(IndexEvidence::PacketScan, limits.max_frames, limits.max_gap);
         let collector = Arc::new(Mutex::new(collector));
         let sink = {
@@ -112,7 +123,9 @@ impl Subject<'_> {
             args.extend(["-threads", "0"].map(str::to_owned));
         }
         args.extend(["-select_streams".to_owned(), stream.to_string()]);
-        args.extend(["-show_entries", "frame=best_effort_timestamp,interlaced_frame", "-of", "compact=p=0"].map(str::to_owned));
+        args.extend(
+            ["-show_entries", "frame=best_effort_timestamp,interlaced_frame", "-of", "compact=p=0"].map(str::to_owned),
+        );
         let shown = Arc::new(Mutex::new(Shown::default()));
         let sink = {
             let shown = Arc::clone(&shown);
@@ -149,7 +162,9 @@ impl Subject<'_> {
                 Duration::from_secs(120)
             }
         };
-        args.extend(["-show_entries", "frame=stream_index,best_effort_timestamp", "-of", "compact=p=0"].map(str::to_owned));
+        args.extend(
+            ["-show_entries", "frame=stream_index,best_effort_timestamp", "-of", "compact=p=0"].map(str::to_owned),
+        );
         let found = Arc::new(Mutex::new(BTreeMap::new()));
         let sink = {
             let found = Arc::clone(&found);
@@ -274,7 +289,10 @@ mod tests {
     fn packet_lines() {
         let packet = parse_packet(b"pts=3003|dts=N/A|duration=1001|size=4711|pos=564|flags=K__", false).unwrap();
         assert_eq!((packet.pts, packet.dts, packet.duration, packet.size), (Some(3003), None, 1001, 4711));
-        assert_eq!((packet.position, packet.is_key, packet.is_discarded, packet.is_corrupt), (Some(564), true, false, false));
+        assert_eq!(
+            (packet.position, packet.is_key, packet.is_discarded, packet.is_corrupt),
+            (Some(564), true, false, false)
+        );
         let hidden = parse_packet(b"pts=0|dts=-1|duration=1|size=1|pos=N/A|flags=KD", true).unwrap();
         assert_eq!((hidden.is_key, hidden.is_discarded, hidden.position), (false, true, None));
         assert!(parse_packet(b"side_data|pts=", false).is_none());

@@ -19,8 +19,7 @@ pub(crate) enum Head {
 }
 
 /// Box types that files start with.
-const FIRST_BOXES: [&[u8; 4]; 9] =
-    [b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"sidx"];
+const FIRST_BOXES: [&[u8; 4]; 9] = [b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"sidx"];
 
 /// Classifies the first [`HEAD_BYTES`] of a source.
 pub(crate) fn sniff(head: &[u8]) -> Head {

@@ -91,7 +91,20 @@ pub(crate) fn container(format_name: &str) -> (Container, String) {
 pub(crate) fn is_intra_only(codec: &str) -> bool {
     matches!(
         codec,
-        "prores" | "dnxhd" | "mjpeg" | "dvvideo" | "cfhd" | "ffv1" | "huffyuv" | "ffvhuff" | "rawvideo" | "jpeg2000" | "v210" | "qtrle" | "png" | "hap"
+        "prores"
+            | "dnxhd"
+            | "mjpeg"
+            | "dvvideo"
+            | "cfhd"
+            | "ffv1"
+            | "huffyuv"
+            | "ffvhuff"
+            | "rawvideo"
+            | "jpeg2000"
+            | "v210"
+            | "qtrle"
+            | "png"
+            | "hap"
     )
 }
 
@@ -131,7 +144,8 @@ fn mean_bits_per_second(frames: &FrameIndex, timebase: Rational, bytes: u64) -> 
 /// Average frame rate: ffprobe's own when the frame list bears it out, else from the list.
 fn frame_rate(stream: &Stream, frames: &FrameIndex, timebase: Rational) -> Rational {
     let is_sane = |rate: &Rational| rate.is_positive() && rate.to_f64() <= 1000.0;
-    let told = [&stream.avg_frame_rate, &stream.r_frame_rate].map(|text| text.as_deref().and_then(|text| fraction(text, '/')).filter(is_sane));
+    let told = [&stream.avg_frame_rate, &stream.r_frame_rate]
+        .map(|text| text.as_deref().and_then(|text| fraction(text, '/')).filter(is_sane));
     let mean = match (frames.pts.first(), frames.pts.last()) {
         (Some(first), Some(last)) if last > first => {
             let seconds = MediaTime::new(last.saturating_sub(first), timebase).seconds();
@@ -140,7 +154,8 @@ fn frame_rate(stream: &Stream, frames: &FrameIndex, timebase: Rational) -> Ratio
         _ => return told.into_iter().flatten().next().unwrap_or(Rational::ZERO),
     };
     let agrees = |rate: &Rational| (rate.to_f64() - mean).abs() <= mean * 0.01;
-    let from_delta = frames.pts.nominal_delta().and_then(|delta| Rational::ONE.div(Rational::whole(delta).mul(timebase)?));
+    let from_delta =
+        frames.pts.nominal_delta().and_then(|delta| Rational::ONE.over(Rational::whole(delta).times(timebase)?));
     told.into_iter()
         .flatten()
         .chain(from_delta.filter(is_sane))
@@ -152,7 +167,8 @@ fn frame_rate(stream: &Stream, frames: &FrameIndex, timebase: Rational) -> Ratio
 /// An audio track. `first_pts` is the time of the first decoded sample.
 pub(crate) fn audio_track(stream: &Stream, first_pts: i64) -> Option<AudioTrack> {
     let timebase = stream.timebase()?;
-    let title: String = stream.tag("title").unwrap_or("").chars().filter(|c| !c.is_control()).take(MAX_TITLE_CHARS).collect();
+    let title: String =
+        stream.tag("title").unwrap_or("").chars().filter(|c| !c.is_control()).take(MAX_TITLE_CHARS).collect();
     let duration = stream
         .duration_ts
         .map(|ticks| MediaTime::new(ticks, timebase))
@@ -168,6 +184,7 @@ pub(crate) fn audio_track(stream: &Stream, first_pts: i64) -> Option<AudioTrack>
         title,
         is_default: stream.has("default"),
         first_pts: MediaTime::new(first_pts, timebase),
+        priming: None,
         duration,
         bits_per_second: stream.bits_per_second(),
     })

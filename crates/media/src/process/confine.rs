@@ -2,8 +2,8 @@
 
 use super::{Access, Limits};
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, Scope, make_bitflags, path_beneath_rules,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, Scope, make_bitflags, path_beneath_rules,
 };
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -154,8 +154,7 @@ fn ruleset(program: &Path, access: &Access, library_path: Option<&OsString>) -> 
     let abi = ABI::V6;
     let read = AccessFs::from_read(abi);
     let look: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
-    let write = look
-        | make_bitflags!(AccessFs::{WriteFile | MakeReg | RemoveFile | Truncate});
+    let write = look | make_bitflags!(AccessFs::{WriteFile | MakeReg | RemoveFile | Truncate});
     let mut programs: Vec<PathBuf> = SYSTEM_READS.iter().map(PathBuf::from).collect();
     programs.push(program.to_owned());
     // A build in a directory of its own keeps its libraries in ../lib.

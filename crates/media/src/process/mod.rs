@@ -7,8 +7,8 @@ mod progress;
 mod supervise;
 
 pub use confine::Sandbox;
-pub use progress::Progress;
 pub(crate) use confine::sandbox_of_this_kernel;
+pub use progress::Progress;
 
 use std::ffi::OsString;
 use std::ops::ControlFlow;

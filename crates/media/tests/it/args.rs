@@ -1,10 +1,10 @@
 //! The exact command lines, for both spellings.
 
 use crate::planning::rendition;
+use splitreel_core::Rational;
 use splitreel_core::plan::{AudioPlan, MediaSegmentPlan, Plan, Segment, VideoPlan};
 use splitreel_core::profile::{AudioCodec, VideoCodec};
 use splitreel_core::source::Color;
-use splitreel_core::Rational;
 use splitreel_media::{ArgsError, Spelling, Version, audio_args, video_args};
 use std::ffi::{OsStr, OsString};
 
@@ -19,7 +19,11 @@ fn sample() -> Plan {
         num_frames: 100,
         pts_sha256: String::new(),
         keyframes: vec![i64::from(index) * 51_200, i64::from(index) * 51_200 + 25_600],
-        media_segments: vec![MediaSegmentPlan { number: index + 1, start: i64::from(index) * 51_200, duration: 51_200 }],
+        media_segments: vec![MediaSegmentPlan {
+            number: index + 1,
+            start: i64::from(index) * 51_200,
+            duration: 51_200,
+        }],
     };
     let mut capped = rendition("720p", 1280, 720);
     capped.max_kbps = Some(3000);
@@ -43,7 +47,12 @@ fn sample() -> Plan {
             threads: 1,
             filters: vec!["yadif=mode=send_frame".into(), "format=yuv420p".into()],
             pix_fmt: "yuv420p".into(),
-            color: Color { range: "tv".into(), space: "bt709".into(), transfer: "bt709".into(), primaries: "bt709".into() },
+            color: Color {
+                range: "tv".into(),
+                space: "bt709".into(),
+                transfer: "bt709".into(),
+                primaries: "bt709".into(),
+            },
             renditions: vec![capped, exact],
             segments: vec![segment(0, 0, Some(51_200), vec![]), segment(1, 51_200, None, vec![48_640, 38_400])],
         }),
@@ -122,7 +131,8 @@ fn audio() {
     let mut all = String::new();
     for codec in [AudioCodec::Aac, AudioCodec::Opus, AudioCodec::Copy] {
         plan.audio[0].codec = codec;
-        let args = audio_args(&plan, 0, OsStr::new("file:/scratch/input"), OsStr::new("file:/out/audio-0.mp4")).unwrap();
+        let args =
+            audio_args(&plan, 0, OsStr::new("file:/scratch/input"), OsStr::new("file:/out/audio-0.mp4")).unwrap();
         all.push_str(&format!("== {}\n{}\n", codec.as_str(), text(&args)));
     }
     insta::assert_snapshot!(all);

@@ -1,7 +1,7 @@
 //! Tiny clips made with ffmpeg's own test sources, and independent ways to look at files.
 
-use splitreel_media::{Ffmpeg, FfmpegToolkit, ProbeOptions, ProbeRequest, Probed, ToolPaths, Toolkit};
 use splitreel_core::Failure;
+use splitreel_media::{Ffmpeg, FfmpegToolkit, ProbeOptions, ProbeRequest, Probed, ToolPaths, Toolkit};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -73,7 +73,10 @@ pub fn vfr_mkv(dir: &Dir) -> PathBuf {
 /// A transport stream that starts at 10 s.
 pub fn late_ts(dir: &Dir) -> PathBuf {
     let path = dir.file("late.ts");
-    make(&path, &format!("{PICTURE} {TONE} -c:v libx264 -preset veryfast -bf 2 -g 20 -c:a aac -shortest -output_ts_offset 10"));
+    make(
+        &path,
+        &format!("{PICTURE} {TONE} -c:v libx264 -preset veryfast -bf 2 -g 20 -c:a aac -shortest -output_ts_offset 10"),
+    );
     path
 }
 

@@ -1,4 +1,5 @@
 //! Everything that needs real programs: pieces, probing, sound, confinement. Clips are made here, small and few.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod args;
 mod clips;

@@ -20,8 +20,11 @@ pub fn times(path: &Path) -> (Vec<i64>, Vec<i64>, u32) {
     let movie = Movie::parse(&data[at..], at as u64).unwrap();
     let track = &movie.tracks[0];
     let map = track.presentation(movie.timescale);
-    let mut all: Vec<(i64, bool)> =
-        track.samples.iter().map(|sample| (map.present(sample.pts()).expect("every frame is shown"), sample.is_sync)).collect();
+    let mut all: Vec<(i64, bool)> = track
+        .samples
+        .iter()
+        .map(|sample| (map.present(sample.pts()).expect("every frame is shown"), sample.is_sync))
+        .collect();
     all.sort_unstable();
     let keys = all.iter().filter(|(_, is_key)| *is_key).map(|(time, _)| *time).collect();
     (all.into_iter().map(|(time, _)| time).collect(), keys, track.timescale)
@@ -68,7 +71,14 @@ pub async fn assert_exact(source: &Path, info: &SourceInfo, plan: Plan, dir: &Pa
             }
             for (times, keys, timescale) in found {
                 assert_eq!(timescale, video.timescale);
-                assert_eq!(times, wanted, "{} segment {} level {level}: {:?}", source.display(), segment.index, made.stderr_tail);
+                assert_eq!(
+                    times,
+                    wanted,
+                    "{} segment {} level {level}: {:?}",
+                    source.display(),
+                    segment.index,
+                    made.stderr_tail
+                );
                 for key in &segment.keyframes {
                     assert!(keys.contains(&(key - segment.output_start)), "keyframe {key} of {keys:?}");
                 }
@@ -150,7 +160,9 @@ async fn temporal_filters_keep_every_frame() {
 #[tokio::test]
 async fn copies_keep_packets_and_times() {
     let dir = Dir::new();
-    for (make, name) in [(clips::cfr_mp4 as fn(&Dir) -> PathBuf, "mp4"), (clips::vfr_mkv, "mkv"), (clips::late_ts, "ts")] {
+    for (make, name) in
+        [(clips::cfr_mp4 as fn(&Dir) -> PathBuf, "mp4"), (clips::vfr_mkv, "mkv"), (clips::late_ts, "ts")]
+    {
         let source = make(&dir);
         let info = clips::probe(&source, dir.path()).await.unwrap().info;
         let mut made = plan(&info, &[], vec![rendition("source", 160, 120)]);
@@ -185,7 +197,11 @@ async fn rotated_sources_come_out_upright() {
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let value = text.split("average:").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_else(|| panic!("{text}"));
+        let value = text
+            .split("average:")
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next())
+            .unwrap_or_else(|| panic!("{text}"));
         value.parse::<f64>().unwrap()
     };
     let (upright, fallen) = (psnr(&format!("transpose={turn}")), psnr("scale=120:160"));

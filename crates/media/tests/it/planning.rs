@@ -1,10 +1,10 @@
 //! Small plans for tests: what the planner would make, without its policy.
 
+use splitreel_core::Rational;
 use splitreel_core::plan::{AudioPlan, MediaSegmentPlan, Plan, Rendition, Segment, VideoPlan, pts_fingerprint};
 use splitreel_core::profile::{AudioCodec, VideoCodec};
 use splitreel_core::source::{Color, Container, SourceInfo, VideoTrack};
 use splitreel_core::time::rescale;
-use splitreel_core::Rational;
 
 /// Output ticks per second that source times survive.
 pub fn timescale(video: &VideoTrack) -> u32 {

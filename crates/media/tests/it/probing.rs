@@ -124,9 +124,15 @@ async fn tracks_are_described() {
     let info = probe(&path, dir.path()).await.unwrap().info;
     let video = info.video.as_ref().unwrap();
     assert_eq!((video.stream, video.codec.as_str(), video.width, video.height), (0, "h264", 160, 120));
-    assert_eq!((video.sar, video.bit_depth, video.rotation, video.interlaced), (Rational::new(4, 3).unwrap(), 8, 0, false));
+    assert_eq!(
+        (video.sar, video.bit_depth, video.rotation, video.interlaced),
+        (Rational::new(4, 3).unwrap(), 8, 0, false)
+    );
     assert_eq!(info.audio.len(), 2);
-    assert_eq!((info.audio[0].language.as_str(), info.audio[0].title.as_str(), info.audio[0].is_default), ("deu", "Ton", false));
+    assert_eq!(
+        (info.audio[0].language.as_str(), info.audio[0].title.as_str(), info.audio[0].is_default),
+        ("deu", "Ton", false)
+    );
     assert_eq!((info.audio[1].language.as_str(), info.audio[1].is_default, info.audio[1].channels), ("und", true, 1));
     assert_eq!(info.unused.len(), 1);
     assert_eq!((info.unused[0].stream, info.unused[0].kind.as_str()), (3, "video"));

@@ -9,7 +9,18 @@ use tokio_util::sync::CancellationToken;
 
 /// Produces frames for ever, at real-time speed, and reports progress.
 const ENDLESS: [&str; 12] = [
-    "-nostdin", "-progress", "pipe:1", "-stats_period", "0.05", "-re", "-f", "lavfi", "-i", "testsrc2=s=64x64", "-f", "null",
+    "-nostdin",
+    "-progress",
+    "pipe:1",
+    "-stats_period",
+    "0.05",
+    "-re",
+    "-f",
+    "lavfi",
+    "-i",
+    "testsrc2=s=64x64",
+    "-f",
+    "null",
 ];
 
 async fn endless(dir: &Dir) -> (Run, String) {
@@ -146,7 +157,10 @@ async fn nothing_outside_is_read_or_written() {
         run(spec, CancellationToken::new())
     };
     let read = attempt(outside.join("secret.wav"), inside.join("copy.wav")).await;
-    assert!(matches!(&read, Err(RunError::Exit { tail, .. }) if tail.iter().any(|l| l.contains("Permission denied"))), "{read:?}");
+    assert!(
+        matches!(&read, Err(RunError::Exit { tail, .. }) if tail.iter().any(|l| l.contains("Permission denied"))),
+        "{read:?}"
+    );
     std::fs::copy(outside.join("secret.wav"), inside.join("own.wav")).unwrap();
     attempt(inside.join("own.wav"), inside.join("copy.wav")).await.unwrap();
     let write = attempt(inside.join("own.wav"), outside.join("copy.wav")).await;

@@ -46,9 +46,7 @@ impl std::fmt::Debug for FourCc {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BmffError {
     /// The data ends inside the box.
-    #[error(
-        "box '{kind}' at byte {offset} is truncated: {needed} bytes needed, {available} present"
-    )]
+    #[error("box '{kind}' at byte {offset} is truncated: {needed} bytes needed, {available} present")]
     Truncated {
         /// Type of the box.
         kind: FourCc,

@@ -28,10 +28,7 @@ impl Header {
     /// Parses the first bytes of a box at `offset`; `to_end` bytes lie between there and the end of what contains it.
     pub(crate) fn parse(head: &[u8], offset: u64, to_end: u64) -> Result<Parse, BmffError> {
         let Some((&[a, b, c, d, e, f, g, h], tail)) = head.split_first_chunk::<8>() else {
-            return Ok(Parse::Short {
-                kind: FourCc([b'?'; 4]),
-                needed: 8,
-            });
+            return Ok(Parse::Short { kind: FourCc([b'?'; 4]), needed: 8 });
         };
         let kind = FourCc([e, f, g, h]);
         let (size, header_bytes) = match u32::from_be_bytes([a, b, c, d]) {
@@ -45,11 +42,7 @@ impl Header {
         if size < u64::from(header_bytes) {
             return Err(BmffError::BadSize { kind, offset, size });
         }
-        Ok(Parse::Header(Self {
-            kind,
-            size,
-            header_bytes,
-        }))
+        Ok(Parse::Header(Self { kind, size, header_bytes }))
     }
 }
 
@@ -70,8 +63,7 @@ pub struct BoxRef<'a> {
 impl<'a> BoxRef<'a> {
     /// Absolute offset of the first payload byte.
     pub fn payload_offset(&self) -> u64 {
-        self.offset
-            .saturating_add((self.raw.len() - self.payload.len()) as u64)
+        self.offset.saturating_add((self.raw.len() - self.payload.len()) as u64)
     }
 
     /// The boxes in the payload.
@@ -88,10 +80,7 @@ impl<'a> BoxRef<'a> {
     /// [`BmffError::TooDeep`], or [`BmffError::Truncated`] when the payload is shorter than `skip`.
     pub fn children_after(&self, skip: usize) -> Result<Boxes<'a>, BmffError> {
         if self.depth >= MAX_DEPTH {
-            return Err(BmffError::TooDeep {
-                kind: self.kind,
-                offset: self.offset,
-            });
+            return Err(BmffError::TooDeep { kind: self.kind, offset: self.offset });
         }
         let data = self.payload.get(skip..).ok_or(BmffError::Truncated {
             kind: self.kind,
@@ -136,22 +125,12 @@ impl<'a> BoxRef<'a> {
 
     /// A cursor over the payload.
     pub fn fields(&self) -> Fields<'a> {
-        Fields {
-            kind: self.kind,
-            base: self.payload_offset(),
-            data: self.payload,
-            position: 0,
-        }
+        Fields { kind: self.kind, base: self.payload_offset(), data: self.payload, position: 0 }
     }
 
     /// An error about one of this box's fields.
     pub fn bad_value(&self, field: &'static str, value: u64) -> BmffError {
-        BmffError::BadValue {
-            kind: self.kind,
-            offset: self.offset,
-            field,
-            value,
-        }
+        BmffError::BadValue { kind: self.kind, offset: self.offset, field, value }
     }
 }
 
@@ -169,13 +148,7 @@ pub struct Boxes<'a> {
 impl<'a> Boxes<'a> {
     /// Walks `data`, whose first byte has the absolute offset `base`.
     pub fn new(data: &'a [u8], base: u64) -> Self {
-        Self {
-            data,
-            base,
-            position: 0,
-            depth: 0,
-            failed: false,
-        }
+        Self { data, base, position: 0, depth: 0, failed: false }
     }
 
     /// The first box of type `kind` from here on.
@@ -199,33 +172,16 @@ impl<'a> Boxes<'a> {
             if rest.iter().all(|byte| *byte == 0) {
                 return Ok(None);
             }
-            return Err(BmffError::StrayBytes {
-                offset,
-                length: rest.len() as u64,
-            });
+            return Err(BmffError::StrayBytes { offset, length: rest.len() as u64 });
         }
         let available = rest.len() as u64;
-        let Header {
-            kind,
-            size,
-            header_bytes,
-        } = match Header::parse(rest, offset, available)? {
+        let Header { kind, size, header_bytes } = match Header::parse(rest, offset, available)? {
             Parse::Header(header) => header,
             Parse::Short { kind, needed } => {
-                return Err(BmffError::Truncated {
-                    kind,
-                    offset,
-                    needed,
-                    available,
-                });
+                return Err(BmffError::Truncated { kind, offset, needed, available });
             }
         };
-        let truncated = BmffError::Truncated {
-            kind,
-            offset,
-            needed: size,
-            available,
-        };
+        let truncated = BmffError::Truncated { kind, offset, needed: size, available };
         let length = usize::try_from(size).map_err(|_| truncated.clone())?;
         let raw = rest.get(..length).ok_or(truncated)?;
         self.position += length;
@@ -315,10 +271,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// [`BmffError::Truncated`].
     pub fn bytes(&mut self, length: usize) -> Result<&'a [u8], BmffError> {
-        let bytes = self
-            .rest()
-            .get(..length)
-            .ok_or_else(|| self.truncated(length))?;
+        let bytes = self.rest().get(..length).ok_or_else(|| self.truncated(length))?;
         self.position += length;
         Ok(bytes)
     }
@@ -345,11 +298,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// [`BmffError::Truncated`].
     pub fn sized(&mut self, version: u8) -> Result<u64, BmffError> {
-        if version == 1 {
-            self.u64()
-        } else {
-            self.u32().map(u64::from)
-        }
+        if version == 1 { self.u64() } else { self.u32().map(u64::from) }
     }
 
     /// A 32-bit entry count, backed by the bytes that follow it.
@@ -371,9 +320,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn kinds(data: &[u8]) -> Vec<Result<String, BmffError>> {
-        Boxes::new(data, 0)
-            .map(|found| found.map(|b| format!("{}+{}", b.kind, b.payload.len())))
-            .collect()
+        Boxes::new(data, 0).map(|found| found.map(|b| format!("{}+{}", b.kind, b.payload.len()))).collect()
     }
 
     #[test]
@@ -391,37 +338,16 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert_eq!(
             found.get(1),
-            Some(&Err(BmffError::Truncated {
-                kind: FourCc::new(b"badd"),
-                offset: 8,
-                needed: 32,
-                available: 10
-            }))
+            Some(&Err(BmffError::Truncated { kind: FourCc::new(b"badd"), offset: 8, needed: 32, available: 10 }))
         );
         assert_eq!(
             kinds(b"\0\0\0\x07badd"),
-            [Err(BmffError::BadSize {
-                kind: FourCc::new(b"badd"),
-                offset: 0,
-                size: 7
-            })]
+            [Err(BmffError::BadSize { kind: FourCc::new(b"badd"), offset: 0, size: 7 })]
         );
-        assert_eq!(
-            kinds(b"abc"),
-            [Err(BmffError::StrayBytes {
-                offset: 0,
-                length: 3
-            })]
-        );
+        assert_eq!(kinds(b"abc"), [Err(BmffError::StrayBytes { offset: 0, length: 3 })]);
         assert_eq!(kinds(b"\0\0\0\x08good\0\0\0\0").len(), 1);
         let huge = b"\0\0\0\x01huge\xff\xff\xff\xff\xff\xff\xff\xff";
-        assert!(matches!(
-            kinds(huge).as_slice(),
-            [Err(BmffError::Truncated {
-                needed: u64::MAX,
-                ..
-            })]
-        ));
+        assert!(matches!(kinds(huge).as_slice(), [Err(BmffError::Truncated { needed: u64::MAX, .. })]));
     }
 
     #[test]
@@ -451,10 +377,7 @@ mod tests {
     fn counts_need_bytes_behind_them() {
         let data = b"\0\0\0\x10abcd\xff\xff\xff\xff\0\0\0\0";
         let found = Boxes::new(data, 0).next().unwrap().unwrap();
-        assert!(matches!(
-            found.fields().count(8),
-            Err(BmffError::Truncated { .. })
-        ));
+        assert!(matches!(found.fields().count(8), Err(BmffError::Truncated { .. })));
     }
 
     #[test]

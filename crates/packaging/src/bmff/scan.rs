@@ -26,10 +26,7 @@ impl ReadAt for [u8] {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
-        let rest = usize::try_from(offset)
-            .ok()
-            .and_then(|start| self.get(start..))
-            .unwrap_or(&[]);
+        let rest = usize::try_from(offset).ok().and_then(|start| self.get(start..)).unwrap_or(&[]);
         let length = rest.len().min(buf.len());
         if let (Some(target), Some(from)) = (buf.get_mut(..length), rest.get(..length)) {
             target.copy_from_slice(from);
@@ -62,11 +59,7 @@ impl ReadAt for Vec<u8> {
 ///
 /// # Errors
 /// Whatever the medium reports, except interruptions, which are retried.
-pub fn read_exact_at(
-    source: &(impl ReadAt + ?Sized),
-    offset: u64,
-    buf: &mut [u8],
-) -> std::io::Result<usize> {
+pub fn read_exact_at(source: &(impl ReadAt + ?Sized), offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
     let mut filled = 0;
     while let Some(target) = buf.get_mut(filled..).filter(|target| !target.is_empty()) {
         match source.read_at(offset.saturating_add(filled as u64), target) {
@@ -90,10 +83,7 @@ pub struct ScanLimits {
 
 impl Default for ScanLimits {
     fn default() -> Self {
-        Self {
-            max_boxes: 200_000,
-            max_box_bytes: 512 << 20,
-        }
+        Self { max_boxes: 200_000, max_box_bytes: 512 << 20 }
     }
 }
 
@@ -188,18 +178,11 @@ impl Layout {
 /// [`ScanError::NotBoxes`] when not even the first box has a sound header; read failures; too many boxes.
 pub fn scan(source: &(impl ReadAt + ?Sized), limits: &ScanLimits) -> Result<Layout, ScanError> {
     let size = source.len();
-    let mut layout = Layout {
-        boxes: Vec::new(),
-        size,
-        stray_at: None,
-        missing_bytes: 0,
-    };
+    let mut layout = Layout { boxes: Vec::new(), size, stray_at: None, missing_bytes: 0 };
     let mut offset = 0u64;
     while offset < size {
         if layout.boxes.len() >= limits.max_boxes {
-            return Err(ScanError::TooManyBoxes {
-                limit: limits.max_boxes,
-            });
+            return Err(ScanError::TooManyBoxes { limit: limits.max_boxes });
         }
         let Some(found) = read_header(source, offset, size)? else {
             if layout.boxes.is_empty() {
@@ -220,65 +203,32 @@ pub fn scan(source: &(impl ReadAt + ?Sized), limits: &ScanLimits) -> Result<Layo
 }
 
 /// The box header at `offset`, or nothing when the bytes there cannot be one.
-fn read_header(
-    source: &(impl ReadAt + ?Sized),
-    offset: u64,
-    end: u64,
-) -> Result<Option<TopBox>, ScanError> {
+fn read_header(source: &(impl ReadAt + ?Sized), offset: u64, end: u64) -> Result<Option<TopBox>, ScanError> {
     let mut head = [0u8; 16];
-    let got = read_exact_at(source, offset, &mut head).map_err(|source| ScanError::Read {
-        offset,
-        length: 16,
-        source,
-    })?;
+    let got =
+        read_exact_at(source, offset, &mut head).map_err(|source| ScanError::Read { offset, length: 16, source })?;
     let head = head.get(..got).unwrap_or(&[]);
-    let Ok(Parse::Header(Header {
-        kind,
-        size,
-        header_bytes,
-    })) = Header::parse(head, offset, end - offset)
-    else {
+    let Ok(Parse::Header(Header { kind, size, header_bytes })) = Header::parse(head, offset, end - offset) else {
         return Ok(None);
     };
-    if !kind
-        .0
-        .iter()
-        .all(|byte| *byte == 0xa9 || (0x20..0x7f).contains(byte))
-    {
+    if !kind.0.iter().all(|byte| *byte == 0xa9 || (0x20..0x7f).contains(byte)) {
         return Ok(None);
     }
-    Ok(Some(TopBox {
-        kind,
-        offset,
-        size,
-        header_bytes,
-    }))
+    Ok(Some(TopBox { kind, offset, size, header_bytes }))
 }
 
 /// Loads one whole box, header included.
 ///
 /// # Errors
 /// [`ScanError::BoxTooLarge`] beyond the limit; [`BmffError::Truncated`] when the source ends inside the box.
-pub fn read_box(
-    source: &(impl ReadAt + ?Sized),
-    found: &TopBox,
-    limits: &ScanLimits,
-) -> Result<Vec<u8>, ScanError> {
+pub fn read_box(source: &(impl ReadAt + ?Sized), found: &TopBox, limits: &ScanLimits) -> Result<Vec<u8>, ScanError> {
     let available = source.len().saturating_sub(found.offset);
     if found.size > available {
-        return Err(BmffError::Truncated {
-            kind: found.kind,
-            offset: found.offset,
-            needed: found.size,
-            available,
-        }
-        .into());
+        return Err(
+            BmffError::Truncated { kind: found.kind, offset: found.offset, needed: found.size, available }.into()
+        );
     }
-    let too_large = || ScanError::BoxTooLarge {
-        kind: found.kind,
-        size: found.size,
-        limit: limits.max_box_bytes,
-    };
+    let too_large = || ScanError::BoxTooLarge { kind: found.kind, size: found.size, limit: limits.max_box_bytes };
     if found.size > limits.max_box_bytes {
         return Err(too_large());
     }
@@ -338,20 +288,9 @@ mod tests {
         assert!(!layout.is_faststart() && !layout.is_fragmented());
         let moov = layout.first(b"moov").unwrap();
         assert_eq!(moov.offset, 16 + 1_000_008);
-        assert_eq!(
-            read_box(&source, moov, &ScanLimits::default())
-                .unwrap()
-                .len(),
-            48
-        );
-        let tight = ScanLimits {
-            max_box_bytes: 47,
-            ..ScanLimits::default()
-        };
-        assert!(matches!(
-            read_box(&source, moov, &tight),
-            Err(ScanError::BoxTooLarge { .. })
-        ));
+        assert_eq!(read_box(&source, moov, &ScanLimits::default()).unwrap().len(), 48);
+        let tight = ScanLimits { max_box_bytes: 47, ..ScanLimits::default() };
+        assert!(matches!(read_box(&source, moov, &tight), Err(ScanError::BoxTooLarge { .. })));
     }
 
     #[test]
@@ -361,46 +300,24 @@ mod tests {
         file.truncate(60);
         let layout = scan(&file, &ScanLimits::default()).unwrap();
         assert_eq!(layout.missing_bytes, 64);
-        assert!(
-            read_box(
-                &file,
-                layout.first(b"mdat").unwrap(),
-                &ScanLimits::default()
-            )
-            .is_err()
-        );
+        assert!(read_box(&file, layout.first(b"mdat").unwrap(), &ScanLimits::default()).is_err());
 
         let mut junk = boxed(b"moov", 8);
         junk.extend_from_slice(b"\0\0\0\x04junk");
-        assert_eq!(
-            scan(&junk, &ScanLimits::default()).unwrap().stray_at,
-            Some(16)
-        );
+        assert_eq!(scan(&junk, &ScanLimits::default()).unwrap().stray_at, Some(16));
 
         assert!(matches!(
-            scan(
-                b"\x1a\x45\xdf\xa3\x01\0\0\0\0\0".as_slice(),
-                &ScanLimits::default()
-            ),
+            scan(b"\x1a\x45\xdf\xa3\x01\0\0\0\0\0".as_slice(), &ScanLimits::default()),
             Err(ScanError::NotBoxes)
         ));
-        assert!(matches!(
-            scan([].as_slice(), &ScanLimits::default()),
-            Err(ScanError::NotBoxes)
-        ));
+        assert!(matches!(scan([].as_slice(), &ScanLimits::default()), Err(ScanError::NotBoxes)));
     }
 
     #[test]
     fn number_of_boxes_is_bounded() {
         let file: Vec<u8> = (0..50).flat_map(|_| boxed(b"free", 0)).collect();
-        let limits = ScanLimits {
-            max_boxes: 49,
-            ..ScanLimits::default()
-        };
-        assert!(matches!(
-            scan(&file, &limits),
-            Err(ScanError::TooManyBoxes { limit: 49 })
-        ));
+        let limits = ScanLimits { max_boxes: 49, ..ScanLimits::default() };
+        assert!(matches!(scan(&file, &limits), Err(ScanError::TooManyBoxes { limit: 49 })));
         assert_eq!(scan(&file, &ScanLimits::default()).unwrap().boxes.len(), 50);
     }
 

@@ -5,26 +5,14 @@ use proptest::prelude::*;
 use super::*;
 
 fn units(sizes: &[u64]) -> Vec<ChunkUnit> {
-    let unit = |(&bytes, start)| ChunkUnit {
-        bytes,
-        start,
-        duration: 1,
-    };
+    let unit = |(&bytes, start)| ChunkUnit { bytes, start, duration: 1 };
     sizes.iter().zip(0..).map(unit).collect()
 }
 
 fn manifest() -> ChunkManifest {
     let codec = mime_type(true, &["avc1.64001f", "mp4a.40.2"]);
-    let chunk = |duration, bytes, fill| WrittenChunk {
-        duration,
-        bytes,
-        sha256: [fill; 32],
-    };
-    let written = [
-        chunk(1_001, 700, 0xab),
-        chunk(24_000, 800, 1),
-        chunk(500, 9, 2),
-    ];
+    let chunk = |duration, bytes, fill| WrittenChunk { duration, bytes, sha256: [fill; 32] };
+    let written = [chunk(1_001, 700, 0xab), chunk(24_000, 800, 1), chunk(500, 9, 2)];
     ChunkManifest::new("my film", codec, 24_000, &written).unwrap()
 }
 
@@ -36,10 +24,7 @@ fn json_form() {
 #[test]
 fn limits_are_mebibytes() {
     assert_eq!(chunk_limit_bytes(0).unwrap(), None);
-    assert_eq!(
-        chunk_limit_bytes(DEFAULT_CHUNK_MB).unwrap(),
-        Some(48 * 1024 * 1024)
-    );
+    assert_eq!(chunk_limit_bytes(DEFAULT_CHUNK_MB).unwrap(), Some(48 * 1024 * 1024));
     assert!(chunk_limit_bytes(16).is_ok() && chunk_limit_bytes(128).is_ok());
     assert!(chunk_limit_bytes(15).is_err() && chunk_limit_bytes(129).is_err());
 }
@@ -50,26 +35,17 @@ fn cuts_where_the_next_unit_does_not_fit() {
     assert_eq!(plan_chunks(&units(&[50, 1, 1]), 10, 2), [0..1, 1..3]);
     assert_eq!(plan_chunks(&units(&[1, 50, 1]), 10, 2), [0..1, 1..2, 2..3]);
     assert!(plan_chunks(&[], 10, 2).is_empty());
-    assert_eq!(
-        plan_chunks(&units(&[u64::MAX, u64::MAX]), 10, 2),
-        [0..1, 1..2]
-    );
+    assert_eq!(plan_chunks(&units(&[u64::MAX, u64::MAX]), 10, 2), [0..1, 1..2]);
 }
 
 #[test]
 fn names_sort_in_playback_order() {
     assert_eq!(chunk_file_name("a", 0, 3).unwrap(), "a.part0001.mp4");
-    assert_eq!(
-        chunk_file_name("a", 9_998, 9_999).unwrap(),
-        "a.part9999.mp4"
-    );
+    assert_eq!(chunk_file_name("a", 9_998, 9_999).unwrap(), "a.part9999.mp4");
     assert_eq!(chunk_file_name("a", 0, 10_000).unwrap(), "a.part00001.mp4");
     assert_eq!(chunk_folder("a b").unwrap(), "a b.wp.chunks");
     for bad in ["", "..", "a/b", "a\\b", "a\n"] {
-        assert!(
-            chunk_folder(bad).is_err() && chunk_file_name(bad, 0, 1).is_err(),
-            "{bad:?}"
-        );
+        assert!(chunk_folder(bad).is_err() && chunk_file_name(bad, 0, 1).is_err(), "{bad:?}");
     }
 }
 
@@ -91,43 +67,21 @@ fn broken_manifests_are_refused() {
         change(&mut m);
         ChunkManifest::from_json(&m.to_json().unwrap()).unwrap_err()
     };
-    assert!(matches!(
-        refuse(&|m| m.version = 2),
-        ChunkError::UnsupportedVersion { version: 2 }
-    ));
+    assert!(matches!(refuse(&|m| m.version = 2), ChunkError::UnsupportedVersion { version: 2 }));
     assert!(matches!(refuse(&|m| m.chunks.clear()), ChunkError::Empty));
-    assert!(matches!(
-        refuse(&|m| m.total_bytes = 1),
-        ChunkError::WrongTotal {
-            field: "totalBytes"
-        }
-    ));
+    assert!(matches!(refuse(&|m| m.total_bytes = 1), ChunkError::WrongTotal { field: "totalBytes" }));
     assert!(matches!(
         refuse(&|m| m.total_duration.micros += 20_000),
-        ChunkError::WrongTotal {
-            field: "totalDuration"
-        }
+        ChunkError::WrongTotal { field: "totalDuration" }
     ));
-    assert!(matches!(
-        refuse(&|m| m.chunks[1].start_time.micros += 2_001),
-        ChunkError::NotContiguous { index: 1, .. }
-    ));
+    assert!(matches!(refuse(&|m| m.chunks[1].start_time.micros += 2_001), ChunkError::NotContiguous { index: 1, .. }));
     for url in ["/a", "../a", "http://x/a", ""] {
         let error = refuse(&|m| m.chunks[2].url = url.to_owned());
-        assert!(
-            matches!(error, ChunkError::UnsafeUrl { index: 2, .. }),
-            "{url}"
-        );
+        assert!(matches!(error, ChunkError::UnsafeUrl { index: 2, .. }), "{url}");
     }
     assert!(ChunkManifest::from_json(r#"{"version":1}"#).is_err());
-    let negative = manifest()
-        .to_json()
-        .unwrap()
-        .replace("\"startTime\": 0", "\"startTime\": -1");
-    assert!(matches!(
-        ChunkManifest::from_json(&negative),
-        Err(ChunkError::Json(_))
-    ));
+    let negative = manifest().to_json().unwrap().replace("\"startTime\": 0", "\"startTime\": -1");
+    assert!(matches!(ChunkManifest::from_json(&negative), Err(ChunkError::Json(_))));
 }
 
 proptest! {

@@ -21,11 +21,7 @@ fn preview_lists_the_first_run() {
     for track in p.video.iter_mut().map(|v| &mut v.track) {
         track.segments[0].available = false;
     }
-    p.audio[1]
-        .track
-        .segments
-        .iter_mut()
-        .for_each(|s| s.available = false);
+    p.audio[1].track.segments.iter_mut().for_each(|s| s.available = false);
     insta::assert_snapshot!(written(&p, Form::Preview));
 }
 
@@ -60,18 +56,12 @@ fn paths_outside_the_layout_are_templated_or_refused() {
         segment.path = format!("x $/1080p/{:05}/00001 b.m4s", segment.number);
     }
     let refused = mpd(&p.check(Form::Final).unwrap());
-    assert!(matches!(
-        refused,
-        Err(DashError::NotTemplated { number: 2, .. })
-    ));
+    assert!(matches!(refused, Err(DashError::NotTemplated { number: 2, .. })));
     for segment in &mut p.video[0].track.segments {
         segment.path = format!("x $/1080p/{:05} b.m4s", segment.number);
     }
     let text = written(&p, Form::Final);
-    assert!(
-        text.contains("media=\"x%20%24/$RepresentationID$/$Number%05d$%20b.m4s\""),
-        "{text}"
-    );
+    assert!(text.contains("media=\"x%20%24/$RepresentationID$/$Number%05d$%20b.m4s\""), "{text}");
 }
 
 #[test]
@@ -84,23 +74,8 @@ fn durations_are_short_and_exact() {
 
 #[test]
 fn priming_is_cut_from_the_first_segment() {
-    let t = track(
-        TrackKind::Audio,
-        "en",
-        "mp4a.40.2",
-        48_000,
-        1_024,
-        -1_024,
-        &[(2_048, 1), (1_024, 1), (1_024, 1)],
-    );
-    assert_eq!(
-        runs(&t.segments),
-        [Run {
-            time: 0,
-            duration: 1_024,
-            count: 3
-        }]
-    );
+    let t = track(TrackKind::Audio, "en", "mp4a.40.2", 48_000, 1_024, -1_024, &[(2_048, 1), (1_024, 1), (1_024, 1)]);
+    assert_eq!(runs(&t.segments), [Run { time: 0, duration: 1_024, count: 3 }]);
 }
 
 proptest! {

@@ -29,10 +29,7 @@ pub struct TrackRun {
 impl TrackRun {
     /// Sum of the durations in track ticks.
     pub fn duration(&self) -> u64 {
-        self.samples
-            .iter()
-            .map(|sample| u64::from(sample.duration))
-            .sum()
+        self.samples.iter().map(|sample| u64::from(sample.duration)).sum()
     }
 }
 
@@ -62,10 +59,7 @@ impl SegmentIndex {
 
     /// The runs of one track, in decode order.
     pub fn runs(&self, track_id: u32) -> impl Iterator<Item = &TrackRun> {
-        self.fragments
-            .iter()
-            .flat_map(|fragment| &fragment.tracks)
-            .filter(move |run| run.track_id == track_id)
+        self.fragments.iter().flat_map(|fragment| &fragment.tracks).filter(move |run| run.track_id == track_id)
     }
 }
 
@@ -99,9 +93,7 @@ pub enum IndexError {
     #[error("the segment has no movie fragment")]
     NoFragment,
     /// A sample is not inside media data.
-    #[error(
-        "a sample of track {track_id}, {size} bytes at byte {offset}, lies outside all media data"
-    )]
+    #[error("a sample of track {track_id}, {size} bytes at byte {offset}, lies outside all media data")]
     SampleOutsideMedia {
         /// Its track.
         track_id: u32,
@@ -136,13 +128,9 @@ pub fn index_segment(
     let available = source.len();
     match walk(source, available, defaults)? {
         Parsed::Complete(index) => Ok(index),
-        Parsed::NeedsPrefix(needed) => Err(BmffError::Truncated {
-            kind: FourCc::new(b"moof"),
-            offset: 0,
-            needed,
-            available,
+        Parsed::NeedsPrefix(needed) => {
+            Err(BmffError::Truncated { kind: FourCc::new(b"moof"), offset: 0, needed, available }.into())
         }
-        .into()),
     }
 }
 
@@ -151,12 +139,7 @@ fn walk(
     total: u64,
     defaults: &dyn Fn(u32) -> SampleDefaults,
 ) -> Result<Parsed, IndexError> {
-    let mut reader = Reader {
-        index: SegmentIndex::default(),
-        num_samples: 0,
-        next_times: Vec::new(),
-        defaults,
-    };
+    let mut reader = Reader { index: SegmentIndex::default(), num_samples: 0, next_times: Vec::new(), defaults };
     let mut media: Vec<(u64, u64)> = Vec::new();
     let mut offset = 0u64;
     let mut num_boxes = 0;
@@ -165,33 +148,17 @@ fn walk(
         if num_boxes > MAX_BOXES {
             let kind = FourCc::new(b"moof");
             let (count, limit) = (num_boxes as u64, MAX_BOXES as u64);
-            return Err(BmffError::TooMany {
-                kind,
-                what: "boxes beside it",
-                count,
-                limit,
-            }
-            .into());
+            return Err(BmffError::TooMany { kind, what: "boxes beside it", count, limit }.into());
         }
         let mut head = [0u8; 16];
         let got = read(source, offset, &mut head)?;
         let head = head.get(..got).unwrap_or(&[]);
-        let Header {
-            kind,
-            size,
-            header_bytes,
-        } = match Header::parse(head, offset, total - offset)? {
+        let Header { kind, size, header_bytes } = match Header::parse(head, offset, total - offset)? {
             Parse::Header(header) => header,
             Parse::Short { kind, needed } => return needs(offset + needed, total, kind, offset),
         };
         let Some(end) = offset.checked_add(size).filter(|end| *end <= total) else {
-            return Err(BmffError::Truncated {
-                kind,
-                offset,
-                needed: size,
-                available: total - offset,
-            }
-            .into());
+            return Err(BmffError::Truncated { kind, offset, needed: size, available: total - offset }.into());
         };
         match &kind.0 {
             b"mdat" => media.push((offset + u64::from(header_bytes), end)),
@@ -211,20 +178,10 @@ fn walk(
 }
 
 /// The bytes of a `moof`, unless the source ends before them.
-fn load_moof(
-    source: &(impl ReadAt + ?Sized),
-    offset: u64,
-    size: u64,
-) -> Result<Option<Vec<u8>>, IndexError> {
+fn load_moof(source: &(impl ReadAt + ?Sized), offset: u64, size: u64) -> Result<Option<Vec<u8>>, IndexError> {
     if size > MAX_MOOF_BYTES {
         let (kind, count, limit) = (FourCc::new(b"moof"), size, MAX_MOOF_BYTES);
-        return Err(BmffError::TooMany {
-            kind,
-            what: "bytes",
-            count,
-            limit,
-        }
-        .into());
+        return Err(BmffError::TooMany { kind, what: "bytes", count, limit }.into());
     }
     let mut data = vec![0u8; usize::try_from(size).unwrap_or(0)];
     let got = read(source, offset, &mut data)?;
@@ -235,23 +192,13 @@ fn needs(end: u64, total: u64, kind: FourCc, offset: u64) -> Result<Parsed, Inde
     if end <= total {
         Ok(Parsed::NeedsPrefix(end))
     } else {
-        Err(BmffError::Truncated {
-            kind,
-            offset,
-            needed: end - offset,
-            available: total - offset,
-        }
-        .into())
+        Err(BmffError::Truncated { kind, offset, needed: end - offset, available: total - offset }.into())
     }
 }
 
 fn read(source: &(impl ReadAt + ?Sized), offset: u64, buf: &mut [u8]) -> Result<usize, IndexError> {
     let length = buf.len() as u64;
-    read_exact_at(source, offset, buf).map_err(|source| IndexError::Read {
-        offset,
-        length,
-        source,
-    })
+    read_exact_at(source, offset, buf).map_err(|source| IndexError::Read { offset, length, source })
 }
 
 fn check_places(index: &SegmentIndex, media: &[(u64, u64)]) -> Result<(), IndexError> {
@@ -259,14 +206,9 @@ fn check_places(index: &SegmentIndex, media: &[(u64, u64)]) -> Result<(), IndexE
         for &FragmentSample { offset, size, .. } in &run.samples {
             let after = media.partition_point(|(start, _)| *start <= offset);
             let home = after.checked_sub(1).and_then(|at| media.get(at));
-            let is_inside = home
-                .is_some_and(|(_, end)| offset.checked_add(size.into()).is_some_and(|e| e <= *end));
+            let is_inside = home.is_some_and(|(_, end)| offset.checked_add(size.into()).is_some_and(|e| e <= *end));
             if !is_inside {
-                return Err(IndexError::SampleOutsideMedia {
-                    track_id: run.track_id,
-                    offset,
-                    size,
-                });
+                return Err(IndexError::SampleOutsideMedia { track_id: run.track_id, offset, size });
             }
         }
     }
@@ -291,18 +233,10 @@ impl Reader<'_> {
     fn fragment(&mut self, data: &[u8], offset: u64) -> Result<(), BmffError> {
         let kind = FourCc::new(b"moof");
         let moof = Boxes::new(data, offset).next().transpose()?;
-        let moof = moof.ok_or(BmffError::MissingBox {
-            parent: kind,
-            offset,
-            kind,
-        })?;
+        let moof = moof.ok_or(BmffError::MissingBox { parent: kind, offset, kind })?;
         let mut mfhd = moof.require(b"mfhd")?.fields();
         mfhd.skip(4)?;
-        let mut fragment = FragmentIndex {
-            moof_offset: moof.offset,
-            sequence_number: mfhd.u32()?,
-            tracks: Vec::new(),
-        };
+        let mut fragment = FragmentIndex { moof_offset: moof.offset, sequence_number: mfhd.u32()?, tracks: Vec::new() };
         // Without base-data-offset and default-base-is-moof, a traf continues where the one before it ended (§8.8.7.1).
         let mut implied_base = moof.offset;
         for child in moof.children()? {
@@ -317,18 +251,9 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn track_fragment(
-        &mut self,
-        traf: &BoxRef<'_>,
-        moof: u64,
-        implied: u64,
-    ) -> Result<(TrackRun, u64), BmffError> {
+    fn track_fragment(&mut self, traf: &BoxRef<'_>, moof: u64, implied: u64) -> Result<(TrackRun, u64), BmffError> {
         let header = self.header(&traf.require(b"tfhd")?, moof, implied)?;
-        let mut run = TrackRun {
-            track_id: header.track_id,
-            base_decode_time: None,
-            samples: Vec::new(),
-        };
+        let mut run = TrackRun { track_id: header.track_id, base_decode_time: None, samples: Vec::new() };
         let mut at = header.base;
         for child in traf.children()? {
             let child = child?;
@@ -347,18 +272,10 @@ impl Reader<'_> {
             }
         }
         // A traf without tfdt continues its track (§8.8.12).
-        let known = self
-            .next_times
-            .iter()
-            .copied()
-            .find(|(id, _)| *id == run.track_id);
+        let known = self.next_times.iter().copied().find(|(id, _)| *id == run.track_id);
         let start = run.base_decode_time.or(known.map(|(_, time)| time));
         let next = start.unwrap_or(0).saturating_add(run.duration());
-        if let Some((_, time)) = self
-            .next_times
-            .iter_mut()
-            .find(|(id, _)| *id == run.track_id)
-        {
+        if let Some((_, time)) = self.next_times.iter_mut().find(|(id, _)| *id == run.track_id) {
             *time = next;
         } else if self.next_times.len() < MAX_TRACKS {
             self.next_times.push((run.track_id, next));
@@ -367,12 +284,7 @@ impl Reader<'_> {
         Ok((run, at))
     }
 
-    fn header(
-        &self,
-        tfhd: &BoxRef<'_>,
-        moof: u64,
-        implied: u64,
-    ) -> Result<TrackFragmentHeader, BmffError> {
+    fn header(&self, tfhd: &BoxRef<'_>, moof: u64, implied: u64) -> Result<TrackFragmentHeader, BmffError> {
         let mut fields = tfhd.fields();
         let (_, flags) = fields.version_and_flags()?;
         let track_id = fields.u32()?;
@@ -393,11 +305,7 @@ impl Reader<'_> {
                 *target = fields.u32()?;
             }
         }
-        Ok(TrackFragmentHeader {
-            track_id,
-            base,
-            defaults,
-        })
+        Ok(TrackFragmentHeader { track_id, base, defaults })
     }
 
     /// Reads one `trun`; returns where its data ends.
@@ -414,57 +322,25 @@ impl Reader<'_> {
         self.num_samples = self.num_samples.saturating_add(count);
         if self.num_samples > MAX_SEGMENT_SAMPLES {
             let (count, limit) = (self.num_samples as u64, MAX_SEGMENT_SAMPLES as u64);
-            return Err(BmffError::TooMany {
-                kind: trun.kind,
-                what: "samples",
-                count,
-                limit,
-            });
+            return Err(BmffError::TooMany { kind: trun.kind, what: "samples", count, limit });
         }
         let mut at = continued;
         if flags & 0x1 != 0 {
             let delta = i64::from(fields.i32()?);
-            at = header
-                .base
-                .checked_add_signed(delta)
-                .ok_or_else(|| trun.bad_value("data_offset", delta as u64))?;
+            at = header.base.checked_add_signed(delta).ok_or_else(|| trun.bad_value("data_offset", delta as u64))?;
         }
-        let first_flags = if flags & 0x4 != 0 {
-            Some(fields.u32()?)
-        } else {
-            None
-        };
+        let first_flags = if flags & 0x4 != 0 { Some(fields.u32()?) } else { None };
         for index in 0..count {
             let defaults = header.defaults;
-            let duration = if flags & 0x100 != 0 {
-                fields.u32()?
-            } else {
-                defaults.duration
-            };
-            let size = if flags & 0x200 != 0 {
-                fields.u32()?
-            } else {
-                defaults.size
-            };
-            let own_flags = if flags & 0x400 != 0 {
-                Some(fields.u32()?)
-            } else {
-                None
-            };
+            let duration = if flags & 0x100 != 0 { fields.u32()? } else { defaults.duration };
+            let size = if flags & 0x200 != 0 { fields.u32()? } else { defaults.size };
+            let own_flags = if flags & 0x400 != 0 { Some(fields.u32()?) } else { None };
             let first = first_flags.filter(|_| index == 0);
             // Version 0 is unsigned by the letter, but writers put negative offsets there and readers take them so.
             let composition_offset = if flags & 0x800 != 0 { fields.i32()? } else { 0 };
             let flags = own_flags.or(first).unwrap_or(defaults.flags);
-            samples.push(FragmentSample {
-                offset: at,
-                duration,
-                size,
-                flags,
-                composition_offset,
-            });
-            at = at
-                .checked_add(size.into())
-                .ok_or_else(|| trun.bad_value("sample_size", size.into()))?;
+            samples.push(FragmentSample { offset: at, duration, size, flags, composition_offset });
+            at = at.checked_add(size.into()).ok_or_else(|| trun.bad_value("sample_size", size.into()))?;
         }
         Ok(at)
     }

@@ -18,11 +18,7 @@ pub struct SampleSpec {
 
 impl SampleSpec {
     fn flags(&self) -> u32 {
-        if self.is_sync {
-            SYNC_FLAGS
-        } else {
-            NON_SYNC_FLAGS
-        }
+        if self.is_sync { SYNC_FLAGS } else { NON_SYNC_FLAGS }
     }
 }
 
@@ -89,15 +85,9 @@ const TRUN_FLAGS: u32 = 0x400;
 const TRUN_COMPOSITION: u32 = 0x800;
 
 /// The value that all samples share.
-fn common<T: PartialEq + Copy>(
-    samples: &[SampleSpec],
-    get: impl Fn(&SampleSpec) -> T,
-) -> Option<T> {
+fn common<T: PartialEq + Copy>(samples: &[SampleSpec], get: impl Fn(&SampleSpec) -> T) -> Option<T> {
     let first = samples.first().map(&get)?;
-    samples
-        .iter()
-        .all(|sample| get(sample) == first)
-        .then_some(first)
+    samples.iter().all(|sample| get(sample) == first).then_some(first)
 }
 
 /// Which fields are stated once for the fragment and which for every sample.
@@ -119,11 +109,7 @@ impl Fields {
             size: common(samples, |sample| sample.size),
             flags: all.or(others),
             // A sync sample followed by others of one kind: the usual shape of a video fragment.
-            first_flags: if all.is_none() && others.is_some() {
-                samples.first().map(SampleSpec::flags)
-            } else {
-                None
-            },
+            first_flags: if all.is_none() && others.is_some() { samples.first().map(SampleSpec::flags) } else { None },
             has_composition: samples.iter().any(|sample| sample.composition_offset != 0),
         }
     }
@@ -141,11 +127,7 @@ impl Fields {
             | self.duration.map_or(TRUN_DURATION, |_| 0)
             | self.size.map_or(TRUN_SIZE, |_| 0)
             | self.flags.map_or(TRUN_FLAGS, |_| 0)
-            | if self.has_composition {
-                TRUN_COMPOSITION
-            } else {
-                0
-            }
+            | if self.has_composition { TRUN_COMPOSITION } else { 0 }
     }
 }
 
@@ -162,17 +144,10 @@ pub fn write_fragment(spec: &FragmentSpec<'_>) -> Result<FragmentHeader, Fragmen
     if num_samples == 0 {
         return Err(FragmentError::Empty { sequence_number });
     }
-    let too_many = FragmentError::TooManySamples {
-        sequence_number,
-        num_samples,
-    };
+    let too_many = FragmentError::TooManySamples { sequence_number, num_samples };
     let sample_count = u32::try_from(num_samples).map_err(|_| too_many.clone())?;
     let fields = Fields::choose(spec.samples);
-    let payload_bytes = spec
-        .samples
-        .iter()
-        .map(|sample| u64::from(sample.size))
-        .sum::<u64>();
+    let payload_bytes = spec.samples.iter().map(|sample| u64::from(sample.size)).sum::<u64>();
 
     let mut w = BoxWriter::new();
     w.boxed(b"styp", |w| {
@@ -187,10 +162,7 @@ pub fn write_fragment(spec: &FragmentSpec<'_>) -> Result<FragmentHeader, Fragmen
         w.boxed(b"traf", |w| {
             w.full(b"tfhd", 0, fields.tfhd(), |w| {
                 w.u32(spec.track_id);
-                for value in [fields.duration, fields.size, fields.flags]
-                    .into_iter()
-                    .flatten()
-                {
+                for value in [fields.duration, fields.size, fields.flags].into_iter().flatten() {
                     w.u32(value);
                 }
             });
@@ -224,10 +196,7 @@ pub fn write_fragment(spec: &FragmentSpec<'_>) -> Result<FragmentHeader, Fragmen
     };
     let data_offset = i32::try_from(moof_bytes + mdat_header).map_err(|_| too_many)?;
     w.patch(data_offset_at, data_offset as u32);
-    Ok(FragmentHeader {
-        bytes: w.into_bytes()?,
-        payload_bytes,
-    })
+    Ok(FragmentHeader { bytes: w.into_bytes()?, payload_bytes })
 }
 
 fn write_sample(w: &mut BoxWriter, fields: &Fields, sample: &SampleSpec) {

@@ -54,21 +54,13 @@ fn header_reads_back() {
     let movie = parse_init(&bytes).unwrap();
     assert!(movie.fragmented && movie.rejected.is_empty());
     let track = movie.track(1).unwrap();
-    assert_eq!(
-        (track.handler, track.timescale, track.duration),
-        (Handler::Video, 90_000, 0)
-    );
-    assert_eq!(
-        (track.width, track.height),
-        ((640 * 4 * 0x1_0000u32 + 1) / 3, 360 << 16)
-    );
+    assert_eq!((track.handler, track.timescale, track.duration), (Handler::Video, 90_000, 0));
+    assert_eq!((track.width, track.height), ((640 * 4 * 0x1_0000u32 + 1) / 3, 360 << 16));
     assert_eq!(track.language_code(), "deu");
     assert!(track.samples.is_empty() && track.enabled);
     assert_eq!(track.presentation(movie.timescale).present(6000), Some(0));
     assert_eq!(track.defaults.description_index, 1);
-    let [entry] = track.sample_entries.as_slice() else {
-        panic!("one entry expected")
-    };
+    let [entry] = track.sample_entries.as_slice() else { panic!("one entry expected") };
     assert_eq!((entry.width, entry.height), (640, 360));
     assert_eq!(entry.raw.len(), 86 + 12);
     assert!(!bytes.windows(4).any(|window| window == b"btrt"));
@@ -84,14 +76,7 @@ fn bcp47_languages_go_into_elng() {
     track.language = "pt-BR".into();
     let bytes = write_init(&[track], None).unwrap();
     assert!(bytes.windows(10).any(|window| window == b"\0\0\0\0pt-BR\0"));
-    assert_eq!(
-        parse_init(&bytes)
-            .unwrap()
-            .track(3)
-            .unwrap()
-            .language_code(),
-        "und"
-    );
+    assert_eq!(parse_init(&bytes).unwrap().track(3).unwrap().language_code(), "und");
 }
 
 #[test]
@@ -99,10 +84,7 @@ fn delay_beyond_32_bits_uses_version_1() {
     let mut track = header(TrackKind::Video, 1, visual(b"avc1", |_| {}));
     track.delay = 1 << 33;
     let movie = parse_init(&write_init(&[track], None).unwrap()).unwrap();
-    assert_eq!(
-        movie.track(1).unwrap().edits.first().unwrap().media_time,
-        1 << 33
-    );
+    assert_eq!(movie.track(1).unwrap().edits.first().unwrap().media_time, 1 << 33);
 }
 
 #[test]
@@ -113,11 +95,7 @@ fn hev1_becomes_hvc1_only_with_all_parameter_sets() {
     assert_eq!(normal.get(4..8), Some(b"hvc1".as_slice()));
     assert_eq!(normal.get(8..), entry.get(8..));
     assert_eq!(normalise_sample_entry(&normal).unwrap(), normal);
-    for partial in [
-        hvcc(&[(0xa0, b"vps"), (0xa1, b"sps")]),
-        hvcc(&[(0xa0, b"v"), (0xa1, b"s"), (0xa2, b"")]),
-        vec![],
-    ] {
+    for partial in [hvcc(&[(0xa0, b"vps"), (0xa1, b"sps")]), hvcc(&[(0xa0, b"v"), (0xa1, b"s"), (0xa2, b"")]), vec![]] {
         let entry = visual(b"hev1", |w| w.boxed(b"hvcC", |w| w.bytes(&partial)));
         assert_eq!(normalise_sample_entry(&entry).unwrap(), entry);
     }
@@ -130,10 +108,7 @@ fn unknown_entries_stay_and_broken_ones_are_errors() {
     let raw = w.into_bytes().unwrap();
     assert_eq!(normalise_sample_entry(&raw).unwrap(), raw);
     let broken = visual(b"avc1", |w| w.bytes(b"\0\0\0\x20avcC"));
-    assert!(matches!(
-        normalise_sample_entry(&broken),
-        Err(BmffError::Truncated { .. })
-    ));
+    assert!(matches!(normalise_sample_entry(&broken), Err(BmffError::Truncated { .. })));
     assert!(normalise_sample_entry(&[]).is_err());
 }
 
@@ -141,21 +116,9 @@ fn unknown_entries_stay_and_broken_ones_are_errors() {
 fn senseless_headers_are_refused() {
     let good = header(TrackKind::Video, 1, visual(b"avc1", |_| {}));
     assert_eq!(write_init(&[], None), Err(InitError::NoTracks));
-    assert_eq!(
-        write_init(&[good.clone(), good.clone()], None),
-        Err(InitError::DuplicateTrack { id: 1 })
-    );
-    let bad = TrackHeader {
-        sar: (1, 0),
-        ..good
-    };
-    assert_eq!(
-        write_init(&[bad], None),
-        Err(InitError::BadTrack {
-            id: 1,
-            field: "sample aspect ratio"
-        })
-    );
+    assert_eq!(write_init(&[good.clone(), good.clone()], None), Err(InitError::DuplicateTrack { id: 1 }));
+    let bad = TrackHeader { sar: (1, 0), ..good };
+    assert_eq!(write_init(&[bad], None), Err(InitError::BadTrack { id: 1, field: "sample aspect ratio" }));
 }
 
 proptest! {

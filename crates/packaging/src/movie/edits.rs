@@ -57,11 +57,7 @@ impl EditMap {
             start = start.saturating_add(length);
         }
         if edits.is_empty() {
-            spans.push(EditSpan {
-                media_start: i64::MIN,
-                media_end: None,
-                presentation_start: i64::MIN,
-            });
+            spans.push(EditSpan { media_start: i64::MIN, media_end: None, presentation_start: i64::MIN });
         }
         Self { spans, is_plain }
     }
@@ -85,16 +81,12 @@ impl EditMap {
 
     /// All presentation times of a sample with this composition time, in presentation order.
     pub fn present_all(&self, pts: i64) -> impl Iterator<Item = i64> {
-        self.spans
-            .iter()
-            .filter(move |span| {
-                pts >= span.media_start && span.media_end.is_none_or(|end| pts < end)
-            })
-            .map(move |span| {
-                let time = i128::from(pts) - i128::from(span.media_start)
-                    + i128::from(span.presentation_start);
+        self.spans.iter().filter(move |span| pts >= span.media_start && span.media_end.is_none_or(|end| pts < end)).map(
+            move |span| {
+                let time = i128::from(pts) - i128::from(span.media_start) + i128::from(span.presentation_start);
                 i64::try_from(time).unwrap_or(i64::MAX)
-            })
+            },
+        )
     }
 
     /// This map as libavformat applies it: when an edit starts between samples, the first sample presented is moved to
@@ -106,8 +98,7 @@ impl EditMap {
         if let [span] = aligned.spans.as_mut_slice()
             && span.media_start != i64::MIN
         {
-            let inside =
-                |pts: &i64| *pts >= span.media_start && span.media_end.is_none_or(|end| *pts < end);
+            let inside = |pts: &i64| *pts >= span.media_start && span.media_end.is_none_or(|end| *pts < end);
             if let Some(first) = times.into_iter().filter(inside).min() {
                 span.media_start = first;
             }
@@ -131,16 +122,8 @@ pub(super) fn parse(elst: &BoxRef<'_>) -> Result<Vec<Edit>, BmffError> {
     (0..count)
         .map(|_| {
             let segment_duration = fields.sized(version)?;
-            let media_time = if version == 1 {
-                fields.i64()?
-            } else {
-                i64::from(fields.i32()?)
-            };
-            Ok(Edit {
-                segment_duration,
-                media_time,
-                rate: fields.i32()?,
-            })
+            let media_time = if version == 1 { fields.i64()? } else { i64::from(fields.i32()?) };
+            Ok(Edit { segment_duration, media_time, rate: fields.i32()? })
         })
         .collect()
 }
@@ -153,11 +136,7 @@ mod tests {
     const NORMAL: i32 = 0x1_0000;
 
     fn edit(segment_duration: u64, media_time: i64) -> Edit {
-        Edit {
-            segment_duration,
-            media_time,
-            rate: NORMAL,
-        }
+        Edit { segment_duration, media_time, rate: NORMAL }
     }
 
     #[test]
@@ -189,11 +168,7 @@ mod tests {
 
     #[test]
     fn several_edits_repeat_and_reorder() {
-        let map = EditMap::new(
-            &[edit(1000, 5000), edit(1000, 0), edit(500, 5500)],
-            1000,
-            1000,
-        );
+        let map = EditMap::new(&[edit(1000, 5000), edit(1000, 0), edit(500, 5500)], 1000, 1000);
         assert!(!map.is_plain());
         assert_eq!(map.present_all(5600).collect::<Vec<_>>(), [600, 2100]);
         assert_eq!(map.present(400), Some(1400));
@@ -216,10 +191,7 @@ mod tests {
         assert_eq!(aligned.present(0), None);
         assert_eq!(aligned.present(1000), Some(100));
         assert_eq!(map.present(1000), Some(600));
-        assert_eq!(
-            EditMap::new(&[], 1, 1).aligned_to_samples([5]).present(5),
-            Some(5)
-        );
+        assert_eq!(EditMap::new(&[], 1, 1).aligned_to_samples([5]).present(5), Some(5));
     }
 
     proptest! {

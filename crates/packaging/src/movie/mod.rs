@@ -148,11 +148,7 @@ impl Movie {
     pub fn parse(moov: &[u8], offset: u64) -> Result<Self, BmffError> {
         let kind = FourCc::new(b"moov");
         let found = Boxes::new(moov, offset).find_kind(b"moov")?;
-        let found = found.ok_or(BmffError::MissingBox {
-            parent: kind,
-            offset,
-            kind,
-        })?;
+        let found = found.ok_or(BmffError::MissingBox { parent: kind, offset, kind })?;
         Self::from_box(&found)
     }
 
@@ -186,13 +182,7 @@ impl Movie {
                 limit: MAX_TRACKS as u64,
             });
         }
-        let mut movie = Self {
-            timescale,
-            duration,
-            fragmented,
-            tracks: Vec::new(),
-            rejected: Vec::new(),
-        };
+        let mut movie = Self { timescale, duration, fragmented, tracks: Vec::new(), rejected: Vec::new() };
         for (index, trak) in traks.iter().enumerate() {
             match track(trak) {
                 Ok(mut track) => {
@@ -214,9 +204,7 @@ impl Movie {
 
     /// Fragment defaults of the track with this `track_ID`; zeros when there are none.
     pub fn sample_defaults(&self, id: u32) -> SampleDefaults {
-        self.track(id)
-            .map(|track| track.defaults)
-            .unwrap_or_default()
+        self.track(id).map(|track| track.defaults).unwrap_or_default()
     }
 }
 
@@ -295,12 +283,7 @@ fn track(trak: &BoxRef<'_>) -> Result<Track, BmffError> {
         width,
         height,
         matrix,
-        edits: match trak
-            .child(b"edts")?
-            .map(|edts| edts.child(b"elst"))
-            .transpose()?
-            .flatten()
-        {
+        edits: match trak.child(b"edts")?.map(|edts| edts.child(b"elst")).transpose()?.flatten() {
             Some(elst) => edits::parse(&elst)?,
             None => Vec::new(),
         },
@@ -325,11 +308,7 @@ fn media_header(mdhd: &BoxRef<'_>) -> Result<(u32, u64, [u8; 3]), BmffError> {
 /// Three letters of five bits each (§8.4.2.3); QuickTime's small Macintosh codes and junk become `und`.
 fn unpack_language(packed: u16) -> [u8; 3] {
     let letters = [10, 5, 0].map(|shift| ((packed >> shift) & 0x1f) as u8);
-    if letters.iter().all(|letter| (1..=26).contains(letter)) {
-        letters.map(|letter| letter + 0x60)
-    } else {
-        *b"und"
-    }
+    if letters.iter().all(|letter| (1..=26).contains(letter)) { letters.map(|letter| letter + 0x60) } else { *b"und" }
 }
 
 fn handler(hdlr: &BoxRef<'_>) -> Result<Handler, BmffError> {
@@ -341,11 +320,7 @@ fn handler(hdlr: &BoxRef<'_>) -> Result<Handler, BmffError> {
 fn track_name(payload: &[u8]) -> Option<String> {
     let text = payload.get(..payload.len().min(MAX_NAME_BYTES))?;
     let text = String::from_utf8_lossy(text);
-    let text: String = text
-        .trim_matches('\0')
-        .chars()
-        .filter(|c| !c.is_control())
-        .collect();
+    let text: String = text.trim_matches('\0').chars().filter(|c| !c.is_control()).collect();
     (!text.is_empty()).then_some(text)
 }
 

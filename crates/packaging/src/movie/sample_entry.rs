@@ -39,14 +39,7 @@ impl SampleEntry {
     pub fn parse(raw: &[u8], handler: Handler) -> Result<Self, BmffError> {
         let kind = FourCc::new(b"stsd");
         let found = Boxes::new(raw, 0).next().transpose()?;
-        Self::from_box(
-            &found.ok_or(BmffError::MissingBox {
-                parent: kind,
-                offset: 0,
-                kind,
-            })?,
-            handler,
-        )
+        Self::from_box(&found.ok_or(BmffError::MissingBox { parent: kind, offset: 0, kind })?, handler)
     }
 
     pub(super) fn from_box(entry: &BoxRef<'_>, handler: Handler) -> Result<Self, BmffError> {
@@ -59,10 +52,7 @@ impl SampleEntry {
             height: 0,
             channels: 0,
             sample_rate: 0,
-            encrypted: matches!(
-                &entry.kind.0,
-                b"encv" | b"enca" | b"enct" | b"encs" | b"drmi" | b"drms"
-            ),
+            encrypted: matches!(&entry.kind.0, b"encv" | b"enca" | b"enct" | b"encs" | b"drmi" | b"drms"),
         };
         match handler {
             Handler::Video => {
@@ -87,10 +77,7 @@ impl SampleEntry {
         }
         if let Some(skip) = children_at(entry.payload, handler) {
             // Children are read leniently: only the presence of protection matters here.
-            parsed.encrypted |= entry
-                .children_after(skip)?
-                .flatten()
-                .any(|child| &child.kind.0 == b"sinf");
+            parsed.encrypted |= entry.children_after(skip)?.flatten().any(|child| &child.kind.0 == b"sinf");
         }
         Ok(parsed)
     }
@@ -111,10 +98,7 @@ pub(crate) fn children_at(payload: &[u8], handler: Handler) -> Option<usize> {
 }
 
 /// Parses all entries of an `stsd` box.
-pub(super) fn parse_all(
-    stsd: &BoxRef<'_>,
-    handler: Handler,
-) -> Result<Vec<SampleEntry>, BmffError> {
+pub(super) fn parse_all(stsd: &BoxRef<'_>, handler: Handler) -> Result<Vec<SampleEntry>, BmffError> {
     let mut fields = stsd.fields();
     fields.skip(4)?;
     let declared = fields.count(8)?;
@@ -159,21 +143,13 @@ mod tests {
 
     #[test]
     fn iso_and_quicktime_sound() {
-        let plain =
-            SampleEntry::parse(&audio(0, |w| w.boxed(b"esds", |_| {})), Handler::Audio).unwrap();
-        assert_eq!(
-            (plain.channels, plain.sample_rate, plain.encrypted),
-            (2, 44_100, false)
-        );
+        let plain = SampleEntry::parse(&audio(0, |w| w.boxed(b"esds", |_| {})), Handler::Audio).unwrap();
+        assert_eq!((plain.channels, plain.sample_rate, plain.encrypted), (2, 44_100, false));
         let protected = audio(1, |w| {
             w.zeros(16);
             w.boxed(b"sinf", |_| {});
         });
-        assert!(
-            SampleEntry::parse(&protected, Handler::Audio)
-                .unwrap()
-                .encrypted
-        );
+        assert!(SampleEntry::parse(&protected, Handler::Audio).unwrap().encrypted);
         let version2 = audio(2, |w| {
             w.u32(72);
             w.u64(96_000f64.to_bits());
@@ -189,10 +165,7 @@ mod tests {
         let mut w = BoxWriter::new();
         w.boxed(b"avc1", |w| w.zeros(20));
         let raw = w.into_bytes().unwrap();
-        assert!(matches!(
-            SampleEntry::parse(&raw, Handler::Video),
-            Err(BmffError::Truncated { .. })
-        ));
+        assert!(matches!(SampleEntry::parse(&raw, Handler::Video), Err(BmffError::Truncated { .. })));
         assert!(SampleEntry::parse(&[], Handler::Video).is_err());
     }
 }

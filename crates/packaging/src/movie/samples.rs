@@ -112,28 +112,14 @@ impl SampleTable {
         let chunks = parse_stsc(&stbl.require(b"stsc")?)?;
         let offsets = match stbl.child(b"co64")? {
             Some(co64) => Offsets::Long(parse_list(&co64, 8, |fields| fields.u64())?),
-            None => Offsets::Short(parse_list(&stbl.require(b"stco")?, 4, |fields| {
-                fields.u32()
-            })?),
+            None => Offsets::Short(parse_list(&stbl.require(b"stco")?, 4, |fields| fields.u32())?),
         };
-        let sync = stbl
-            .child(b"stss")?
-            .map(|stss| parse_stss(&stss))
-            .transpose()?;
+        let sync = stbl.child(b"stss")?.map(|stss| parse_stss(&stss)).transpose()?;
         let placed = placed_samples(&chunks, offsets.len() as u64);
         let timed: u64 = durations.iter().map(|run| u64::from(run.count)).sum();
         let len = declared.min(placed);
         let is_consistent = declared == placed && declared == timed;
-        Ok(Self {
-            durations,
-            composition,
-            sizes,
-            chunks,
-            offsets,
-            sync,
-            len,
-            is_consistent,
-        })
+        Ok(Self { durations, composition, sizes, chunks, offsets, sync, len, is_consistent })
     }
 
     /// Number of samples that have a size and a place.
@@ -202,10 +188,7 @@ impl SampleTable {
             + size_of_val(self.durations.as_slice())
             + size_of_val(self.composition.as_slice())
             + size_of_val(self.chunks.as_slice())
-            + self
-                .sync
-                .as_ref()
-                .map_or(0, |sync| size_of_val(sync.as_slice()))
+            + self.sync.as_ref().map_or(0, |sync| size_of_val(sync.as_slice()))
     }
 }
 
@@ -243,11 +226,7 @@ struct RunCursor<'a, T> {
 
 impl<'a, T: Copy + Default> RunCursor<'a, T> {
     fn new(runs: &'a [Run<T>]) -> Self {
-        Self {
-            runs,
-            left: 0,
-            last: T::default(),
-        }
+        Self { runs, left: 0, last: T::default() }
     }
 
     /// The next value; the last one for ever when the runs are used up and `repeat` is set, else the default.
@@ -303,9 +282,7 @@ impl Samples<'_> {
         match &self.table.sync {
             None => true,
             Some(sync) => {
-                let found = sync
-                    .get(self.next_sync)
-                    .is_some_and(|index| u64::from(*index) == self.index);
+                let found = sync.get(self.next_sync).is_some_and(|index| u64::from(*index) == self.index);
                 self.next_sync += usize::from(found);
                 found
             }
@@ -348,18 +325,12 @@ impl Iterator for Samples<'_> {
 }
 
 fn placed_samples(chunks: &[ChunkRun], num_chunks: u64) -> u64 {
-    let ends = chunks
-        .iter()
-        .skip(1)
-        .map(|run| u64::from(run.first))
-        .chain([u64::MAX]);
+    let ends = chunks.iter().skip(1).map(|run| u64::from(run.first)).chain([u64::MAX]);
     chunks
         .iter()
         .zip(ends)
         .map(|(run, end)| {
-            end.min(num_chunks)
-                .saturating_sub(u64::from(run.first))
-                .saturating_mul(u64::from(run.samples))
+            end.min(num_chunks).saturating_sub(u64::from(run.first)).saturating_mul(u64::from(run.samples))
         })
         .fold(0, u64::saturating_add)
 }
@@ -379,12 +350,7 @@ fn parse_runs<T>(
     found: &BoxRef<'_>,
     read: impl Fn(&mut Fields<'_>) -> Result<T, BmffError>,
 ) -> Result<Vec<Run<T>>, BmffError> {
-    parse_list(found, 8, |fields| {
-        Ok(Run {
-            count: fields.u32()?,
-            value: read(fields)?,
-        })
-    })
+    parse_list(found, 8, |fields| Ok(Run { count: fields.u32()?, value: read(fields)? }))
 }
 
 /// `stts`. Deltas above `i32::MAX` are negative numbers of broken writers; players disagree about them, so they are
@@ -412,9 +378,7 @@ fn parse_stsz(stsz: &BoxRef<'_>) -> Result<(Sizes, u64), BmffError> {
         return Ok((Sizes::Constant(constant), u64::from(fields.u32()?)));
     }
     let count = fields.count(4)?;
-    let sizes = (0..count)
-        .map(|_| fields.u32())
-        .collect::<Result<Vec<_>, _>>()?;
+    let sizes = (0..count).map(|_| fields.u32()).collect::<Result<Vec<_>, _>>()?;
     Ok((Sizes::Each(sizes), count as u64))
 }
 
@@ -431,17 +395,9 @@ fn parse_stz2(stz2: &BoxRef<'_>) -> Result<(Sizes, u64), BmffError> {
         _ => return Err(stz2.bad_value("field_size", bits.into())),
     };
     let mut sizes: Vec<u32> = match bits {
-        4 => data
-            .iter()
-            .flat_map(|byte| [u32::from(byte >> 4), u32::from(byte & 15)])
-            .collect(),
+        4 => data.iter().flat_map(|byte| [u32::from(byte >> 4), u32::from(byte & 15)]).collect(),
         8 => data.iter().map(|byte| u32::from(*byte)).collect(),
-        _ => data
-            .as_chunks::<2>()
-            .0
-            .iter()
-            .map(|pair| u32::from(u16::from_be_bytes(*pair)))
-            .collect(),
+        _ => data.as_chunks::<2>().0.iter().map(|pair| u32::from(u16::from_be_bytes(*pair))).collect(),
     };
     sizes.truncate(count);
     Ok((Sizes::Each(sizes), count as u64))
@@ -449,28 +405,19 @@ fn parse_stz2(stz2: &BoxRef<'_>) -> Result<(Sizes, u64), BmffError> {
 
 fn parse_stsc(stsc: &BoxRef<'_>) -> Result<Vec<ChunkRun>, BmffError> {
     let mut expected_after = 0u32;
-    parse_list(stsc, 12, |fields| {
-        Ok([fields.u32()?, fields.u32()?, fields.u32()?])
-    })?
-    .into_iter()
-    .enumerate()
-    .map(|(index, [first, samples, entry])| {
-        if first <= expected_after || (index == 0 && first != 1) {
-            return Err(stsc.bad_value("first_chunk", first.into()));
-        }
-        expected_after = first;
-        let entry_index = entry
-            .checked_sub(1)
-            .and_then(|entry| u16::try_from(entry).ok());
-        let entry_index =
-            entry_index.ok_or_else(|| stsc.bad_value("sample_description_index", entry.into()))?;
-        Ok(ChunkRun {
-            first: first - 1,
-            samples,
-            entry_index,
+    parse_list(stsc, 12, |fields| Ok([fields.u32()?, fields.u32()?, fields.u32()?]))?
+        .into_iter()
+        .enumerate()
+        .map(|(index, [first, samples, entry])| {
+            if first <= expected_after || (index == 0 && first != 1) {
+                return Err(stsc.bad_value("first_chunk", first.into()));
+            }
+            expected_after = first;
+            let entry_index = entry.checked_sub(1).and_then(|entry| u16::try_from(entry).ok());
+            let entry_index = entry_index.ok_or_else(|| stsc.bad_value("sample_description_index", entry.into()))?;
+            Ok(ChunkRun { first: first - 1, samples, entry_index })
         })
-    })
-    .collect()
+        .collect()
 }
 
 fn parse_stss(stss: &BoxRef<'_>) -> Result<Vec<u32>, BmffError> {

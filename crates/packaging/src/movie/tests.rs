@@ -68,10 +68,7 @@ fn movie_with(tables: impl FnOnce(&mut BoxWriter)) -> Vec<u8> {
 fn list(w: &mut BoxWriter, kind: &[u8; 4], entries: &[&[u32]]) {
     w.full(kind, 0, 0, |w| {
         w.u32(u32::try_from(entries.len()).unwrap());
-        entries
-            .iter()
-            .flat_map(|entry| entry.iter())
-            .for_each(|value| w.u32(*value));
+        entries.iter().flat_map(|entry| entry.iter()).for_each(|value| w.u32(*value));
     });
 }
 
@@ -80,40 +77,23 @@ fn usual_tables(w: &mut BoxWriter) {
     list(w, b"ctts", &[&[1, 512], &[2, 1024], &[2, u32::MAX]]);
     list(w, b"stss", &[&[1], &[4]]);
     list(w, b"stsc", &[&[1, 2, 1], &[3, 1, 1]]);
-    w.full(b"stsz", 0, 0, |w| {
-        [0, 5, 10, 11, 12, 13, 14]
-            .into_iter()
-            .for_each(|value| w.u32(value))
-    });
+    w.full(b"stsz", 0, 0, |w| [0, 5, 10, 11, 12, 13, 14].into_iter().for_each(|value| w.u32(value)));
     list(w, b"stco", &[&[100], &[300], &[500]]);
 }
 
 #[test]
 fn header_fields() {
     let movie = Movie::parse(&movie_with(usual_tables), 0).unwrap();
-    assert_eq!(
-        (movie.timescale, movie.duration, movie.fragmented),
-        (1000, 5000, false)
-    );
+    assert_eq!((movie.timescale, movie.duration, movie.fragmented), (1000, 5000, false));
     assert!(movie.rejected.is_empty());
     let track = movie.track(7).unwrap();
-    assert_eq!(
-        (track.timescale, track.duration, track.handler),
-        (12_800, 64_000, Handler::Video)
-    );
+    assert_eq!((track.timescale, track.duration, track.handler), (12_800, 64_000, Handler::Video));
     assert_eq!((track.width >> 16, track.height >> 16), (640, 360));
     assert_eq!(track.matrix.get(1), Some(&0x1_0000));
     assert_eq!(track.language_code(), "eng");
     assert_eq!(track.name.as_deref(), Some("Main camera"));
     assert!(track.enabled && !track.is_encrypted());
-    assert_eq!(
-        track.edits,
-        [Edit {
-            segment_duration: 5000,
-            media_time: 512,
-            rate: 0x1_0000
-        }]
-    );
+    assert_eq!(track.edits, [Edit { segment_duration: 5000, media_time: 512, rate: 0x1_0000 }]);
     assert_eq!(track.presentation(movie.timescale).present(512), Some(0));
 }
 
@@ -128,21 +108,14 @@ fn samples_expand() {
     assert_eq!(column(Sample::pts), [512, 1536, 2048, 1535, 2035]);
     assert_eq!(column(|s| i64::from(s.duration)), [512, 512, 512, 500, 500]);
     assert_eq!(column(|s| i64::from(s.size)), [10, 11, 12, 13, 14]);
-    assert_eq!(
-        column(|s| i64::try_from(s.offset).unwrap()),
-        [100, 110, 300, 312, 500]
-    );
+    assert_eq!(column(|s| i64::try_from(s.offset).unwrap()), [100, 110, 300, 312, 500]);
     assert_eq!(column(|s| i64::from(s.is_sync)), [1, 0, 0, 1, 0]);
     assert_eq!(table.iter().collect::<Vec<_>>(), samples);
 }
 
 #[test]
 fn compact_sizes_of_stz2() {
-    for (bits, data) in [
-        (4u8, &[0x12u8, 0x30][..]),
-        (8, &[1, 2, 3]),
-        (16, &[0, 1, 0, 2, 0, 3]),
-    ] {
+    for (bits, data) in [(4u8, &[0x12u8, 0x30][..]), (8, &[1, 2, 3]), (16, &[0, 1, 0, 2, 0, 3])] {
         let moov = movie_with(|w| {
             list(w, b"stts", &[&[3, 1]]);
             list(w, b"stsc", &[&[1, 3, 1]]);
@@ -159,10 +132,7 @@ fn compact_sizes_of_stz2() {
         });
         let movie = Movie::parse(&moov, 0).unwrap();
         let samples = movie.track(7).unwrap().samples.expand().unwrap();
-        assert_eq!(
-            samples.iter().map(|s| s.size).collect::<Vec<_>>(),
-            [1, 2, 3]
-        );
+        assert_eq!(samples.iter().map(|s| s.size).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(samples.last().unwrap().offset, (1 << 40) + 3);
     }
 }
@@ -172,9 +142,7 @@ fn tables_that_disagree_keep_what_is_placed() {
     let moov = movie_with(|w| {
         list(w, b"stts", &[&[2, 10]]);
         list(w, b"stsc", &[&[1, 4, 1]]);
-        w.full(b"stsz", 0, 0, |w| {
-            [7, 100].into_iter().for_each(|value| w.u32(value))
-        });
+        w.full(b"stsz", 0, 0, |w| [7, 100].into_iter().for_each(|value| w.u32(value)));
         list(w, b"stco", &[&[0], &[50]]);
     });
     let movie = Movie::parse(&moov, 0).unwrap();
@@ -189,9 +157,7 @@ fn huge_constant_counts_allocate_nothing() {
     let moov = movie_with(|w| {
         list(w, b"stts", &[&[u32::MAX, 1]]);
         list(w, b"stsc", &[&[1, u32::MAX, 1]]);
-        w.full(b"stsz", 0, 0, |w| {
-            [4, u32::MAX].into_iter().for_each(|value| w.u32(value))
-        });
+        w.full(b"stsz", 0, 0, |w| [4, u32::MAX].into_iter().for_each(|value| w.u32(value)));
         list(w, b"stco", &[&[0]]);
     });
     let movie = Movie::parse(&moov, 0).unwrap();
@@ -206,14 +172,8 @@ fn huge_constant_counts_allocate_nothing() {
 fn hostile_tables_reject_only_their_track() {
     type Tables = fn(&mut BoxWriter);
     let hostile: [(&str, Tables); 6] = [
-        ("counts without bytes", |w| {
-            w.full(b"stsz", 0, 0, |w| {
-                [0, u32::MAX].into_iter().for_each(|v| w.u32(v))
-            })
-        }),
-        ("no chunk table", |w| {
-            w.full(b"stsz", 0, 0, |w| [1, 1].into_iter().for_each(|v| w.u32(v)))
-        }),
+        ("counts without bytes", |w| w.full(b"stsz", 0, 0, |w| [0, u32::MAX].into_iter().for_each(|v| w.u32(v)))),
+        ("no chunk table", |w| w.full(b"stsz", 0, 0, |w| [1, 1].into_iter().for_each(|v| w.u32(v)))),
         ("chunk numbers go back", |w| {
             list(w, b"stsc", &[&[1, 1, 1], &[1, 1, 1]]);
             list(w, b"stts", &[&[1, 1]]);
@@ -244,10 +204,7 @@ fn hostile_tables_reject_only_their_track() {
 
 #[test]
 fn no_movie_header_no_movie() {
-    assert!(matches!(
-        Movie::parse(b"\0\0\0\x08moov", 40),
-        Err(BmffError::MissingBox { offset: 40, .. })
-    ));
+    assert!(matches!(Movie::parse(b"\0\0\0\x08moov", 40), Err(BmffError::MissingBox { offset: 40, .. })));
     assert!(Movie::parse(b"", 0).is_err());
     assert!(Movie::parse(b"\0\0\0\x08free", 0).is_err());
 }
@@ -259,23 +216,9 @@ fn ten_hours_at_thirty_frames_stay_small_and_expand_fast() {
         list(w, b"stts", &[&[NUM, 1001]]);
         // The worst case: a run per sample.
         let offsets: Vec<[u32; 2]> = (0..NUM).map(|i| [1, (i % 4) * 1001]).collect();
-        list(
-            w,
-            b"ctts",
-            &offsets
-                .iter()
-                .map(|entry| entry.as_slice())
-                .collect::<Vec<_>>(),
-        );
+        list(w, b"ctts", &offsets.iter().map(|entry| entry.as_slice()).collect::<Vec<_>>());
         let keys: Vec<[u32; 1]> = (0..NUM / 60).map(|i| [i * 60 + 1]).collect();
-        list(
-            w,
-            b"stss",
-            &keys
-                .iter()
-                .map(|entry| entry.as_slice())
-                .collect::<Vec<_>>(),
-        );
+        list(w, b"stss", &keys.iter().map(|entry| entry.as_slice()).collect::<Vec<_>>());
         list(w, b"stsc", &[&[1, 30, 1]]);
         w.full(b"stsz", 0, 0, |w| {
             w.u32(0);
@@ -291,10 +234,7 @@ fn ten_hours_at_thirty_frames_stay_small_and_expand_fast() {
     let table = &movie.track(7).unwrap().samples;
     let samples = table.expand().unwrap();
     assert_eq!(samples.len(), NUM as usize);
-    assert_eq!(
-        samples.iter().filter(|sample| sample.is_sync).count(),
-        NUM as usize / 60
-    );
+    assert_eq!(samples.iter().filter(|sample| sample.is_sync).count(), NUM as usize / 60);
     let total = table.heap_bytes() + samples.capacity() * size_of::<Sample>();
     assert!(total < 60_000_000, "{total} bytes");
 }

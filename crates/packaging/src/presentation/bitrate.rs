@@ -24,10 +24,7 @@ pub fn available_runs(track: &MediaTrack) -> Vec<Vec<TimedBytes>> {
     let mut runs = vec![Vec::new()];
     for (segment, micros) in timed {
         match runs.last_mut() {
-            Some(run) if segment.available => run.push(TimedBytes {
-                micros,
-                bytes: segment.bytes,
-            }),
+            Some(run) if segment.available => run.push(TimedBytes { micros, bytes: segment.bytes }),
             Some(run) if !run.is_empty() => runs.push(Vec::new()),
             _ => {}
         }
@@ -43,10 +40,7 @@ pub fn available_runs(track: &MediaTrack) -> Vec<Vec<TimedBytes>> {
 pub fn peak(runs: &[Vec<TimedBytes>], target_seconds: u32) -> Option<u64> {
     let target = u128::from(target_seconds).saturating_mul(1_000_000);
     let in_window = runs.iter().filter_map(|run| run_peak(run, target)).max();
-    let single = runs
-        .iter()
-        .flatten()
-        .map(|s| rate(s.bytes.into(), s.micros.into()));
+    let single = runs.iter().flatten().map(|s| rate(s.bytes.into(), s.micros.into()));
     in_window.or_else(|| single.max())
 }
 
@@ -73,10 +67,7 @@ fn run_peak(run: &[TimedBytes], target: u128) -> Option<u64> {
 pub fn average(runs: &[Vec<TimedBytes>]) -> Option<u64> {
     let all = runs.iter().flatten();
     let (bytes, micros) = all.fold((0_u128, 0_u128), |(bytes, micros), s| {
-        (
-            bytes.saturating_add(s.bytes.into()),
-            micros.saturating_add(s.micros.into()),
-        )
+        (bytes.saturating_add(s.bytes.into()), micros.saturating_add(s.micros.into()))
     });
     (micros > 0).then(|| rate(bytes, micros))
 }
@@ -89,10 +80,7 @@ pub fn bucket(runs: &[Vec<TimedBytes>]) -> Option<u64> {
     let mut low = average(runs)?;
     let fits = |rate: u64| runs.iter().all(|run| run_fits(run, rate));
     // At the highest rate of a single segment the bucket never fills at all.
-    let single = runs
-        .iter()
-        .flatten()
-        .map(|s| rate(s.bytes.into(), s.micros.into()));
+    let single = runs.iter().flatten().map(|s| rate(s.bytes.into(), s.micros.into()));
     let mut high = single.max()?.max(low);
     while low < high {
         let middle = low.midpoint(high);
@@ -122,8 +110,7 @@ fn run_fits(run: &[TimedBytes], rate: u64) -> bool {
 #[must_use]
 pub fn video_guess(video: &VideoRendition) -> u64 {
     let pixels = u64::from(video.width).saturating_mul(video.height.into());
-    let rate =
-        pixels.saturating_mul(video.frame_rate.num.into()) / u64::from(video.frame_rate.den.max(1));
+    let rate = pixels.saturating_mul(video.frame_rate.num.into()) / u64::from(video.frame_rate.den.max(1));
     (rate / 10).max(1)
 }
 
@@ -145,32 +132,20 @@ mod tests {
     use super::*;
 
     fn run(parts: &[(u64, u64)]) -> Vec<Vec<TimedBytes>> {
-        vec![
-            parts
-                .iter()
-                .map(|&(micros, bytes)| TimedBytes { micros, bytes })
-                .collect(),
-        ]
+        vec![parts.iter().map(|&(micros, bytes)| TimedBytes { micros, bytes }).collect()]
     }
 
     #[test]
     fn peak_skips_what_is_shorter_than_half_a_target() {
         // The dense one-second segment counts only together with a neighbour.
-        let runs = run(&[
-            (4_000_000, 400_000),
-            (1_000_000, 500_000),
-            (4_000_000, 400_000),
-        ]);
+        let runs = run(&[(4_000_000, 400_000), (1_000_000, 500_000), (4_000_000, 400_000)]);
         assert_eq!(peak(&runs, 4), Some(900_000 * 8 / 5));
         assert_eq!(average(&runs), Some((1_300_000_u64 * 8).div_ceil(9)));
     }
 
     #[test]
     fn peak_of_a_short_track_is_its_densest_segment() {
-        assert_eq!(
-            peak(&run(&[(500_000, 1_000), (400_000, 2_000)]), 6),
-            Some(40_000)
-        );
+        assert_eq!(peak(&run(&[(500_000, 1_000), (400_000, 2_000)]), 6), Some(40_000));
         assert_eq!(peak(&[], 6), None);
         assert_eq!(bucket(&[]), None);
     }

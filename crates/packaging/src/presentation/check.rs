@@ -134,9 +134,7 @@ pub enum Violation {
         number: u64,
     },
     /// The first segment starts before media time zero.
-    #[error(
-        "rendition {rendition}: first segment starts {start} ticks from zero with a delay of {delay}"
-    )]
+    #[error("rendition {rendition}: first segment starts {start} ticks from zero with a delay of {delay}")]
     NegativeMediaTime {
         /// Rendition id.
         rendition: String,
@@ -225,11 +223,7 @@ impl<'a> Checked<'a> {
     /// of the presentation rounded half up, at least 1.
     #[must_use]
     pub fn target_seconds(&self) -> u32 {
-        let longest = self
-            .presentation
-            .tracks()
-            .flat_map(MediaTrack::segment_micros)
-            .max();
+        let longest = self.presentation.tracks().flat_map(MediaTrack::segment_micros).max();
         let rounded = longest.unwrap_or(0).saturating_add(500_000) / 1_000_000;
         let measured = u32::try_from(rounded).unwrap_or(u32::MAX).max(1);
         match self.presentation.target_duration {
@@ -259,10 +253,7 @@ impl Presentation {
         self.check_audio(&mut violations);
         self.check_end(&mut violations);
         if violations.is_empty() {
-            Ok(Checked {
-                presentation: self,
-                form,
-            })
+            Ok(Checked { presentation: self, form })
         } else {
             Err(InvalidPresentation { violations })
         }
@@ -288,10 +279,7 @@ impl Presentation {
 
     fn check_audio(&self, out: &mut Vec<Violation>) {
         for audio in &self.audio {
-            let fields = [
-                ("channels", audio.channels == 0),
-                ("sample rate", audio.sample_rate == 0),
-            ];
+            let fields = [("channels", audio.channels == 0), ("sample rate", audio.sample_rate == 0)];
             zero_fields(&audio.track.id, &fields, out);
             if !is_language(&audio.language) {
                 out.push(Violation::InvalidLanguage {
@@ -314,67 +302,43 @@ impl Presentation {
             out.push(Violation::NoDuration);
             return;
         }
-        let ends = self
-            .tracks()
-            .filter_map(|t| Some(micros(t.segments.last()?.end(), t.timescale)));
+        let ends = self.tracks().filter_map(|t| Some(micros(t.segments.last()?.end(), t.timescale)));
         let expected = self.duration.micros();
         if let Some(actual) = ends.max()
             && actual.abs_diff(expected.into()) > MAX_END_DIFFERENCE.into()
         {
-            out.push(Violation::EndDiffers {
-                expected_micros: expected,
-                actual_micros: actual,
-            });
+            out.push(Violation::EndDiffers { expected_micros: expected, actual_micros: actual });
         }
     }
 }
 
 fn zero_fields(rendition: &str, fields: &[(&'static str, bool)], out: &mut Vec<Violation>) {
     let zero = fields.iter().filter(|(_, is_zero)| *is_zero);
-    out.extend(zero.map(|&(field, _)| Violation::ZeroField {
-        rendition: rendition.to_owned(),
-        field,
-    }));
+    out.extend(zero.map(|&(field, _)| Violation::ZeroField { rendition: rendition.to_owned(), field }));
 }
 
 fn check_id<'a>(track: &'a MediaTrack, ids: &mut BTreeSet<&'a str>, out: &mut Vec<Violation>) {
     let safe = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if track.id.is_empty() || track.id.len() > 64 || !track.id.bytes().all(safe) {
-        out.push(Violation::UnsafeId {
-            id: track.id.clone(),
-        });
+        out.push(Violation::UnsafeId { id: track.id.clone() });
     }
     if !ids.insert(&track.id) {
-        out.push(Violation::DuplicateId {
-            id: track.id.clone(),
-        });
+        out.push(Violation::DuplicateId { id: track.id.clone() });
     }
     let in_codec = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
     if track.codec.is_empty() || !track.codec.bytes().all(in_codec) {
-        out.push(Violation::InvalidCodec {
-            rendition: track.id.clone(),
-            codec: track.codec.clone(),
-        });
+        out.push(Violation::InvalidCodec { rendition: track.id.clone(), codec: track.codec.clone() });
     }
     zero_fields(&track.id, &[("timescale", track.timescale == 0)], out);
 }
 
 fn check_paths(track: &MediaTrack, paths: &mut BTreeSet<String>, out: &mut Vec<Violation>) {
     let segments = track.segments.iter().map(|s| s.path.clone());
-    for path in [track.init.clone(), track.playlist_path()]
-        .into_iter()
-        .chain(segments)
-    {
+    for path in [track.init.clone(), track.playlist_path()].into_iter().chain(segments) {
         if !is_safe_path(&path) {
-            out.push(Violation::UnsafePath {
-                rendition: track.id.clone(),
-                path,
-            });
+            out.push(Violation::UnsafePath { rendition: track.id.clone(), path });
         } else if !paths.insert(path.clone()) {
-            out.push(Violation::DuplicatePath {
-                rendition: track.id.clone(),
-                path,
-            });
+            out.push(Violation::DuplicatePath { rendition: track.id.clone(), path });
         }
     }
 }
@@ -382,26 +346,16 @@ fn check_paths(track: &MediaTrack, paths: &mut BTreeSet<String>, out: &mut Vec<V
 fn check_segments(track: &MediaTrack, form: Form, out: &mut Vec<Violation>) {
     let rendition = || track.id.clone();
     let Some(first) = track.segments.first() else {
-        out.push(Violation::NoSegments {
-            rendition: rendition(),
-        });
+        out.push(Violation::NoSegments { rendition: rendition() });
         return;
     };
     if i128::from(first.start).saturating_add(track.delay.into()) < 0 {
-        out.push(Violation::NegativeMediaTime {
-            rendition: rendition(),
-            start: first.start,
-            delay: track.delay,
-        });
+        out.push(Violation::NegativeMediaTime { rendition: rendition(), start: first.start, delay: track.delay });
     }
     let (mut number, mut start) = (first.number.max(1), i128::from(first.start));
     for segment in &track.segments {
         if segment.number != number {
-            out.push(Violation::Numbering {
-                rendition: rendition(),
-                expected: number,
-                actual: segment.number,
-            });
+            out.push(Violation::Numbering { rendition: rendition(), expected: number, actual: segment.number });
         }
         let number_found = segment.number;
         if i128::from(segment.start) != start {
@@ -413,27 +367,15 @@ fn check_segments(track: &MediaTrack, form: Form, out: &mut Vec<Violation>) {
             });
         }
         if segment.duration == 0 {
-            out.push(Violation::EmptyDuration {
-                rendition: rendition(),
-                number: number_found,
-            });
+            out.push(Violation::EmptyDuration { rendition: rendition(), number: number_found });
         } else if segment.end() <= 0 {
-            out.push(Violation::NeverPresented {
-                rendition: rendition(),
-                number: number_found,
-            });
+            out.push(Violation::NeverPresented { rendition: rendition(), number: number_found });
         }
         if segment.available && segment.bytes == 0 {
-            out.push(Violation::EmptyFile {
-                rendition: rendition(),
-                number: number_found,
-            });
+            out.push(Violation::EmptyFile { rendition: rendition(), number: number_found });
         }
         if form == Form::Final && !segment.available {
-            out.push(Violation::NotAvailable {
-                rendition: rendition(),
-                number: number_found,
-            });
+            out.push(Violation::NotAvailable { rendition: rendition(), number: number_found });
         }
         // Compare with what was found, so that one mistake is told once.
         number = segment.number.saturating_add(1);
@@ -451,9 +393,8 @@ fn check_alignment(reference: &MediaTrack, other: &MediaTrack, out: &mut Vec<Vio
             actual,
         });
     }
-    let same = |a: i128, b: i128| {
-        a.saturating_mul(other.timescale.into()) == b.saturating_mul(reference.timescale.into())
-    };
+    let same =
+        |a: i128, b: i128| a.saturating_mul(other.timescale.into()) == b.saturating_mul(reference.timescale.into());
     for (a, b) in reference.segments.iter().zip(&other.segments) {
         let aligned = same(a.start.into(), b.start.into()) && same(a.end(), b.end());
         if a.number != b.number || !aligned {
@@ -473,8 +414,7 @@ pub(crate) fn is_safe_path(path: &str) -> bool {
 }
 
 fn is_language(tag: &str) -> bool {
-    let subtag =
-        |s: &str| (1..=8).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric());
+    let subtag = |s: &str| (1..=8).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric());
     tag.len() <= 35 && tag.split('-').all(subtag)
 }
 

@@ -7,43 +7,23 @@ use super::*;
 
 #[test]
 fn uris_lead_from_folder_to_file() {
-    assert_eq!(
-        relative_uri("v/1080p", "v/1080p/seg-00001.m4s"),
-        "seg-00001.m4s"
-    );
+    assert_eq!(relative_uri("v/1080p", "v/1080p/seg-00001.m4s"), "seg-00001.m4s");
     assert_eq!(relative_uri("", "v/1080p/playlist.m3u8"), "v/1080p/playlist.m3u8");
     assert_eq!(relative_uri("v/1080p", "a/en/x.m4s"), "../../a/en/x.m4s");
     assert_eq!(relative_uri("v/a", "v/a"), "../a");
-    assert_eq!(
-        relative_uri("v", "v/a b:\u{e9}#?.m4s"),
-        "a%20b%3A%C3%A9%23%3F.m4s"
-    );
+    assert_eq!(relative_uri("v", "v/a b:\u{e9}#?.m4s"), "a%20b%3A%C3%A9%23%3F.m4s");
 }
 
 #[test]
 fn names_are_clean_and_unique() {
     let named = |n: &str| audio("x", "und", n, false);
-    let names = audio_names(&[
-        named("A\"B\n"),
-        named("A'B"),
-        named("A'B 2"),
-        named("\u{1}"),
-        named("A'B"),
-    ]);
+    let names = audio_names(&[named("A\"B\n"), named("A'B"), named("A'B 2"), named("\u{1}"), named("A'B")]);
     assert_eq!(names, ["A'B", "A'B 2", "A'B 2 2", "und", "A'B 3"]);
 }
 
 #[test]
 fn playlist_sits_beside_init() {
-    let mut t = track(
-        TrackKind::Video,
-        "720p",
-        "avc1.64001f",
-        25,
-        0,
-        0,
-        &[(50, 1)],
-    );
+    let mut t = track(TrackKind::Video, "720p", "avc1.64001f", 25, 0, 0, &[(50, 1)]);
     assert_eq!(t.playlist_path(), "v/720p/playlist.m3u8");
     t.init = "init.mp4".to_owned();
     assert_eq!(t.playlist_path(), "playlist.m3u8");

@@ -50,10 +50,7 @@ impl Tables {
 
     /// Whether `count` more samples keep every count within 32 bits.
     pub(super) fn has_room_for(&self, count: usize) -> bool {
-        self.sizes
-            .len()
-            .checked_add(count)
-            .is_some_and(|total| u32::try_from(total).is_ok())
+        self.sizes.len().checked_add(count).is_some_and(|total| u32::try_from(total).is_ok())
     }
 
     /// Appends the samples of an object that starts at `base` in the media data. Samples that follow each other without
@@ -82,10 +79,7 @@ impl Tables {
 
     fn end_chunk(&mut self, samples: u32) {
         if samples > 0 && self.chunks.last().is_none_or(|run| run.samples != samples) {
-            self.chunks.push(ChunkRun {
-                first: self.offsets.len() as u32,
-                samples,
-            });
+            self.chunks.push(ChunkRun { first: self.offsets.len() as u32, samples });
         }
     }
 
@@ -105,14 +99,10 @@ impl Tables {
 
     /// Writes `stts` … `stco` with `media_start` added to the chunk offsets; `is_wide` chooses `co64`.
     pub(super) fn write(&self, w: &mut BoxWriter, media_start: u64, is_wide: bool) {
-        w.full(b"stts", 0, 0, |w| {
-            write_runs(w, &self.durations, |w, value| w.u32(value))
-        });
+        w.full(b"stts", 0, 0, |w| write_runs(w, &self.durations, |w, value| w.u32(value)));
         if self.composition.iter().any(|run| run.value != 0) {
             let version = u8::from(self.composition.iter().any(|run| run.value < 0));
-            w.full(b"ctts", version, 0, |w| {
-                write_runs(w, &self.composition, |w, value| w.i32(value))
-            });
+            w.full(b"ctts", version, 0, |w| write_runs(w, &self.composition, |w, value| w.i32(value)));
         }
         if self.sync.len() < self.sizes.len() {
             w.full(b"stss", 0, 0, |w| {
@@ -134,11 +124,7 @@ impl Tables {
             w.u32(self.offsets.len() as u32);
             for offset in &self.offsets {
                 let offset = offset.saturating_add(media_start);
-                if is_wide {
-                    w.u64(offset)
-                } else {
-                    w.u32(offset as u32)
-                }
+                if is_wide { w.u64(offset) } else { w.u32(offset as u32) }
             }
         });
     }

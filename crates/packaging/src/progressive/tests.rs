@@ -1,23 +1,15 @@
 //! The header read back through the movie parser; sizes and offsets beyond 32 bits.
 
 use super::*;
-use crate::fragment::{
-    FragmentSpec, NON_SYNC_FLAGS, SYNC_FLAGS, SampleSpec, index_segment, write_fragment,
-};
+use crate::fragment::{FragmentSpec, NON_SYNC_FLAGS, SYNC_FLAGS, SampleSpec, index_segment, write_fragment};
 use crate::init::{TrackKind, parse_init};
 use crate::movie::SampleDefaults;
 use proptest::prelude::*;
 
 fn track(id: u32, timescale: u32, delay: u64, presentation_duration: u64) -> ProgressiveTrack {
     let mut w = BoxWriter::new();
-    let kind = if id == 1 {
-        TrackKind::Video
-    } else {
-        TrackKind::Audio
-    };
-    w.boxed(if id == 1 { b"avc1" } else { b"mp4a" }, |w| {
-        w.zeros(if id == 1 { 78 } else { 28 })
-    });
+    let kind = if id == 1 { TrackKind::Video } else { TrackKind::Audio };
+    w.boxed(if id == 1 { b"avc1" } else { b"mp4a" }, |w| w.zeros(if id == 1 { 78 } else { 28 }));
     let header = TrackHeader {
         id,
         kind,
@@ -30,30 +22,16 @@ fn track(id: u32, timescale: u32, delay: u64, presentation_duration: u64) -> Pro
         delay,
         name: "Track".into(),
     };
-    ProgressiveTrack {
-        header,
-        leading_empty: (0, 1),
-        presentation_duration,
-    }
+    ProgressiveTrack { header, leading_empty: (0, 1), presentation_duration }
 }
 
 fn sample(offset: u64, size: u32, flags: u32) -> FragmentSample {
-    FragmentSample {
-        offset,
-        duration: 100,
-        size,
-        flags,
-        composition_offset: 200,
-    }
+    FragmentSample { offset, duration: 100, size, flags, composition_offset: 200 }
 }
 
 #[test]
 fn whole_segment_objects_become_one_playable_file() {
-    let mut builder = ProgressiveBuilder::new(vec![
-        track(1, 2500, 200, 900),
-        track(2, 48_000, 1024, 20_000),
-    ])
-    .unwrap();
+    let mut builder = ProgressiveBuilder::new(vec![track(1, 2500, 200, 900), track(2, 48_000, 1024, 20_000)]).unwrap();
     let mut media = Vec::new();
     let mut payloads = Vec::new();
     for number in 0..3u32 {
@@ -83,9 +61,7 @@ fn whole_segment_objects_become_one_playable_file() {
             }
             let index = index_segment(&object, &|_| SampleDefaults::default()).unwrap();
             let samples: Vec<FragmentSample> = index.samples(id).copied().collect();
-            builder
-                .push_segment(id, object.len() as u64, spec.base_decode_time, &samples)
-                .unwrap();
+            builder.push_segment(id, object.len() as u64, spec.base_decode_time, &samples).unwrap();
             media.extend(object);
         }
     }
@@ -97,77 +73,39 @@ fn whole_segment_objects_become_one_playable_file() {
     assert!(!movie.fragmented && movie.rejected.is_empty());
     for track in &movie.tracks {
         assert!(track.samples.is_consistent());
-        let expected: Vec<&Vec<u8>> = payloads
-            .iter()
-            .filter(|(id, _)| *id == track.id)
-            .map(|(_, p)| p)
-            .collect();
+        let expected: Vec<&Vec<u8>> = payloads.iter().filter(|(id, _)| *id == track.id).map(|(_, p)| p).collect();
         assert_eq!(track.samples.len(), expected.len() as u64);
         for (sample, expected) in track.samples.iter().zip(expected) {
             let start = usize::try_from(sample.offset).unwrap();
-            assert_eq!(
-                file.get(start..start + sample.size as usize),
-                Some(expected.as_slice())
-            );
+            assert_eq!(file.get(start..start + sample.size as usize), Some(expected.as_slice()));
         }
         let map = track.presentation(movie.timescale);
-        assert_eq!(
-            map.present(i64::from(if track.id == 1 { 200u32 } else { 1024 })),
-            Some(0)
-        );
+        assert_eq!(map.present(i64::from(if track.id == 1 { 200u32 } else { 1024 })), Some(0));
     }
     let video = movie.track(1).unwrap();
     assert_eq!(video.duration, 900);
-    assert_eq!(
-        video.samples.iter().map(|s| s.is_sync).collect::<Vec<_>>(),
-        [true, false, false].repeat(3)
-    );
+    assert_eq!(video.samples.iter().map(|s| s.is_sync).collect::<Vec<_>>(), [true, false, false].repeat(3));
     assert_eq!(movie.timescale, 240_000);
     assert_eq!(movie.duration, 20_000 * 5);
 }
 
 #[test]
 fn offsets_and_media_data_beyond_32_bits() {
-    let mut builder =
-        ProgressiveBuilder::new(vec![track(1, 1000, 0, 300), track(2, 1000, 0, 100)]).unwrap();
+    let mut builder = ProgressiveBuilder::new(vec![track(1, 1000, 0, 300), track(2, 1000, 0, 100)]).unwrap();
     let first = [sample(100, 50, SYNC_FLAGS)];
     builder.push_segment(2, 1000, 0, &first).unwrap();
     for number in 0..3u64 {
-        builder
-            .push_segment(1, 3 << 30, number * 100, &[sample(100, 1000, SYNC_FLAGS)])
-            .unwrap();
+        builder.push_segment(1, 3 << 30, number * 100, &[sample(100, 1000, SYNC_FLAGS)]).unwrap();
     }
     let header = builder.finish().unwrap();
     let tail = header.bytes.len() - 16;
-    assert_eq!(
-        header.bytes.get(tail..tail + 8),
-        Some(b"\0\0\0\x01mdat".as_slice())
-    );
+    assert_eq!(header.bytes.get(tail..tail + 8), Some(b"\0\0\0\x01mdat".as_slice()));
     let movie = parse_init(header.bytes.get(..tail).unwrap()).unwrap();
     let start = header.bytes.len() as u64;
-    let offsets = |id| {
-        movie
-            .track(id)
-            .unwrap()
-            .samples
-            .iter()
-            .map(|s| s.offset)
-            .collect::<Vec<_>>()
-    };
+    let offsets = |id| movie.track(id).unwrap().samples.iter().map(|s| s.offset).collect::<Vec<_>>();
     assert_eq!(offsets(2), [start + 100]);
-    assert_eq!(
-        offsets(1),
-        (0..3)
-            .map(|n| start + 1000 + n * (3 << 30) + 100)
-            .collect::<Vec<u64>>()
-    );
-    let count = |kind: &[u8; 4]| {
-        header
-            .bytes
-            .windows(4)
-            .filter(|window| window == kind)
-            .count()
-    };
+    assert_eq!(offsets(1), (0..3).map(|n| start + 1000 + n * (3 << 30) + 100).collect::<Vec<u64>>());
+    let count = |kind: &[u8; 4]| header.bytes.windows(4).filter(|window| window == kind).count();
     assert_eq!((count(b"co64"), count(b"stco")), (1, 1));
 }
 
@@ -175,19 +113,12 @@ fn offsets_and_media_data_beyond_32_bits() {
 fn header_growth_can_itself_force_wide_offsets() {
     // The last offset fits 32 bits only as long as the header is not counted.
     let mut builder = ProgressiveBuilder::new(vec![track(1, 1000, 0, 200)]).unwrap();
-    builder
-        .push_segment(1, u64::from(u32::MAX) - 300, 0, &[sample(0, 5, SYNC_FLAGS)])
-        .unwrap();
-    builder
-        .push_segment(1, 5, 100, &[sample(0, 5, SYNC_FLAGS)])
-        .unwrap();
+    builder.push_segment(1, u64::from(u32::MAX) - 300, 0, &[sample(0, 5, SYNC_FLAGS)]).unwrap();
+    builder.push_segment(1, 5, 100, &[sample(0, 5, SYNC_FLAGS)]).unwrap();
     let header = builder.finish().unwrap();
     let movie = parse_init(header.bytes.get(..header.bytes.len() - 8).unwrap()).unwrap();
     let last = movie.track(1).unwrap().samples.iter().last().unwrap();
-    assert_eq!(
-        last.offset,
-        header.bytes.len() as u64 + u64::from(u32::MAX) - 300
-    );
+    assert_eq!(last.offset, header.bytes.len() as u64 + u64::from(u32::MAX) - 300);
 }
 
 #[test]
@@ -196,17 +127,11 @@ fn leading_silence_is_exact() {
     video.leading_empty = (1001, 24_000);
     let mut builder = ProgressiveBuilder::new(vec![video]).unwrap();
     assert_eq!(builder.movie_timescale(), 120_000);
-    builder
-        .push_segment(1, 10, 77, &[sample(0, 5, SYNC_FLAGS)])
-        .unwrap();
+    builder.push_segment(1, 10, 77, &[sample(0, 5, SYNC_FLAGS)]).unwrap();
     let header = builder.finish().unwrap();
     let movie = parse_init(header.bytes.get(..header.bytes.len() - 8).unwrap()).unwrap();
     let track = movie.track(1).unwrap();
-    let edits: Vec<(u64, i64)> = track
-        .edits
-        .iter()
-        .map(|edit| (edit.segment_duration, edit.media_time))
-        .collect();
+    let edits: Vec<(u64, i64)> = track.edits.iter().map(|edit| (edit.segment_duration, edit.media_time)).collect();
     assert_eq!(edits, [(5005, -1), (4004, 0)]);
     assert_eq!(movie.duration, 9009);
 }
@@ -214,58 +139,33 @@ fn leading_silence_is_exact() {
 #[test]
 fn unrelated_clocks_fall_back() {
     let tracks = vec![track(1, 999_983, 0, 1), track(2, 999_979, 0, 1)];
-    assert_eq!(
-        ProgressiveBuilder::new(tracks).unwrap().movie_timescale(),
-        90_000
-    );
+    assert_eq!(ProgressiveBuilder::new(tracks).unwrap().movie_timescale(), 90_000);
 }
 
 #[test]
 fn mistakes_are_refused_and_leave_the_builder_usable() {
     let mut builder = ProgressiveBuilder::new(vec![track(1, 1000, 0, 200)]).unwrap();
     let samples = [sample(0, 5, SYNC_FLAGS), sample(5, 5, NON_SYNC_FLAGS)];
-    assert_eq!(
-        builder.push_segment(9, 10, 0, &samples),
-        Err(ProgressiveError::UnknownTrack { track_id: 9 })
-    );
-    assert!(matches!(
-        builder.push_segment(1, 9, 0, &samples),
-        Err(ProgressiveError::SampleOutsideObject { .. })
-    ));
+    assert_eq!(builder.push_segment(9, 10, 0, &samples), Err(ProgressiveError::UnknownTrack { track_id: 9 }));
+    assert!(matches!(builder.push_segment(1, 9, 0, &samples), Err(ProgressiveError::SampleOutsideObject { .. })));
     builder.push_segment(1, 10, 0, &samples).unwrap();
     assert_eq!(
         builder.push_segment(1, 10, 201, &samples),
-        Err(ProgressiveError::NotContiguous {
-            track_id: 1,
-            segment: 1,
-            expected: 200,
-            found: 201
-        })
+        Err(ProgressiveError::NotContiguous { track_id: 1, segment: 1, expected: 200, found: 201 })
     );
-    assert!(matches!(
-        builder.push_segment(1, 1 << 62, 200, &samples),
-        Err(ProgressiveError::Overflow { segment: 1 })
-    ));
+    assert!(matches!(builder.push_segment(1, 1 << 62, 200, &samples), Err(ProgressiveError::Overflow { segment: 1 })));
     builder.push_segment(1, 10, 200, &samples).unwrap();
     assert_eq!(builder.finish().unwrap().payload_bytes, 20);
     let empty = ProgressiveBuilder::new(vec![track(1, 1000, 0, 0)]).unwrap();
-    assert_eq!(
-        empty.finish(),
-        Err(ProgressiveError::EmptyTrack { track_id: 1 })
-    );
+    assert_eq!(empty.finish(), Err(ProgressiveError::EmptyTrack { track_id: 1 }));
     let mut bad = track(1, 1000, 0, 0);
     bad.leading_empty = (1, 0);
-    assert!(matches!(
-        ProgressiveBuilder::new(vec![bad]),
-        Err(ProgressiveError::BadLeadingEdit { track_id: 1 })
-    ));
+    assert!(matches!(ProgressiveBuilder::new(vec![bad]), Err(ProgressiveError::BadLeadingEdit { track_id: 1 })));
 }
 
 #[test]
 fn ten_hours_stay_small() {
-    let mut builder =
-        ProgressiveBuilder::new(vec![track(1, 30_000, 2002, 1), track(2, 48_000, 1024, 1)])
-            .unwrap();
+    let mut builder = ProgressiveBuilder::new(vec![track(1, 30_000, 2002, 1), track(2, 48_000, 1024, 1)]).unwrap();
     let reorder = [2002, 5005, 2002, 0, 1001];
     for segment in 0..9000u64 {
         let video: Vec<FragmentSample> = (0..120u64)
@@ -274,30 +174,16 @@ fn ten_hours_stay_small() {
                 duration: 1001,
                 size: 4000,
                 flags: if i == 0 { SYNC_FLAGS } else { NON_SYNC_FLAGS },
-                composition_offset: *reorder
-                    .iter()
-                    .cycle()
-                    .nth(usize::try_from(i % 5).unwrap())
-                    .unwrap(),
+                composition_offset: *reorder.iter().cycle().nth(usize::try_from(i % 5).unwrap()).unwrap(),
             })
             .collect();
-        builder
-            .push_segment(1, 900 + 120 * 4000, segment * 120 * 1001, &video)
-            .unwrap();
+        builder.push_segment(1, 900 + 120 * 4000, segment * 120 * 1001, &video).unwrap();
     }
-    let audio: Vec<FragmentSample> = (0..1000u64)
-        .map(|i| sample(i * 300, 300, SYNC_FLAGS))
-        .collect();
+    let audio: Vec<FragmentSample> = (0..1000u64).map(|i| sample(i * 300, 300, SYNC_FLAGS)).collect();
     for segment in 0..1700u64 {
-        builder
-            .push_segment(2, 300_000, segment * 100_000, &audio)
-            .unwrap();
+        builder.push_segment(2, 300_000, segment * 100_000, &audio).unwrap();
     }
-    assert!(
-        builder.heap_bytes() < 60_000_000,
-        "{} bytes",
-        builder.heap_bytes()
-    );
+    assert!(builder.heap_bytes() < 60_000_000, "{} bytes", builder.heap_bytes());
     let header = builder.finish().unwrap();
     assert!(header.bytes.len() < 20_000_000);
     let movie = parse_init(header.bytes.get(..header.bytes.len() - 16).unwrap()).unwrap();

@@ -98,7 +98,9 @@ impl JobStore for AuditedStore {
     async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
         let (ring, lease) = (request.ring.clone(), request.lease);
         let answer = self.inner.claim(request).await?;
-        self.note(|| format!("claim: task {} attempt {} as {lease}: {:?}", ring.task, ring.attempt, answer.as_ref().err()));
+        self.note(|| {
+            format!("claim: task {} attempt {} as {lease}: {:?}", ring.task, ring.attempt, answer.as_ref().err())
+        });
         if let Ok(task) = &answer {
             self.ledger.claimed(task);
             self.ledger.step();
@@ -106,11 +108,24 @@ impl JobStore for AuditedStore {
         Ok(answer)
     }
 
-    async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress, now_ms: i64, policy: &RetryPolicy) -> Result<Result<i64, Refusal>, StoreError> {
+    async fn renew(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        progress: Progress,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Result<i64, Refusal>, StoreError> {
         self.inner.renew(task, lease, progress, now_ms, policy).await
     }
 
-    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult, now_ms: i64) -> Result<Result<bool, Refusal>, StoreError> {
+    async fn complete(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        result: TaskResult,
+        now_ms: i64,
+    ) -> Result<Result<bool, Refusal>, StoreError> {
         let live = self.ledger.live_lease(task);
         let answer = self.inner.complete(task, lease, result.clone(), now_ms).await?;
         self.note(|| format!("complete: task {task} by {lease}: {answer:?}"));
@@ -121,7 +136,14 @@ impl JobStore for AuditedStore {
         Ok(answer)
     }
 
-    async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure, now_ms: i64, policy: &RetryPolicy) -> Result<Result<AfterFailure, Refusal>, StoreError> {
+    async fn fail(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        failure: Failure,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Result<AfterFailure, Refusal>, StoreError> {
         let code = failure.code.clone();
         let answer = self.inner.fail(task, lease, failure, now_ms, policy).await?;
         self.changed(answer.is_ok(), || format!("fail: task {task} by {lease}, {code}: {answer:?}"));
@@ -134,7 +156,12 @@ impl JobStore for AuditedStore {
         Ok(tasks)
     }
 
-    async fn release_worker(&self, worker: &WorkerId, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
+    async fn release_worker(
+        &self,
+        worker: &WorkerId,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Vec<TaskId>, StoreError> {
         let tasks = self.inner.release_worker(worker, now_ms, policy).await?;
         self.changed(!tasks.is_empty(), || format!("release_worker {worker}: {tasks:?}"));
         Ok(tasks)

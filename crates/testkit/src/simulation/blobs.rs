@@ -39,7 +39,8 @@ impl SharedBlobs {
     }
 
     async fn write(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
-        let object = Object { key: key.to_owned(), bytes, inner: Arc::clone(&self.inner), ledger: Arc::clone(&self.ledger) };
+        let object =
+            Object { key: key.to_owned(), bytes, inner: Arc::clone(&self.inner), ledger: Arc::clone(&self.ledger) };
         match self.chaos.write() {
             Write::Whole => {}
             Write::Torn(time) => {

@@ -3,11 +3,11 @@
 use super::ledger::Inspected;
 use super::lock;
 use async_trait::async_trait;
+use splitreel_backend::Ring;
 use splitreel_backend::invariants::Snapshot;
 use splitreel_backend::lease::{LeaseError, Leases, WorkOrder};
 use splitreel_backend::memory::MemoryStore;
 use splitreel_backend::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted};
-use splitreel_backend::Ring;
 use splitreel_core::event::Event;
 use splitreel_core::job::{Job, JobRequest, JobState};
 use splitreel_core::part::TaskResult;
@@ -139,7 +139,12 @@ impl BuggyStore {
     }
 
     /// Completes on behalf of whoever holds the task, or of nobody.
-    async fn complete_anyway(&self, task: TaskId, result: TaskResult, now_ms: i64) -> Result<Result<bool, Refusal>, StoreError> {
+    async fn complete_anyway(
+        &self,
+        task: TaskId,
+        result: TaskResult,
+        now_ms: i64,
+    ) -> Result<Result<bool, Refusal>, StoreError> {
         let rows = self.inner.tasks(task.job).await?;
         let Some(row) = rows.into_iter().find(|t| t.id == task) else { return Ok(Err(Refusal::LeaseLost)) };
         let lease = match row.lease {
@@ -147,7 +152,13 @@ impl BuggyStore {
             None => {
                 let lease = LeaseId(Uuid::from_u64_pair(u64::from(row.attempt), u64::MAX - u64::from(task.number)));
                 let ring = Ring { task, attempt: row.attempt, kind: row.spec.kind };
-                let request = ClaimRequest { ring, lease, worker: WorkerId("nobody".into()), now_ms: now_ms.max(row.not_before_ms), ttl_ms: 1 };
+                let request = ClaimRequest {
+                    ring,
+                    lease,
+                    worker: WorkerId("nobody".into()),
+                    now_ms: now_ms.max(row.not_before_ms),
+                    ttl_ms: 1,
+                };
                 if let Err(refusal) = self.inner.claim(request).await? {
                     return Ok(Err(refusal));
                 }
@@ -157,7 +168,12 @@ impl BuggyStore {
         self.inner.complete(task, lease, result, now_ms).await
     }
 
-    async fn complete_second(&self, task: TaskId, lease: LeaseId, result: &TaskResult) -> Option<Result<bool, Refusal>> {
+    async fn complete_second(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        result: &TaskResult,
+    ) -> Option<Result<bool, Refusal>> {
         let mut overlay = lock(&self.overlay);
         let second = overlay.second.get_mut(&task.job).filter(|t| t.id == task)?;
         Some(second.complete(lease, result.clone()))
@@ -180,7 +196,11 @@ impl Inspected for BuggyStore {
         let mut all = self.inner.snapshots();
         for snapshot in &mut all {
             let tasks = std::mem::take(&mut snapshot.tasks);
-            snapshot.tasks = tasks.into_iter().map(|t| overlay.seen(t)).chain(overlay.second.get(&snapshot.job.id).cloned()).collect();
+            snapshot.tasks = tasks
+                .into_iter()
+                .map(|t| overlay.seen(t))
+                .chain(overlay.second.get(&snapshot.job.id).cloned())
+                .collect();
             snapshot.job.remaining += u32::from(overlay.second.contains_key(&snapshot.job.id));
             snapshot.outbox = std::mem::take(&mut snapshot.outbox).into_iter().map(|r| overlay.seen_ring(r)).collect();
             if overlay.late.contains_key(&snapshot.job.id) {
@@ -230,7 +250,8 @@ impl JobStore for BuggyStore {
     async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError> {
         let rings = self.inner.unsent(scope, limit).await?;
         let overlay = lock(&self.overlay);
-        let second = overlay.second.values().filter(|t| t.state == TaskState::Ready && !overlay.second_sent.contains(&t.id.job));
+        let second =
+            overlay.second.values().filter(|t| t.state == TaskState::Ready && !overlay.second_sent.contains(&t.id.job));
         let second = second.map(|t| Ring { task: t.id, attempt: t.attempt, kind: t.spec.kind });
         Ok(rings.into_iter().map(|r| overlay.seen_ring(r)).chain(second).collect())
     }
@@ -238,7 +259,11 @@ impl JobStore for BuggyStore {
     async fn mark_sent(&self, rings: &[Ring], now_ms: i64) -> Result<(), StoreError> {
         let real: Vec<Ring> = {
             let mut overlay = lock(&self.overlay);
-            let second: Vec<JobId> = rings.iter().filter(|r| overlay.second.get(&r.task.job).is_some_and(|t| t.id == r.task)).map(|r| r.task.job).collect();
+            let second: Vec<JobId> = rings
+                .iter()
+                .filter(|r| overlay.second.get(&r.task.job).is_some_and(|t| t.id == r.task))
+                .map(|r| r.task.job)
+                .collect();
             overlay.second_sent.extend(second);
             rings.iter().map(|r| overlay.real_ring(r.clone())).collect()
         };
@@ -250,7 +275,8 @@ impl JobStore for BuggyStore {
             let mut overlay = lock(&self.overlay);
             let id = request.ring.task;
             if let Some(second) = overlay.second.get_mut(&id.job).filter(|t| t.id == id) {
-                let claimed = second.claim(request.ring.attempt, request.lease, request.worker, request.now_ms, request.ttl_ms);
+                let claimed =
+                    second.claim(request.ring.attempt, request.lease, request.worker, request.now_ms, request.ttl_ms);
                 return Ok(claimed.map(|()| second.clone()));
             }
             request.ring = overlay.real_ring(request.ring);
@@ -259,7 +285,14 @@ impl JobStore for BuggyStore {
         Ok(task.map(|t| lock(&self.overlay).seen(t)))
     }
 
-    async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress, now_ms: i64, policy: &RetryPolicy) -> Result<Result<i64, Refusal>, StoreError> {
+    async fn renew(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        progress: Progress,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Result<i64, Refusal>, StoreError> {
         {
             let mut overlay = lock(&self.overlay);
             if let Some(second) = overlay.second.get_mut(&task.job).filter(|t| t.id == task) {
@@ -269,7 +302,13 @@ impl JobStore for BuggyStore {
         self.inner.renew(task, lease, progress, now_ms, policy).await
     }
 
-    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult, now_ms: i64) -> Result<Result<bool, Refusal>, StoreError> {
+    async fn complete(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        result: TaskResult,
+        now_ms: i64,
+    ) -> Result<Result<bool, Refusal>, StoreError> {
         if let Some(answer) = self.complete_second(task, lease, &result).await {
             return Ok(answer);
         }
@@ -280,7 +319,9 @@ impl JobStore for BuggyStore {
         let answer = self.inner.complete(task, lease, result.clone(), now_ms).await?;
         lock(&self.overlay).uncounted.remove(&task);
         match (self.bug, answer) {
-            (Bug::CompletionWithoutLeaseCheck, Err(Refusal::LeaseLost)) => self.complete_anyway(task, result, now_ms).await,
+            (Bug::CompletionWithoutLeaseCheck, Err(Refusal::LeaseLost)) => {
+                self.complete_anyway(task, result, now_ms).await
+            }
             (Bug::AssembledTwice, Ok(true)) => {
                 self.insert_second(task.job).await?;
                 Ok(answer)
@@ -293,7 +334,14 @@ impl JobStore for BuggyStore {
         }
     }
 
-    async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure, now_ms: i64, policy: &RetryPolicy) -> Result<Result<AfterFailure, Refusal>, StoreError> {
+    async fn fail(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        failure: Failure,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Result<AfterFailure, Refusal>, StoreError> {
         self.inner.fail(task, lease, failure, now_ms, policy).await
     }
 
@@ -308,7 +356,12 @@ impl JobStore for BuggyStore {
         Ok(tasks)
     }
 
-    async fn release_worker(&self, worker: &WorkerId, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
+    async fn release_worker(
+        &self,
+        worker: &WorkerId,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Vec<TaskId>, StoreError> {
         self.inner.release_worker(worker, now_ms, policy).await
     }
 

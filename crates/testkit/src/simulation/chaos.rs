@@ -16,7 +16,8 @@ const MAX_CRASHES: u64 = 25;
 /// A process stands still at most so long.
 pub(super) const LONGEST_PAUSE_MS: u64 = 60_000;
 /// Calls that come round without anybody's doing; they get a quarter of the faults.
-const POLLING: [&str; 7] = ["store.jobs", "store.dispatch", "store.unsent", "store.reap", "store.sweep", "store.job", "store.tasks"];
+const POLLING: [&str; 7] =
+    ["store.jobs", "store.dispatch", "store.unsent", "store.reap", "store.sweep", "store.job", "store.tasks"];
 
 /// Probabilities in ten-thousandths, and when it is over.
 #[derive(Clone, Debug, Default)]
@@ -183,7 +184,8 @@ impl Chaos {
         state.num_effects += 1;
         state.hash = fnv(state.hash, op.as_bytes());
         // No fault, only the order of things: goes on when all is calm.
-        let jitter = if state.dice.chance(self.mix.jitter) { Stroke::Delay(state.dice.millis(1..5)) } else { Stroke::Nothing };
+        let jitter =
+            if state.dice.chance(self.mix.jitter) { Stroke::Delay(state.dice.millis(1..5)) } else { Stroke::Nothing };
         if state.is_calm {
             return jitter;
         }
@@ -273,7 +275,8 @@ impl Chaos {
 impl Fate for Chaos {
     fn turn(&self) -> Turn {
         let turn = self.draw(|mix, dice| {
-            let slowness_percent = if dice.chance(mix.slow) { u32::try_from(dice.within(200..3_000)).unwrap_or(100) } else { 100 };
+            let slowness_percent =
+                if dice.chance(mix.slow) { u32::try_from(dice.within(200..3_000)).unwrap_or(100) } else { 100 };
             let mishap = if dice.chance(mix.infra) {
                 Mishap::Infra
             } else if dice.chance(mix.media) {

@@ -19,7 +19,8 @@ pub(super) fn audit(events: &[Event]) -> Vec<String> {
     let mut found = Vec::new();
     let mut last_seq = i64::MIN;
     for event in events {
-        let mut broken = |what: &str| found.push(format!("job {}: event {}: {what}: {:?}", event.job, event.seq, event.what));
+        let mut broken =
+            |what: &str| found.push(format!("job {}: event {}: {what}: {:?}", event.job, event.seq, event.what));
         if event.seq <= last_seq {
             broken("numbers do not increase");
         }
@@ -81,7 +82,15 @@ mod tests {
 
     #[test]
     fn a_usual_course_is_fine() {
-        let log = log(vec![Happened::Submitted, claimed(0, 1), Happened::Cancelled, Happened::Retried, claimed(0, 2), done(0, 2), Happened::Published]);
+        let log = log(vec![
+            Happened::Submitted,
+            claimed(0, 1),
+            Happened::Cancelled,
+            Happened::Retried,
+            claimed(0, 2),
+            done(0, 2),
+            Happened::Published,
+        ]);
         assert_eq!(audit(&log), Vec::<String>::new());
     }
 

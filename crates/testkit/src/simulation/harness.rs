@@ -34,12 +34,22 @@ const AFTERMATH: Duration = Duration::from_millis(LONGEST_PAUSE_MS + 15_000);
 const ANOTHER_SOURCE: u64 = 1_000_000;
 
 /// Runs a scenario. `expected` are presentation hashes by source number; sources that are not in it are not compared.
-pub(super) fn run(scenario: Scenario, workload: Workload, mix: Mix, expected: BTreeMap<u64, String>) -> Result<Outcome, SimulationError> {
+pub(super) fn run(
+    scenario: Scenario,
+    workload: Workload,
+    mix: Mix,
+    expected: BTreeMap<u64, String>,
+) -> Result<Outcome, SimulationError> {
     run_and_look(scenario, workload, mix, expected).map(|(outcome, _)| outcome)
 }
 
 /// [`run`], with the hashes of what was published.
-pub(super) fn run_and_look(scenario: Scenario, workload: Workload, mix: Mix, expected: BTreeMap<u64, String>) -> Result<(Outcome, Vec<String>), SimulationError> {
+pub(super) fn run_and_look(
+    scenario: Scenario,
+    workload: Workload,
+    mix: Mix,
+    expected: BTreeMap<u64, String>,
+) -> Result<(Outcome, Vec<String>), SimulationError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     Ok(runtime.block_on(async move {
         let mut harness = Harness::new(scenario, workload, mix);
@@ -183,7 +193,9 @@ impl Harness {
 
     /// No job is open, and nobody will open one.
     fn is_quiet(&self) -> bool {
-        !self.site.ledger.has_open_job() && self.users.num_busy.load(Ordering::Relaxed) == 0 && !self.agenda.values().any(|a| a.is_users())
+        !self.site.ledger.has_open_job()
+            && self.users.num_busy.load(Ordering::Relaxed) == 0
+            && !self.agenda.values().any(|a| a.is_users())
     }
 
     /// Some users cancel at the last moment: while their job is assembled.
@@ -279,17 +291,32 @@ impl Harness {
             match (action, job) {
                 (Action::Submit(_), _) => {
                     let request = order.source.request("tenant", &order.idempotency_key);
-                    let answer = network.insist(|c| { let request = request.clone(); async move { c.submit(request).await } }).await;
+                    let answer = network
+                        .insist(|c| {
+                            let request = request.clone();
+                            async move { c.submit(request).await }
+                        })
+                        .await;
                     match answer {
-                        Submitted::Created(job) | Submitted::Existing(job) => drop(lock(&users.jobs).insert(index, job.id)),
-                        Submitted::KeyReused(job) => site.ledger.violate(format!("job {job}: the same request was taken for another")),
+                        Submitted::Created(job) | Submitted::Existing(job) => {
+                            lock(&users.jobs).insert(index, job.id);
+                        }
+                        Submitted::KeyReused(job) => {
+                            site.ledger.violate(format!("job {job}: the same request was taken for another"))
+                        }
                     }
                 }
                 (Action::Clash(_), Some(job)) => {
                     let request = FakeSource::numbered(ANOTHER_SOURCE).request("tenant", &order.idempotency_key);
-                    let answer = network.insist(|c| { let request = request.clone(); async move { c.submit(request).await } }).await;
+                    let answer = network
+                        .insist(|c| {
+                            let request = request.clone();
+                            async move { c.submit(request).await }
+                        })
+                        .await;
                     if !matches!(answer, Submitted::KeyReused(id) if id == job) {
-                        site.ledger.violate(format!("job {job}: another request with its key was answered with {answer:?}"));
+                        site.ledger
+                            .violate(format!("job {job}: another request with its key was answered with {answer:?}"));
                     }
                 }
                 (Action::Cancel(_), Some(job)) => drop(network.insist(|c| async move { c.cancel(job).await }).await),
@@ -308,7 +335,10 @@ impl Harness {
         }
         if ledger.violation().is_none() {
             ledger.step();
-            let expected = self.orders.iter().filter_map(|o| Some((o.source.reference.locator.clone(), expected.get(&o.source.number)?.clone())));
+            let expected = self
+                .orders
+                .iter()
+                .filter_map(|o| Some((o.source.reference.locator.clone(), expected.get(&o.source.number)?.clone())));
             verify::jobs(&ledger, &expected.collect()).await;
         }
         if ledger.violation().is_none() {
@@ -343,7 +373,13 @@ impl Harness {
         let site = &self.site;
         let store = Arc::clone(site.ledger.store());
         let world = machine(site.chaos.started(), 0, Arc::clone(&site.ids));
-        let coordinator = Coordinator::new(store as Arc<dyn JobStore>, Arc::clone(&site.blobs) as Arc<_>, Arc::clone(&site.bell) as Arc<_>, world, coordinator_config());
+        let coordinator = Coordinator::new(
+            store as Arc<dyn JobStore>,
+            Arc::clone(&site.blobs) as Arc<_>,
+            Arc::clone(&site.bell) as Arc<_>,
+            world,
+            coordinator_config(),
+        );
         for rows in site.ledger.rows() {
             if let Err(error) = coordinator.collect(&rows.job).await {
                 site.ledger.violate(format!("job {}: its garbage cannot be collected: {error}", rows.job.id));

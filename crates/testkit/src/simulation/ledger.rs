@@ -3,6 +3,7 @@
 
 use super::chaos::Chaos;
 use super::lock;
+use sha2::{Digest, Sha256};
 use splitreel_backend::blob::BlobStore;
 use splitreel_backend::invariants::{Snapshot, audit_step};
 use splitreel_backend::memory::{MemoryBlobs, MemoryStore};
@@ -12,7 +13,6 @@ use splitreel_core::part::{PresentationFile, StoredObject, TaskResult};
 use splitreel_core::plan::hex;
 use splitreel_core::task::{Task, TaskKind, TaskState};
 use splitreel_core::{JobId, LeaseId, TaskId};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
@@ -155,7 +155,10 @@ impl Ledger {
             }
             let attempt = *books.attempt_of.entry(lease).or_insert((task.id, task.attempt));
             if attempt != (task.id, task.attempt) {
-                found.push(format!("lease {lease} was given twice: {attempt:?}, then attempt {} of {}", task.attempt, task.id));
+                found.push(format!(
+                    "lease {lease} was given twice: {attempt:?}, then attempt {} of {}",
+                    task.attempt, task.id
+                ));
             }
         }
         found.into_iter().for_each(|what| self.violate(what));
@@ -186,7 +189,8 @@ impl Ledger {
                 if num > 1 {
                     self.violate(format!("job {}: published {num} times", task.job));
                 }
-                let mut objects: Vec<StoredObject> = self.catalogue(task.job, &p.catalogue).await.into_iter().map(|f| f.object).collect();
+                let mut objects: Vec<StoredObject> =
+                    self.catalogue(task.job, &p.catalogue).await.into_iter().map(|f| f.object).collect();
                 objects.push(p.catalogue.clone());
                 objects
             }

@@ -84,7 +84,8 @@ pub enum SimulationError {
 /// [`SimulationError`] when it could not be run; what it found is in the [`Outcome`].
 pub fn run(scenario: Scenario, reference: &Reference) -> Result<Outcome, SimulationError> {
     let workload = workload::Workload::drawn(scenario.seed);
-    let expected = workload.sources().map(|s| Ok((s.number, reference.hash(s)?))).collect::<Result<_, SimulationError>>()?;
+    let expected =
+        workload.sources().map(|s| Ok((s.number, reference.hash(s)?))).collect::<Result<_, SimulationError>>()?;
     harness::run(scenario, workload, chaos::Mix::drawn(scenario.seed), expected)
 }
 

@@ -111,7 +111,8 @@ impl Process {
             Role::Worker { slots } => {
                 let config = splitreel_worker::Config { id, slots };
                 let toolkit = Arc::clone(&site.toolkit);
-                let worker = Worker::new(config, seams.leases, seams.bell, seams.blobs, Arc::clone(&toolkit) as Arc<_>, toolkit);
+                let worker =
+                    Worker::new(config, seams.leases, seams.bell, seams.blobs, Arc::clone(&toolkit) as Arc<_>, toolkit);
                 until_killed(site, &killed, async move { worker.run(until).await });
             }
             Role::Assembler => {
@@ -154,7 +155,8 @@ impl Seams {
     fn of(site: &Site, gate: &Arc<Gate>) -> Self {
         let plan = || Arc::clone(gate) as Arc<_>;
         let remote: Arc<dyn Leases> = Arc::new(RemoteLeases(Arc::clone(&site.network)));
-        let remote = if site.bug == Some(Bug::KeySharedByAttempts) { Arc::new(SharedKeyLeases(remote)) } else { remote };
+        let remote =
+            if site.bug == Some(Bug::KeySharedByAttempts) { Arc::new(SharedKeyLeases(remote)) } else { remote };
         Seams {
             blobs: Arc::new(FaultyBlobs::new(Arc::clone(&site.blobs) as Arc<_>, plan())),
             bell: Arc::new(FaultyDoorbell::new(Arc::clone(&site.bell) as Arc<_>, plan())),

@@ -24,7 +24,8 @@ impl Reference {
             return Ok(known.clone());
         }
         let scenario = Scenario { seed: source.number, bug: None };
-        let (outcome, mut hashes) = harness::run_and_look(scenario, Workload::plain(source), Mix::calm(), BTreeMap::new())?;
+        let (outcome, mut hashes) =
+            harness::run_and_look(scenario, Workload::plain(source), Mix::calm(), BTreeMap::new())?;
         let failed = |violation: String| SimulationError::Reference { source_number: source.number, violation };
         if let Some(violation) = outcome.violation {
             return Err(failed(violation));

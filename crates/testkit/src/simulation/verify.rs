@@ -32,7 +32,12 @@ pub(super) async fn jobs(ledger: &Ledger, expected: &BTreeMap<String, String>) {
         let id = rows.job.id;
         let state = rows.job.state;
         if !state.is_ended() {
-            let open: Vec<String> = rows.tasks.iter().filter(|t| !t.state.is_final()).map(|t| format!("{} is {}", t.id.number, t.state.as_str())).collect();
+            let open: Vec<String> = rows
+                .tasks
+                .iter()
+                .filter(|t| !t.state.is_final())
+                .map(|t| format!("{} is {}", t.id.number, t.state.as_str()))
+                .collect();
             ledger.violate(format!("job {id} is {} long after the faults: {}", state.as_str(), open.join(", ")));
         }
         if rows.tasks.iter().any(|t| t.lease.is_some()) {
@@ -41,7 +46,10 @@ pub(super) async fn jobs(ledger: &Ledger, expected: &BTreeMap<String, String>) {
         let policy = coordinator_config().retry;
         for task in &rows.tasks {
             if task.media_failures > policy.media_attempts || task.infra_failures > policy.infra_budget + 1 {
-                ledger.violate(format!("task {}: {} media and {} infrastructure failures", task.id, task.media_failures, task.infra_failures));
+                ledger.violate(format!(
+                    "task {}: {} media and {} infrastructure failures",
+                    task.id, task.media_failures, task.infra_failures
+                ));
             }
         }
         match state {
@@ -59,7 +67,9 @@ pub(super) async fn jobs(ledger: &Ledger, expected: &BTreeMap<String, String>) {
 fn reason(ledger: &Ledger, rows: &Snapshot) {
     let policy = coordinator_config().retry;
     let is_spent = rows.tasks.iter().filter(|t| t.state == TaskState::Failed).any(|t| match &t.failure {
-        Some(f) if f.class == FailureClass::Media => t.media_failures == policy.media_attempts && INJECTED_MEDIA.contains(&f.code.as_str()),
+        Some(f) if f.class == FailureClass::Media => {
+            t.media_failures == policy.media_attempts && INJECTED_MEDIA.contains(&f.code.as_str())
+        }
         Some(f) if f.class == FailureClass::Infra => t.infra_failures > policy.infra_budget,
         _ => false,
     });
@@ -89,7 +99,9 @@ async fn published(ledger: &Ledger, rows: &Snapshot, expected: &BTreeMap<String,
     if let Some((path, num)) = num_of_path.iter().find(|(_, num)| **num > 1) {
         ledger.violate(format!("job {id}: {num} files are called {path}"));
     }
-    for task in rows.tasks.iter().filter(|t| matches!(t.spec.kind, TaskKind::Whole | TaskKind::Segment | TaskKind::Audio)) {
+    for task in
+        rows.tasks.iter().filter(|t| matches!(t.spec.kind, TaskKind::Whole | TaskKind::Segment | TaskKind::Audio))
+    {
         let Some(result) = &task.result else { continue };
         let segments = objects(result).into_iter().filter(|o| o.key.ends_with(".m4s"));
         for segment in segments {

@@ -68,7 +68,8 @@ impl Workload {
 
 impl Order {
     fn drawn(dice: &mut Dice, index: u64) -> Self {
-        let sometime = |dice: &mut Dice, per_10_000: u32, range: Range<u64>| dice.chance(per_10_000).then(|| dice.millis(range));
+        let sometime =
+            |dice: &mut Dice, per_10_000: u32, range: Range<u64>| dice.chance(per_10_000).then(|| dice.millis(range));
         let mut submit_at = vec![dice.millis(0..10_000)];
         submit_at.extend(sometime(dice, 3000, 0..20_000));
         let cancel_at = sometime(dice, 2500, 500..30_000);

@@ -26,7 +26,14 @@ pub(super) fn video(source: &FakeSource, plan: &VideoPlan, segment: &Segment) ->
     plan.renditions.iter().map(|rendition| video_track(source, plan, segment, rendition, &shown, &order)).collect()
 }
 
-fn video_track(source: &FakeSource, plan: &VideoPlan, segment: &Segment, rendition: &Rendition, shown: &[i64], order: &[usize]) -> Result<EncodedTrack, Failure> {
+fn video_track(
+    source: &FakeSource,
+    plan: &VideoPlan,
+    segment: &Segment,
+    rendition: &Rendition,
+    shown: &[i64],
+    order: &[usize],
+) -> Result<EncodedTrack, Failure> {
     let mut data = Vec::new();
     let mut samples = Vec::with_capacity(order.len());
     for &at in order {
@@ -43,9 +50,16 @@ fn video_track(source: &FakeSource, plan: &VideoPlan, segment: &Segment, renditi
             is_sync: segment.keyframes.contains(&pts),
         });
     }
-    let (width, height) = (u16::try_from(rendition.width).map_err(unfit)?, u16::try_from(rendition.height).map_err(unfit)?);
+    let (width, height) =
+        (u16::try_from(rendition.width).map_err(unfit)?, u16::try_from(rendition.height).map_err(unfit)?);
     let sample_entry = avc_entry(width, height)?;
-    Ok(EncodedTrack { timescale: plan.timescale, sample_entry, samples, payload: Payload::Memory(Arc::new(data)), presented: None })
+    Ok(EncodedTrack {
+        timescale: plan.timescale,
+        sample_entry,
+        samples,
+        payload: Payload::Memory(Arc::new(data)),
+        presented: None,
+    })
 }
 
 /// Indices of frames in decode order: closed GOPs, in each the keyframe, then P before the two B that it closes.
@@ -95,7 +109,13 @@ pub(super) fn audio(source: &FakeSource, plan: &AudioPlan) -> Result<Audio, Fail
     }
     let sample_entry = aac_entry(plan.sample_rate, plan.channels)?;
     let presented = Some(num_samples);
-    let track = EncodedTrack { timescale: plan.sample_rate, sample_entry, samples, payload: Payload::Memory(Arc::new(data)), presented };
+    let track = EncodedTrack {
+        timescale: plan.sample_rate,
+        sample_entry,
+        samples,
+        payload: Payload::Memory(Arc::new(data)),
+        presented,
+    };
     Ok(Audio { track, num_samples })
 }
 

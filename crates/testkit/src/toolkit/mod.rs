@@ -84,7 +84,9 @@ impl FakeToolkit {
     }
 
     fn source(&self, path: &Path) -> Result<&FakeSource, Failure> {
-        self.sources.get(path).ok_or_else(|| Failure::source("not_found", format!("{} is not a made-up source", path.display())))
+        self.sources
+            .get(path)
+            .ok_or_else(|| Failure::source("not_found", format!("{} is not a made-up source", path.display())))
     }
 
     /// Lets `work` of virtual time pass, with progress.
@@ -97,7 +99,11 @@ impl FakeToolkit {
                 () = request.cancel.cancelled() => return Err(Failure::infra("cancelled", "the attempt was cancelled")),
                 () = tokio::time::sleep(step) => {}
             }
-            let done = Progress { done_per_mille: i * (1000 / STEPS), speed_milli: 1000, frames: frames * u64::from(i) / u64::from(STEPS) };
+            let done = Progress {
+                done_per_mille: i * (1000 / STEPS),
+                speed_milli: 1000,
+                frames: frames * u64::from(i) / u64::from(STEPS),
+            };
             request.progress.send_replace(done);
             match turn.mishap {
                 Mishap::Infra if i == STEPS / 2 => return Err(Failure::infra(INFRA_CODE, "the machine failed")),
@@ -121,7 +127,13 @@ impl Toolkit for FakeToolkit {
         Ok(source.info.clone())
     }
 
-    async fn encode_video(&self, request: Request, plan: Arc<Plan>, segment: u32, _look_back: u32) -> Result<Encoded, Failure> {
+    async fn encode_video(
+        &self,
+        request: Request,
+        plan: Arc<Plan>,
+        segment: u32,
+        _look_back: u32,
+    ) -> Result<Encoded, Failure> {
         let source = self.source(&request.source)?;
         let video = plan.video.as_ref().ok_or_else(|| missing("video"))?;
         let segment = video.segments.get(segment as usize).ok_or_else(|| missing("a segment"))?;

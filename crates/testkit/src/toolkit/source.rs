@@ -3,7 +3,9 @@
 use crate::dice::Dice;
 use splitreel_core::job::{JobRequest, output_base};
 use splitreel_core::profile::{AudioProfile, PackagingProfile, Profile, Rung, RungHeight, SplitProfile, VideoProfile};
-use splitreel_core::source::{AudioTrack, Color, Container, FrameIndex, IndexEvidence, Keyframe, PtsList, SourceInfo, SourceRef, VideoTrack};
+use splitreel_core::source::{
+    AudioTrack, Color, Container, FrameIndex, IndexEvidence, Keyframe, PtsList, SourceInfo, SourceRef, VideoTrack,
+};
 use splitreel_core::time::{MediaTime, Rational};
 
 /// Segments of the longest made-up source.
@@ -52,7 +54,11 @@ impl FakeSource {
             unused: Vec::new(),
             warnings: Vec::new(),
         };
-        let reference = SourceRef { locator: format!("/made-up/source-{number}.mov"), bytes: info.bytes, version: format!("v{number}") };
+        let reference = SourceRef {
+            locator: format!("/made-up/source-{number}.mov"),
+            bytes: info.bytes,
+            version: format!("v{number}"),
+        };
         FakeSource { number, reference, info, profile: profile(&mut dice, segment_seconds) }
     }
 
@@ -79,7 +85,10 @@ fn profile(dice: &mut Dice, segment_seconds: u64) -> Profile {
         split: SplitProfile::default(),
     };
     let heights: &[u32] = if dice.chance(5000) { &[360, 240] } else { &[240] };
-    profile.video.rungs = heights.iter().map(|h| Rung { height: RungHeight::Pixels(*h), crf: Some(23.0), qp: None, max_kbps: Some(400) }).collect();
+    profile.video.rungs = heights
+        .iter()
+        .map(|h| Rung { height: RungHeight::Pixels(*h), crf: Some(23.0), qp: None, max_kbps: Some(400) })
+        .collect();
     profile.video.gop_seconds = if dice.chance(5000) { 0.5 } else { 1.0 };
     profile.packaging.media_segment_seconds = 1.0;
     profile.packaging.progressive = dice.chance(3000);
@@ -98,11 +107,19 @@ fn video_track(dice: &mut Dice, seconds: u64, fps: i64) -> VideoTrack {
     let origin = dice.pick(&[0, 0, 40, 1_000]);
     let pts: Vec<i64> = (0..num_frames)
         .map(|i| {
-            let jitter = if is_variable && i > 0 { i64::try_from(dice.within(0..frame.unsigned_abs() / 4)).unwrap_or(0) } else { 0 };
+            let jitter = if is_variable && i > 0 {
+                i64::try_from(dice.within(0..frame.unsigned_abs() / 4)).unwrap_or(0)
+            } else {
+                0
+            };
             origin + i * frame + jitter
         })
         .collect();
-    let keyframes = pts.iter().step_by(usize::try_from(fps).unwrap_or(1)).map(|pts| Keyframe { pts: *pts, position: None }).collect();
+    let keyframes = pts
+        .iter()
+        .step_by(usize::try_from(fps).unwrap_or(1))
+        .map(|pts| Keyframe { pts: *pts, position: None })
+        .collect();
     let frames = FrameIndex {
         // Strictly increasing by construction: the jitter is less than a frame.
         pts: PtsList::from_sorted(pts).unwrap_or_default(),
@@ -146,6 +163,7 @@ fn audio_track(dice: &mut Dice, index: u32, seconds: u64) -> AudioTrack {
         title: String::new(),
         is_default: index == 0,
         first_pts: tick(dice.pick(&[0, 0, 137, 4_000])),
+        priming: None,
         duration: Some(tick(length)),
         bits_per_second: 64_000,
     }

@@ -36,7 +36,9 @@ fn encodes_fulfil_their_plan() {
 fn pictures_are_reordered_inside_closed_gops() {
     let mut num_reordered = 0;
     for source in (0..40).map(FakeSource::numbered) {
-        let Some(video) = plan(&source.info, &source.profile, &Capabilities::default()).unwrap().video else { continue };
+        let Some(video) = plan(&source.info, &source.profile, &Capabilities::default()).unwrap().video else {
+            continue;
+        };
         for segment in &video.segments {
             let tracks = encode::video(&source, &video, segment).unwrap();
             num_reordered += tracks[0].samples.windows(2).filter(|w| w[0].pts > w[1].pts).count();

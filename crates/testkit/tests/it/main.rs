@@ -1,4 +1,5 @@
 //! The simulation holds on hundreds of seeds, replays exactly, and finds every planted bug.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bugs;
 mod seeds;

@@ -54,7 +54,12 @@ pub async fn a_stale_or_unknown_ring_is_refused(harness: &dyn StoreHarness) {
 pub async fn a_claim_before_its_time_is_refused(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
     stage.claim(1, 1, 1, 0).await.unwrap();
-    stage.store.fail(stage.id(1), lease_id(1), splitreel_core::Failure::infra("x", "y"), 100, &stage.policy).await.unwrap().unwrap();
+    stage
+        .store
+        .fail(stage.id(1), lease_id(1), splitreel_core::Failure::infra("x", "y"), 100, &stage.policy)
+        .await
+        .unwrap()
+        .unwrap();
     let due = stage.task(1).await.not_before_ms;
     assert_eq!(due, 100 + stage.policy.infra_backoff_ms);
     assert_eq!(stage.claim(1, 2, 2, due - 1).await, Err(Refusal::NotClaimable));
@@ -66,10 +71,15 @@ pub async fn renew_extends_only_the_live_lease(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
     stage.claim(1, 1, 1, 0).await.unwrap();
     let progress = Progress { done_per_mille: 250, speed_milli: 1500, frames: u64::MAX };
-    let renew = async |number, lease, now_ms| stage.store.renew(stage.id(number), lease_id(lease), progress, now_ms, &stage.policy).await.unwrap();
+    let renew = async |number, lease, now_ms| {
+        stage.store.renew(stage.id(number), lease_id(lease), progress, now_ms, &stage.policy).await.unwrap()
+    };
     assert_eq!(renew(1, 1, 4_000).await, Ok(4_000 + stage.policy.lease_ttl_ms));
     let lease = stage.task(1).await.lease.unwrap();
-    assert_eq!((lease.expires_ms, lease.claimed_ms, lease.progressed_ms), (4_000 + stage.policy.lease_ttl_ms, 0, 4_000));
+    assert_eq!(
+        (lease.expires_ms, lease.claimed_ms, lease.progressed_ms),
+        (4_000 + stage.policy.lease_ttl_ms, 0, 4_000)
+    );
     assert_eq!((lease.progress, lease.worker), (progress, worker("w1")));
     assert_eq!(renew(1, 2, 4_001).await, Err(Refusal::LeaseLost));
     assert_eq!(renew(2, 1, 4_001).await, Err(Refusal::LeaseLost));
@@ -83,7 +93,9 @@ pub async fn renew_extends_only_the_live_lease(harness: &dyn StoreHarness) {
 pub async fn a_lease_without_progress_is_lost(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
     stage.claim(1, 1, 1, 0).await.unwrap();
-    let renew = async |now_ms| stage.store.renew(stage.id(1), lease_id(1), Progress::default(), now_ms, &stage.policy).await.unwrap();
+    let renew = async |now_ms| {
+        stage.store.renew(stage.id(1), lease_id(1), Progress::default(), now_ms, &stage.policy).await.unwrap()
+    };
     let stall_ms = stage.policy.stall_ms;
     assert!(renew(stall_ms).await.is_ok());
     let before = stage.task(1).await;
@@ -105,7 +117,11 @@ pub async fn complete_is_idempotent_on_its_lease(harness: &dyn StoreHarness) {
     assert_eq!(stage.complete(1, 2, 2).await, Err(Refusal::LeaseLost));
     assert_eq!((stage.task(1).await, stage.job().await.remaining), (done, 1));
     assert_eq!(stage.happened().await.iter().filter(|h| matches!(h, Happened::TaskDone { task: 1, .. })).count(), 1);
-    let unknown = stage.store.complete(TaskId { job: job_id(9), number: 1 }, lease_id(1), result(TaskKind::Segment, 0), 1).await.unwrap();
+    let unknown = stage
+        .store
+        .complete(TaskId { job: job_id(9), number: 1 }, lease_id(1), result(TaskKind::Segment, 0), 1)
+        .await
+        .unwrap();
     assert_eq!(unknown, Err(Refusal::LeaseLost));
     stage.audit().await;
 }
@@ -202,7 +218,8 @@ pub async fn cancel_and_publish_exclude_each_other(harness: &dyn StoreHarness) {
         async move { second.cancel(job, 1).await.unwrap() }
     });
     let (is_published, is_cancelled) = (publish.await.unwrap(), cancel.await.unwrap());
-    let expected = if is_cancelled { (Err(Refusal::Cancelled), JobState::Cancelled) } else { (Ok(true), JobState::Published) };
+    let expected =
+        if is_cancelled { (Err(Refusal::Cancelled), JobState::Cancelled) } else { (Ok(true), JobState::Published) };
     assert_eq!((is_published, stage.job().await.state), expected);
     stage.audit().await;
 }

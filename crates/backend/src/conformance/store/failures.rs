@@ -24,7 +24,10 @@ pub async fn a_failed_attempt_is_retried_later(harness: &dyn StoreHarness) {
     assert_eq!((task.state, task.attempt, task.media_failures, task.infra_failures), (TaskState::Ready, 2, 1, 0));
     assert_eq!((task.not_before_ms, task.failure.as_ref()), (not_before_ms, Some(&failure)));
     assert_eq!(task.failed_on, [worker("w1")]);
-    assert_eq!(stage.happened().await.last(), Some(&Happened::TaskRetried { task: 1, attempt: 1, failure, not_before_ms }));
+    assert_eq!(
+        stage.happened().await.last(),
+        Some(&Happened::TaskRetried { task: 1, attempt: 1, failure, not_before_ms })
+    );
     assert_eq!(stage.job().await.state, JobState::Running);
     stage.audit().await;
 }
@@ -50,7 +53,10 @@ pub async fn media_failures_use_up_their_attempts(harness: &dyn StoreHarness) {
     assert_eq!((job.state, job.ended_ms, job.failure.as_ref()), (JobState::Failed, Some(now_ms), Some(&failure)));
     assert_eq!(stage.happened().await.last(), Some(&Happened::Failed { task: Some(2), failure }));
     let states: Vec<_> = stage.tasks().await.into_iter().map(|t| t.state).collect();
-    assert_eq!(states, [TaskState::Done, TaskState::Done, TaskState::Failed, TaskState::Cancelled, TaskState::Cancelled]);
+    assert_eq!(
+        states,
+        [TaskState::Done, TaskState::Done, TaskState::Failed, TaskState::Cancelled, TaskState::Cancelled]
+    );
     assert!(stage.store.unsent(&None, 10).await.unwrap().is_empty());
     assert_eq!(stage.complete(3, 3, now_ms).await, Err(Refusal::Cancelled));
     assert_eq!(fail(&stage, 3, 3, Failure::infra("x", "y"), now_ms).await, Err(Refusal::Cancelled));
@@ -144,7 +150,10 @@ pub async fn a_lost_worker_is_replaced_at_once(harness: &dyn StoreHarness) {
     let task = stage.task(1).await;
     assert_eq!((task.state, task.attempt, task.not_before_ms, task.infra_failures), (TaskState::Ready, 2, 7, 1));
     let failure = task.failure.unwrap();
-    assert_eq!(stage.happened().await.last(), Some(&Happened::TaskRetried { task: 1, attempt: 1, failure, not_before_ms: 7 }));
+    assert_eq!(
+        stage.happened().await.last(),
+        Some(&Happened::TaskRetried { task: 1, attempt: 1, failure, not_before_ms: 7 })
+    );
     assert_eq!(stage.task(2).await.state, TaskState::Leased);
     assert_eq!(stage.complete(1, 1, 8).await, Err(Refusal::LeaseLost));
     assert!(stage.claim(1, 2, 3, 8).await.is_ok());

@@ -11,13 +11,18 @@ use splitreel_core::task::{TaskKind, TaskState};
 /// The same request again is the same job.
 pub async fn a_job_is_accepted_once_per_key(harness: &dyn StoreHarness) {
     let store = harness.open().await;
-    let Submitted::Created(job) = store.submit(job_id(1), request("t", "k"), 5).await.unwrap() else { panic!("not created") };
+    let Submitted::Created(job) = store.submit(job_id(1), request("t", "k"), 5).await.unwrap() else {
+        panic!("not created")
+    };
     assert_eq!((job.id, job.state, job.remaining, job.created_ms), (job_id(1), JobState::Probing, 1, 5));
     assert_eq!(store.submit(job_id(2), request("t", "k"), 6).await.unwrap(), Submitted::Existing(job.clone()));
     assert_eq!(store.job(job_id(1)).await.unwrap(), Some(job));
     assert_eq!(store.job(job_id(2)).await.unwrap(), None);
     let tasks = store.tasks(job_id(1)).await.unwrap();
-    assert_eq!(tasks.iter().map(|t| (t.spec.kind, t.state, t.attempt)).collect::<Vec<_>>(), [(TaskKind::Probe, TaskState::Ready, 1)]);
+    assert_eq!(
+        tasks.iter().map(|t| (t.spec.kind, t.state, t.attempt)).collect::<Vec<_>>(),
+        [(TaskKind::Probe, TaskState::Ready, 1)]
+    );
 }
 
 /// A key belongs to its first request.
@@ -58,13 +63,17 @@ pub async fn jobs_are_listed_newest_first(harness: &dyn StoreHarness) {
         Stage::submit(store.clone(), n, created_ms).await;
     }
     store.cancel(job_id(3), 40).await.unwrap();
-    let list = async |filter: JobFilter| store.jobs(filter).await.unwrap().into_iter().map(|j| j.id).collect::<Vec<_>>();
+    let list =
+        async |filter: JobFilter| store.jobs(filter).await.unwrap().into_iter().map(|j| j.id).collect::<Vec<_>>();
     let all = JobFilter { limit: 10, ..JobFilter::default() };
     assert_eq!(list(all.clone()).await, [1, 4, 3, 2].map(job_id));
     assert_eq!(list(JobFilter { limit: 2, ..all.clone() }).await, [1, 4].map(job_id));
     assert_eq!(list(JobFilter { states: vec![JobState::Cancelled], ..all.clone() }).await, [3].map(job_id));
     assert_eq!(list(JobFilter { states: vec![JobState::Probing], limit: 1, ..all.clone() }).await, [1].map(job_id));
-    assert_eq!(list(JobFilter { only: Some(vec![job_id(2), job_id(4), job_id(9)]), ..all.clone() }).await, [4, 2].map(job_id));
+    assert_eq!(
+        list(JobFilter { only: Some(vec![job_id(2), job_id(4), job_id(9)]), ..all.clone() }).await,
+        [4, 2].map(job_id)
+    );
     assert!(list(JobFilter { only: Some(Vec::new()), ..all }).await.is_empty());
 }
 
@@ -210,8 +219,14 @@ pub async fn events_are_ordered_and_paged(harness: &dyn StoreHarness) {
     let other = Stage::submit(stage.store.clone(), 2, 7).await;
     stage.finish(1).await;
     stage.finish(2).await;
-    let kinds: Vec<String> = stage.happened().await.iter().map(|h| serde_json::to_value(h).unwrap()["event"].as_str().unwrap().to_owned()).collect();
-    let expected = ["submitted", "claimed", "task_done", "planned", "claimed", "task_done", "claimed", "task_done", "published"];
+    let kinds: Vec<String> = stage
+        .happened()
+        .await
+        .iter()
+        .map(|h| serde_json::to_value(h).unwrap()["event"].as_str().unwrap().to_owned())
+        .collect();
+    let expected =
+        ["submitted", "claimed", "task_done", "planned", "claimed", "task_done", "claimed", "task_done", "published"];
     assert_eq!(kinds, expected);
 
     let all = stage.store.events(None, 0, 100).await.unwrap();
@@ -239,12 +254,14 @@ pub async fn state_survives_reopening(harness: &dyn StoreHarness) {
     stage.finish(1).await;
     stage.claim(2, 1, 2, 4).await.unwrap();
     stage.store.dispatch(&None, 10, 4).await.unwrap();
-    let before = (stage.job().await, stage.tasks().await, stage.happened().await, stage.store.unsent(&None, 10).await.unwrap());
+    let before =
+        (stage.job().await, stage.tasks().await, stage.happened().await, stage.store.unsent(&None, 10).await.unwrap());
     let plan = stage.store.plan(stage.job).await.unwrap();
     let Stage { job, policy, store } = stage;
     drop(store);
     let stage = Stage { store: harness.open().await, job, policy };
-    let after = (stage.job().await, stage.tasks().await, stage.happened().await, stage.store.unsent(&None, 10).await.unwrap());
+    let after =
+        (stage.job().await, stage.tasks().await, stage.happened().await, stage.store.unsent(&None, 10).await.unwrap());
     assert_eq!(before, after);
     assert_eq!(stage.store.plan(stage.job).await.unwrap(), plan);
     assert_eq!(stage.complete(2, 2, 5).await, Ok(true));

@@ -71,9 +71,15 @@ const POLICY: RetryPolicy = RetryPolicy {
 
 async fn apply(store: &dyn JobStore, operation: &Operation) -> String {
     match operation.clone() {
-        Operation::Submit(n, key, at) => format!("{:?}", store.submit(job_id(u128::from(n)), request("t", &key), at).await.unwrap()),
-        Operation::Plan(job, segments, audio, at) => format!("{:?}", store.record_plan(job, &plan(segments, audio), at).await.unwrap()),
-        Operation::Reject(job, at) => format!("{:?}", store.reject(job, Failure::permanent("unplannable", "no"), at).await.unwrap()),
+        Operation::Submit(n, key, at) => {
+            format!("{:?}", store.submit(job_id(u128::from(n)), request("t", &key), at).await.unwrap())
+        }
+        Operation::Plan(job, segments, audio, at) => {
+            format!("{:?}", store.record_plan(job, &plan(segments, audio), at).await.unwrap())
+        }
+        Operation::Reject(job, at) => {
+            format!("{:?}", store.reject(job, Failure::permanent("unplannable", "no"), at).await.unwrap())
+        }
         Operation::Dispatch(window, at) => format!("{:?}", store.dispatch(&None, window, at).await.unwrap()),
         Operation::MarkSent(limit, at) => {
             let rings = store.unsent(&None, limit).await.unwrap();
@@ -81,11 +87,19 @@ async fn apply(store: &dyn JobStore, operation: &Operation) -> String {
             format!("{rings:?}")
         }
         Operation::Claim(request) => format!("{:?}", store.claim(*request).await.unwrap()),
-        Operation::Renew(task, lease, progress, at) => format!("{:?}", store.renew(task, lease, progress, at, &POLICY).await.unwrap()),
-        Operation::Complete(task, lease, kind, at) => format!("{:?}", store.complete(task, lease, result(kind, task.number), at).await.unwrap()),
-        Operation::Fail(task, lease, failure, at) => format!("{:?}", store.fail(task, lease, failure, at, &POLICY).await.unwrap()),
+        Operation::Renew(task, lease, progress, at) => {
+            format!("{:?}", store.renew(task, lease, progress, at, &POLICY).await.unwrap())
+        }
+        Operation::Complete(task, lease, kind, at) => {
+            format!("{:?}", store.complete(task, lease, result(kind, task.number), at).await.unwrap())
+        }
+        Operation::Fail(task, lease, failure, at) => {
+            format!("{:?}", store.fail(task, lease, failure, at, &POLICY).await.unwrap())
+        }
         Operation::Reap(at) => format!("{:?}", store.reap(at, &POLICY).await.unwrap()),
-        Operation::Release(name, at) => format!("{:?}", store.release_worker(&worker(&name), at, &POLICY).await.unwrap()),
+        Operation::Release(name, at) => {
+            format!("{:?}", store.release_worker(&worker(&name), at, &POLICY).await.unwrap())
+        }
         Operation::Sweep(before) => format!("{:?}", store.sweep(&None, before).await.unwrap()),
         Operation::Cancel(job, at) => format!("{:?}", store.cancel(job, at).await.unwrap()),
         Operation::Retry(job, at) => format!("{:?}", store.retry(job, at).await.unwrap()),
@@ -122,7 +136,16 @@ struct Walk {
 
 impl Walk {
     fn new(seed: u64) -> Self {
-        Walk { state: seed, now_ms: 1_000, num_jobs: 0, num_leases: 0, num_published: 0, planning: Vec::new(), tasks: Vec::new(), leases: Vec::new() }
+        Walk {
+            state: seed,
+            now_ms: 1_000,
+            num_jobs: 0,
+            num_leases: 0,
+            num_published: 0,
+            planning: Vec::new(),
+            tasks: Vec::new(),
+            leases: Vec::new(),
+        }
     }
 
     /// SplitMix64.
@@ -176,7 +199,13 @@ impl Walk {
         let lease = lease_id(self.num_leases);
         self.leases.push((id, lease));
         let worker = worker(&format!("w{}", self.next(3)));
-        Operation::Claim(Box::new(ClaimRequest { ring: Ring { task: id, attempt, kind }, lease, worker, now_ms: self.now_ms, ttl_ms: POLICY.lease_ttl_ms }))
+        Operation::Claim(Box::new(ClaimRequest {
+            ring: Ring { task: id, attempt, kind },
+            lease,
+            worker,
+            now_ms: self.now_ms,
+            ttl_ms: POLICY.lease_ttl_ms,
+        }))
     }
 
     fn draw(&mut self) -> Operation {
@@ -188,14 +217,23 @@ impl Walk {
                 let key = format!("k{}", self.next(self.num_jobs * 4));
                 Operation::Submit(self.num_jobs, key, now_ms)
             }
-            4..=12 => Operation::Plan(self.job_to_plan(), 1 + u32::try_from(self.next(4)).unwrap(), u32::try_from(self.next(2)).unwrap(), now_ms),
+            4..=12 => Operation::Plan(
+                self.job_to_plan(),
+                1 + u32::try_from(self.next(4)).unwrap(),
+                u32::try_from(self.next(2)).unwrap(),
+                now_ms,
+            ),
             13 => Operation::Reject(self.job(), now_ms),
             14..=20 => Operation::Dispatch(usize::try_from(self.next(8)).unwrap(), now_ms),
             21..=24 => Operation::MarkSent(usize::try_from(self.next(4)).unwrap(), now_ms),
             25..=54 => self.claim(),
             55..=60 => {
                 let (task, lease) = self.held();
-                let progress = Progress { done_per_mille: u16::try_from(self.next(1000)).unwrap(), speed_milli: 1, frames: self.next(99) };
+                let progress = Progress {
+                    done_per_mille: u16::try_from(self.next(1000)).unwrap(),
+                    speed_milli: 1,
+                    frames: self.next(99),
+                };
                 Operation::Renew(task, lease, progress, now_ms)
             }
             61..=85 => {
@@ -222,7 +260,8 @@ impl Walk {
         let of = |state: JobState| snapshots.iter().filter(move |s| s.job.state == state);
         self.num_published = self.num_published.max(of(JobState::Published).count());
         self.planning = of(JobState::Planning).map(|s| s.job.id).collect();
-        self.tasks = snapshots.iter().flat_map(|s| s.tasks.iter()).filter(|t| t.state != TaskState::Done).cloned().collect();
+        self.tasks =
+            snapshots.iter().flat_map(|s| s.tasks.iter()).filter(|t| t.state != TaskState::Done).cloned().collect();
         let surplus = self.leases.len().saturating_sub(12);
         self.leases.drain(..surplus);
     }
