@@ -96,9 +96,9 @@ impl ObservedToolkit {
 
 #[async_trait]
 impl Toolkit for ObservedToolkit {
-    async fn probe(&self, request: Request) -> Result<SourceInfo, Failure> {
+    async fn probe(&self, request: Request, deep: bool) -> Result<SourceInfo, Failure> {
         self.tell(&request);
-        self.inner.probe(request).await
+        self.inner.probe(request, deep).await
     }
 
     async fn encode_video(
@@ -125,7 +125,7 @@ impl Toolkit for ObservedToolkit {
 /// What an attempt works on, for people.
 pub fn label(work: &Work) -> String {
     match work {
-        Work::Probe => "probe".into(),
+        Work::Probe { .. } => "probe".into(),
         Work::Video { plan, segment } => match plan.video.as_ref().map(|v| v.segments.len()) {
             Some(n) if n > 1 => format!("segment {}/{n}", segment + 1),
             _ => "video".into(),

@@ -79,7 +79,7 @@ impl Leases for Coordinator {
 impl Coordinator {
     async fn work(&self, job: &Job, task: &Task) -> Result<Work, LeaseError> {
         if task.spec.kind == TaskKind::Probe {
-            return Ok(Work::Probe);
+            return Ok(Work::Probe { deep: job.request.deep_probe });
         }
         let plan = self
             .plan_of(job.id)
@@ -87,7 +87,7 @@ impl Coordinator {
             .map_err(|e| unavailable(&e))?
             .ok_or_else(|| unreadable("the plan is missing"))?;
         Ok(match task.spec.kind {
-            TaskKind::Probe => Work::Probe,
+            TaskKind::Probe => Work::Probe { deep: job.request.deep_probe },
             TaskKind::Whole | TaskKind::Segment => Work::Video { plan, segment: task.spec.index },
             TaskKind::Audio => Work::Audio { plan, index: task.spec.index },
             TaskKind::Assemble => {

@@ -42,8 +42,8 @@ pub struct Encoded {
 /// Probes and encodes.
 #[async_trait]
 pub trait Toolkit: Send + Sync {
-    /// Finds out what the source is.
-    async fn probe(&self, request: Request) -> Result<SourceInfo, Failure>;
+    /// Finds out what the source is. `deep` decodes it once to list its frames.
+    async fn probe(&self, request: Request, deep: bool) -> Result<SourceInfo, Failure>;
     /// Encodes one segment into all renditions. `look_back` raises how far before the segment decoding starts:
     /// 0 = the nearest keyframe, 1 = the one before, 2 = the beginning of the source.
     async fn encode_video(

@@ -28,7 +28,7 @@ impl Perform for Hands {
         let request = Request { lease: order.lease, source, progress, cancel: cancel.clone() };
         let started = Instant::now();
         let mut result = match &order.work {
-            Work::Probe => self.probe(order, request).await?,
+            Work::Probe { deep } => self.probe(order, request, *deep).await?,
             Work::Video { plan, segment } => self.video(order, request, plan, *segment).await?,
             Work::Audio { plan, index } => self.audio(order, request, plan, *index).await?,
             Work::Assemble { .. } => return Err(Failure::permanent("wrong_role", "an assemble task reached a worker")),
@@ -45,8 +45,8 @@ impl Perform for Hands {
 }
 
 impl Hands {
-    async fn probe(&self, order: &WorkOrder, request: Request) -> Result<TaskResult, Failure> {
-        let mut info = self.toolkit.probe(request).await?;
+    async fn probe(&self, order: &WorkOrder, request: Request, deep: bool) -> Result<TaskResult, Failure> {
+        let mut info = self.toolkit.probe(request, deep).await?;
         info.bytes = order.source.bytes;
         let json = serde_json::to_vec(&info).map_err(|e| Failure::permanent("source_info", e.to_string()))?;
         let cost = Cost { bytes_written: json.len() as u64, ..Cost::default() };

@@ -72,6 +72,7 @@ impl Wanted {
             idempotency_key: String::new(),
             base: base_of(input),
             profile: profile.clone(),
+            deep_probe: false,
             output: output.to_str().map(str::to_owned),
             source,
         };
@@ -88,6 +89,7 @@ impl Wanted {
         hash.update(self.request.source.bytes.to_le_bytes());
         hash.update(serde_json::to_vec(&self.request.profile).unwrap_or_default());
         hash.update(self.request.output.as_deref().unwrap_or_default());
+        hash.update([u8::from(self.request.deep_probe)]);
         self.request.idempotency_key = hex(&hash.finalize());
     }
 }
@@ -110,7 +112,28 @@ async fn carry_out(
             served.push(job);
         }
     }
-    serve(&state, &backends, &ffmpeg, served, slots, display).await
+    let (exit, inexact) = serve(&state, &backends, &ffmpeg, served, slots, &mut display).await?;
+    if inexact.is_empty() || exit == Exit::Interrupted {
+        display.finish();
+        return Ok(exit);
+    }
+    // What the container said of its frames was not so: decode once, plan by what really comes out.
+    let mut again = Vec::new();
+    for job in inexact {
+        discard(&backends, job.id).await?;
+        let output = PathBuf::from(job.request.output.clone().unwrap_or_default());
+        let mut w =
+            Wanted { holds: inspect(&output)?, request: JobRequest { deep_probe: true, ..job.request }, output };
+        w.key(&ffmpeg);
+        display.say(format!(
+            "{}: the container's list of frames is wrong; decoding once to make a true one",
+            w.request.source.locator
+        ));
+        again.extend(accept(&backends, &w, force, &mut display).await?);
+    }
+    let (second, _) = serve(&state, &backends, &ffmpeg, again, slots, &mut display).await?;
+    display.finish();
+    Ok(exit.max(second))
 }
 
 /// A name that no other process has or will have.
@@ -132,7 +155,10 @@ async fn accept(
     let job = loop {
         tried += 1;
         let id = JobId(backends.world.ids.fresh());
-        let submitted = store.submit(id, w.request.clone(), now()).await.map_err(|e| store_problem(&e))?;
+        let submitted = match held_job(backends, w).await? {
+            Some(job) if tried == 1 => Submitted::Existing(job),
+            _ => store.submit(id, w.request.clone(), now()).await.map_err(|e| store_problem(&e))?,
+        };
         match submitted {
             Submitted::Created(job) => break job,
             // The key is a hash of the request: another one under it is a relic of an older version.
@@ -188,6 +214,18 @@ async fn accept(
     Ok(Some(Served { job, output: Some(w.output.clone()), num_reused: done }))
 }
 
+/// The job whose presentation the output directory holds, when it was for the same request: a deep probe that
+/// became necessary does not make it another one.
+async fn held_job(backends: &Backends, w: &Wanted) -> Result<Option<Job>, Problem> {
+    let Holds::Presentation { job } = &w.holds else { return Ok(None) };
+    let Ok(id) = job.parse() else { return Ok(None) };
+    let held = backends.store.job(id).await.map_err(|e| store_problem(&e))?;
+    Ok(held.filter(|j| {
+        let alike = JobRequest { deep_probe: false, idempotency_key: String::new(), ..j.request.clone() };
+        j.request.deep_probe && alike == JobRequest { idempotency_key: String::new(), ..w.request.clone() }
+    }))
+}
+
 /// Whether the objects of a published job are still there to be laid out.
 async fn has_presentation(backends: &Backends, job: &Job) -> bool {
     let tasks = backends.store.tasks(job.id).await.unwrap_or_default();
@@ -236,26 +274,37 @@ pub async fn retry(config: &Config, args: RetryArgs) -> Result<Exit, Problem> {
     let tasks = store.tasks(job.id).await.map_err(|e| store_problem(&e))?;
     let num_reused = tasks.iter().filter(|t| t.result.is_some()).count();
     display.say(format!("retrying job {}: {num_reused} of {} known tasks are done and kept", job.id, tasks.len()));
-    serve(&state, &backends, &ffmpeg, vec![Served { job, output, num_reused }], slots, display).await
+    let (exit, inexact) =
+        serve(&state, &backends, &ffmpeg, vec![Served { job, output, num_reused }], slots, &mut display).await?;
+    display.finish();
+    for job in inexact {
+        Problem::source(format!(
+            "{}: the container's list of frames is wrong: give the run command again",
+            job.request.source.locator
+        ))
+        .print();
+        return Ok(Exit::Failed);
+    }
+    Ok(exit)
 }
 
-/// Runs the services until all jobs have ended or the user interrupts.
+/// Runs the services until all jobs have ended or the user interrupts. Answers also the jobs that failed because
+/// their container's list of frames was wrong.
 async fn serve(
     state: &State,
     backends: &Backends,
     ffmpeg: &Arc<Ffmpeg>,
     jobs: Vec<Served>,
     slots: usize,
-    mut display: Display,
-) -> Result<Exit, Problem> {
+    display: &mut Display,
+) -> Result<(Exit, Vec<Job>), Problem> {
     if jobs.is_empty() {
-        return Ok(Exit::Done);
+        return Ok((Exit::Done, Vec::new()));
     }
     let ids = jobs.iter().map(|j| j.job.id).collect();
     let mut engine = backends.start(state, ffmpeg, ids, slots);
     let mut watch = Watch::new(backends, jobs, |dir| sibling(dir, ".partial"));
-    let outcome = watch.until_ended(&mut engine, &mut display).await;
+    let outcome = watch.until_ended(&mut engine, display).await;
     engine.stop().await;
-    display.finish();
-    outcome
+    outcome.map(|exit| (exit, watch.inexact))
 }

@@ -10,6 +10,7 @@ use splitreel_assembler::preview::Preview;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::{AudioPart, Presentation, TaskResult, VideoPart};
 use splitreel_core::plan::Plan;
+use splitreel_core::source::IndexEvidence;
 use splitreel_core::task::{Progress, Task};
 use splitreel_core::{Failure, FailureClass, JobId, LeaseId, TaskId};
 use std::collections::BTreeMap;
@@ -23,6 +24,9 @@ const TICK: Duration = Duration::from_millis(150);
 
 /// Lines of ffmpeg's own words that are shown; all of them are in `splitreel status`.
 const EVIDENCE_LINES: usize = 5;
+
+/// Failures that mean: the frames that came out are not those that the plan counted on.
+const INEXACT: [&str; 3] = ["frames_differ", "times_differ", "no_keyframe"];
 
 /// A job to be served.
 pub struct Served {
@@ -85,6 +89,8 @@ pub struct Watch<'a> {
     backends: &'a Backends,
     jobs: BTreeMap<JobId, Watched>,
     running: BTreeMap<LeaseId, Running>,
+    /// Jobs that failed because their container's list of frames was wrong.
+    pub inexact: Vec<Job>,
 }
 
 impl<'a> Watch<'a> {
@@ -115,7 +121,7 @@ impl<'a> Watch<'a> {
             };
             (w.served.job.id, w)
         });
-        Watch { backends, jobs: watched.collect(), running: BTreeMap::new() }
+        Watch { backends, jobs: watched.collect(), running: BTreeMap::new(), inexact: Vec::new() }
     }
 
     /// Serves until every job has ended, or Ctrl-C.
@@ -180,7 +186,9 @@ impl<'a> Watch<'a> {
     /// Looks at the rows; answers the exit code when all jobs have ended.
     async fn look(&mut self, engine: &Engine, display: &mut Display) -> Result<Option<Exit>, Problem> {
         for w in self.jobs.values_mut().filter(|w| w.exit.is_none()) {
-            w.look(self.backends, engine, display).await?;
+            if let Some(job) = w.look(self.backends, engine, display).await? {
+                self.inexact.push(job);
+            }
         }
         self.show(display);
         if self.jobs.values().all(|w| w.exit.is_some()) {
@@ -233,6 +241,11 @@ impl Running {
 }
 
 impl Watched {
+    /// The frames were not listed by decoding them.
+    fn is_index_unproven(&self) -> bool {
+        self.plan.as_ref().and_then(|p| p.video.as_ref()).is_some_and(|v| v.evidence != IndexEvidence::DecodeScan)
+    }
+
     /// Expected cost of a task; 1 for those that no plan weighs.
     fn cost(&self, task: TaskId) -> u64 {
         self.costs.get(&task.number).copied().unwrap_or(1)
@@ -251,12 +264,17 @@ impl Watched {
         }
     }
 
-    async fn look(&mut self, backends: &Backends, engine: &Engine, display: &mut Display) -> Result<(), Problem> {
+    async fn look(
+        &mut self,
+        backends: &Backends,
+        engine: &Engine,
+        display: &mut Display,
+    ) -> Result<Option<Job>, Problem> {
         let id = self.served.job.id;
         let Some(job) = backends.store.job(id).await.map_err(|e| store_problem(&e))? else {
             display.problem(format!("{}: the job was forgotten by another process", self.name));
             self.exit = Some(Exit::Failed);
-            return Ok(());
+            return Ok(None);
         };
         if display.wants_events() {
             for event in backends.store.events(Some(id), self.last_event, 1000).await.map_err(|e| store_problem(&e))? {
@@ -268,7 +286,7 @@ impl Watched {
             self.learn_plan(backends, display).await?;
         }
         match job.state {
-            JobState::Probing | JobState::Planning | JobState::Running => return Ok(()),
+            JobState::Probing | JobState::Planning | JobState::Running => {}
             JobState::Published => self.lay_out(backends, engine, display).await?,
             JobState::Cancelled => {
                 self.drop_preview().await;
@@ -277,6 +295,11 @@ impl Watched {
             }
             JobState::Failed => {
                 self.drop_preview().await;
+                let is_inexact = job.failure.as_ref().is_some_and(|f| INEXACT.contains(&f.code.as_str()));
+                if is_inexact && !job.request.deep_probe && self.is_index_unproven() {
+                    self.exit = Some(Exit::Done);
+                    return Ok(Some(job));
+                }
                 if let Some(f) = &job.failure {
                     let Problem { exit, mut lines } = failed(&self.served.job.request.source.locator, f);
                     if exit == Exit::Failed {
@@ -289,7 +312,7 @@ impl Watched {
                 }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The plan has become known: weights for progress, parts of an earlier run for the preview.

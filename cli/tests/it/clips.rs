@@ -158,3 +158,26 @@ pub fn ten_hours() -> PathBuf {
         &lavfi(&[TEN_HOURS], &[&["-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-pix_fmt", "yuv420p"]]),
     )
 }
+
+/// Too large to be decoded for its frame list, and one of its 250 frames is not the picture its index promises.
+pub fn lying_index() -> PathBuf {
+    const LARGE: &str = "testsrc2=size=1280x720:rate=10:duration=25";
+    let whole = make(
+        "before-lying.mp4",
+        &lavfi(&[LARGE], &[&["-c:v", "libx264", "-preset", "ultrafast", "-g", "1", "-pix_fmt", "yuv420p"]]),
+    );
+    let path = whole.with_file_name("lying.mp4");
+    let draft = draft(&path);
+    let listed = Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", "v", "-show_entries", "packet=pos", "-of", "csv=p=0"])
+        .arg(&whole)
+        .output()
+        .unwrap();
+    let positions = String::from_utf8(listed.stdout).unwrap();
+    let at: usize = positions.lines().nth(120).unwrap().trim_end_matches(',').parse().unwrap();
+    let mut bytes = std::fs::read(&whole).unwrap();
+    bytes[at..at + 64].fill(0);
+    std::fs::write(&draft, bytes).unwrap();
+    std::fs::rename(&draft, &path).unwrap();
+    path
+}

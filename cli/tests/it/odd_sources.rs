@@ -39,3 +39,17 @@ fn ten_hours_are_planned_in_a_moment() {
     assert_eq!(frames, 36_000);
     assert!(segments.len() > 1_000, "{} segments", segments.len());
 }
+
+#[test]
+fn a_wrong_index_is_replaced_by_decoding_once() {
+    let reel = Reel::new();
+    let (source, out) = (clips::lying_index(), reel.path("out"));
+    let ended = reel.run_lossless(&source, &out, "5").done();
+    assert!(ended.stderr.contains("list of frames is wrong"), "{}", ended.stderr);
+    let mp4 = Output::open(&out).mp4().unwrap();
+    let (want, got) = (decoded::frames(&source).unwrap(), decoded::frames(&mp4).unwrap());
+    assert_eq!(want.ticks.len(), 249);
+    decoded::assert_same_times("mp4", &want, &got);
+    let again = reel.run_lossless(&source, &out, "5").done();
+    assert!(again.stderr.contains("up to date"), "{}", again.stderr);
+}

@@ -50,7 +50,10 @@ pub struct WorkOrder {
 #[serde(tag = "work", rename_all = "snake_case")]
 pub enum Work {
     /// Find out what the source is.
-    Probe,
+    Probe {
+        /// Decode it once, whatever its container says of its frames.
+        deep: bool,
+    },
     /// Encode one segment (or all) of the video.
     Video {
         /// The plan.

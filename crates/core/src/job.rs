@@ -64,6 +64,9 @@ pub struct JobRequest {
     pub base: String,
     /// Full settings, resolved.
     pub profile: Profile,
+    /// Decode the whole source once to list its frames, whatever the container says of them.
+    #[serde(default)]
+    pub deep_probe: bool,
     /// Where the presentation is exported to, if anywhere (a local directory on the laptop).
     pub output: Option<String>,
 }

@@ -4,6 +4,7 @@
 //! `1/timescale` seconds from the presentation's origin.
 
 use crate::profile::{AudioCodec, VideoCodec};
+use crate::source::IndexEvidence;
 use crate::task::{TaskKind, TaskSpec};
 use crate::time::Rational;
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,8 @@ pub struct Decision {
 pub struct VideoPlan {
     /// ffmpeg stream index in the source.
     pub stream: u32,
+    /// How the frames were listed.
+    pub evidence: IndexEvidence,
     /// Seconds per source tick.
     pub source_timebase: Rational,
     /// Ticks per second of the output tracks.

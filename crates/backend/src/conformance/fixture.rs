@@ -43,6 +43,7 @@ pub fn request(tenant: &str, key: &str) -> JobRequest {
         source: SourceRef { locator: "/media/\"film\" ½.mkv".to_owned(), bytes: 123, version: "1".to_owned() },
         base: "film".to_owned(),
         profile: Profile::built_in("universal").expect("a built-in profile"),
+        deep_probe: false,
         output: None,
     }
 }
@@ -70,6 +71,7 @@ pub fn plan(segments: u32, audio: u32) -> Plan {
         }
     };
     let video = VideoPlan {
+        evidence: splitreel_core::source::IndexEvidence::Moov,
         stream: 0,
         source_timebase: Rational::ONE,
         timescale: 25,

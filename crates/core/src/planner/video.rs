@@ -147,6 +147,7 @@ pub(super) fn plan_video(
     };
     Ok(VideoPlan {
         stream: track.stream,
+        evidence: track.frames.evidence,
         source_timebase: tb,
         timescale,
         first_pts,

@@ -50,8 +50,8 @@ pub struct ProbeOptions {
 impl Default for ProbeOptions {
     fn default() -> Self {
         ProbeOptions {
-            // Some 800 frames of 1080p.
-            scan_pixels: 1_600_000_000,
+            // Some 100 frames of 1080p: no more time than the rest of probing takes.
+            scan_pixels: 200_000_000,
             mild_doubt_factor: 10,
             scan_wall: Duration::from_secs(20 * 60),
             max_frames: 20_000_000,

@@ -33,6 +33,7 @@ fn sample() -> Plan {
         version: 1,
         demuxer: "mov".into(),
         video: Some(VideoPlan {
+            evidence: splitreel_core::source::IndexEvidence::Moov,
             stream: 1,
             source_timebase: Rational::new(1, 12_800).unwrap(),
             timescale: 12_800,

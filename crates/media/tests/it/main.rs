@@ -3,7 +3,6 @@
 
 mod args;
 mod clips;
-mod corpus;
 mod pieces;
 mod planning;
 mod probing;

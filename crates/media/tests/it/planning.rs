@@ -112,6 +112,7 @@ fn video_plan(info: &SourceInfo, video: &VideoTrack, cuts: &[usize], renditions:
         })
         .collect();
     VideoPlan {
+        evidence: splitreel_core::source::IndexEvidence::Moov,
         stream: video.stream,
         source_timebase: video.timebase,
         timescale: scale,

@@ -121,7 +121,7 @@ fn missing(what: &str) -> Failure {
 
 #[async_trait]
 impl Toolkit for FakeToolkit {
-    async fn probe(&self, request: Request) -> Result<SourceInfo, Failure> {
+    async fn probe(&self, request: Request, _deep: bool) -> Result<SourceInfo, Failure> {
         let source = self.source(&request.source)?;
         self.labour(&request, Duration::from_millis(200), 0).await?;
         Ok(source.info.clone())

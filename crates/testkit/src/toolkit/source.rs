@@ -70,6 +70,7 @@ impl FakeSource {
             source: self.reference.clone(),
             base: output_base(&format!("source-{}.mov", self.number)),
             profile: self.profile.clone(),
+            deep_probe: false,
             output: None,
         }
     }
