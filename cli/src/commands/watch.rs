@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::watch;
 
 /// How often the display is brought up to date and the job rows are looked at.
@@ -128,11 +129,14 @@ impl<'a> Watch<'a> {
     pub async fn until_ended(&mut self, engine: &mut Engine, display: &mut Display) -> Result<Exit, Problem> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-            .map_err(|e| Problem::because("signals cannot be caught", &e))?;
+        // Registered once: a signal that comes while something else is looked at must not be lost.
+        let listen =
+            |kind| tokio::signal::unix::signal(kind).map_err(|e| Problem::because("signals cannot be caught", &e));
+        let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
         loop {
             tokio::select! {
-                _ = tokio::signal::ctrl_c() => return Ok(self.interrupted(display)),
+                biased;
+                _ = interrupt.recv() => return Ok(self.interrupted(display)),
                 _ = terminate.recv() => return Ok(self.interrupted(display)),
                 Some(seen) = engine.seen.recv() => self.note(seen, display).await?,
                 _ = tick.tick() => {

@@ -34,8 +34,8 @@ fn edit(path: &Path) -> (i64, u64) {
     (track.edits[0].media_time, track.edits[0].segment_duration)
 }
 
-fn decoded_samples(path: &Path, rate: u32) -> u64 {
-    let output = Command::new("ffmpeg")
+async fn decoded_samples(path: &Path, rate: u32) -> u64 {
+    let output = Command::new(&clips::ffmpeg().await.ffmpeg)
         .args(["-v", "error", "-nostdin", "-i"])
         .arg(path)
         .args(["-map", "0:a:0", "-ac", "1", "-ar", &rate.to_string(), "-f", "s16le", "-"])
@@ -82,7 +82,7 @@ async fn rate_and_layout_are_converted() {
     let mut made = plan(&info, &[], vec![]);
     made.audio[0].channels = 2;
     let out = encode(&source, &Arc::new(made), 0, dir.path()).await;
-    let source_samples = decoded_samples(&source, 48_000);
+    let source_samples = decoded_samples(&source, 48_000).await;
     let (priming, length) = edit(&out.file);
     assert_eq!(priming, 1024);
     assert!(length.abs_diff(source_samples) <= 2, "source {source_samples}, output {length}");
