@@ -151,8 +151,6 @@ impl<'a> Filters<'a> {
         }
         let end = segment.end.map(|end| format!(":end_pts={end}")).unwrap_or_default();
         chain.push(format!("trim=start_pts={}{end}", segment.start));
-        // Frames whose time repeats or runs back have no place in a timeline; probing left them out as well.
-        chain.push("select='isnan(prev_selected_pts)+gt(pts,prev_selected_pts)'".into());
         chain.push(format!("setpts=PTS-({})", segment.start));
         chain.extend_from_slice(self.after);
         let source = format!("[0:{}]", video.stream);
