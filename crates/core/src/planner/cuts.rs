@@ -3,8 +3,8 @@
 /// Cut positions as indices into the frame list. The first is always 0; all are strictly increasing.
 ///
 /// `seconds(i)` is frame `i`'s time from the first frame, `total` the length; `targets` the wished times;
-/// `keys` indices of source keyframes; a keyframe within `reach` seconds of a target is taken instead of the
-/// first frame at or after it. A cut that leaves less than `min_tail` seconds, or no frame, is dropped.
+/// `keys` indices of source keyframes; a keyframe within `reach` seconds of a target (and at most half way to the
+/// target before it) is taken instead of the first frame at or after it. A cut that leaves less than `min_tail` seconds, or no frame, is dropped.
 pub(crate) fn cut_frames(
     num_frames: usize,
     seconds: impl Fn(usize) -> f64,
@@ -15,7 +15,10 @@ pub(crate) fn cut_frames(
     min_tail: f64,
 ) -> Vec<usize> {
     let mut cuts = vec![0usize];
+    let mut before = 0.0;
     for &target in targets {
+        let reach = reach.min((target - before) / 2.0);
+        before = target;
         let frame = partition(num_frames, |i| seconds(i) < target - 1e-9);
         let after = partition(keys.len(), |k| seconds(keys[k]) < target);
         let near = [after.checked_sub(1), Some(after)]

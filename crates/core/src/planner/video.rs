@@ -12,6 +12,9 @@ use crate::time::{MediaTime, Rational, rescale};
 const MIN_TAIL_SECONDS: f64 = 0.5;
 /// Encoder threads of a whole task. A constant: the output must not depend on the machine.
 const WHOLE_THREADS: u32 = 4;
+/// In auto mode a segment may be so much longer or shorter to start on a source keyframe: a second that need not be
+/// decoded twice saves more than even lengths do.
+const AUTO_REACH_SECONDS: f64 = 4.0;
 /// A source that cannot be sought is split only up to this length: every segment decodes from the start.
 const UNSEEKABLE_SPLIT_SECONDS: f64 = 120.0;
 
@@ -222,7 +225,7 @@ fn choose_cuts(
         return whole(notes, "the source has a single keyframe: every segment would decode from the start".into());
     }
     let ((targets, min_tail), reach) = if is_auto {
-        (cuts::auto_targets(total), 1.0)
+        (cuts::auto_targets(total), AUTO_REACH_SECONDS)
     } else {
         (cuts::even_targets(total, split.segment_seconds), (split.segment_seconds * 0.2).min(2.0))
     };
