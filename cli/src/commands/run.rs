@@ -277,13 +277,11 @@ pub async fn retry(config: &Config, args: RetryArgs) -> Result<Exit, Problem> {
     let (exit, inexact) =
         serve(&state, &backends, &ffmpeg, vec![Served { job, output, num_reused }], slots, &mut display).await?;
     display.finish();
-    for job in inexact {
-        Problem::source(format!(
-            "{}: the container's list of frames is wrong: give the run command again",
-            job.request.source.locator
-        ))
-        .print();
-        return Ok(Exit::Failed);
+    if let Some(job) = inexact.first() {
+        let locator = &job.request.source.locator;
+        return Err(Problem::failed(format!(
+            "{locator}: the container's list of frames is wrong: give the run command again"
+        )));
     }
     Ok(exit)
 }
