@@ -110,8 +110,6 @@ pub struct Ffmpeg {
     pub decodable: BTreeSet<String>,
     /// Filters by name.
     pub filters: BTreeSet<String>,
-    /// Demuxers by name; aliases are entries of their own.
-    pub demuxers: BTreeSet<String>,
     /// How processes are confined here.
     pub sandbox: Sandbox,
 }
@@ -125,35 +123,26 @@ impl Ffmpeg {
         let ffmpeg = Program { path: locate_ffmpeg(paths)?, variable: "SPLITREEL_FFMPEG" };
         let ffprobe = Program { path: locate_ffprobe(paths, &ffmpeg.path)?, variable: "SPLITREEL_FFPROBE" };
         let mut sandbox = sandbox_of_this_kernel();
-        let text = match ffmpeg.ask("-version", true).await {
-            Ok(text) => text,
+        let asked = match ask_all(&ffmpeg, &ffprobe, sandbox.landlock_abi > 0).await {
             // Its libraries may be where no rule lets it read: better unconfined than not at all.
             Err(_) if sandbox.landlock_abi > 0 => {
-                let text = ffmpeg.ask("-version", false).await?;
+                let asked = ask_all(&ffmpeg, &ffprobe, false).await?;
                 tracing::warn!(program = %ffmpeg.path.display(), "ffmpeg does not start under Landlock, which stays off");
                 sandbox = Sandbox::default();
-                text
+                asked
             }
-            Err(error) => return Err(error),
+            asked => asked?,
         };
-        let version = ffmpeg.checked(&text)?;
-        let confined = sandbox.landlock_abi > 0;
-        let (probe, encoders, codecs, filters, demuxers) = tokio::try_join!(
-            ffprobe.ask("-version", confined),
-            ffmpeg.ask("-encoders", confined),
-            ffmpeg.ask("-codecs", confined),
-            ffmpeg.ask("-filters", confined),
-            ffmpeg.ask("-demuxers", confined),
-        )?;
-        ffprobe.checked(&probe)?;
+        let version = ffmpeg.checked(&asked.version)?;
+        ffprobe.checked(&asked.ffprobe_version)?;
+        let codecs = Codecs::read(&asked.codecs);
         Ok(Ffmpeg {
             version,
-            banner: text.lines().next().unwrap_or_default().to_owned(),
-            build_id: splitreel_core::plan::hex(&Sha256::digest(text.as_bytes())),
-            encoders: names(&encoders, |_| true),
-            decodable: names(&codecs, |flags| flags.starts_with('D')),
-            filters: names(&filters, |_| true),
-            demuxers: names(&demuxers, |flags| flags.contains('D')),
+            banner: asked.version.lines().next().unwrap_or_default().to_owned(),
+            build_id: splitreel_core::plan::hex(&Sha256::digest(asked.version.as_bytes())),
+            encoders: codecs.encoders,
+            decodable: codecs.decodable,
+            filters: entries(&asked.filters).map(|(_, name, _)| name.to_owned()).collect(),
             ffmpeg: ffmpeg.path,
             ffprobe: ffprobe.path,
             sandbox,
@@ -249,19 +238,62 @@ fn parse_version(text: &str) -> Option<Version> {
     Some(Version { major: major.checked_sub(54)?, minor: u32::from(major > 59 || minor >= 37) })
 }
 
-/// Names in ffmpeg's tables: lines of flags, name, description; names may be lists.
-fn names(table: &str, wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for line in table.lines() {
-        let mut words = line.split_whitespace();
-        let (Some(flags), Some(name)) = (words.next(), words.next()) else { continue };
+/// What the programs say of themselves.
+struct Asked {
+    version: String,
+    ffprobe_version: String,
+    codecs: String,
+    filters: String,
+}
+
+/// Each question is a process of its own, and starting one costs more than the answer: few, and side by side.
+async fn ask_all(ffmpeg: &Program, ffprobe: &Program, landlock: bool) -> Result<Asked, DetectError> {
+    let (version, ffprobe_version, codecs, filters) = tokio::try_join!(
+        ffmpeg.ask("-version", landlock),
+        ffprobe.ask("-version", landlock),
+        ffmpeg.ask("-codecs", landlock),
+        ffmpeg.ask("-filters", landlock),
+    )?;
+    Ok(Asked { version, ffprobe_version, codecs, filters })
+}
+
+/// Lines of ffmpeg's tables: flags, name, description.
+fn entries(table: &str) -> impl Iterator<Item = (&str, &str, &str)> {
+    table.lines().filter_map(|line| {
+        let (flags, rest) = line.trim_start().split_once(' ')?;
+        let (name, description) = rest.trim_start().split_once(' ').unwrap_or((rest, ""));
         let is_entry =
             name != "=" && flags.len() <= 6 && flags.chars().all(|c| c == '.' || c.is_ascii_alphabetic() || c == '|');
-        if is_entry && wanted(flags) {
-            found.extend(name.split(',').map(str::to_owned));
+        is_entry.then_some((flags, name, description))
+    })
+}
+
+/// What `-codecs` tells: a line lists its coders when they are several or named otherwise than the codec.
+#[derive(Default)]
+struct Codecs {
+    encoders: BTreeSet<String>,
+    decodable: BTreeSet<String>,
+}
+
+impl Codecs {
+    fn read(table: &str) -> Self {
+        let mut codecs = Codecs::default();
+        for (flags, name, description) in entries(table) {
+            if flags.starts_with('D') {
+                codecs.decodable.insert(name.to_owned());
+            }
+            if flags.chars().nth(1) == Some('E') {
+                let listed = description.split_once("(encoders:").and_then(|(_, rest)| rest.split_once(')'));
+                match listed {
+                    Some((list, _)) => codecs.encoders.extend(list.split_whitespace().map(str::to_owned)),
+                    None => {
+                        codecs.encoders.insert(name.to_owned());
+                    }
+                }
+            }
         }
+        codecs
     }
-    found
 }
 
 #[cfg(test)]
@@ -287,10 +319,25 @@ mod tests {
 
     #[test]
     fn tables_give_names() {
-        let table = "Encoders:\n V..... = Video\n ------\n V....D libx264              H.264\n A....D aac  AAC\n";
-        assert_eq!(names(table, |_| true).into_iter().collect::<Vec<_>>(), ["aac", "libx264"]);
-        let demuxers = " D. = Demuxing supported\n --\n D  mov,mp4,m4a,3gp,3g2,mj2 QuickTime / MOV\n E  mp4 x\n";
-        assert!(names(demuxers, |flags| flags.contains('D')).contains("m4a"));
+        let table = "Codecs:\n D..... = Decoding supported\n -------\n \
+            DEV.LS h264                 H.264 / AVC (decoders: h264 h264_qsv ) (encoders: libx264 libx264rgb )\n \
+            DEA.L. aac                  AAC (Advanced Audio Coding) (decoders: aac aac_fixed )\n \
+            D.V.L. vvc                  H.266\n .EA.L. codec2  only made (encoders: libcodec2)\n";
+        let codecs = Codecs::read(table);
+        assert_eq!(codecs.encoders.into_iter().collect::<Vec<_>>(), ["aac", "libcodec2", "libx264", "libx264rgb"]);
+        assert_eq!(codecs.decodable.into_iter().collect::<Vec<_>>(), ["aac", "h264", "vvc"]);
+        let filters = "Filters:\n  T.. = Timeline support\n ... zscale  V->V  Apply\n TSC yadif             V->V  De\n";
+        assert_eq!(entries(filters).map(|e| e.1).collect::<Vec<_>>(), ["zscale", "yadif"]);
+    }
+
+    #[tokio::test]
+    async fn the_list_of_encoders_is_that_of_ffmpeg() {
+        let found = Ffmpeg::detect(&ToolPaths::from_env()).await.unwrap();
+        let program = Program { path: found.ffmpeg.clone(), variable: "" };
+        let table = program.ask("-encoders", false).await.unwrap();
+        let listed: BTreeSet<_> = entries(&table).map(|(_, name, _)| name.to_owned()).collect();
+        assert!(listed.len() > 50 && found.encoders.contains("libx264"), "{listed:?}");
+        assert_eq!(found.encoders, listed);
     }
 
     #[tokio::test]

@@ -24,8 +24,13 @@ pub struct Effort {
 impl Effort {
     /// Adds what a process took.
     pub(crate) fn add(&mut self, output: &Output) {
-        self.cpu_ms = self.cpu_ms.saturating_add(output.cpu_ms);
-        self.wall_ms = self.wall_ms.saturating_add(output.wall_ms);
+        self.merge(Effort { cpu_ms: output.cpu_ms, wall_ms: output.wall_ms });
+    }
+
+    /// Adds what other runs took.
+    pub(crate) fn merge(&mut self, other: Effort) {
+        self.cpu_ms = self.cpu_ms.saturating_add(other.cpu_ms);
+        self.wall_ms = self.wall_ms.saturating_add(other.wall_ms);
     }
 }
 

@@ -45,20 +45,22 @@ pub(crate) fn even_targets(total: f64, seconds: f64) -> (Vec<f64>, f64) {
     ((1..n).map(|i| i as f64 * seconds).collect(), min_tail)
 }
 
-/// Wished cut times in auto mode. The first segments are short, so that playing starts early; the body is
-/// 10 s (8 s for short sources, so that there is something to balance); the last two are half as long, so that
-/// no slot waits long for another at the end.
+/// Wished cut times in auto mode. The first segment is short, so that playing starts early; the body is long,
+/// because each piece costs a process and its run-in; towards the end the pieces get shorter, so that no slot waits
+/// long for another.
 pub(crate) fn auto_targets(total: f64) -> (Vec<f64>, f64) {
-    let body = if total < 120.0 { 8.0 } else { 10.0 };
-    let mut targets = vec![2.0, 6.0];
-    let mut at = 6.0;
-    while at + 2.0 * body < total {
-        at += body;
-        targets.push(at);
-    }
-    let rest = total - at;
-    let pieces = (rest / (body / 2.0)).round().max(1.0);
-    targets.extend((1..pieces as usize).map(|i| at + rest * i as f64 / pieces));
+    const FIRST: f64 = 2.0;
+    const BODY: f64 = 10.0;
+    const TAIL: [f64; 2] = [6.0, 4.0];
+    const LAST: f64 = 4.0;
+    let body = (total - FIRST - TAIL.iter().sum::<f64>() - LAST).max(0.0);
+    let pieces = (body / BODY).round().max(1.0);
+    let lengths = std::iter::repeat_n(body / pieces, pieces as usize).chain(TAIL);
+    let targets = std::iter::once(0.0).chain(lengths).scan(FIRST, |at, length| {
+        *at += length;
+        Some(*at)
+    });
+    let targets = targets.collect();
     (targets, 0.5)
 }
 

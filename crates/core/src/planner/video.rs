@@ -232,7 +232,7 @@ fn choose_cuts(
     let cut = cuts::cut_frames(frames.len(), &seconds, total, &targets, &keys, reach, min_tail);
     let on_keys = cut.iter().filter(|c| keys.binary_search(c).is_ok()).count();
     let how = if is_auto {
-        "short first segments to play early, short last ones to end together".to_owned()
+        "a short first segment to play early, short last ones to end together".to_owned()
     } else {
         format!("every {} s as asked", split.segment_seconds)
     };

@@ -80,18 +80,28 @@ pub(crate) async fn probe(
     let mut warnings = structure_warnings(boxed.as_ref());
     let mut tail = Vec::new();
     let mut video = None;
-    if let Some(stream) = sorted.video.take() {
+    let stream = sorted.video.take();
+    // Two runs over the source that need nothing of each other: side by side.
+    let (mut frames_effort, mut sound_effort) = (Effort::default(), Effort::default());
+    let indexing = async {
+        let Some(stream) = &stream else { return Ok(None) };
         let job = Job {
             subject: &subject,
             demuxer: &demuxer,
             container,
-            stream: &stream,
+            stream,
             boxed: boxed.as_ref(),
             file_bytes: bytes,
             options: &request.options,
             progress: &progress,
         };
-        let indexed = index(&job, &mut effort).await.map_err(|error| run_failure(&error, request))?;
+        index(&job, &mut frames_effort).await.map(Some)
+    };
+    let listening = audio_tracks(&subject, &demuxer, &mut sorted, request.options.scan_wall, &mut sound_effort);
+    let (indexed, audio) = tokio::try_join!(indexing, listening).map_err(|error| run_failure(&error, request))?;
+    effort.merge(frames_effort);
+    effort.merge(sound_effort);
+    if let (Some(stream), Some(indexed)) = (stream, indexed) {
         let Indexed { frames, is_interlaced, bytes, num_unordered, warnings: found, tail: words } = indexed;
         // Demuxers of this kind make such times up as they go: no two passes would agree on the frames.
         if container == Container::Other && num_unordered > 0 && frames.is_some() {
@@ -108,9 +118,6 @@ pub(crate) async fn probe(
             sorted.unused.push(tracks::unused(&stream, "no frame of it can be decoded".into()));
         }
     }
-    let audio = audio_tracks(&subject, &demuxer, &mut sorted, request.options.scan_wall, &mut effort)
-        .await
-        .map_err(|error| run_failure(&error, request))?;
     let Sorted { mut unused, .. } = sorted;
     unused.sort_by_key(|track| track.stream);
     if video.is_none() && audio.is_empty() {
