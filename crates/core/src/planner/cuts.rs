@@ -17,7 +17,10 @@ pub(crate) fn cut_frames(
     let mut cuts = vec![0usize];
     let mut before = 0.0;
     for &target in targets {
-        let reach = reach.min((target - before) / 2.0);
+        let spacing = target - before;
+        let reach = reach.min(spacing / 2.0);
+        // Frames never lie exactly on the wished times: short segments that were asked for are not tails.
+        let min_gap = min_tail.min(spacing * 0.9);
         before = target;
         let frame = partition(num_frames, |i| seconds(i) < target - 1e-9);
         let after = partition(keys.len(), |k| seconds(keys[k]) < target);
@@ -30,7 +33,7 @@ pub(crate) fn cut_frames(
             .min_by(|a, b| a.0.total_cmp(&b.0));
         let at = near.map_or(frame, |(_, i)| i);
         let last = cuts.last().copied().unwrap_or(0);
-        if at > last && at < num_frames && total - seconds(at) >= min_tail && seconds(at) - seconds(last) >= min_tail {
+        if at > last && at < num_frames && total - seconds(at) >= min_tail && seconds(at) - seconds(last) >= min_gap {
             cuts.push(at);
         }
     }

@@ -110,6 +110,15 @@ fn chosen_segment_lengths_give_the_expected_number_of_segments() {
 }
 
 #[test]
+fn half_second_segments_are_cut_though_no_frame_lies_on_the_half_second() {
+    let info = source((0..625).map(|i| i * 512).collect(), (1, 12_800), 50);
+    let p = plan(&info, &profile(0.5), &Capabilities::default()).unwrap();
+    // 50, less the last 0.48 s, which are a tail.
+    assert_eq!(p.video.as_ref().unwrap().segments.len(), 49);
+    assert_partition(&info, &p);
+}
+
+#[test]
 fn short_sources_run_whole_and_say_why() {
     let info = source((0..240).map(|i| i * 512).collect(), (1, 12_288), 48);
     let p = plan(&info, &profile(0.0), &Capabilities::default()).unwrap();
