@@ -54,8 +54,8 @@ impl Assembler {
         Assembler { config, leases, doorbell, hands: Arc::new(Hands { blobs }) }
     }
 
-    /// Works until `shutdown`; see [`Server::run`].
-    pub async fn run(&self, shutdown: CancellationToken) {
+    /// Works until `drain`, or until `stop`; see [`Server::run`].
+    pub async fn run(&self, drain: CancellationToken, stop: CancellationToken) {
         let server = Server {
             id: self.config.id.clone(),
             slots: self.config.slots,
@@ -64,7 +64,7 @@ impl Assembler {
             doorbell: Arc::clone(&self.doorbell),
             role: Arc::clone(&self.hands) as Arc<_>,
         };
-        server.run(shutdown).await;
+        server.run(drain, stop).await;
     }
 }
 

@@ -54,6 +54,7 @@ impl<'a> Report<'a> {
             cpu_ms: sum.cpu_ms + t.cost.cpu_ms,
             wall_ms: sum.wall_ms + t.cost.wall_ms,
             bytes_read: sum.bytes_read + t.cost.bytes_read,
+            requests: sum.requests + t.cost.requests,
             bytes_written: sum.bytes_written + t.cost.bytes_written,
         });
         let run = Run {

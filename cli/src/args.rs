@@ -1,5 +1,8 @@
 //! Command-line arguments.
 
+use crate::commands::remote::{FetchArgs, RemoteJobArgs, SubmitArgs, TokensCommand, WorkersArgs};
+use crate::roles::settings::Upstream;
+use crate::roles::{AssemblerArgs, CoordinatorArgs, WorkerArgs};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -45,6 +48,10 @@ pub enum Command {
     List(ListArgs),
     /// Cancel a job; a running ffmpeg is killed within seconds.
     Cancel(JobArgs),
+    /// Start no more tasks of a server's job; running ones go on.
+    Pause(RemoteJobArgs),
+    /// Go on with a paused job.
+    Resume(RemoteJobArgs),
     /// Run what failed or was cancelled again; what is done is kept.
     Retry(RetryArgs),
     /// List profiles, or show one as a file to start from.
@@ -53,8 +60,32 @@ pub enum Command {
     Doctor(JsonArgs),
     /// Print a shell completion script.
     Completions(CompletionsArgs),
-    /// Bring the database of the state directory up to date.
+    /// Bring the database up to date (DATABASE_URL, or the state's).
     Migrate,
+    /// Have a server transcode a source.
+    Submit(SubmitArgs),
+    /// Tell what happens to a server's job until it has ended.
+    Watch(RemoteJobArgs),
+    /// Download a published presentation from a server.
+    Fetch(FetchArgs),
+    /// List a server's workers and assemblers.
+    Workers(WorkersArgs),
+    /// Make, list and revoke a server's tokens.
+    #[command(subcommand)]
+    Tokens(TokensCommand),
+    /// Serve the API, plan, hand out work (Postgres, RabbitMQ, S3).
+    Coordinator(CoordinatorArgs),
+    /// Work for a coordinator.
+    Worker(WorkerArgs),
+    /// Package for a coordinator.
+    Assembler(AssemblerArgs),
+}
+
+impl Command {
+    /// A server role: it logs by its own settings.
+    pub fn is_role(&self) -> bool {
+        matches!(self, Command::Coordinator(_) | Command::Worker(_) | Command::Assembler(_))
+    }
 }
 
 /// Settings of an encode, shared by `run` and `plan`.
@@ -145,12 +176,14 @@ pub struct PlanArgs {
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Job id, or its beginning; the newest job when left out.
+    /// Job id, or its beginning; the newest job when left out. Of a server's job: the whole id.
     #[arg(value_name = "JOB")]
     pub job: Option<String>,
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub upstream: Upstream,
 }
 
 /// Arguments of `list`.
@@ -162,14 +195,18 @@ pub struct ListArgs {
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub upstream: Upstream,
 }
 
 /// Arguments that name one job.
 #[derive(Debug, Args)]
 pub struct JobArgs {
-    /// Job id, or its beginning.
+    /// Job id, or its beginning (of a server's job: the whole id).
     #[arg(value_name = "JOB")]
     pub job: String,
+    #[command(flatten)]
+    pub upstream: Upstream,
 }
 
 /// Arguments of `retry`.
@@ -183,6 +220,8 @@ pub struct RetryArgs {
     pub workers: Option<usize>,
     #[command(flatten)]
     pub show: OutputArgs,
+    #[command(flatten)]
+    pub upstream: Upstream,
 }
 
 /// Arguments of `profiles`.

@@ -3,6 +3,7 @@
 use crate::args::{Cli, EncodeArgs};
 use crate::exit::Problem;
 use crate::profile_file;
+use crate::roles::settings::{Hands, Listen, Servers, Storage, Upstream};
 use serde::Deserialize;
 use splitreel_core::profile::Profile;
 use std::path::PathBuf;
@@ -23,6 +24,16 @@ pub struct File {
     pub keep_full: Option<bool>,
     /// Attempts at the same time.
     pub workers: Option<usize>,
+    /// Server roles: where they listen.
+    pub listen: Listen,
+    /// Server roles: database and broker.
+    pub servers: Servers,
+    /// Server roles: object storage.
+    pub storage: Storage,
+    /// Workers, assemblers and commands that talk to a server: where it is.
+    pub upstream: Upstream,
+    /// Workers and assemblers: what they do at a time.
+    pub hands: Hands,
 }
 
 /// Settings that are not a command's own.

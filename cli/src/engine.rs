@@ -159,9 +159,9 @@ impl Backends {
         let (c, s) = (coordinator.clone(), shutdown.clone());
         services.spawn(async move { c.run(s).await });
         let s = shutdown.clone();
-        services.spawn(async move { worker.run(s).await });
+        services.spawn(async move { worker.run(s.clone(), s).await });
         let s = shutdown.clone();
-        services.spawn(async move { assembler.run(s).await });
+        services.spawn(async move { assembler.run(s.clone(), s).await });
         Engine { coordinator, seen, worker: state.worker.clone(), shutdown, services }
     }
 }

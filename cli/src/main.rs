@@ -8,16 +8,22 @@ mod engine;
 mod exit;
 mod observe;
 mod profile_file;
+mod roles;
 mod state;
 
 use args::{Cli, Command};
 use clap::Parser;
+use commands::remote::{self, Act, RemoteJobArgs};
 use exit::Exit;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    init_logging(&cli);
+    // Both of the HTTP clients in here take the process's one; it is installed once and before any of them is made.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    if !cli.command.is_role() {
+        init_logging(&cli);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
@@ -39,13 +45,27 @@ fn main() -> ExitCode {
 
 async fn dispatch(cli: Cli) -> Result<Exit, exit::Problem> {
     let config = config::load(&cli)?;
+    let log_json = cli.log_json;
     match cli.command {
         Command::Run(args) => commands::run::run(&config, args).await,
         Command::Repackage(args) => commands::run::repackage(&config, args).await,
         Command::Plan(args) => commands::plan::plan(&config, args).await,
+        Command::Status(args) if args.upstream.server.is_some() => {
+            let job = args.job.ok_or_else(|| exit::Problem::usage("give the id of a server's job"))?;
+            remote::status(&config, RemoteJobArgs::of(&job, args.upstream)?.with_json(args.json)).await
+        }
         Command::Status(args) => commands::jobs::status(&config, args).await,
+        Command::List(args) if args.upstream.server.is_some() => {
+            remote::list(&config, args.upstream, args.limit, args.json).await
+        }
         Command::List(args) => commands::jobs::list(&config, args).await,
+        Command::Cancel(args) if args.upstream.server.is_some() => {
+            remote::act(&config, RemoteJobArgs::of(&args.job, args.upstream)?, Act::Cancel).await
+        }
         Command::Cancel(args) => commands::jobs::cancel(&config, args).await,
+        Command::Retry(args) if args.upstream.server.is_some() => {
+            remote::act(&config, RemoteJobArgs::of(&args.job, args.upstream)?, Act::Retry).await
+        }
         Command::Retry(args) => commands::run::retry(&config, args).await,
         Command::Profiles(args) => commands::profiles::profiles(&args),
         Command::Doctor(args) => commands::doctor::doctor(&config, args).await,
@@ -54,6 +74,16 @@ async fn dispatch(cli: Cli) -> Result<Exit, exit::Problem> {
             Ok(Exit::Done)
         }
         Command::Migrate => commands::jobs::migrate(&config).await,
+        Command::Pause(args) => remote::act(&config, args, Act::Pause).await,
+        Command::Resume(args) => remote::act(&config, args, Act::Resume).await,
+        Command::Submit(args) => remote::submit(&config, args).await,
+        Command::Watch(args) => remote::watch(&config, args).await,
+        Command::Fetch(args) => remote::fetch(&config, args).await,
+        Command::Workers(args) => remote::workers(&config, args).await,
+        Command::Tokens(command) => remote::tokens(&config, command).await,
+        Command::Coordinator(args) => Box::pin(roles::coordinator(&config, args, log_json)).await,
+        Command::Worker(args) => Box::pin(roles::worker(&config, args, log_json)).await,
+        Command::Assembler(args) => Box::pin(roles::assembler(&config, args, log_json)).await,
     }
 }
 

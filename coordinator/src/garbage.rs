@@ -33,6 +33,7 @@ impl Coordinator {
             states: vec![JobState::Published, JobState::Failed, JobState::Cancelled],
             only: self.inner.config.scope.clone(),
             limit: 1000,
+            ..JobFilter::default()
         };
         let due = self.now().saturating_sub(self.inner.config.garbage_grace_ms);
         let jobs = match self.inner.store.jobs(filter).await {

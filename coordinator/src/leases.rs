@@ -43,6 +43,7 @@ impl Leases for Coordinator {
             media_failures: task.media_failures,
             key_prefix: format!("jobs/{}/{}/{}-{}/", task.id.job, task.id.number, task.attempt, lease),
             source: job.request.source,
+            grant: None,
             work,
         })
     }

@@ -2,22 +2,29 @@
 //!
 //! It owns no state: everything is in the job store, so any number of coordinators may run, and any may die.
 
+pub mod api;
+pub mod caller;
 mod garbage;
 mod leases;
 mod planning;
+mod problem;
 mod service;
+pub mod triggers;
+pub mod uploads;
+pub mod webhooks;
 
 pub use garbage::GarbageError;
 
 use splitreel_backend::store::{Scope, StoreError, Submitted};
 use splitreel_backend::{BlobStore, Doorbell, JobStore, World};
+use splitreel_core::fair::Shares;
 use splitreel_core::job::JobRequest;
 use splitreel_core::plan::Plan;
 use splitreel_core::planner::Capabilities;
 use splitreel_core::task::RetryPolicy;
 use splitreel_core::{JobId, WorkerId};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -42,6 +49,8 @@ pub struct Config {
     pub garbage_every: Duration,
     /// Jobs that this process serves; `None` = all.
     pub scope: Scope,
+    /// How tenants share the places, until [`Coordinator::set_shares`] says otherwise.
+    pub shares: Shares,
     /// What the workers' ffmpeg can do.
     pub capabilities: Capabilities,
 }
@@ -58,6 +67,7 @@ impl Default for Config {
             garbage_grace_ms: 3_600_000,
             garbage_every: Duration::from_secs(300),
             scope: None,
+            shares: Shares::default(),
             capabilities: Capabilities::default(),
         }
     }
@@ -77,6 +87,7 @@ struct Inner {
     config: Config,
     wake: Notify,
     plans: Mutex<BTreeMap<JobId, Arc<Plan>>>,
+    shares: Mutex<Arc<Shares>>,
 }
 
 impl Coordinator {
@@ -88,7 +99,9 @@ impl Coordinator {
         world: World,
         config: Config,
     ) -> Self {
-        let inner = Inner { store, blobs, doorbell, world, config, wake: Notify::new(), plans: Mutex::default() };
+        let shares = Mutex::new(Arc::new(config.shares.clone()));
+        let inner =
+            Inner { store, blobs, doorbell, world, config, wake: Notify::new(), plans: Mutex::default(), shares };
         Coordinator { inner: Arc::new(inner) }
     }
 
@@ -121,6 +134,26 @@ impl Coordinator {
         Ok(changed)
     }
 
+    /// Pauses or resumes an open job. False: it has ended, or was so already.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn pause(&self, job: JobId, paused: bool) -> Result<bool, StoreError> {
+        let changed = self.inner.store.pause(job, paused, self.now()).await?;
+        self.inner.wake.notify_one();
+        Ok(changed)
+    }
+
+    /// Takes expired leases back now, without waiting for the reaper. Answers how many.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn take_back(&self) -> Result<usize, StoreError> {
+        let taken = self.inner.store.reap(self.now(), &self.inner.config.retry).await?;
+        self.inner.wake.notify_one();
+        Ok(taken.len())
+    }
+
     /// A worker is known to be dead: its leases end at once.
     ///
     /// # Errors
@@ -129,6 +162,15 @@ impl Coordinator {
         let released = self.inner.store.release_worker(worker, self.now(), &self.inner.config.retry).await?;
         self.inner.wake.notify_one();
         Ok(released.len())
+    }
+
+    /// From now on the tenants share the places like this.
+    pub fn set_shares(&self, shares: Shares) {
+        *self.inner.shares.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(shares);
+    }
+
+    fn shares(&self) -> Arc<Shares> {
+        Arc::clone(&self.inner.shares.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Looks for work without waiting for the next tick.

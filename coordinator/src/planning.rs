@@ -17,7 +17,12 @@ const CACHED_PLANS: usize = 64;
 
 impl Coordinator {
     pub(crate) async fn plan_waiting(&self) -> Result<(), StoreError> {
-        let filter = JobFilter { states: vec![JobState::Planning], only: self.inner.config.scope.clone(), limit: 100 };
+        let filter = JobFilter {
+            states: vec![JobState::Planning],
+            only: self.inner.config.scope.clone(),
+            limit: 100,
+            ..JobFilter::default()
+        };
         for job in self.inner.store.jobs(filter).await? {
             if let Err(error) = self.plan_one(&job).await {
                 tracing::warn!(job = %job.id, %error, "planning will be tried again");

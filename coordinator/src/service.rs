@@ -48,17 +48,8 @@ impl Coordinator {
 
     async fn dispatch(&self) -> Result<(), StoreError> {
         let (store, c) = (&self.inner.store, &self.inner.config);
-        store.dispatch(&c.scope, c.window, self.now()).await?;
-        let mut sent = Vec::new();
-        for ring in store.unsent(&c.scope, c.window).await? {
-            match self.inner.doorbell.ring(ring.clone()).await {
-                Ok(()) => sent.push(ring),
-                Err(error) => {
-                    tracing::warn!(%error, "the doorbell is held up");
-                    break;
-                }
-            }
-        }
+        store.dispatch(&c.scope, c.window, &self.shares(), self.now()).await?;
+        let sent = self.inner.doorbell.ring_all(store.unsent(&c.scope, c.window).await?).await;
         if !sent.is_empty() {
             store.mark_sent(&sent, self.now()).await?;
         }

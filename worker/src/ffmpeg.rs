@@ -74,11 +74,12 @@ async fn read_back(files: Vec<PathBuf>, evidence: Vec<String>) -> Result<Vec<Enc
 impl Toolkit for FfmpegTools {
     async fn probe(&self, request: Request, deep: bool) -> Result<SourceInfo, Failure> {
         let work = self.workspace(&request)?;
-        let name = request.source.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        let name = request.name.clone();
         let mut options = self.options.clone();
         if deep {
             options.scan_pixels = u64::MAX;
         }
+        options.is_partial = !request.is_complete;
         let probe = ProbeRequest { name, scratch: work.dir.clone(), options, source: request.source.clone() };
         let probed = self.kit.probe(probe, sink(&request, 0), request.cancel.clone()).await?;
         Ok(probed.info)

@@ -53,8 +53,8 @@ impl Worker {
         Worker { config, leases, doorbell, hands: Arc::new(Hands { blobs, sources, toolkit }) }
     }
 
-    /// Works until `shutdown`; see [`Server::run`].
-    pub async fn run(&self, shutdown: CancellationToken) {
+    /// Works until `drain`, or until `stop`; see [`Server::run`].
+    pub async fn run(&self, drain: CancellationToken, stop: CancellationToken) {
         let server = Server {
             id: self.config.id.clone(),
             slots: self.config.slots,
@@ -63,6 +63,6 @@ impl Worker {
             doorbell: Arc::clone(&self.doorbell),
             role: Arc::clone(&self.hands) as Arc<_>,
         };
-        server.run(shutdown).await;
+        server.run(drain, stop).await;
     }
 }

@@ -17,8 +17,12 @@ use tokio_util::sync::CancellationToken;
 pub struct Request {
     /// The lease: names the scratch directory.
     pub lease: LeaseId,
+    /// What messages call the source.
+    pub name: String,
     /// Local path of the source's bytes.
     pub source: PathBuf,
+    /// Whether all bytes of the source are there; else there are holes where the task should need none.
+    pub is_complete: bool,
     /// Progress goes here.
     pub progress: watch::Sender<Progress>,
     /// Ends the work: processes are killed before the call returns.
@@ -42,7 +46,8 @@ pub struct Encoded {
 /// Probes and encodes.
 #[async_trait]
 pub trait Toolkit: Send + Sync {
-    /// Finds out what the source is. `deep` decodes it once to list its frames.
+    /// Finds out what the source is. `deep` decodes it once to list its frames. On a source that is not complete it
+    /// fails with [`splitreel_media::NEEDS_WHOLE`] where the holes matter.
     async fn probe(&self, request: Request, deep: bool) -> Result<SourceInfo, Failure>;
     /// Encodes one segment into all renditions. `look_back` raises how far before the segment decoding starts:
     /// 0 = the nearest keyframe, 1 = the one before, 2 = the beginning of the source.

@@ -2,15 +2,18 @@
 
 use crate::Hands;
 use crate::piece::{cut_audio_track, cut_video};
+use crate::source::{LocalSource, SourceAccess, need};
 use crate::store::{store_bytes, store_track};
 use crate::toolkit::{Encoded, Request};
 use async_trait::async_trait;
 use splitreel_backend::attempt::Perform;
 use splitreel_backend::lease::{Work, WorkOrder};
-use splitreel_core::Failure;
 use splitreel_core::part::{AudioPart, Cost, ProbeResult, RenditionPart, TaskResult, VideoPart};
 use splitreel_core::plan::Plan;
+use splitreel_core::ranges::Need;
 use splitreel_core::task::Progress;
+use splitreel_core::{Failure, FailureClass};
+use splitreel_media::NEEDS_WHOLE;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -24,27 +27,85 @@ impl Perform for Hands {
         progress: watch::Sender<Progress>,
         cancel: &CancellationToken,
     ) -> Result<TaskResult, Failure> {
-        let source = self.sources.local(&order.source).await?;
-        let request = Request { lease: order.lease, source, progress, cancel: cancel.clone() };
         let started = Instant::now();
-        let mut result = match &order.work {
-            Work::Probe { deep } => self.probe(order, request, *deep).await?,
-            Work::Video { plan, segment } => self.video(order, request, plan, *segment).await?,
-            Work::Audio { plan, index } => self.audio(order, request, plan, *index).await?,
-            Work::Assemble { .. } => return Err(Failure::permanent("wrong_role", "an assemble task reached a worker")),
+        let wanted = need(order);
+        let mut reading = Reading::default();
+        let source = self.local(order, &wanted, &progress, cancel, &mut reading).await?;
+        let is_complete = source.is_complete();
+        let attempt = |source: &LocalSource| Request {
+            lease: order.lease,
+            name: order.source.locator.rsplit('/').next().unwrap_or_default().to_owned(),
+            source: source.path().to_owned(),
+            is_complete: source.is_complete(),
+            progress: progress.clone(),
+            cancel: cancel.clone(),
         };
+        let mut outcome = self.work(order, attempt(&source)).await;
+        drop(source);
+        // What fails on a part of the source is no word about the source: the whole of it decides.
+        if let Err(failure) = &outcome
+            && !is_complete
+            && !cancel.is_cancelled()
+            && (failure.class != FailureClass::Infra || failure.code == NEEDS_WHOLE)
+        {
+            tracing::info!(task = %order.task, code = %failure.code, "a part of the source is not enough, all of it is read");
+            let source = self.local(order, &Need::Whole, &progress, cancel, &mut reading).await?;
+            outcome = self.work(order, attempt(&source)).await;
+        }
+        let mut result = outcome?;
         let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match &mut result {
-            TaskResult::Probe(p) => p.cost.wall_ms = wall_ms,
-            TaskResult::Video(v) => v.cost.wall_ms = wall_ms,
-            TaskResult::Audio(a) => a.cost.wall_ms = wall_ms,
-            TaskResult::Assemble(_) => {}
+        let cost = match &mut result {
+            TaskResult::Probe(p) => Some(&mut p.cost),
+            TaskResult::Video(v) => Some(&mut v.cost),
+            TaskResult::Audio(a) => Some(&mut a.cost),
+            TaskResult::Assemble(_) => None,
+        };
+        if let Some(cost) = cost {
+            cost.wall_ms = wall_ms;
+            cost.bytes_read = reading.bytes;
+            cost.requests = reading.requests;
         }
         Ok(result)
     }
 }
 
+/// What was read of the source.
+#[derive(Default)]
+struct Reading {
+    bytes: u64,
+    requests: u32,
+}
+
 impl Hands {
+    async fn local(
+        &self,
+        order: &WorkOrder,
+        need: &Need,
+        progress: &watch::Sender<Progress>,
+        cancel: &CancellationToken,
+        reading: &mut Reading,
+    ) -> Result<LocalSource, Failure> {
+        let grant = order.grant.as_ref();
+        let access = SourceAccess { source: &order.source, grant, lease: order.lease, need, progress };
+        let local = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Failure::infra("cancelled", "the attempt was cancelled")),
+            local = self.sources.local(&access) => local,
+        }?;
+        reading.bytes = reading.bytes.saturating_add(local.bytes_read());
+        reading.requests = reading.requests.saturating_add(local.requests());
+        Ok(local)
+    }
+
+    async fn work(&self, order: &WorkOrder, request: Request) -> Result<TaskResult, Failure> {
+        match &order.work {
+            Work::Probe { deep } => self.probe(order, request, *deep).await,
+            Work::Video { plan, segment } => self.video(order, request, plan, *segment).await,
+            Work::Audio { plan, index } => self.audio(order, request, plan, *index).await,
+            Work::Assemble { .. } => Err(Failure::permanent("wrong_role", "an assemble task reached a worker")),
+        }
+    }
+
     async fn probe(&self, order: &WorkOrder, request: Request, deep: bool) -> Result<TaskResult, Failure> {
         let mut info = self.toolkit.probe(request, deep).await?;
         info.bytes = order.source.bytes;

@@ -4,12 +4,15 @@ use crate::args::{JobArgs, ListArgs, StatusArgs};
 use crate::config::Config;
 use crate::engine::open_store;
 use crate::exit::{Exit, Problem, printable};
+use crate::roles::settings::secret;
 use crate::state;
 use serde_json::json;
 use splitreel_backend::store::JobFilter;
 use splitreel_backend::{JobStore, StoreError};
+use splitreel_backend_cluster::postgres::PgStore;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::task::{Task, TaskState};
+use splitreel_telemetry::redact::without_credentials;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -182,6 +185,13 @@ pub async fn cancel(config: &Config, args: JobArgs) -> Result<Exit, Problem> {
 
 /// `migrate`.
 pub async fn migrate(config: &Config) -> Result<Exit, Problem> {
+    if let Some(url) = secret("DATABASE_URL")? {
+        let version = PgStore::migrate(url.expose())
+            .await
+            .map_err(|e| Problem::because("the database cannot be migrated", &e))?;
+        println!("{} is at version {version}", without_credentials(url.expose()));
+        return Ok(Exit::Done);
+    }
     let db = state::database(&config.state);
     std::fs::create_dir_all(&config.state)
         .map_err(|e| Problem::usage(format!("the state directory {} cannot be made: {e}", config.state.display())))?;

@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod jobs;
 pub mod plan;
 pub mod profiles;
+pub mod remote;
 pub mod run;
 mod target;
 mod watch;

@@ -27,7 +27,9 @@ pub async fn plan(config: &Config, args: PlanArgs) -> Result<Exit, Problem> {
         FfmpegTools::new(FfmpegToolkit::new(ffmpeg), scratch.clone(), Limits::default(), ProbeOptions::default());
     let request = Request {
         lease: LeaseId(uuid::Uuid::now_v7()),
+        name: source.locator.clone(),
         source: source.locator.clone().into(),
+        is_complete: true,
         progress: watch::channel(Progress::default()).0,
         cancel: CancellationToken::new(),
     };

@@ -71,6 +71,7 @@ impl Wanted {
             tenant: TENANT.into(),
             idempotency_key: String::new(),
             base: base_of(input),
+            priority: Default::default(),
             profile: profile.clone(),
             deep_probe: false,
             output: output.to_str().map(str::to_owned),
@@ -245,8 +246,11 @@ async fn discard(backends: &Backends, job: JobId) -> Result<(), Problem> {
 
 /// Unfinished jobs for the same directory, of other settings or an older source, will never be finished.
 async fn supersede(backends: &Backends, job: &Job) -> Result<(), Problem> {
-    let open =
-        JobFilter { states: vec![JobState::Probing, JobState::Planning, JobState::Running], limit: 10_000, only: None };
+    let open = JobFilter {
+        states: vec![JobState::Probing, JobState::Planning, JobState::Running],
+        limit: 10_000,
+        ..JobFilter::default()
+    };
     for other in backends.store.jobs(open).await.map_err(|e| store_problem(&e))? {
         if other.id != job.id && other.request.output == job.request.output {
             discard(backends, other.id).await?;

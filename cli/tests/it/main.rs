@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod clips;
+mod cluster;
 mod corpus;
 mod decoded;
 mod determinism;

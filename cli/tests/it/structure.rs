@@ -7,13 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What each crate may use of the others: arrows point down only. Test code may use the test kit besides.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("splitreel-core", &[]),
     ("splitreel-packaging", &[]),
     ("splitreel-backend", &["splitreel-core"]),
     ("splitreel-backend-embedded", &["splitreel-backend", "splitreel-core"]),
+    ("splitreel-backend-cluster", &["splitreel-backend", "splitreel-core"]),
+    ("splitreel-client", &["splitreel-backend", "splitreel-core"]),
+    ("splitreel-telemetry", &["splitreel-core"]),
     ("splitreel-media", &["splitreel-core", "splitreel-packaging"]),
-    ("splitreel-coordinator", &["splitreel-backend", "splitreel-core", "splitreel-packaging"]),
+    (
+        "splitreel-coordinator",
+        &["splitreel-backend", "splitreel-client", "splitreel-core", "splitreel-packaging", "splitreel-telemetry"],
+    ),
     ("splitreel-worker", &["splitreel-backend", "splitreel-core", "splitreel-media", "splitreel-packaging"]),
     ("splitreel-assembler", &["splitreel-backend", "splitreel-core", "splitreel-packaging"]),
     (
@@ -21,11 +27,14 @@ const ARROWS: [(&str, &[&str]); 10] = [
         &[
             "splitreel-assembler",
             "splitreel-backend",
+            "splitreel-backend-cluster",
             "splitreel-backend-embedded",
+            "splitreel-client",
             "splitreel-coordinator",
             "splitreel-core",
             "splitreel-media",
             "splitreel-packaging",
+            "splitreel-telemetry",
             "splitreel-worker",
         ],
     ),

@@ -17,6 +17,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// A renewal is sent this often per lease length.
 const RENEWALS_PER_TTL: u32 = 4;
+/// How long a stopped process tries to hand an attempt back.
+const HAND_BACK: Duration = Duration::from_secs(2);
 /// Pause after the coordinator or the doorbell did not answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -50,15 +52,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves until `shutdown`; running attempts are then stopped and dropped: their leases run out, or are
-    /// released by whoever stopped the process.
-    pub async fn run(self, shutdown: CancellationToken) {
+    /// Takes rings until `drain`, and ends when what runs then has ended. With `stop` running attempts are stopped
+    /// and handed back, so that others need not wait for their leases to run out.
+    pub async fn run(self, drain: CancellationToken, stop: CancellationToken) {
         let slots = self.slots.max(1);
         let server = Arc::new(self);
         let mut running = JoinSet::new();
         let slot = || {
-            let (server, shutdown) = (Arc::clone(&server), shutdown.clone());
-            async move { server.slot(shutdown).await }
+            let (server, drain, stop) = (Arc::clone(&server), drain.clone(), stop.clone());
+            async move { server.slot(drain, stop).await }
         };
         for _ in 0..slots {
             running.spawn(slot());
@@ -66,7 +68,8 @@ impl Server {
         while let Some(ended) = running.join_next().await {
             // A panic costs one attempt, whose lease runs out; the slot itself must not be lost.
             if let Err(error) = ended
-                && !shutdown.is_cancelled()
+                && !drain.is_cancelled()
+                && !stop.is_cancelled()
             {
                 tracing::error!(%error, "a slot broke down and is replaced");
                 running.spawn(slot());
@@ -74,37 +77,46 @@ impl Server {
         }
     }
 
-    async fn slot(&self, shutdown: CancellationToken) {
-        while !shutdown.is_cancelled() {
+    async fn slot(&self, drain: CancellationToken, stop: CancellationToken) {
+        while !drain.is_cancelled() {
             let ring = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return,
+                () = drain.cancelled() => return,
+                () = stop.cancelled() => return,
                 ring = self.doorbell.next(self.queue) => ring,
             };
             let ring = match ring {
                 Ok(ring) => ring,
                 Err(error) => {
                     tracing::warn!(%error, "no rings");
-                    pause(&shutdown).await;
+                    pause(&drain).await;
                     continue;
                 }
             };
             let asked = Instant::now();
+            // Right after the claim, not after the work: how long an encode takes is nothing to the broker.
             match self.leases.claim(&ring, &self.id).await {
-                Ok(order) => self.hold(order, asked, &shutdown).await,
-                Err(LeaseError::Refused(refusal)) => tracing::debug!(task = %ring.task, %refusal, "ring forgotten"),
+                Ok(order) => {
+                    self.doorbell.answered(&ring).await;
+                    self.hold(order, asked, &stop).await;
+                }
+                Err(LeaseError::Refused(refusal)) => {
+                    self.doorbell.answered(&ring).await;
+                    tracing::debug!(task = %ring.task, %refusal, "ring forgotten");
+                }
                 Err(error) => {
                     tracing::warn!(task = %ring.task, %error, "claim unanswered, the ring will come again");
-                    pause(&shutdown).await;
+                    pause(&drain).await;
+                    self.doorbell.unanswered(&ring).await;
                 }
             }
         }
     }
 
     /// Runs an attempt to its end. Nothing of it is left when the lease is lost: no process, no report.
-    async fn hold(&self, order: WorkOrder, asked: Instant, shutdown: &CancellationToken) {
+    async fn hold(&self, order: WorkOrder, asked: Instant, stop: &CancellationToken) {
         let (task, lease) = (order.task, order.lease);
-        let cancel = shutdown.child_token();
+        let cancel = stop.child_token();
         let (progress_tx, progress) = watch::channel(Progress::default());
         let keeper = Keeper {
             leases: Arc::clone(&self.leases),
@@ -130,6 +142,11 @@ impl Server {
             pause(&cancel).await;
         }
         tracing::info!(%task, "attempt dropped");
+        if stop.is_cancelled() {
+            let failure = Failure::infra("handed_back", format!("worker {} was stopped", self.id));
+            // One try: an unanswered one costs what a killed process costs.
+            let _ = tokio::time::timeout(HAND_BACK, self.leases.fail(task, lease, failure)).await;
+        }
     }
 }
 
@@ -155,7 +172,10 @@ impl Keeper {
         let ttl = Duration::from_millis(u64::try_from(self.order.ttl_ms).unwrap_or(1));
         let every = ttl / RENEWALS_PER_TTL;
         loop {
-            tokio::time::sleep(every).await;
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = self.leases.nudged(self.order.lease) => {}
+            }
             let sent = Instant::now();
             let progress = *self.progress.borrow();
             // An answer that comes later than the lease lasts is worth nothing.

@@ -45,6 +45,23 @@ pub struct DoorbellError {
 pub trait Doorbell: Send + Sync {
     /// Hands a ring over. Ok means "accepted", never "will be delivered".
     async fn ring(&self, ring: Ring) -> Result<(), DoorbellError>;
+    /// Hands many over, in order, as far as that goes; answers those that were accepted.
+    async fn ring_all(&self, rings: Vec<Ring>) -> Vec<Ring> {
+        let mut accepted = Vec::with_capacity(rings.len());
+        for ring in rings {
+            if let Err(error) = self.ring(ring.clone()).await {
+                tracing::warn!(%error, "the doorbell is held up");
+                break;
+            }
+            accepted.push(ring);
+        }
+        accepted
+    }
     /// Waits for the next ring of a queue. Each ring goes to one listener. Cancel-safe.
     async fn next(&self, queue: Queue) -> Result<Ring, DoorbellError>;
+    /// The listener had an answer to its ring, a lease or a clear no: the ring need not come again. A bell that
+    /// keeps rings for a listener that dies before this may forget it now.
+    async fn answered(&self, _ring: &Ring) {}
+    /// The listener had no answer: the ring may be given to another at once.
+    async fn unanswered(&self, _ring: &Ring) {}
 }

@@ -211,6 +211,7 @@ mod tests {
     use crate::memory::MemoryStore;
     use crate::store::{ClaimRequest, JobStore};
     use splitreel_core::TaskId;
+    use splitreel_core::fair::Shares;
     use splitreel_core::task::RetryPolicy;
 
     type Fault = fn(&mut Snapshot);
@@ -234,7 +235,7 @@ mod tests {
         store.complete(probe.id, lease_id(1), result, 0).await.unwrap().unwrap();
         assert!(store.record_plan(job, &plan(2, 0), 0).await.unwrap());
         claim(1, TaskKind::Segment).await;
-        store.dispatch(&None, 10, 0).await.unwrap();
+        store.dispatch(&None, 10, &Shares::default(), 0).await.unwrap();
         store.snapshots().remove(0)
     }
 

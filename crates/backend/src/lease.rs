@@ -39,10 +39,46 @@ pub struct WorkOrder {
     pub media_failures: u32,
     /// The pinned source.
     pub source: SourceRef,
+    /// The right to read the source over HTTP. `None`: whoever works here reads it by its locator.
+    #[serde(default)]
+    pub grant: Option<SourceGrant>,
     /// Blob keys of this attempt start with this (it ends with `/`): the only place it may write.
     pub key_prefix: String,
     /// What to do.
     pub work: Work,
+}
+
+/// The right to read one version of a source over HTTP, in ranges (RFC 9110 §14), for an attempt's time.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceGrant {
+    /// URL with its signature: a secret.
+    pub url: String,
+    /// Headers that every request must carry, by lower-case name.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+    /// Size of the pinned version in bytes.
+    pub bytes: u64,
+    /// Entity tag of the pinned version, quotes included; sent as `If-Match` (RFC 9110 §13.1.1).
+    #[serde(default)]
+    pub etag: Option<String>,
+    /// SHA-256 of the whole source, lower-case hex, where the storage knows it.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// Milliseconds since the epoch after which storage refuses it.
+    pub expires_ms: i64,
+}
+
+impl std::fmt::Debug for SourceGrant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The query and the headers hold signatures.
+        let place = self.url.split('?').next().unwrap_or_default();
+        f.debug_struct("SourceGrant")
+            .field("url", &place)
+            .field("bytes", &self.bytes)
+            .field("etag", &self.etag)
+            .field("expires_ms", &self.expires_ms)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What to do.
@@ -115,4 +151,9 @@ pub trait Leases: Send + Sync {
     async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult) -> Result<(), LeaseError>;
     /// Reports failure.
     async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure) -> Result<(), LeaseError>;
+    /// Waits until there is news for the holder of a lease, which it hears with its next renewal: its job was
+    /// cancelled, or its lease shortened. For ever where nobody brings news. Cancel-safe.
+    async fn nudged(&self, _lease: LeaseId) {
+        std::future::pending().await
+    }
 }

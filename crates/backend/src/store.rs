@@ -6,6 +6,7 @@
 use crate::doorbell::Ring;
 use async_trait::async_trait;
 use splitreel_core::event::Event;
+use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest, JobState};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
@@ -45,6 +46,11 @@ pub struct JobFilter {
     pub states: Vec<JobState>,
     /// Only these jobs; `None` = all.
     pub only: Scope,
+    /// Only this tenant's; `None` = everybody's.
+    pub tenant: Option<String>,
+    /// Only jobs older than this one, in the order of the list: the cursor of a paged listing. None are older
+    /// than a job that does not exist.
+    pub before: Option<JobId>,
     /// At most so many, newest first.
     pub limit: usize,
 }
@@ -85,9 +91,10 @@ pub trait JobStore: Send + Sync {
     async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError>;
     /// Ends a job that cannot be planned. False: it had ended or been planned.
     async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError>;
-    /// Writes outbox rows for ready, due tasks that have none, in dispatch order (jobs by age, tasks by
-    /// number), until `window` outbox rows of the scope exist. Answers how many were written.
-    async fn dispatch(&self, scope: &Scope, window: usize, now_ms: i64) -> Result<usize, StoreError>;
+    /// Writes outbox rows for ready, due tasks that have none, until `window` outbox rows of the scope exist.
+    /// Which jobs they are of is decided by [`splitreel_core::fair::allot`]; within a job tasks go by number.
+    /// Paused and ended jobs get none. Answers how many were written.
+    async fn dispatch(&self, scope: &Scope, window: usize, shares: &Shares, now_ms: i64) -> Result<usize, StoreError>;
     /// Outbox rows that were not yet rung, oldest first.
     async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError>;
     /// Marks outbox rows as rung. They go away with the claim, or with `sweep`.
@@ -131,11 +138,17 @@ pub trait JobStore: Send + Sync {
         now_ms: i64,
         policy: &RetryPolicy,
     ) -> Result<Vec<TaskId>, StoreError>;
+    /// The named worker's control stream broke: it is dead or will renew. Its live leases end no later than
+    /// `until_ms`; a renewal extends them as ever. Answers how many would have lasted longer.
+    async fn shorten_leases(&self, worker: &WorkerId, until_ms: i64) -> Result<usize, StoreError>;
     /// Deletes outbox rows rung before `sent_before_ms` (their message may be lost), so that dispatch writes
     /// them again. Answers how many.
     async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError>;
     /// Cancels a job and its open tasks. False: it had ended.
     async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError>;
+    /// Pauses or resumes an open job: while it is paused no task of it is dispatched or claimed, and its rings
+    /// are forgotten; running attempts go on. False: it has ended, or was so already.
+    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError>;
     /// Re-opens a failed or cancelled job: done tasks are kept, the others become ready. False: nothing to retry.
     async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError>;
     /// Events after `after_seq`, oldest first, of one job or all.

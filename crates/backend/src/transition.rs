@@ -43,6 +43,9 @@ pub fn claim(job: &Job, task: &mut Task, request: &ClaimRequest) -> Result<Optio
     if is_repeat {
         return Ok(None);
     }
+    if job.is_paused {
+        return Err(Refusal::NotClaimable);
+    }
     task.claim(request.ring.attempt, request.lease, request.worker.clone(), request.now_ms, request.ttl_ms)?;
     Ok(Some(Happened::Claimed {
         task: task.id.number,

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use async_trait::async_trait;
-use splitreel_backend::conformance::{BlobHarness, DoorbellHarness, StoreHarness};
-use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs, MemoryStore};
-use splitreel_backend::{BlobStore, Doorbell, JobStore};
+use splitreel_backend::conformance::{BlobHarness, DoorbellHarness, RecordsHarness, StoreHarness};
+use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs, MemoryRecords, MemoryStore};
+use splitreel_backend::{BlobStore, Doorbell, JobStore, Records};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ struct Memory {
     store: Arc<MemoryStore>,
     blobs: Arc<MemoryBlobs>,
     bell: Arc<ChannelDoorbell>,
+    records: Arc<MemoryRecords>,
     scratch: Option<Scratch>,
 }
 
@@ -58,6 +59,13 @@ impl DoorbellHarness for Memory {
     }
 }
 
+#[async_trait]
+impl RecordsHarness for Memory {
+    async fn open(&self) -> Arc<dyn Records> {
+        self.records.clone()
+    }
+}
+
 mod store {
     splitreel_backend::store_conformance!(super::Memory::default());
 }
@@ -68,4 +76,16 @@ mod blobs {
 
 mod doorbell {
     splitreel_backend::doorbell_conformance!(super::Memory::default());
+}
+
+mod records {
+    splitreel_backend::records_conformance!(super::Memory::default());
+}
+
+/// The walk is the same each time, and is eventful for other seeds than that of the suite.
+#[tokio::test]
+async fn random_walks_of_several_seeds_hold() {
+    for seed in 100..104 {
+        splitreel_backend::conformance::model::run(&MemoryStore::new(), seed, 1_500).await;
+    }
 }

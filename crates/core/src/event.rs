@@ -78,4 +78,8 @@ pub enum Happened {
     Cancelled,
     /// The user retried.
     Retried,
+    /// The user paused it.
+    Paused,
+    /// The user resumed it.
+    Resumed,
 }

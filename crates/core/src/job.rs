@@ -1,6 +1,7 @@
 //! A job: one request, its states, its policy.
 
 use crate::failure::Failure;
+use crate::fair::Priority;
 use crate::id::JobId;
 use crate::profile::Profile;
 use crate::source::SourceRef;
@@ -64,6 +65,9 @@ pub struct JobRequest {
     pub base: String,
     /// Full settings, resolved.
     pub profile: Profile,
+    /// Its class among the tenant's jobs.
+    #[serde(default)]
+    pub priority: Priority,
     /// Decode the whole source once to list its frames, whatever the container says of them.
     #[serde(default)]
     pub deep_probe: bool,
@@ -80,6 +84,9 @@ pub struct Job {
     pub request: JobRequest,
     /// State.
     pub state: JobState,
+    /// No new attempt starts while it is set; running ones go on.
+    #[serde(default)]
+    pub is_paused: bool,
     /// Number of tasks that are not done. Invariant: equals the count over the task rows.
     pub remaining: u32,
     /// 0 while probing, 1 once planned.
@@ -116,6 +123,7 @@ impl Job {
             id,
             request,
             state: JobState::Probing,
+            is_paused: false,
             remaining: 1,
             generation: 0,
             next_task: 1,
@@ -151,6 +159,7 @@ impl Job {
             }
             TaskKind::Assemble => {
                 self.state = JobState::Published;
+                self.is_paused = false;
                 self.ended_ms = Some(now_ms);
                 AfterDone::Published
             }
@@ -194,11 +203,21 @@ impl Job {
         true
     }
 
+    /// Pauses or resumes. False when it has ended or was so already.
+    pub fn pause(&mut self, paused: bool) -> bool {
+        if self.state.is_ended() || self.is_paused == paused {
+            return false;
+        }
+        self.is_paused = paused;
+        true
+    }
+
     fn end(&mut self, state: JobState, now_ms: i64) -> bool {
         if self.state.is_ended() {
             return false;
         }
         self.state = state;
+        self.is_paused = false;
         self.ended_ms = Some(now_ms);
         true
     }

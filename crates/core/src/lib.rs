@@ -6,6 +6,7 @@
 pub mod assembly;
 pub mod event;
 pub mod failure;
+pub mod fair;
 pub mod id;
 pub mod job;
 pub mod ladder;
@@ -13,7 +14,9 @@ pub mod part;
 pub mod plan;
 pub mod planner;
 pub mod profile;
+pub mod ranges;
 pub mod source;
+pub mod speculate;
 pub mod task;
 pub mod time;
 

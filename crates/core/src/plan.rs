@@ -4,7 +4,7 @@
 //! `1/timescale` seconds from the presentation's origin.
 
 use crate::profile::{AudioCodec, VideoCodec};
-use crate::source::IndexEvidence;
+use crate::source::{ByteLayout, ByteRange, IndexEvidence};
 use crate::task::{TaskKind, TaskSpec};
 use crate::time::Rational;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,43 @@ pub struct Plan {
     pub keep_full: bool,
     /// Why things are as they are, in plain sentences.
     pub decisions: Vec<Decision>,
+    /// Which bytes of the source the tasks need; `None`: each needs all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<Reads>,
+}
+
+/// Which bytes of the source the tasks need. [`crate::ranges`] turns this into ranges to fetch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reads {
+    /// How ranges become a local file.
+    pub layout: ByteLayout,
+    /// Size of the source in bytes.
+    pub source_bytes: u64,
+    /// What every task needs. Sorted, disjoint.
+    pub shared: Vec<ByteRange>,
+    /// One per video segment; empty when the video is not split.
+    pub segments: Vec<SegmentReads>,
+    /// Audio tracks that can be read alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audio: Vec<AudioReads>,
+}
+
+/// The bytes of one segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentReads {
+    /// First byte for each of the segment's `seek` points.
+    pub starts: Vec<u64>,
+    /// Byte behind the last one.
+    pub end: u64,
+}
+
+/// The bytes of one audio track.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AudioReads {
+    /// ffmpeg stream index.
+    pub stream: u32,
+    /// Sorted, disjoint.
+    pub ranges: Vec<ByteRange>,
 }
 
 /// One decision of the planner and its reason.
@@ -122,6 +159,10 @@ pub struct Segment {
     /// Keyframes to seek to, source ticks: the last one at or before `start` first, then earlier ones. Empty:
     /// decode from the beginning of the source.
     pub seek: Vec<i64>,
+    /// Source tick of the keyframe behind `seek[0]`: a seek for `seek[0]` must stay in front of it. `None`: there is
+    /// no such keyframe, or it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seek_limit: Option<i64>,
     /// Frames inside.
     pub num_frames: u64,
     /// SHA-256 over the frames' output ticks (little-endian i64, presentation order), hex.
@@ -179,6 +220,45 @@ pub struct AudioPlan {
     pub name: String,
     /// The default track.
     pub is_default: bool,
+}
+
+/// Filters that look at neighbouring frames.
+const TEMPORAL_FILTERS: [&str; 14] = [
+    "yadif",
+    "bwdif",
+    "w3fdif",
+    "estdif",
+    "nnedi",
+    "fps",
+    "framerate",
+    "pullup",
+    "fieldmatch",
+    "decimate",
+    "minterpolate",
+    "tmix",
+    "hqdn3d",
+    "mpdecimate",
+];
+
+/// Whether a filter (ffmpeg syntax) looks at neighbouring frames: frames may be cut off only behind it.
+pub fn is_temporal_filter(filter: &str) -> bool {
+    filter.split(['=', '@', ',']).next().is_some_and(|name| TEMPORAL_FILTERS.contains(&name))
+}
+
+impl VideoPlan {
+    /// Whether any of the filters looks at neighbouring frames.
+    pub fn has_temporal_filter(&self) -> bool {
+        self.filters.iter().any(|filter| is_temporal_filter(filter))
+    }
+}
+
+impl Segment {
+    /// Which of the `seek` points decoding starts from: that of level `look_back`, or one further back when
+    /// neighbour-looking filters need frames before the first one that counts. Beyond the last: from the beginning.
+    pub fn seek_level(&self, look_back: u32, has_temporal_filter: bool) -> u32 {
+        let needs_more = has_temporal_filter && self.seek.first() == Some(&self.start);
+        look_back.saturating_add(u32::from(needs_more))
+    }
 }
 
 impl Plan {

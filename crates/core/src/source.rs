@@ -48,6 +48,9 @@ pub struct SourceInfo {
     pub audio: Vec<AudioTrack>,
     /// Tracks that are not used, each with the reason.
     pub unused: Vec<UnusedTrack>,
+    /// Where the bytes of the tracks lie, when segments can be read without the rest of the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub byte_index: Option<ByteIndex>,
     /// Oddities worth telling the user.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -162,6 +165,100 @@ pub struct Keyframe {
     pub pts: i64,
     /// Byte position of its packet in the source, when known.
     pub position: Option<u64>,
+}
+
+/// Bytes `start..end` of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u64, u64)", into = "(u64, u64)")]
+pub struct ByteRange {
+    /// First byte.
+    pub start: u64,
+    /// Byte behind the last one.
+    pub end: u64,
+}
+
+impl ByteRange {
+    /// Number of bytes.
+    pub fn len(self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// True without bytes.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<(u64, u64)> for ByteRange {
+    fn from((start, end): (u64, u64)) -> Self {
+        ByteRange { start, end }
+    }
+}
+
+impl From<ByteRange> for (u64, u64) {
+    fn from(range: ByteRange) -> Self {
+        (range.start, range.end)
+    }
+}
+
+/// How ranges of a source make a local file that its demuxer reads like the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ByteLayout {
+    /// Each at its own offset; holes between them (mp4, Matroska: their tables hold offsets).
+    Sparse,
+    /// One behind the other (MPEG-TS: packets stand for themselves).
+    Compact,
+}
+
+/// Where the bytes of a source lie.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByteIndex {
+    /// How ranges become a file.
+    pub layout: ByteLayout,
+    /// What every reader needs: headers, tables, the first packets. Sorted, disjoint.
+    pub shared: Vec<ByteRange>,
+    /// The video packets from each random-access point to the next, in decode order, times strictly increasing.
+    pub runs: Vec<ByteRun>,
+    /// Audio tracks whose packets stand together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audio: Vec<AudioBytes>,
+}
+
+/// The packets from one random-access point to the next in decode order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(i64, u64, u64, u64)", into = "(i64, u64, u64, u64)")]
+pub struct ByteRun {
+    /// Presentation time of the random-access point in ticks of the track.
+    pub pts: i64,
+    /// Lowest byte that a reader sent here needs.
+    pub start: u64,
+    /// Byte behind the last one of the run.
+    pub end: u64,
+    /// Byte behind the last one of its first packets: those with pictures that are shown before `pts`, and some
+    /// more, so that a decoder shows what is due.
+    pub lead_end: u64,
+}
+
+impl From<(i64, u64, u64, u64)> for ByteRun {
+    fn from((pts, start, end, lead_end): (i64, u64, u64, u64)) -> Self {
+        ByteRun { pts, start, end, lead_end }
+    }
+}
+
+impl From<ByteRun> for (i64, u64, u64, u64) {
+    fn from(run: ByteRun) -> Self {
+        (run.pts, run.start, run.end, run.lead_end)
+    }
+}
+
+/// The bytes of an audio track.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AudioBytes {
+    /// ffmpeg stream index.
+    pub stream: u32,
+    /// All its packets. Sorted, disjoint.
+    pub ranges: Vec<ByteRange>,
 }
 
 /// A strictly increasing list of ticks, run-length coded by difference: a CFR film is a handful of runs.

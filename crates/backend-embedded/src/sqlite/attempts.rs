@@ -129,6 +129,14 @@ pub(super) async fn release(
     take_back(c, found, now_ms, |job, task| transition::release(job, task, now_ms, policy)).await
 }
 
+pub(super) const SHORTEN: &str = "UPDATE tasks INDEXED BY tasks_leased SET lease_expires_ms = ?2
+    WHERE state = 'leased' AND lease_expires_ms > ?2 AND lease_worker = ?1";
+
+pub(super) async fn shorten(c: &mut SqliteConnection, worker: &WorkerId, until_ms: i64) -> Result<usize, StoreError> {
+    let shortened = sqlx::query(SHORTEN).bind(&worker.0).bind(until_ms).execute(c).await.map_err(db)?;
+    Ok(usize::try_from(shortened.rows_affected()).unwrap_or(usize::MAX))
+}
+
 /// Ends the attempts that `end` ends. A job that fails on the way takes its other leases with it: rows are
 /// loaded one by one.
 async fn take_back(

@@ -1,4 +1,4 @@
-//! Use-cases about a job as a whole: submit, plan, reject, cancel, retry, forget, and the reads.
+//! Use-cases about a job as a whole: submit, plan, reject, cancel, pause, retry, forget, and the reads.
 
 use super::error::{db, unreadable};
 use super::rows::{self, close_job, insert_job, insert_task, load_job, log, save_job, save_task, to_json};
@@ -53,11 +53,15 @@ pub(super) async fn list(c: &mut SqliteConnection, filter: JobFilter) -> Result<
         "SELECT * FROM jobs
          WHERE (?1 IS NULL OR id IN (SELECT value FROM json_each(?1)))
            AND (?2 OR state IN (SELECT value FROM json_each(?3)))
-         ORDER BY created_ms DESC, id DESC LIMIT ?4",
+           AND (?4 IS NULL OR tenant = ?4)
+           AND (?5 IS NULL OR (created_ms, id) < (SELECT created_ms, id FROM jobs WHERE id = ?5))
+         ORDER BY created_ms DESC, id DESC LIMIT ?6",
     )
     .bind(scope_json(&filter.only)?)
     .bind(states.is_empty())
     .bind(to_json(&states)?)
+    .bind(filter.tenant)
+    .bind(filter.before.map(|id| id.to_string()))
     .bind(limit(filter.limit))
     .fetch_all(c)
     .await
@@ -127,6 +131,19 @@ pub(super) async fn cancel(c: &mut SqliteConnection, id: JobId, now_ms: i64) -> 
     save_job(c, &job).await?;
     close_job(c, id).await?;
     log(c, id, now_ms, &Happened::Cancelled).await?;
+    Ok(true)
+}
+
+pub(super) async fn pause(c: &mut SqliteConnection, id: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
+    let Some(mut job) = load_job(c, id).await? else { return Ok(false) };
+    if !job.pause(paused) {
+        return Ok(false);
+    }
+    save_job(c, &job).await?;
+    if paused {
+        sqlx::query("DELETE FROM outbox WHERE job = ?").bind(id.to_string()).execute(&mut *c).await.map_err(db)?;
+    }
+    log(c, id, now_ms, if paused { &Happened::Paused } else { &Happened::Resumed }).await?;
     Ok(true)
 }
 

@@ -7,6 +7,7 @@ mod attempts;
 mod error;
 mod jobs;
 mod outbox;
+mod records;
 mod rows;
 mod schema;
 mod store;

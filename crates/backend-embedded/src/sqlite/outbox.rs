@@ -6,18 +6,34 @@ use super::jobs::{limit, scope_json};
 use super::rows;
 use splitreel_backend::store::Scope;
 use splitreel_backend::{Ring, StoreError};
+use splitreel_core::JobId;
+use splitreel_core::fair::{Demand, Shares, allot};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
+use std::collections::{BTreeMap, VecDeque};
 
-/// Ready, due tasks without an outbox row, in dispatch order. Join order and indexes are given, because the
-/// planner would read all tasks of a job: jobs by age outside, ready tasks by number inside, so that nothing is
-/// sorted and the limit ends the walk.
-pub(super) const DUE: &str = "SELECT t.job, t.number, t.attempt, t.kind
-    FROM jobs AS j INDEXED BY jobs_open CROSS JOIN tasks AS t INDEXED BY tasks_ready
-    WHERE j.ended_ms IS NULL AND t.job = j.id AND t.state = 'ready' AND t.not_before_ms <= ?2
-      AND (?1 IS NULL OR j.id IN (SELECT value FROM json_each(?1)))
+/// Open jobs of the scope by age, with their ready, due tasks without an outbox row, counted up to a limit. Join
+/// order and indexes are given, because the planner would read all tasks of a job; what the walk passes over is
+/// rung for or in back-off, never all that wait.
+pub(super) const DEMANDS: &str = "SELECT j.id, j.tenant, j.priority, j.created_ms, (SELECT count(*) FROM
+        (SELECT 1 FROM tasks AS t INDEXED BY tasks_ready
+         WHERE t.job = j.id AND t.state = 'ready' AND t.not_before_ms <= ?2
+           AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.job = t.job AND o.number = t.number)
+         LIMIT ?3)) AS waiting
+    FROM jobs AS j INDEXED BY jobs_open
+    WHERE j.ended_ms IS NULL AND j.is_paused = 0 AND (?1 IS NULL OR j.id IN (SELECT value FROM json_each(?1)))
+    ORDER BY j.created_ms, j.id";
+
+/// The first waiting tasks of one job.
+pub(super) const WAITING: &str = "SELECT t.job, t.number, t.attempt, t.kind FROM tasks AS t INDEXED BY tasks_ready
+    WHERE t.job = ?1 AND t.state = 'ready' AND t.not_before_ms <= ?2
       AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.job = t.job AND o.number = t.number)
-    ORDER BY j.created_ms, j.id, t.number LIMIT ?3";
+    ORDER BY t.number LIMIT ?3";
+
+/// Tasks that are rung for or leased, by tenant, of all jobs.
+pub(super) const IN_FLIGHT: &str = "SELECT j.tenant, count(*) AS n FROM
+        (SELECT job FROM outbox UNION ALL SELECT job FROM tasks INDEXED BY tasks_leased WHERE state = 'leased') AS f
+    CROSS JOIN jobs AS j WHERE j.id = f.job GROUP BY j.tenant";
 
 pub(super) const UNSENT: &str = "SELECT job, number, attempt, kind FROM outbox
     WHERE sent_ms IS NULL AND (?1 IS NULL OR job IN (SELECT value FROM json_each(?1)))
@@ -38,6 +54,7 @@ pub(super) async fn due(
     c: &mut SqliteConnection,
     scope: &Scope,
     window: usize,
+    shares: &Shares,
     now_ms: i64,
 ) -> Result<Vec<Ring>, StoreError> {
     let scope = scope_json(scope)?;
@@ -52,17 +69,50 @@ pub(super) async fn due(
     if room == 0 {
         return Ok(Vec::new());
     }
-    let found = sqlx::query(DUE).bind(scope).bind(now_ms).bind(room).fetch_all(c).await.map_err(db)?;
-    found.iter().map(ring).collect()
+    let found = sqlx::query(DEMANDS).bind(scope).bind(now_ms).bind(room).fetch_all(&mut *c).await.map_err(db)?;
+    let mut demands = found.iter().map(demand).collect::<Result<Vec<_>, _>>()?;
+    demands.retain(|demand| demand.waiting > 0);
+    if demands.is_empty() {
+        return Ok(Vec::new());
+    }
+    let in_flight = in_flight(c).await?;
+    let picks = allot(usize::try_from(room).unwrap_or(usize::MAX), &demands, &in_flight, shares, now_ms);
+    let mut places: BTreeMap<JobId, usize> = BTreeMap::new();
+    for job in &picks {
+        *places.entry(*job).or_default() += 1;
+    }
+    let mut waiting: BTreeMap<JobId, VecDeque<Ring>> = BTreeMap::new();
+    for (job, num) in places {
+        let query = sqlx::query(WAITING).bind(job.to_string()).bind(now_ms).bind(limit(num));
+        let found = query.fetch_all(&mut *c).await.map_err(db)?;
+        waiting.insert(job, found.iter().map(ring).collect::<Result<_, _>>()?);
+    }
+    Ok(picks.iter().filter_map(|job| waiting.get_mut(job)?.pop_front()).collect())
+}
+
+fn demand(row: &SqliteRow) -> Result<Demand, StoreError> {
+    Ok(Demand {
+        job: rows::job_id(row)?,
+        tenant: row.try_get("tenant").map_err(db)?,
+        priority: rows::priority(row)?,
+        created_ms: row.try_get("created_ms").map_err(db)?,
+        waiting: rows::count(row, "waiting")?,
+    })
+}
+
+async fn in_flight(c: &mut SqliteConnection) -> Result<BTreeMap<String, usize>, StoreError> {
+    let found = sqlx::query(IN_FLIGHT).fetch_all(c).await.map_err(db)?;
+    found.iter().map(|row| Ok((row.try_get("tenant").map_err(db)?, rows::count(row, "n")?))).collect()
 }
 
 pub(super) async fn dispatch(
     c: &mut SqliteConnection,
     scope: &Scope,
     window: usize,
+    shares: &Shares,
     now_ms: i64,
 ) -> Result<usize, StoreError> {
-    let due = due(c, scope, window, now_ms).await?;
+    let due = due(c, scope, window, shares, now_ms).await?;
     for ring in &due {
         sqlx::query("INSERT INTO outbox (job, number, attempt, kind, created_ms) VALUES (?, ?, ?, ?, ?)")
             .bind(ring.task.job.to_string())

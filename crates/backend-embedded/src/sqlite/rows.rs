@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use splitreel_backend::StoreError;
 use splitreel_core::event::{Event, Happened};
+use splitreel_core::fair::Priority;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::task::{Lease, Progress, Task, TaskKind, TaskSpec, TaskState};
 use splitreel_core::{JobId, LeaseId, TaskId, WorkerId};
@@ -50,6 +51,7 @@ pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
         id: parsed(row, "id")?,
         request: json(row, "request")?,
         state: JobState::parse(state).ok_or_else(|| unreadable("jobs.state", state))?,
+        is_paused: col(row, "is_paused")?,
         remaining: col(row, "remaining")?,
         generation: col(row, "generation")?,
         next_task: col(row, "next_task")?,
@@ -60,10 +62,26 @@ pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
     })
 }
 
+/// The id of a job row.
+pub(super) fn job_id(row: &SqliteRow) -> Result<JobId, StoreError> {
+    parsed(row, "id")
+}
+
+/// A `count(*)`.
+pub(super) fn count(row: &SqliteRow, name: &'static str) -> Result<usize, StoreError> {
+    usize::try_from(col::<i64>(row, name)?).map_err(|e| unreadable(name, e))
+}
+
 /// The kind of a task or outbox row.
 pub(super) fn kind(row: &SqliteRow) -> Result<TaskKind, StoreError> {
     let word: &str = col(row, "kind")?;
     TaskKind::parse(word).ok_or_else(|| unreadable("kind", word))
+}
+
+/// The class of a job row.
+pub(super) fn priority(row: &SqliteRow) -> Result<Priority, StoreError> {
+    let word: &str = col(row, "priority")?;
+    Priority::parse(word).ok_or_else(|| unreadable("jobs.priority", word))
 }
 
 /// The task id of a task or outbox row.
@@ -142,12 +160,13 @@ pub(super) async fn load_both(c: &mut SqliteConnection, id: TaskId) -> Result<Op
 
 pub(super) async fn insert_job(c: &mut SqliteConnection, job: &Job) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO jobs (id, tenant, idempotency_key, state, request, remaining, generation, next_task, created_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO jobs (id, tenant, idempotency_key, priority, state, request, remaining, generation, next_task, created_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(job.id.to_string())
     .bind(&job.request.tenant)
     .bind(&job.request.idempotency_key)
+    .bind(job.request.priority.as_str())
     .bind(job.state.as_str())
     .bind(to_json(&job.request)?)
     .bind(job.remaining)
@@ -162,8 +181,9 @@ pub(super) async fn insert_job(c: &mut SqliteConnection, job: &Job) -> Result<()
 
 /// Writes what can change of a job.
 pub(super) async fn save_job(c: &mut SqliteConnection, job: &Job) -> Result<(), StoreError> {
-    sqlx::query("UPDATE jobs SET state = ?, remaining = ?, generation = ?, next_task = ?, plan_hash = ?, failure = ?, ended_ms = ? WHERE id = ?")
+    sqlx::query("UPDATE jobs SET state = ?, is_paused = ?, remaining = ?, generation = ?, next_task = ?, plan_hash = ?, failure = ?, ended_ms = ? WHERE id = ?")
         .bind(job.state.as_str())
+        .bind(job.is_paused)
         .bind(job.remaining)
         .bind(job.generation)
         .bind(job.next_task)

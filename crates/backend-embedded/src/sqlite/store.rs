@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use splitreel_backend::store::{ClaimRequest, JobFilter, Scope, Submitted};
 use splitreel_backend::{JobStore, Ring, StoreError};
 use splitreel_core::event::Event;
+use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
@@ -43,14 +44,15 @@ impl JobStore for SqliteStore {
         self.write(move |c| Box::pin(jobs::reject(c, job, failure, now_ms))).await
     }
 
-    async fn dispatch(&self, scope: &Scope, window: usize, now_ms: i64) -> Result<usize, StoreError> {
-        let looked_at = scope.clone();
-        let due = self.read(move |c| Box::pin(async move { outbox::due(c, &looked_at, window, now_ms).await })).await?;
+    async fn dispatch(&self, scope: &Scope, window: usize, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
+        let [(scope, shares), (looked_at, seen)] = [(); 2].map(|()| (scope.clone(), shares.clone()));
+        let due = self
+            .read(move |c| Box::pin(async move { outbox::due(c, &looked_at, window, &seen, now_ms).await }))
+            .await?;
         if due.is_empty() {
             return Ok(0);
         }
-        let scope = scope.clone();
-        self.write(move |c| Box::pin(async move { outbox::dispatch(c, &scope, window, now_ms).await })).await
+        self.write(move |c| Box::pin(async move { outbox::dispatch(c, &scope, window, &shares, now_ms).await })).await
     }
 
     async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError> {
@@ -124,6 +126,11 @@ impl JobStore for SqliteStore {
         self.write(move |c| Box::pin(async move { attempts::release(c, &worker, now_ms, &policy).await })).await
     }
 
+    async fn shorten_leases(&self, worker: &WorkerId, until_ms: i64) -> Result<usize, StoreError> {
+        let worker = worker.clone();
+        self.write(move |c| Box::pin(async move { attempts::shorten(c, &worker, until_ms).await })).await
+    }
+
     async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
         let looked_at = scope.clone();
         if !self.read(move |c| Box::pin(async move { outbox::has_stale(c, &looked_at, sent_before_ms).await })).await? {
@@ -135,6 +142,10 @@ impl JobStore for SqliteStore {
 
     async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
         self.write(move |c| Box::pin(jobs::cancel(c, job, now_ms))).await
+    }
+
+    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
+        self.write(move |c| Box::pin(jobs::pause(c, job, paused, now_ms))).await
     }
 
     async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {

@@ -1,8 +1,9 @@
 //! How SQLite carries statements out: nothing that polls may read the tasks that are done.
 
-use super::{SqliteStore, attempts, outbox};
+use super::{SqliteStore, attempts, outbox, records};
 use splitreel_backend::JobStore;
 use splitreel_backend::conformance::fixture::{Stage, plan};
+use splitreel_core::fair::Shares;
 use sqlx::Row;
 use std::sync::Arc;
 
@@ -18,19 +19,26 @@ async fn polling_statements_use_the_partial_indexes_and_do_not_sort() {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(directory.path().join("db")).await.unwrap();
     for (statement, indexes) in [
-        (outbox::DUE, vec!["jobs_open", "tasks_ready"]),
+        (outbox::DEMANDS, vec!["jobs_open", "tasks_ready"]),
+        (outbox::WAITING, vec!["tasks_ready"]),
+        (outbox::IN_FLIGHT, vec!["tasks_leased"]),
         (outbox::UNSENT, vec!["outbox_unsent"]),
         (outbox::STALE, vec!["outbox_sent"]),
         (attempts::EXPIRED, vec!["tasks_leased"]),
         (attempts::HELD_BY, vec!["tasks_leased"]),
+        (records::DUE, vec!["records_due"]),
+        (records::LIST, vec!["(kind=? AND (tenant,id)>(?,?))"]),
+        (attempts::SHORTEN, vec!["tasks_leased"]),
     ] {
         let steps = steps(&store, statement).await;
         for index in indexes {
             assert!(steps.iter().any(|step| step.contains(index)), "{index} is not used: {steps:#?}");
         }
     }
-    let due = steps(&store, outbox::DUE).await;
-    assert!(!due.iter().any(|step| step.contains("TEMP B-TREE")), "{due:#?}");
+    for statement in [outbox::DEMANDS, outbox::WAITING, records::LIST, records::DUE] {
+        let steps = steps(&store, statement).await;
+        assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:#?}");
+    }
 }
 
 #[tokio::test]
@@ -41,7 +49,7 @@ async fn a_job_of_thousands_of_segments_is_dispatched_and_claimed_in_order() {
     stage.finish(0).await;
     assert!(store.record_plan(stage.job, &plan(3600, 2), 0).await.unwrap());
     for round in 0..3 {
-        assert_eq!(store.dispatch(&None, 4, 0).await.unwrap(), 4);
+        assert_eq!(store.dispatch(&None, 4, &Shares::default(), 0).await.unwrap(), 4);
         let rings = store.unsent(&None, 10).await.unwrap();
         let numbers: Vec<_> = rings.iter().map(|r| r.task.number).collect();
         assert_eq!(numbers, (1 + 4 * round..5 + 4 * round).collect::<Vec<_>>());

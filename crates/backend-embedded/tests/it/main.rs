@@ -5,8 +5,8 @@ mod blobs;
 mod sqlite;
 
 use async_trait::async_trait;
-use splitreel_backend::conformance::{BlobHarness, DoorbellHarness, StoreHarness};
-use splitreel_backend::{BlobStore, Doorbell, JobStore};
+use splitreel_backend::conformance::{BlobHarness, DoorbellHarness, RecordsHarness, StoreHarness};
+use splitreel_backend::{BlobStore, Doorbell, JobStore, Records};
 use splitreel_backend_embedded::{ChannelDoorbell, LocalBlobs, SqliteStore};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,6 +48,13 @@ impl BlobHarness for Directory {
     }
 }
 
+#[async_trait]
+impl RecordsHarness for Directory {
+    async fn open(&self) -> Arc<dyn Records> {
+        Arc::new(SqliteStore::open(self.database()).await.unwrap())
+    }
+}
+
 /// The doorbell of one process.
 struct InProcess(Arc<ChannelDoorbell>);
 
@@ -68,4 +75,8 @@ mod blob_conformance {
 
 mod doorbell_conformance {
     splitreel_backend::doorbell_conformance!(super::InProcess(Default::default()));
+}
+
+mod records_conformance {
+    splitreel_backend::records_conformance!(super::Directory::new());
 }

@@ -1,13 +1,16 @@
 //! What is particular to a SQLite file: schema versions, several processes, damage, abandoned calls.
 
 use crate::Directory;
-use splitreel_backend::conformance::StoreHarness;
 use splitreel_backend::conformance::fixture::{Stage, job_id, plan, request};
+use splitreel_backend::conformance::{StoreHarness, model};
 use splitreel_backend::store::JobFilter;
 use splitreel_backend::{JobStore, StoreError};
 use splitreel_backend_embedded::{SqliteStore, migrate, schema_version};
+use splitreel_core::fair::Shares;
+use splitreel_core::job::JobState;
+use splitreel_core::task::RetryPolicy;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use std::future::poll_fn;
 use std::task::Poll;
 
@@ -20,9 +23,72 @@ async fn a_missing_file_has_no_version_and_stays_missing() {
     let directory = Directory::new();
     assert_eq!(schema_version(&directory.database()).await.unwrap(), None);
     assert!(!directory.database().exists());
-    assert_eq!(migrate(&directory.database()).await.unwrap(), 1);
+    assert_eq!(migrate(&directory.database()).await.unwrap(), 2);
+    assert_eq!(schema_version(&directory.database()).await.unwrap(), Some(2));
+    assert_eq!(migrate(&directory.database()).await.unwrap(), 2);
+}
+
+/// The file as the first version of the schema left it, with a job in the middle of its work.
+#[tokio::test]
+async fn a_database_of_the_first_version_is_read_and_goes_on() {
+    let directory = Directory::new();
+    let migrations = directory.blobs();
+    std::fs::create_dir(&migrations).unwrap();
+    let first = "0001_jobs.sql";
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite").join(first);
+    std::fs::copy(source, migrations.join(first)).unwrap();
+    let making = SqliteConnectOptions::new().filename(directory.database()).create_if_missing(true);
+    let mut connection = making.connect().await.unwrap();
+    sqlx::migrate::Migrator::new(migrations.as_path())
+        .await
+        .unwrap()
+        .run_direct(None, &mut connection, false)
+        .await
+        .unwrap();
+    let mut asked = serde_json::to_value(request("t", "key-1")).unwrap();
+    assert!(asked.as_object_mut().unwrap().remove("priority").is_some());
+    let id = job_id(1).to_string();
+    for statement in [
+        "INSERT INTO jobs (id, tenant, idempotency_key, state, request, remaining, generation, next_task, created_ms)
+            VALUES (?1, 't', 'key-1', 'probing', ?2, 1, 0, 1, 5)",
+        "INSERT INTO tasks (job, number, generation, kind, idx, cost, state, attempt, media_failures, infra_failures,
+            not_before_ms, failed_on) VALUES (?1, 0, 0, 'probe', 0, 1, 'ready', 1, 0, 0, 0, '[]')",
+        "INSERT INTO outbox (job, number, attempt, kind, created_ms) VALUES (?1, 0, 1, 'probe', 5)",
+        "INSERT INTO events (job, at_ms, what) VALUES (?1, 5, '{\"event\":\"submitted\"}')",
+    ] {
+        sqlx::query(statement).bind(&id).bind(asked.to_string()).execute(&mut connection).await.unwrap();
+    }
+    connection.close().await.unwrap();
     assert_eq!(schema_version(&directory.database()).await.unwrap(), Some(1));
-    assert_eq!(migrate(&directory.database()).await.unwrap(), 1);
+
+    let store = StoreHarness::open(&directory).await;
+    assert_eq!(schema_version(&directory.database()).await.unwrap(), Some(2));
+    let stage = Stage { store, job: job_id(1), policy: RetryPolicy::default() };
+    let job = stage.job().await;
+    assert_eq!((&job.request, job.is_paused, job.created_ms), (&request("t", "key-1"), false, 5));
+    assert_eq!(stage.store.unsent(&None, 10).await.unwrap().len(), 1);
+    stage.finish(0).await;
+    assert!(stage.store.record_plan(stage.job, &plan(1, 0), 6).await.unwrap());
+    assert!(stage.store.pause(stage.job, true, 7).await.unwrap());
+    assert!(stage.store.pause(stage.job, false, 8).await.unwrap());
+    assert_eq!(stage.store.dispatch(&None, 9, &Shares::default(), 8).await.unwrap(), 1);
+    stage.finish(1).await;
+    stage.finish(2).await;
+    assert_eq!(stage.job().await.state, JobState::Published);
+    stage.audit().await;
+}
+
+/// Several walks side by side: 10,500 operations, each answer and every row compared with the reference in memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_random_operations_leave_the_same_rows_as_in_memory() {
+    let mut running = tokio::task::JoinSet::new();
+    for seed in 1..=7 {
+        running.spawn(async move {
+            let directory = Directory::new();
+            model::run(&*StoreHarness::open(&directory).await, seed, 1_500).await;
+        });
+    }
+    running.join_all().await;
 }
 
 #[tokio::test]

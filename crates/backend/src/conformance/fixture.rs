@@ -42,6 +42,7 @@ pub fn request(tenant: &str, key: &str) -> JobRequest {
         idempotency_key: key.to_owned(),
         source: SourceRef { locator: "/media/\"film\" ½.mkv".to_owned(), bytes: 123, version: "1".to_owned() },
         base: "film".to_owned(),
+        priority: Default::default(),
         profile: Profile::built_in("universal").expect("a built-in profile"),
         deep_probe: false,
         output: None,
@@ -64,6 +65,7 @@ pub fn plan(segments: u32, audio: u32) -> Plan {
             output_start: start,
             output_end: start + 100,
             seek: vec![start],
+            seek_limit: None,
             num_frames: 25,
             pts_sha256: String::new(),
             keyframes: vec![start],
@@ -118,6 +120,7 @@ pub fn plan(segments: u32, audio: u32) -> Plan {
         chunk_mb: 0,
         keep_full: false,
         decisions: Vec::new(),
+        reads: None,
     }
 }
 

@@ -7,11 +7,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test suite: a broken behaviour panics")]
 
 pub mod blobs;
+mod chance;
 pub mod doorbell;
 pub mod fixture;
+pub mod model;
+pub mod records;
 pub mod store;
 
-use crate::{BlobStore, Doorbell, JobStore};
+use crate::{BlobStore, Doorbell, JobStore, Records};
 use async_trait::async_trait;
 use std::sync::Arc;
 
@@ -36,6 +39,13 @@ pub trait BlobHarness: Send + Sync {
 pub trait DoorbellHarness: Send + Sync {
     /// Opens the doorbell: each call is another listener or ringer of the same one.
     async fn open(&self) -> Arc<dyn Doorbell>;
+}
+
+/// A place where records live.
+#[async_trait]
+pub trait RecordsHarness: Send + Sync {
+    /// Opens them: each call is another process on the same, durable state.
+    async fn open(&self) -> Arc<dyn Records>;
 }
 
 /// Makes one test per behaviour. Use the macros of the seams instead.
@@ -98,12 +108,25 @@ macro_rules! store_conformance {
                 reap_takes_only_expired_leases,
                 reap_gives_up_when_the_budget_is_spent,
                 a_lost_worker_is_replaced_at_once,
+                shortened_leases_end_early_unless_renewed,
                 dispatch_goes_by_job_age_and_number,
                 dispatch_fills_the_window_and_no_more,
                 dispatch_skips_what_is_not_due,
                 dispatch_serves_only_its_scope,
                 a_ring_is_sent_once_until_swept,
                 a_claim_takes_its_outbox_row,
+                a_paused_job_starts_nothing,
+                a_resumed_job_goes_on,
+                running_attempts_outlast_a_pause,
+                a_paused_job_can_be_planned_and_wait_for_its_assembly,
+                an_ended_job_is_not_paused,
+                dispatch_shares_places_by_weight,
+                a_new_tenant_is_served_at_once,
+                a_quota_bounds_what_is_in_flight,
+                dispatch_goes_by_priority_within_a_tenant,
+                an_old_job_overtakes_a_higher_class,
+                jobs_are_listed_by_tenant,
+                a_job_list_is_paged_without_gaps,
                 random_operations_match_the_reference,
             ]
         );
@@ -151,6 +174,32 @@ macro_rules! doorbell_conformance {
                 queues_are_apart,
                 a_cancelled_listener_takes_nothing,
                 a_waiting_listener_is_woken
+            ]
+        );
+    };
+}
+
+/// One test per behaviour of [`Records`]; takes an expression that makes a [`RecordsHarness`].
+#[macro_export]
+macro_rules! records_conformance {
+    ($harness:expr) => {
+        $crate::conformance_tests!(
+            records,
+            $harness,
+            [
+                a_document_comes_back_as_it_was,
+                each_change_raises_the_version,
+                a_write_finds_what_it_expects_or_changes_nothing,
+                a_delete_finds_what_it_expects_or_changes_nothing,
+                kinds_and_tenants_are_apart,
+                lists_are_in_byte_order,
+                a_list_is_paged_without_gaps,
+                a_prefix_is_taken_literally,
+                what_is_due_longest_comes_first,
+                one_of_many_creators_wins,
+                no_concurrent_change_is_lost,
+                records_survive_reopening,
+                random_writes_match_the_reference,
             ]
         );
     };

@@ -46,4 +46,12 @@ impl Doorbell for FaultyDoorbell {
     async fn next(&self, queue: Queue) -> Result<Ring, DoorbellError> {
         around!(self.plan, "doorbell.next", failed, self.inner.next(queue))
     }
+
+    async fn answered(&self, ring: &Ring) {
+        self.inner.answered(ring).await;
+    }
+
+    async fn unanswered(&self, ring: &Ring) {
+        self.inner.unanswered(ring).await;
+    }
 }

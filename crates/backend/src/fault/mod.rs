@@ -6,11 +6,13 @@
 mod blobs;
 mod doorbell;
 mod leases;
+mod records;
 mod store;
 
 pub use blobs::FaultyBlobs;
 pub use doorbell::FaultyDoorbell;
 pub use leases::FaultyLeases;
+pub use records::FaultyRecords;
 pub use store::FaultyStore;
 
 use crate::doorbell::Ring;

@@ -5,6 +5,7 @@ use crate::doorbell::Ring;
 use crate::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted};
 use async_trait::async_trait;
 use splitreel_core::event::Event;
+use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
@@ -60,8 +61,8 @@ impl JobStore for FaultyStore {
         around!(self.plan, "store.reject", failed, self.inner.reject(job, failure, now_ms))
     }
 
-    async fn dispatch(&self, scope: &Scope, window: usize, now_ms: i64) -> Result<usize, StoreError> {
-        around!(self.plan, "store.dispatch", failed, self.inner.dispatch(scope, window, now_ms))
+    async fn dispatch(&self, scope: &Scope, window: usize, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
+        around!(self.plan, "store.dispatch", failed, self.inner.dispatch(scope, window, shares, now_ms))
     }
 
     async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError> {
@@ -121,12 +122,20 @@ impl JobStore for FaultyStore {
         around!(self.plan, "store.release_worker", failed, self.inner.release_worker(worker, now_ms, policy))
     }
 
+    async fn shorten_leases(&self, worker: &WorkerId, until_ms: i64) -> Result<usize, StoreError> {
+        around!(self.plan, "store.shorten_leases", failed, self.inner.shorten_leases(worker, until_ms))
+    }
+
     async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
         around!(self.plan, "store.sweep", failed, self.inner.sweep(scope, sent_before_ms))
     }
 
     async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
         around!(self.plan, "store.cancel", failed, self.inner.cancel(job, now_ms))
+    }
+
+    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
+        around!(self.plan, "store.pause", failed, self.inner.pause(job, paused, now_ms))
     }
 
     async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {

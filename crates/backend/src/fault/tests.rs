@@ -4,7 +4,8 @@ use super::*;
 use crate::blob::BlobStore;
 use crate::conformance::fixture;
 use crate::doorbell::{Doorbell, Queue};
-use crate::memory::{ChannelDoorbell, MemoryBlobs, MemoryStore};
+use crate::memory::{ChannelDoorbell, MemoryBlobs, MemoryRecords, MemoryStore};
+use crate::records::{Conflict, Expect, RecordKey, Records};
 use crate::store::{JobStore, StoreError};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -88,4 +89,16 @@ async fn rings_are_refused_lost_and_repeated_as_planned() {
     assert!(bell.ring(ring.clone()).await.is_ok());
     assert_eq!(inner.num_waiting(Queue::Work), 2);
     assert_eq!(bell.next(Queue::Work).await.unwrap(), ring);
+}
+
+#[tokio::test]
+async fn a_record_whose_answer_was_lost_is_written() {
+    let plan = Arc::new(Script { fail_after: vec!["records.put"].into(), ..Script::default() });
+    let inner = Arc::new(MemoryRecords::new());
+    let records = FaultyRecords::new(inner.clone(), plan);
+    let key = RecordKey { kind: "k".into(), tenant: "t".into(), id: "i".into() };
+    let put = || records.put(&key, Expect::Absent, serde_json::json!({}), None, 0);
+    assert!(matches!(put().await, Err(StoreError::Unavailable(_))));
+    assert_eq!(inner.get(&key).await.unwrap().map(|r| r.version), Some(1));
+    assert_eq!(put().await.unwrap(), Err(Conflict { found: Some(1) }));
 }

@@ -5,9 +5,11 @@
 
 mod blobs;
 mod doorbell;
+mod records;
 mod rows;
 mod store;
 
 pub use blobs::MemoryBlobs;
 pub use doorbell::ChannelDoorbell;
+pub use records::MemoryRecords;
 pub use store::MemoryStore;

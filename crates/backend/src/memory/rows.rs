@@ -5,11 +5,12 @@ use crate::invariants::Snapshot;
 use crate::store::{Scope, StoreError};
 use crate::transition::AttemptEnded;
 use splitreel_core::event::{Event, Happened};
+use splitreel_core::fair::{Demand, Shares, allot};
 use splitreel_core::job::Job;
 use splitreel_core::plan::Plan;
 use splitreel_core::task::{AfterFailure, Task, TaskState};
 use splitreel_core::{JobId, TaskId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 #[derive(Debug, Default)]
 pub(super) struct Rows {
@@ -81,6 +82,10 @@ impl Rows {
         if let Some(rows) = self.jobs.get_mut(&job) {
             rows.cancel_open_tasks();
         }
+        self.delete_outbox_of_job(job);
+    }
+
+    pub fn delete_outbox_of_job(&mut self, job: JobId) {
         self.outbox.retain(|_, row| row.ring.task.job != job);
         self.outbox_of.retain(|task, _| task.job != job);
     }
@@ -114,17 +119,35 @@ impl Rows {
             .collect()
     }
 
-    /// Ready, due tasks without an outbox row, in dispatch order.
-    pub fn due(&self, scope: &Scope, limit: usize, now_ms: i64) -> Vec<Ring> {
-        let mut open: Vec<_> =
-            self.jobs.values().filter(|r| !r.job.state.is_ended() && in_scope(scope, r.job.id)).collect();
-        open.sort_by_key(|rows| (rows.job.created_ms, rows.job.id));
-        open.iter()
-            .flat_map(|rows| rows.tasks.values())
-            .filter(|t| t.state == TaskState::Ready && t.not_before_ms <= now_ms && !self.outbox_of.contains_key(&t.id))
-            .map(|t| Ring { task: t.id, attempt: t.attempt, kind: t.spec.kind })
-            .take(limit)
-            .collect()
+    /// Ready, due tasks without an outbox row, for at most `free` places, in dispatch order.
+    pub fn due(&self, scope: &Scope, free: usize, shares: &Shares, now_ms: i64) -> Vec<Ring> {
+        let mut waiting: BTreeMap<JobId, VecDeque<Ring>> = BTreeMap::new();
+        let mut demands = Vec::new();
+        let mut in_flight: BTreeMap<String, usize> = BTreeMap::new();
+        for rows in self.jobs.values().filter(|r| !r.job.state.is_ended()) {
+            let busy = |t: &&Task| t.state == TaskState::Leased || self.outbox_of.contains_key(&t.id);
+            *in_flight.entry(rows.job.request.tenant.clone()).or_default() += rows.tasks.values().filter(busy).count();
+            if rows.job.is_paused || !in_scope(scope, rows.job.id) {
+                continue;
+            }
+            let rings: VecDeque<_> = rows
+                .tasks
+                .values()
+                .filter(|t| t.state == TaskState::Ready && t.not_before_ms <= now_ms && !busy(t))
+                .map(|t| Ring { task: t.id, attempt: t.attempt, kind: t.spec.kind })
+                .take(free)
+                .collect();
+            demands.push(Demand {
+                job: rows.job.id,
+                tenant: rows.job.request.tenant.clone(),
+                priority: rows.job.request.priority,
+                created_ms: rows.job.created_ms,
+                waiting: rings.len(),
+            });
+            waiting.insert(rows.job.id, rings);
+        }
+        let picks = allot(free, &demands, &in_flight, shares, now_ms);
+        picks.iter().filter_map(|job| waiting.get_mut(job)?.pop_front()).collect()
     }
 
     pub fn forget(&mut self, job: JobId) -> bool {

@@ -7,6 +7,7 @@ use crate::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitt
 use crate::transition;
 use async_trait::async_trait;
 use splitreel_core::event::{Event, Happened};
+use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
@@ -58,10 +59,16 @@ impl JobStore for MemoryStore {
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>, StoreError> {
         let rows = self.lock();
         let wanted = |job: &&Job| {
-            (filter.states.is_empty() || filter.states.contains(&job.state)) && in_scope(&filter.only, job.id)
+            (filter.states.is_empty() || filter.states.contains(&job.state))
+                && in_scope(&filter.only, job.id)
+                && filter.tenant.as_ref().is_none_or(|tenant| *tenant == job.request.tenant)
         };
         let mut jobs: Vec<_> = rows.jobs.values().map(|rows| &rows.job).filter(wanted).collect();
         jobs.sort_by_key(|job| std::cmp::Reverse((job.created_ms, job.id)));
+        if let Some(before) = filter.before {
+            let end = rows.jobs.get(&before).map(|found| (found.job.created_ms, before));
+            jobs.retain(|job| end.is_some_and(|end| (job.created_ms, job.id) < end));
+        }
         Ok(jobs.into_iter().take(filter.limit).cloned().collect())
     }
 
@@ -92,10 +99,10 @@ impl JobStore for MemoryStore {
         Ok(true)
     }
 
-    async fn dispatch(&self, scope: &Scope, window: usize, now_ms: i64) -> Result<usize, StoreError> {
+    async fn dispatch(&self, scope: &Scope, window: usize, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
         let mut rows = self.lock();
         let num_out = rows.outbox_of.keys().filter(|task| in_scope(scope, task.job)).count();
-        let due = rows.due(scope, window.saturating_sub(num_out), now_ms);
+        let due = rows.due(scope, window.saturating_sub(num_out), shares, now_ms);
         let num_written = due.len();
         for ring in due {
             rows.add_outbox(ring);
@@ -222,6 +229,17 @@ impl JobStore for MemoryStore {
         Ok(released)
     }
 
+    async fn shorten_leases(&self, worker: &WorkerId, until_ms: i64) -> Result<usize, StoreError> {
+        let mut rows = self.lock();
+        let longer = rows.leased(|t| t.lease.as_ref().is_some_and(|l| l.worker == *worker && l.expires_ms > until_ms));
+        for id in &longer {
+            if let Some(lease) = rows.row(*id).and_then(|(_, task)| task.lease.as_mut()) {
+                lease.expires_ms = until_ms;
+            }
+        }
+        Ok(longer.len())
+    }
+
     async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
         let mut rows = self.lock();
         let is_stale = |sent_ms: Option<i64>| sent_ms.is_some_and(|at| at < sent_before_ms);
@@ -245,6 +263,18 @@ impl JobStore for MemoryStore {
             rows.log(job, now_ms, Happened::Cancelled);
         }
         Ok(is_cancelled)
+    }
+
+    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
+        let mut rows = self.lock();
+        if !rows.jobs.get_mut(&job).is_some_and(|found| found.job.pause(paused)) {
+            return Ok(false);
+        }
+        if paused {
+            rows.delete_outbox_of_job(job);
+        }
+        rows.log(job, now_ms, if paused { Happened::Paused } else { Happened::Resumed });
+        Ok(true)
     }
 
     async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {

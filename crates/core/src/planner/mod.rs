@@ -12,6 +12,7 @@ mod video;
 use crate::failure::Failure;
 use crate::plan::{Decision, Plan};
 use crate::profile::{ContainerRule, Profile, VideoCodec};
+use crate::ranges;
 use crate::source::SourceInfo;
 use crate::time::{MediaTime, Rational};
 pub use audio::{AudioCut, cut_audio};
@@ -87,6 +88,7 @@ pub fn plan(info: &SourceInfo, profile: &Profile, caps: &Capabilities) -> Result
     };
     notes.add("container", "fMP4 (CMAF)", container);
     let chunk_mb = profile.packaging.chunk_mb;
+    let reads = ranges::reads(info, video.as_ref());
     Ok(Plan {
         version: 1,
         demuxer: info.demuxer.clone(),
@@ -97,6 +99,7 @@ pub fn plan(info: &SourceInfo, profile: &Profile, caps: &Capabilities) -> Result
         chunk_mb,
         keep_full: profile.packaging.keep_full,
         decisions: notes.0,
+        reads,
     })
 }
 

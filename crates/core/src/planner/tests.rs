@@ -41,6 +41,7 @@ fn source(pts: Vec<i64>, tb: (i64, i64), gop: usize) -> SourceInfo {
         }),
         audio: vec![],
         unused: vec![],
+        byte_index: None,
         warnings: vec![],
     }
 }

@@ -84,13 +84,15 @@ pub(super) fn plan_video(
                 m
             })
             .collect();
+        let seek = if is_copy || index == 0 { Vec::new() } else { seek_points(track, frames[a], first_pts) };
         segments.push(Segment {
             index: index as u32,
             start: frames[a],
             end: b.map(|b| frames[b]),
             output_start,
             output_end,
-            seek: if is_copy || index == 0 { Vec::new() } else { seek_points(track, frames[a], first_pts) },
+            seek_limit: seek.first().and_then(|key| keyframe_after(track, *key)),
+            seek,
             num_frames: inside.len() as u64,
             pts_sha256: pts_fingerprint(inside.iter().copied()),
             keyframes,
@@ -252,6 +254,11 @@ fn seek_points(track: &VideoTrack, start: i64, first_pts: i64) -> Vec<i64> {
     }
     let before = index.keyframes.iter().rev().map(|k| k.pts).filter(|k| *k <= start);
     before.skip(usize::from(index.needs_run_in)).take(2).filter(|k| *k > first_pts).collect()
+}
+
+fn keyframe_after(track: &VideoTrack, key: i64) -> Option<i64> {
+    let keyframes = &track.frames.keyframes;
+    keyframes.get(keyframes.partition_point(|k| k.pts <= key)).map(|k| k.pts)
 }
 
 /// Keyframes of a copied track as output ticks; the first frame counts as one even when it is not flagged.

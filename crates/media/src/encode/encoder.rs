@@ -184,6 +184,7 @@ mod tests {
             output_start: 0,
             output_end: length,
             seek: vec![],
+            seek_limit: None,
             num_frames: frames,
             pts_sha256: String::new(),
             keyframes,

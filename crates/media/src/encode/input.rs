@@ -48,6 +48,8 @@ pub(crate) fn decoder_options() -> Vec<String> {
 pub(crate) enum Seeking {
     /// The index finds the last keyframe not after the given time: aim just after it.
     JustAfter,
+    /// The same, but ffmpeg may aim up to [`PULLED_BACK_US`] before what it is told when pictures are reordered.
+    SomewhatAfter,
     /// A seek lands anywhere near: aim well before it.
     WellBefore,
     /// Not known to be exact: decode from the start.
@@ -57,24 +59,39 @@ pub(crate) enum Seeking {
 impl Seeking {
     pub(crate) fn of(demuxer: &str) -> Self {
         match demuxer {
-            "mov" | "matroska" => Seeking::JustAfter,
+            "mov" => Seeking::JustAfter,
+            "matroska" => Seeking::SomewhatAfter,
             "mpegts" | "avi" => Seeking::WellBefore,
             _ => Seeking::Never,
         }
     }
 
-    /// Microseconds to seek to for a keyframe; `None` starts at the beginning.
-    pub(crate) fn target(self, keyframe: MediaTime, first: MediaTime) -> Option<i64> {
+    /// Microseconds to seek to for a keyframe; `None` starts at the beginning. `next` is the keyframe behind it.
+    pub(crate) fn target(self, keyframe: MediaTime, next: Option<MediaTime>, first: MediaTime) -> Option<i64> {
         const AFTER_US: i64 = 1_000;
-        const BEFORE_US: i64 = 500_000;
         let at = keyframe.micros_floor();
         let target = match self {
             Seeking::JustAfter => at.saturating_add(AFTER_US),
-            Seeking::WellBefore => at.saturating_sub(BEFORE_US),
+            Seeking::SomewhatAfter if has_seek_room(keyframe, next) => {
+                at.saturating_add(AFTER_US).saturating_add(PULLED_BACK_US)
+            }
+            Seeking::SomewhatAfter => at.saturating_add(AFTER_US),
+            Seeking::WellBefore => at.saturating_sub(WELL_BEFORE_US),
             Seeking::Never => return None,
         };
         (keyframe > first && target > first.micros_floor()).then_some(target)
     }
+}
+
+/// How far before a keyframe a seek aims where it lands anywhere near, in microseconds.
+pub(crate) const WELL_BEFORE_US: i64 = 500_000;
+/// ffmpeg takes 3/23 s off a seek's time where a demuxer seeks by decode time and pictures are reordered.
+pub(crate) const PULLED_BACK_US: i64 = 131_000;
+
+/// Whether a seek may aim so far behind `keyframe` that it finds it in any case, and not the `next` one.
+pub(crate) fn has_seek_room(keyframe: MediaTime, next: Option<MediaTime>) -> bool {
+    const ROOM_US: i64 = PULLED_BACK_US + 10_000;
+    next.is_none_or(|next| next.micros_floor().saturating_sub(keyframe.micros_floor()) > ROOM_US)
 }
 
 /// Microseconds as decimal seconds, exactly.
@@ -111,10 +128,14 @@ mod tests {
     fn seeks_by_demuxer() {
         let ms = Rational::new(1, 1000).unwrap();
         let at = |ticks| MediaTime::new(ticks, ms);
-        assert_eq!(Seeking::of("mov").target(at(2000), at(0)), Some(2_001_000));
-        assert_eq!(Seeking::of("mpegts").target(at(2000), at(0)), Some(1_500_000));
-        assert_eq!(Seeking::of("mpegts").target(at(1400), at(1000)), None);
-        assert_eq!(Seeking::of("mov").target(at(0), at(0)), None);
-        assert_eq!(Seeking::of("flv").target(at(2000), at(0)), None);
+        let target = |demuxer, key, first| Seeking::of(demuxer).target(at(key), Some(at(key + 40)), at(first));
+        assert_eq!(target("mov", 2000, 0), Some(2_001_000));
+        assert_eq!(target("mpegts", 2000, 0), Some(1_500_000));
+        assert_eq!(target("mpegts", 1400, 1000), None);
+        assert_eq!(target("mov", 0, 0), None);
+        assert_eq!(target("flv", 2000, 0), None);
+        assert_eq!(target("matroska", 2000, 0), Some(2_001_000));
+        let matroska = |next: Option<i64>| Seeking::of("matroska").target(at(2000), next.map(at), at(0));
+        assert_eq!([matroska(Some(2200)), matroska(None)], [Some(2_132_000); 2]);
     }
 }

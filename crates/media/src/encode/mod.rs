@@ -11,7 +11,7 @@ mod video_args;
 pub use audio_args::audio_args;
 pub use facts::AudioFacts;
 pub use input::Spelling;
-pub(crate) use input::input_options;
+pub(crate) use input::{PULLED_BACK_US, WELL_BEFORE_US, has_seek_room, input_options};
 pub(crate) use runner::{Places, encode_audio, encode_video};
 pub use video_args::video_args;
 

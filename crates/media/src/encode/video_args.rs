@@ -4,7 +4,7 @@ use super::ArgsError;
 use super::encoder::encoder_args;
 use super::input::{Seeking, Spelling, decoder_options, input_options, nearest_seconds, seconds, words};
 use splitreel_core::MediaTime;
-use splitreel_core::plan::{Plan, Rendition, Segment, VideoPlan};
+use splitreel_core::plan::{Plan, Rendition, Segment, VideoPlan, is_temporal_filter};
 use splitreel_core::profile::VideoCodec;
 use std::ffi::{OsStr, OsString};
 
@@ -12,24 +12,6 @@ use std::ffi::{OsStr, OsString};
 const MAX_LIST_BYTES: usize = 120_000;
 /// Beyond this many keyframes only those at media segment starts are forced.
 const MAX_KEYFRAMES: usize = 6_000;
-/// Filters that look at neighbouring frames: they must run before frames are cut off.
-const TEMPORAL: [&str; 14] = [
-    "yadif",
-    "bwdif",
-    "w3fdif",
-    "estdif",
-    "nnedi",
-    "fps",
-    "framerate",
-    "pullup",
-    "fieldmatch",
-    "decimate",
-    "minterpolate",
-    "tmix",
-    "hqdn3d",
-    "mpdecimate",
-];
-
 /// Builds the arguments for segment `index` of the plan. `outputs` has one `file:` URL per rendition, in the plan's
 /// order. `seek_back` 0 seeks to the nearest keyframe, 1 to the one before, more (or no such keyframe) starts at the
 /// beginning of the source. The timeline of each output starts at the segment: its first frame is at 0.
@@ -114,14 +96,11 @@ fn seek_target(
     seek_back: u32,
     filters: &Filters<'_>,
 ) -> Option<i64> {
-    let mut level = usize::try_from(seek_back).ok()?;
-    // Neighbour-looking filters need frames before the first one that counts.
-    if filters.has_temporal() && segment.seek.first() == Some(&segment.start) {
-        level = level.checked_add(1)?;
-    }
+    let level = usize::try_from(segment.seek_level(seek_back, filters.has_temporal())).ok()?;
     let keyframe = *segment.seek.get(level)?;
+    let limit = level.checked_sub(1).map_or(segment.seek_limit, |nearer| segment.seek.get(nearer).copied());
     let time = |ticks| MediaTime::new(ticks, video.source_timebase);
-    Seeking::of(&plan.demuxer).target(time(keyframe), time(video.first_pts))
+    Seeking::of(&plan.demuxer).target(time(keyframe), limit.map(time), time(video.first_pts))
 }
 
 /// The plan's filters, cut where trimming belongs: after the last one that looks at neighbours.
@@ -132,9 +111,7 @@ struct Filters<'a> {
 
 impl<'a> Filters<'a> {
     fn new(all: &'a [String]) -> Self {
-        let is_temporal =
-            |filter: &String| filter.split(['=', '@', ',']).next().is_some_and(|name| TEMPORAL.contains(&name));
-        let cut = all.iter().rposition(is_temporal).map_or(0, |at| at + 1);
+        let cut = all.iter().rposition(|filter| is_temporal_filter(filter)).map_or(0, |at| at + 1);
         let (before, after) = all.split_at_checked(cut).unwrap_or((&[], all));
         Filters { before, after }
     }

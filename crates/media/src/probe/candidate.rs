@@ -1,5 +1,6 @@
 //! The frame list as the container tells it, and how far it can be believed. Pure.
 
+use splitreel_core::ranges::{PacketBytes, RunCollector};
 use splitreel_core::source::{IndexEvidence, Keyframe};
 
 /// How much a doubt weighs.
@@ -34,6 +35,8 @@ pub(crate) struct Candidate {
     /// Where the list comes from.
     pub(crate) evidence: IndexEvidence,
     pub(crate) doubts: Vec<Doubt>,
+    /// Where the packets lie.
+    pub(crate) runs: RunCollector,
 }
 
 impl Candidate {
@@ -57,6 +60,8 @@ pub(crate) struct Packet {
     pub(crate) duration: i64,
     pub(crate) size: u64,
     pub(crate) position: Option<u64>,
+    /// Byte behind the last one, where the container tells it exactly.
+    pub(crate) end: Option<u64>,
     pub(crate) is_key: bool,
     /// To be decoded but not shown.
     pub(crate) is_discarded: bool,
@@ -78,8 +83,14 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// `max_gap` is the distance of decode times, in ticks, beyond which the timeline has a break.
-    pub(crate) fn new(evidence: IndexEvidence, max_frames: usize, max_gap: i64) -> Self {
+    /// `max_gap` is the distance of decode times, in ticks, beyond which the timeline has a break; `head_packets` the
+    /// number of packets at the start that every reader looks at, and `run_in` the ticks that seeks aim too early.
+    pub(crate) fn new(
+        evidence: IndexEvidence,
+        max_frames: usize,
+        max_gap: i64,
+        (head_packets, run_in): (u64, i64),
+    ) -> Self {
         let out = Candidate {
             pts: Vec::new(),
             keyframes: Vec::new(),
@@ -87,6 +98,7 @@ impl Collector {
             bytes: 0,
             evidence,
             doubts: Vec::new(),
+            runs: RunCollector::new(head_packets, run_in),
         };
         Collector {
             pts: Vec::new(),
@@ -105,6 +117,11 @@ impl Collector {
         self.num_packets
     }
 
+    /// Takes a packet that is decoded, but not in the presentation.
+    pub(crate) fn push_hidden(&mut self, position: Option<u64>, end: Option<u64>) {
+        self.out.runs.push(PacketBytes { pts: None, dts: None, is_key: false, position, end });
+    }
+
     /// Takes the next packet; false when there are more than are supported.
     pub(crate) fn push(&mut self, packet: Packet) -> bool {
         if self.pts.len() >= self.max_frames {
@@ -120,6 +137,9 @@ impl Collector {
             self.out.doubt(Weight::Strong, "packets are damaged");
         }
         self.check_decode_time(packet.dts);
+        let pts = packet.pts.filter(|_| !packet.is_discarded);
+        let Packet { dts, is_key, position, end, .. } = packet;
+        self.out.runs.push(PacketBytes { pts, dts, is_key, position, end });
         if packet.is_discarded {
             self.out.doubt(Weight::Strong, "packets are marked as not to be shown");
             return true;
@@ -183,7 +203,7 @@ mod tests {
     }
 
     fn collect(packets: &[Packet]) -> Candidate {
-        let mut collector = Collector::new(IndexEvidence::PacketScan, 1000, 100);
+        let mut collector = Collector::new(IndexEvidence::PacketScan, 1000, 100, (0, 0));
         for packet in packets {
             assert!(collector.push(*packet));
         }
@@ -217,7 +237,7 @@ mod tests {
 
     #[test]
     fn the_number_of_frames_is_bounded() {
-        let mut collector = Collector::new(IndexEvidence::PacketScan, 2, 10);
+        let mut collector = Collector::new(IndexEvidence::PacketScan, 2, 10, (0, 0));
         assert!(collector.push(packet(0, 0, true)) && collector.push(packet(1, 1, false)));
         assert!(!collector.push(packet(2, 2, false)));
         assert_eq!(collector.finish().pts.len(), 2);

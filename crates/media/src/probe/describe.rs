@@ -21,6 +21,14 @@ pub(crate) struct Description {
     pub(crate) format: Format,
 }
 
+impl Description {
+    /// The `track_ID` of an mp4 stream.
+    pub(crate) fn track_id(&self, stream: u32) -> Option<u32> {
+        let found = self.streams.iter().find(|found| found.index == stream)?;
+        u32::from_str_radix(found.id.as_deref()?.strip_prefix("0x")?, 16).ok()
+    }
+}
+
 /// The container.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Format {

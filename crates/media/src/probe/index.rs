@@ -1,6 +1,7 @@
 //! Decides how the frame list of the video track is found: from the container alone, or by decoding it once; and
 //! whether seeking can be trusted.
 
+use super::bytes::{byte_index, run_in};
 use super::candidate::{Candidate, Weight};
 use super::describe::Stream;
 use super::moov::{Boxed, frames_of};
@@ -9,7 +10,7 @@ use super::tracks::is_intra_only;
 use super::{MAX_GAP_SECONDS, ProbeOptions};
 use crate::process::{ProgressSink, RunError};
 use crate::toolkit::Effort;
-use splitreel_core::source::{Container, FrameIndex, IndexEvidence, PtsList};
+use splitreel_core::source::{ByteIndex, Container, FrameIndex, IndexEvidence, PtsList};
 use splitreel_core::{MediaTime, Rational};
 use std::time::Duration;
 
@@ -36,21 +37,40 @@ pub(crate) struct Indexed {
     pub(crate) warnings: Vec<String>,
     /// ffprobe's words about the decode.
     pub(crate) tail: Vec<String>,
+    /// Where the packets lie, when segments can be read alone.
+    pub(crate) byte_index: Option<ByteIndex>,
+    /// Nothing is found yet: bytes that are not there would have to be read.
+    pub(crate) needs_whole: bool,
 }
 
 /// Finds the frames.
 pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed, RunError> {
-    let mut candidate = candidate(job, effort).await?;
-    add_doubts(job, &mut candidate);
     let mut indexed = Indexed {
         frames: None,
         is_interlaced: job.stream.is_interlaced(),
-        bytes: candidate.bytes,
+        bytes: 0,
         num_unordered: 0,
         warnings: Vec::new(),
         tail: Vec::new(),
+        byte_index: None,
+        needs_whole: false,
+    };
+    let Some(mut candidate) = candidate(job, effort).await? else {
+        indexed.needs_whole = true;
+        return Ok(indexed);
+    };
+    add_doubts(job, &mut candidate);
+    indexed.bytes = candidate.bytes;
+    let runs = std::mem::take(&mut candidate.runs).finish(job.file_bytes);
+    indexed.byte_index = match runs {
+        Some(runs) if can_be_sought(job) => byte_index(job, runs, candidate.evidence).await,
+        _ => None,
     };
     let is_full = is_scan_worthwhile(job, &candidate);
+    if is_full && job.options.is_partial {
+        indexed.needs_whole = true;
+        return Ok(indexed);
+    }
     let scanned = decode(job, &candidate, is_full, effort).await;
     let (shown, tail) = match scanned {
         Ok(found) => found,
@@ -66,6 +86,8 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
     };
     indexed.tail = tail;
     if shown.num_frames == 0 {
+        // A hole would look the same.
+        indexed.needs_whole = job.options.is_partial;
         return Ok(indexed);
     }
     if is_full {
@@ -114,23 +136,27 @@ impl Job<'_> {
             }
             _ => i64::MAX,
         };
-        ScanLimits { max_frames, max_gap, wall }
+        ScanLimits { max_frames, max_gap, run_in: run_in(self.container, self.timebase()), wall }
     }
 
-    fn timebase(&self) -> Rational {
+    pub(crate) fn timebase(&self) -> Rational {
         self.stream.timebase().unwrap_or(Rational::ONE)
     }
 }
 
-/// The container's own list: the `moov` where it has everything, a packet scan otherwise.
-async fn candidate(job: &Job<'_>, effort: &mut Effort) -> Result<Candidate, RunError> {
+/// The container's own list: the `moov` where it has everything, a packet scan otherwise. `None` when there are not
+/// all bytes to scan.
+async fn candidate(job: &Job<'_>, effort: &mut Effort) -> Result<Option<Candidate>, RunError> {
     if let Some(found) = from_moov(job) {
-        return Ok(found);
+        return Ok(Some(found));
+    }
+    if job.options.is_partial {
+        return Ok(None);
     }
     let limits = job.limits(job.options.max_frames, job.options.scan_wall);
     let (found, output) = job.subject.packets((job.demuxer, job.stream.index), limits, job.progress.clone()).await?;
     effort.add(&output);
-    Ok(found)
+    Ok(Some(found))
 }
 
 fn from_moov(job: &Job<'_>) -> Option<Candidate> {

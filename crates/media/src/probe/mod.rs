@@ -1,8 +1,10 @@
 //! Finds out everything that planning needs to know of a source: tracks, exact frame times, keyframes, first samples.
 //! Opens nothing but the one file. Plans nothing.
 
+mod bytes;
 mod candidate;
 mod describe;
+mod ebml;
 mod index;
 mod moov;
 mod refuse;
@@ -45,7 +47,13 @@ pub struct ProbeOptions {
     pub scan_wall: Duration,
     /// Sources with more frames are cut there.
     pub max_frames: usize,
+    /// The file has holes: only headers, tables and the first packets of each track are there. Where more would have
+    /// to be read, probing fails with the code [`NEEDS_WHOLE`].
+    pub is_partial: bool,
 }
+
+/// Code of a failure of probing that all bytes of the source cure; see [`ProbeOptions::is_partial`].
+pub const NEEDS_WHOLE: &str = "needs_whole";
 
 impl Default for ProbeOptions {
     fn default() -> Self {
@@ -55,6 +63,7 @@ impl Default for ProbeOptions {
             mild_doubt_factor: 10,
             scan_wall: Duration::from_secs(20 * 60),
             max_frames: 20_000_000,
+            is_partial: false,
         }
     }
 }
@@ -97,12 +106,18 @@ pub(crate) async fn probe(
         };
         index(&job, &mut frames_effort).await.map(Some)
     };
-    let listening = audio_tracks(&subject, &demuxer, &mut sorted, request.options.scan_wall, &mut sound_effort);
+    let listening = audio_tracks(&subject, &demuxer, &mut sorted, &request.options, &mut sound_effort);
     let (indexed, audio) = tokio::try_join!(indexing, listening).map_err(|error| run_failure(&error, request))?;
     effort.merge(frames_effort);
     effort.merge(sound_effort);
+    let Some(audio) = audio.filter(|_| !indexed.as_ref().is_some_and(|indexed| indexed.needs_whole)) else {
+        let message = "probing: the tables of the source do not tell enough, all of it has to be read";
+        return Err(Failure::infra(NEEDS_WHOLE, message));
+    };
+    let mut byte_index = None;
     if let (Some(stream), Some(indexed)) = (stream, indexed) {
-        let Indexed { frames, is_interlaced, bytes, num_unordered, warnings: found, tail: words } = indexed;
+        let Indexed { frames, is_interlaced, bytes, num_unordered, warnings: found, tail: words, .. } = indexed;
+        byte_index = indexed.byte_index.filter(|_| frames.as_ref().is_some_and(|frames| frames.is_seekable));
         // Demuxers of this kind make such times up as they go: no two passes would agree on the frames.
         if container == Container::Other && num_unordered > 0 && frames.is_some() {
             return Err(refuse::times_unordered(name, num_unordered));
@@ -128,17 +143,18 @@ pub(crate) async fn probe(
     for track in &mut audio {
         track.priming = hidden_samples(boxed.as_ref(), &description, track);
     }
+    if let (Some(index), Some(boxed)) = (&mut byte_index, &boxed) {
+        index.audio = bytes::audio_bytes(boxed, &description, &audio);
+    }
     check_durations(&description, video.as_ref(), &audio, &mut warnings);
     let fragmented = boxed.as_ref().is_some_and(Boxed::is_fragmented);
-    let info = SourceInfo { container, demuxer, bytes, fragmented, video, audio, unused, warnings };
+    let info = SourceInfo { container, demuxer, bytes, fragmented, video, audio, unused, byte_index, warnings };
     Ok(Probed { info, effort })
 }
 
 /// What a plain mp4 edit list hides at the start of a sound track, in samples.
 fn hidden_samples(boxed: Option<&Boxed>, description: &Description, track: &AudioTrack) -> Option<u32> {
-    let stream = description.streams.iter().find(|stream| stream.index == track.stream)?;
-    let id = u32::from_str_radix(stream.id.as_deref()?.strip_prefix("0x")?, 16).ok()?;
-    let (movie, boxes) = boxed?.track(id)?;
+    let (movie, boxes) = boxed?.track(description.track_id(track.stream)?)?;
     match boxes.presentation(movie.timescale).spans() {
         [span] if boxes.timescale == track.sample_rate && span.presentation_start == 0 => {
             u32::try_from(span.media_start).ok()
@@ -211,13 +227,14 @@ async fn describe(subject: &Subject<'_>, name: &str, effort: &mut Effort) -> Res
     Ok(description)
 }
 
+/// The tracks; `None` when more of the source would have to be read than there is.
 async fn audio_tracks(
     subject: &Subject<'_>,
     demuxer: &str,
     sorted: &mut Sorted,
-    wall: Duration,
+    options: &ProbeOptions,
     effort: &mut Effort,
-) -> Result<Vec<AudioTrack>, RunError> {
+) -> Result<Option<Vec<AudioTrack>>, RunError> {
     let streams: Vec<u32> = sorted.audio.iter().map(|stream| stream.index).collect();
     let mut first = BTreeMap::new();
     if !streams.is_empty() {
@@ -227,7 +244,10 @@ async fn audio_tracks(
     }
     // Some begin late, some never.
     for stream in streams.iter().filter(|stream| !first.contains_key(stream)).copied().collect::<Vec<_>>() {
-        let (found, output) = subject.first_samples(demuxer, &[stream], Reach::WholeFile(wall)).await?;
+        if options.is_partial {
+            return Ok(None);
+        }
+        let (found, output) = subject.first_samples(demuxer, &[stream], Reach::WholeFile(options.scan_wall)).await?;
         effort.add(&output);
         first.extend(found);
     }
@@ -238,7 +258,7 @@ async fn audio_tracks(
             None => sorted.unused.push(tracks::unused(stream, "no sound of it can be decoded".into())),
         }
     }
-    Ok(tracks)
+    Ok(Some(tracks))
 }
 
 fn run_failure(error: &RunError, request: &ProbeRequest) -> Failure {

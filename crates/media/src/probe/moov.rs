@@ -1,5 +1,6 @@
 //! The frame list of an unfragmented mp4/mov from its `moov` alone, and what the box structure says about the file.
 
+use super::bytes::head_packets;
 use super::candidate::{Candidate, Collector, Packet, Weight};
 use splitreel_core::source::IndexEvidence;
 use splitreel_packaging::bmff::{Layout, ReadAt, ScanError, ScanLimits, read_box, scan};
@@ -9,9 +10,17 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// A file for the box scanner.
-struct OnDisk {
+pub(crate) struct OnDisk {
     file: File,
     bytes: u64,
+}
+
+impl OnDisk {
+    pub(crate) fn open(path: &Path) -> std::io::Result<OnDisk> {
+        let file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(OnDisk { file, bytes })
+    }
 }
 
 impl ReadAt for OnDisk {
@@ -36,9 +45,7 @@ pub(crate) struct Boxed {
 impl Boxed {
     /// Reads the box structure. Blocks. `None` when these are no boxes after all.
     pub(crate) fn read(path: &Path) -> std::io::Result<Option<Boxed>> {
-        let file = File::open(path)?;
-        let bytes = file.metadata()?.len();
-        let source = OnDisk { file, bytes };
+        let source = OnDisk::open(path)?;
         let limits = ScanLimits::default();
         let layout = match scan(&source, &limits) {
             Ok(layout) => layout,
@@ -78,7 +85,7 @@ impl Boxed {
 
 /// The frames of an unfragmented track. `file_bytes` tells samples that the file does not hold.
 pub(crate) fn frames_of(movie: &Movie, track: &Track, file_bytes: u64, max_frames: usize) -> Candidate {
-    let mut collector = Collector::new(IndexEvidence::Moov, max_frames, i64::MAX);
+    let mut collector = Collector::new(IndexEvidence::Moov, max_frames, i64::MAX, (head_packets("mov"), 0));
     let map = track.presentation(movie.timescale).aligned_to_samples(track.samples.iter().map(|sample| sample.pts()));
     let mut is_short = false;
     let mut entries = (u16::MAX, 0u16);
@@ -91,7 +98,11 @@ pub(crate) fn frames_of(movie: &Movie, track: &Track, file_bytes: u64, max_frame
         has_empty |= sample.size == 0;
         entries = (entries.0.min(sample.sample_entry_index), entries.1.max(sample.sample_entry_index));
         seen_sync |= sample.is_sync;
-        let Some(pts) = map.present(sample.pts()) else { continue };
+        let end = sample.offset.checked_add(u64::from(sample.size));
+        let Some(pts) = map.present(sample.pts()) else {
+            collector.push_hidden(Some(sample.offset), end);
+            continue;
+        };
         if is_first_shown {
             starts_without_sync = !seen_sync;
             is_first_shown = false;
@@ -102,6 +113,7 @@ pub(crate) fn frames_of(movie: &Movie, track: &Track, file_bytes: u64, max_frame
             duration: i64::from(sample.duration),
             size: u64::from(sample.size),
             position: Some(sample.offset),
+            end,
             // The first shown frame may lean on a keyframe in front of the edit; whether one is there is checked here.
             is_key: sample.is_sync,
             is_discarded: false,

@@ -1,5 +1,6 @@
 //! Runs over the source with ffprobe: description, packets, decoded frames, first samples. Parses line by line, bounded.
 
+use super::bytes::head_packets;
 use super::candidate::{Candidate, Collector, Packet};
 use super::describe::{Description, ENTRIES};
 use crate::detect::Ffmpeg;
@@ -86,7 +87,12 @@ impl Subject<'_> {
         args.extend(
             ["-show_entries", "packet=pts,dts,duration,size,pos,flags", "-of", "compact=p=0"].map(str::to_owned),
         );
-        let collector = Collector::new(IndexEvidence::PacketScan, limits.max_frames, limits.max_gap);
+        let collector = Collector::new(
+            IndexEvidence::PacketScan,
+            limits.max_frames,
+            limits.max_gap,
+            (head_packets(demuxer), limits.run_in),
+        );
         let collector = Arc::new(Mutex::new(collector));
         let sink = {
             let collector = Arc::clone(&collector);
@@ -105,7 +111,7 @@ impl Subject<'_> {
         let output = self.ffprobe(args, stdout, limits.wall).await?;
         let collector = {
             let mut slot = collector.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *slot, Collector::new(IndexEvidence::PacketScan, 0, 0))
+            std::mem::replace(&mut *slot, Collector::new(IndexEvidence::PacketScan, 0, 0, (0, 0)))
         };
         Ok((collector.finish(), output))
     }
@@ -218,6 +224,8 @@ pub(crate) struct ScanLimits {
     pub(crate) max_frames: usize,
     /// Distance of decode times, in ticks, beyond which the timeline has a break.
     pub(crate) max_gap: i64,
+    /// Ticks that a seek aims in front of a keyframe.
+    pub(crate) run_in: i64,
     pub(crate) wall: Duration,
 }
 
@@ -273,6 +281,8 @@ fn parse_packet(line: &[u8], is_mov: bool) -> Option<Packet> {
         duration: number(line, "duration").unwrap_or(0),
         size: number(line, "size").and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
         position: number(line, "pos").and_then(|pos| u64::try_from(pos).ok()),
+        // Sizes do not count what stands between the parts of a packet.
+        end: None,
         // In mp4, a keyframe in front of the edit is decoded but not shown.
         is_key: flags.contains('K') && !(is_mov && is_discarded),
         is_discarded,

@@ -16,6 +16,7 @@ fn sample() -> Plan {
         output_start: i64::from(index) * 51_200,
         output_end: i64::from(index + 1) * 51_200,
         seek,
+        seek_limit: None,
         num_frames: 100,
         pts_sha256: String::new(),
         keyframes: vec![i64::from(index) * 51_200, i64::from(index) * 51_200 + 25_600],
@@ -80,6 +81,7 @@ fn sample() -> Plan {
         chunk_mb: 0,
         keep_full: false,
         decisions: vec![],
+        reads: None,
     }
 }
 

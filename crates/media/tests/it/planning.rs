@@ -65,6 +65,7 @@ pub fn plan(info: &SourceInfo, cuts: &[usize], renditions: Vec<Rendition>) -> Pl
         chunk_mb: 0,
         keep_full: false,
         decisions: vec![],
+        reads: None,
     }
 }
 
@@ -99,6 +100,10 @@ fn video_plan(info: &SourceInfo, video: &VideoTrack, cuts: &[usize], renditions:
                 end: next,
                 output_start: output(frames[0]),
                 output_end,
+                seek_limit: seek.first().and_then(|key| {
+                    let keys = &video.frames.keyframes;
+                    keys.get(keys.partition_point(|k| k.pts <= *key)).map(|k| k.pts)
+                }),
                 seek,
                 num_frames: frames.len() as u64,
                 pts_sha256: pts_fingerprint(frames.iter().map(|tick| output(*tick))),

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use splitreel_backend::Ring;
 use splitreel_backend::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted};
 use splitreel_core::event::Event;
+use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
@@ -79,8 +80,11 @@ impl JobStore for AuditedStore {
         Ok(is_new)
     }
 
-    async fn dispatch(&self, scope: &Scope, window: usize, now_ms: i64) -> Result<usize, StoreError> {
-        let num = self.inner.dispatch(scope, window, now_ms).await?;
+    async fn dispatch(&self, scope: &Scope, window: usize, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
+        let num = self.inner.dispatch(scope, window, shares, now_ms).await?;
+        if num > 0 {
+            self.ledger.dispatched(shares);
+        }
         self.changed(num > 0, || format!("dispatch: {num} rows"));
         Ok(num)
     }
@@ -96,13 +100,13 @@ impl JobStore for AuditedStore {
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
-        let (ring, lease) = (request.ring.clone(), request.lease);
+        let (ring, lease, now_ms) = (request.ring.clone(), request.lease, request.now_ms);
         let answer = self.inner.claim(request).await?;
         self.note(|| {
             format!("claim: task {} attempt {} as {lease}: {:?}", ring.task, ring.attempt, answer.as_ref().err())
         });
         if let Ok(task) = &answer {
-            self.ledger.claimed(task);
+            self.ledger.claimed(task, now_ms);
             self.ledger.step();
         }
         Ok(answer)
@@ -152,6 +156,7 @@ impl JobStore for AuditedStore {
 
     async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
         let tasks = self.inner.reap(now_ms, policy).await?;
+        self.ledger.reaped(&tasks, now_ms);
         self.changed(!tasks.is_empty(), || format!("reap: {tasks:?}"));
         Ok(tasks)
     }
@@ -167,6 +172,12 @@ impl JobStore for AuditedStore {
         Ok(tasks)
     }
 
+    async fn shorten_leases(&self, worker: &WorkerId, until_ms: i64) -> Result<usize, StoreError> {
+        let num = self.inner.shorten_leases(worker, until_ms).await?;
+        self.changed(num > 0, || format!("shorten_leases {worker}: {num}"));
+        Ok(num)
+    }
+
     async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
         let num = self.inner.sweep(scope, sent_before_ms).await?;
         self.changed(num > 0, || format!("sweep: {num} rows"));
@@ -176,6 +187,12 @@ impl JobStore for AuditedStore {
     async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
         let is_new = self.inner.cancel(job, now_ms).await?;
         self.changed(is_new, || format!("cancel: job {job}"));
+        Ok(is_new)
+    }
+
+    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
+        let is_new = self.inner.pause(job, paused, now_ms).await?;
+        self.changed(is_new, || format!("pause: job {job}, {paused}"));
         Ok(is_new)
     }
 

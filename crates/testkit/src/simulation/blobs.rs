@@ -10,6 +10,7 @@ use splitreel_backend::doorbell::{Doorbell, DoorbellError, Queue, Ring};
 use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -23,11 +24,13 @@ pub(super) struct SharedBlobs {
     ledger: Arc<Ledger>,
     chaos: Arc<Chaos>,
     hidden: Mutex<BTreeMap<String, Instant>>,
+    /// A planted mistake: answers before the object is written.
+    is_hasty: bool,
 }
 
 impl SharedBlobs {
-    pub(super) fn new(inner: Arc<MemoryBlobs>, ledger: Arc<Ledger>, chaos: Arc<Chaos>) -> Self {
-        SharedBlobs { inner, ledger, chaos, hidden: Mutex::default() }
+    pub(super) fn new(inner: Arc<MemoryBlobs>, ledger: Arc<Ledger>, chaos: Arc<Chaos>, is_hasty: bool) -> Self {
+        SharedBlobs { inner, ledger, chaos, hidden: Mutex::default(), is_hasty }
     }
 
     fn is_visible(&self, key: &str) -> bool {
@@ -41,6 +44,14 @@ impl SharedBlobs {
     async fn write(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
         let object =
             Object { key: key.to_owned(), bytes, inner: Arc::clone(&self.inner), ledger: Arc::clone(&self.ledger) };
+        if self.is_hasty {
+            let time = Duration::from_millis(self.chaos.choose(2_000) as u64);
+            Arc::clone(&self.ledger).watch("a hasty write", async move {
+                sleep(time).await;
+                let _ = object.put().await;
+            });
+            return Ok(());
+        }
         match self.chaos.write() {
             Write::Whole => {}
             Write::Torn(time) => {
@@ -145,27 +156,54 @@ impl BlobStore for SharedBlobs {
     }
 }
 
-/// A doorbell that lives outside of all processes and delivers some rings late.
+/// A doorbell that lives outside of all processes: it delivers some rings late, and keeps some until it is restarted.
 pub(super) struct SharedBell {
     inner: Arc<ChannelDoorbell>,
     chaos: Arc<Chaos>,
+    held: Mutex<Vec<Ring>>,
+    /// What is on its way belongs to one life of the broker's disk.
+    num_wipes: Arc<AtomicU64>,
 }
 
 impl SharedBell {
     pub(super) fn new(inner: Arc<ChannelDoorbell>, chaos: Arc<Chaos>) -> Self {
-        SharedBell { inner, chaos }
+        SharedBell { inner, chaos, held: Mutex::default(), num_wipes: Arc::default() }
+    }
+
+    /// Loses every ring: those that wait, those on their way, and those that were kept.
+    pub(super) fn wipe(&self) {
+        self.chaos.note("doorbell", || "wiped".into());
+        self.num_wipes.fetch_add(1, Ordering::Relaxed);
+        lock(&self.held).clear();
+        self.inner.wipe();
+    }
+
+    /// Delivers what was kept, hours late, the newest first.
+    pub(super) async fn let_go(&self) {
+        let held = std::mem::take(&mut *lock(&self.held));
+        self.chaos.note("doorbell", || format!("lets {} rings go", held.len()));
+        for ring in held.into_iter().rev() {
+            // An in-memory doorbell takes every ring.
+            let _ = self.inner.ring(ring).await;
+        }
     }
 }
 
 #[async_trait]
 impl Doorbell for SharedBell {
     async fn ring(&self, ring: Ring) -> Result<(), DoorbellError> {
+        if self.chaos.ring_is_held() {
+            lock(&self.held).push(ring);
+            return Ok(());
+        }
         let Some(time) = self.chaos.ring_delay() else { return self.inner.ring(ring).await };
-        let inner = Arc::clone(&self.inner);
+        let (inner, num_wipes) = (Arc::clone(&self.inner), Arc::clone(&self.num_wipes));
+        let sent_in = num_wipes.load(Ordering::Relaxed);
         tokio::spawn(async move {
             sleep(time).await;
-            // An in-memory doorbell takes every ring.
-            let _ = inner.ring(ring).await;
+            if num_wipes.load(Ordering::Relaxed) == sent_in {
+                let _ = inner.ring(ring).await;
+            }
         });
         Ok(())
     }

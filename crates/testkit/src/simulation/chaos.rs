@@ -32,6 +32,10 @@ pub(super) struct Mix {
     pub ring_lost: u32,
     pub ring_twice: u32,
     pub ring_late: u32,
+    /// Rings that the broker keeps until it is restarted, or all is over.
+    pub ring_held: u32,
+    /// Objects that are written, read or deleted while the caller is told that it failed.
+    pub applied: u32,
     pub torn: u32,
     pub hidden: u32,
     pub late: u32,
@@ -39,9 +43,9 @@ pub(super) struct Mix {
     pub media: u32,
     pub frame_missing: u32,
     pub slow: u32,
-    /// Largest difference between clocks in milliseconds.
+    /// How far a clock is off at most, in milliseconds; each start of a process draws anew.
     pub skew_ms: u64,
-    /// Crashes at any moment, and wipes of the doorbell, per minute.
+    /// Crashes at any moment, partitions, restarts and wipes of the doorbell, per minute.
     pub strikes_per_minute: u64,
     /// From then on nothing goes wrong any more; only jitter stays.
     pub calm_after: Duration,
@@ -70,6 +74,8 @@ impl Mix {
             ring_lost: rate(5000),
             ring_twice: rate(4000),
             ring_late: rate(5000),
+            ring_held: rate(3000),
+            applied: rate(3000),
             torn: rate(6000),
             hidden: rate(3000),
             late: rate(2500),
@@ -77,8 +83,8 @@ impl Mix {
             media: rate(1000),
             frame_missing: rate(500),
             slow: rate(3000),
-            skew_ms: u64::from(rate(1500)),
-            strikes_per_minute: u64::from(rate(20)),
+            skew_ms: u64::from(rate(3000)),
+            strikes_per_minute: u64::from(rate(30)),
             calm_after: dice.millis(10_000..60_000),
         }
     }
@@ -191,7 +197,11 @@ impl Chaos {
         }
         let scale = if POLLING.contains(&op) { 4 } else { 1 };
         let mix = &self.mix;
-        let fail = if is_after { mix.fail_after } else { mix.fail_before };
+        let fail = match (is_after, op.starts_with("blobs.")) {
+            (false, _) => mix.fail_before,
+            (true, false) => mix.fail_after,
+            (true, true) => mix.fail_after.max(mix.applied),
+        };
         let stroke = if state.num_crashes < MAX_CRASHES && state.dice.chance(mix.crash / scale) {
             state.num_crashes += 1;
             Stroke::Crash
@@ -224,6 +234,11 @@ impl Chaos {
         verdict.unwrap_or(RingVerdict::Deliver)
     }
 
+    /// Whether the broker keeps a ring for hours.
+    pub(super) fn ring_is_held(&self) -> bool {
+        self.draw(|mix, dice| dice.chance(mix.ring_held).then_some(())).is_some()
+    }
+
     /// How late a ring arrives; later ones may overtake it.
     pub(super) fn ring_delay(&self) -> Option<Duration> {
         self.draw(|mix, dice| dice.chance(mix.ring_late).then(|| dice.millis(1..15_000)))
@@ -242,6 +257,13 @@ impl Chaos {
             }
         });
         write.unwrap_or(Write::Whole)
+    }
+
+    /// How far the clock of a machine is off, in milliseconds.
+    pub(super) fn skew_ms(&self) -> i64 {
+        let largest = i64::try_from(self.mix.skew_ms).unwrap_or(0);
+        let drawn = self.choose(usize::try_from(2 * largest + 1).unwrap_or(1));
+        i64::try_from(drawn).unwrap_or(0) - largest
     }
 
     /// One choice out of `n`, for things that differ without being faults.

@@ -9,6 +9,7 @@ struct Course {
     is_submitted: bool,
     is_ended: bool,
     is_published: bool,
+    is_paused: bool,
     claimed: BTreeSet<(u32, u32)>,
     done: BTreeSet<u32>,
 }
@@ -39,6 +40,9 @@ pub(super) fn audit(events: &[Event]) -> Vec<String> {
             Happened::Submitted => course.is_submitted = true,
             Happened::Planned { .. } | Happened::TaskRetried { .. } => {}
             Happened::Claimed { task, attempt, .. } => {
+                if course.is_paused {
+                    broken("claimed while paused");
+                }
                 if course.done.contains(task) {
                     broken("a done task was claimed");
                 }
@@ -54,9 +58,19 @@ pub(super) fn audit(events: &[Event]) -> Vec<String> {
                     broken("done twice");
                 }
             }
-            Happened::Failed { .. } | Happened::Cancelled => course.is_ended = true,
+            Happened::Failed { .. } | Happened::Cancelled => {
+                course.is_ended = true;
+                course.is_paused = false;
+            }
             Happened::Published => course.is_published = true,
             Happened::Retried => course.is_ended = false,
+            Happened::Paused | Happened::Resumed => {
+                let is_pause = event.what == Happened::Paused;
+                if course.is_paused == is_pause {
+                    broken("it was so already");
+                }
+                course.is_paused = is_pause;
+            }
         }
     }
     found
@@ -85,6 +99,9 @@ mod tests {
         let log = log(vec![
             Happened::Submitted,
             claimed(0, 1),
+            Happened::Paused,
+            Happened::Resumed,
+            Happened::Paused,
             Happened::Cancelled,
             Happened::Retried,
             claimed(0, 2),
@@ -101,6 +118,8 @@ mod tests {
             ("after it had ended", vec![Happened::Submitted, Happened::Cancelled, claimed(0, 1)]),
             ("after it was published", vec![Happened::Submitted, Happened::Published, Happened::Published]),
             ("claimed twice", vec![Happened::Submitted, claimed(0, 1), claimed(0, 1)]),
+            ("claimed while paused", vec![Happened::Submitted, Happened::Paused, claimed(0, 1)]),
+            ("it was so already", vec![Happened::Submitted, Happened::Resumed]),
             ("done twice", vec![Happened::Submitted, claimed(0, 1), done(0, 1), done(0, 1)]),
             ("done without a claim", vec![Happened::Submitted, claimed(0, 1), done(0, 2)]),
             ("a done task", vec![Happened::Submitted, claimed(0, 1), done(0, 1), claimed(0, 2)]),

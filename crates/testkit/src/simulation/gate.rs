@@ -5,6 +5,7 @@ use super::lock;
 use async_trait::async_trait;
 use splitreel_backend::Ring;
 use splitreel_backend::fault::{FaultPlan, RingVerdict, Verdict};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
@@ -23,7 +24,28 @@ pub(super) struct Gate {
 struct State {
     is_dead: bool,
     stands_still_until: Option<Instant>,
+    /// By seam.
+    cuts: BTreeMap<&'static str, Cut>,
 }
+
+/// A seam that the process cannot use for a while, though its peers can.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    lost: Lost,
+    until: Instant,
+}
+
+/// What a broken connection loses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// Nothing arrives.
+    Requests,
+    /// What is asked for is done, but nobody hears of it.
+    Answers,
+}
+
+/// How long a caller waits for an answer that does not come.
+const NO_ANSWER: Duration = Duration::from_secs(1);
 
 impl Gate {
     /// `crashed` is told the slot of the process when it crashes.
@@ -40,12 +62,30 @@ impl Gate {
         lock(&self.state).is_dead = true;
     }
 
+    /// Cuts the process off from a seam.
+    pub(super) fn cut(&self, seam: &'static str, lost: Lost, time: Duration) {
+        self.chaos.note(&self.name, || format!("{seam}: {lost:?} are lost for {time:?}"));
+        lock(&self.state).cuts.insert(seam, Cut { lost, until: Instant::now() + time });
+    }
+
+    fn is_cut(&self, op: &str, is_after: bool) -> bool {
+        let lost = if is_after { Lost::Answers } else { Lost::Requests };
+        let seam = op.split_once('.').map_or(op, |(seam, _)| seam);
+        let is_cut = lock(&self.state).cuts.get(seam).is_some_and(|cut| cut.lost == lost && cut.until > Instant::now());
+        is_cut && !self.chaos.is_calm()
+    }
+
     fn is_dead(&self) -> bool {
         lock(&self.state).is_dead
     }
 
     async fn pass(&self, op: &'static str, is_after: bool) -> Verdict {
         self.alive().await;
+        if self.is_cut(op, is_after) {
+            sleep(NO_ANSWER).await;
+            self.alive().await;
+            return Verdict::Fail;
+        }
         let verdict = match self.chaos.stroke(&self.name, op, is_after) {
             Stroke::Nothing => return Verdict::Proceed,
             Stroke::Fail => Verdict::Fail,

@@ -2,10 +2,11 @@
 //! when all is quiet, when a rule was broken or when it took too long.
 
 use super::blobs::{SharedBell, SharedBlobs};
-use super::bug::BuggyStore;
+use super::bug::{Bug, BuggyStore};
 use super::chaos::{Chaos, LONGEST_PAUSE_MS, Mix};
+use super::gate::Lost;
 use super::ledger::{Inspected, Ledger};
-use super::network::Network;
+use super::network::{Network, OUTSIDE};
 use super::process::{Process, Role, Site, coordinator_config};
 use super::workload::{Order, Workload};
 use super::world::{CountedIds, machine};
@@ -13,7 +14,7 @@ use super::{Outcome, Scenario, SimulationError, lock, verify};
 use crate::dice::Dice;
 use crate::toolkit::{FakeSource, FakeToolkit};
 use splitreel_backend::JobStore;
-use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs, MemoryStore};
+use splitreel_backend::memory::{MemoryBlobs, MemoryStore};
 use splitreel_backend::store::Submitted;
 use splitreel_coordinator::Coordinator;
 use splitreel_core::JobId;
@@ -23,13 +24,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// Every job has to end so long after the last fault.
 const PATIENCE: Duration = Duration::from_secs(900);
 /// After the last job has ended: long enough for whoever stood still to wake up and give up.
 const AFTERMATH: Duration = Duration::from_millis(LONGEST_PAUSE_MS + 15_000);
 
+/// After the last fault, when no late call can pause any more: whoever paused a job makes sure that it goes on.
+const LAST_RESUME: Duration = Duration::from_millis(LONGEST_PAUSE_MS + 30_000);
 /// A source that no order is about.
 const ANOTHER_SOURCE: u64 = 1_000_000;
 
@@ -63,6 +66,8 @@ enum Action {
     Submit(usize),
     Clash(usize),
     Cancel(usize),
+    Pause(usize),
+    Resume(usize),
     Retry(usize),
     Start(usize),
     Strike,
@@ -72,7 +77,8 @@ enum Action {
 
 impl Action {
     fn is_users(self) -> bool {
-        matches!(self, Action::Submit(_) | Action::Clash(_) | Action::Cancel(_) | Action::Retry(_))
+        // Who resumes at last looks whether a job is still open.
+        matches!(self, Action::Submit(_) | Action::Clash(_) | Action::Cancel(_) | Action::Pause(_) | Action::Retry(_))
     }
 }
 
@@ -86,7 +92,6 @@ struct Harness {
     num_planned: u64,
     crashed: UnboundedReceiver<usize>,
     blobs: Arc<MemoryBlobs>,
-    bell: Arc<ChannelDoorbell>,
     users: Arc<Users>,
 }
 
@@ -105,13 +110,18 @@ impl Harness {
             None => Arc::new(MemoryStore::new()),
             Some(bug) => Arc::new(BuggyStore::new(bug)),
         };
-        let (blobs, bell) = (Arc::new(MemoryBlobs::new()), Arc::new(ChannelDoorbell::new()));
+        let blobs = Arc::new(MemoryBlobs::new());
         let ledger = Arc::new(Ledger::new(Arc::clone(&chaos), store, Arc::clone(&blobs)));
         let (crash, crashed) = unbounded_channel();
         let sources: Vec<FakeSource> = workload.sources().cloned().collect();
         let site = Site {
-            blobs: Arc::new(SharedBlobs::new(Arc::clone(&blobs), Arc::clone(&ledger), Arc::clone(&chaos))),
-            bell: Arc::new(SharedBell::new(Arc::clone(&bell), Arc::clone(&chaos))),
+            blobs: Arc::new(SharedBlobs::new(
+                Arc::clone(&blobs),
+                Arc::clone(&ledger),
+                Arc::clone(&chaos),
+                scenario.bug == Some(Bug::UploadNotAwaited),
+            )),
+            bell: Arc::new(SharedBell::new(Arc::default(), Arc::clone(&chaos))),
             network: Arc::new(Network::new(Arc::clone(&chaos), Arc::clone(&ledger))),
             toolkit: Arc::new(FakeToolkit::new(sources, Arc::clone(&chaos) as Arc<_>)),
             ids: Arc::new(CountedIds::new(seed)),
@@ -133,7 +143,6 @@ impl Harness {
             num_planned: 0,
             crashed,
             blobs,
-            bell,
             users: Arc::default(),
         }
     }
@@ -147,10 +156,15 @@ impl Harness {
         for slot in 0..self.processes.len() {
             self.schedule(Duration::ZERO, Action::Start(slot));
         }
+        let calm_after = self.site.chaos.mix().calm_after;
         let orders: Vec<(usize, Order)> = self.orders.iter().cloned().enumerate().collect();
         for (i, order) in orders {
             order.submit_at.iter().for_each(|at| self.schedule(*at, Action::Submit(i)));
             order.clash_at.iter().for_each(|at| self.schedule(*at, Action::Clash(i)));
+            if let Some((at, _)) = order.pause_at {
+                self.schedule(at, Action::Pause(i));
+                self.schedule(calm_after + LAST_RESUME, Action::Resume(i));
+            }
             order.cancel_at.iter().for_each(|at| self.schedule(*at, Action::Cancel(i)));
             order.retry_at.iter().for_each(|at| self.schedule(*at, Action::Retry(i)));
         }
@@ -172,6 +186,7 @@ impl Harness {
             if !is_quiet && self.is_quiet() {
                 is_quiet = true;
                 self.site.chaos.calm_down();
+                self.site.bell.let_go().await;
                 self.schedule(AFTERMATH, Action::End);
             }
             self.regret();
@@ -217,7 +232,12 @@ impl Harness {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Submit(i) | Action::Clash(i) | Action::Cancel(i) | Action::Retry(i) => self.user(i, action),
+            Action::Submit(i)
+            | Action::Clash(i)
+            | Action::Cancel(i)
+            | Action::Pause(i)
+            | Action::Resume(i)
+            | Action::Retry(i) => self.user(i, action),
             Action::Start(slot) => {
                 if let Some(process) = self.processes.get_mut(slot) {
                     process.start(&self.site);
@@ -249,24 +269,55 @@ impl Harness {
         self.schedule(after, Action::Start(slot));
         if self.dice.chance(3000) {
             self.release(slot);
+        } else if self.dice.chance(5000) {
+            self.stream_breaks(slot);
         }
     }
 
-    /// Misfortune at any moment: a process is killed or stopped, the doorbell is wiped, a worker is taken for dead.
+    /// Misfortune at any moment: a process is killed, stopped or cut off, the doorbell is wiped or restarted, a worker
+    /// is taken for dead or its control stream breaks.
     fn strike(&mut self) {
         if self.site.chaos.is_calm() {
             return;
         }
         let slot = usize::try_from(self.dice.within(0..self.processes.len() as u64)).unwrap_or(0);
-        match self.dice.within(0..5) {
-            0 => {
-                self.site.chaos.note("doorbell", || "wiped".into());
-                self.bell.wipe();
+        match self.dice.within(0..10) {
+            0 => self.site.bell.wipe(),
+            1 => {
+                let site = Arc::clone(&self.site);
+                tokio::spawn(async move { site.bell.let_go().await });
             }
-            1 => self.release(slot),
-            2 => self.stop(slot),
+            2 => self.release(slot),
+            3 => self.stop(slot),
+            4 => self.stream_breaks(slot),
+            5..=6 => self.cut_off(slot),
             _ => self.bury(slot),
         }
+    }
+
+    /// A process loses one of its connections, in one direction, while its peers keep theirs.
+    fn cut_off(&mut self, slot: usize) {
+        let time = self.dice.millis(1_000..LONGEST_PAUSE_MS);
+        let num_coordinators = self.processes.iter().filter(|p| p.role == Role::Coordinator).count();
+        let lost = if self.dice.chance(5_000) { Lost::Requests } else { Lost::Answers };
+        let which = usize::try_from(self.dice.within(0..4)).unwrap_or(0);
+        match self.processes.get(slot) {
+            Some(process) if which < 3 => process.cut(which, lost, time),
+            _ => {
+                let to = usize::try_from(self.dice.within(0..num_coordinators as u64)).unwrap_or(0);
+                self.site.network.cut(slot, to, time);
+            }
+        }
+    }
+
+    /// The control stream of a worker breaks; the worker itself may be well.
+    fn stream_breaks(&self, slot: usize) {
+        let Some(process) = self.processes.get(slot).filter(|p| p.role != Role::Coordinator) else { return };
+        let (network, worker) = (Arc::clone(&self.site.network), process.worker_id());
+        tokio::spawn(async move {
+            // Nobody insists: leases run out anyway.
+            let _ = network.call(OUTSIDE, move |c| async move { c.stream_broke(&worker).await }).await;
+        });
     }
 
     /// Somebody tells a coordinator that a worker is dead, rightly or not.
@@ -275,7 +326,7 @@ impl Harness {
         let (network, worker) = (Arc::clone(&self.site.network), process.worker_id());
         tokio::spawn(async move {
             // Nobody insists: leases run out anyway.
-            let _ = network.call(move |c| async move { c.release_worker(&worker).await }).await;
+            let _ = network.call(OUTSIDE, move |c| async move { c.coordinator.release_worker(&worker).await }).await;
         });
     }
 
@@ -290,11 +341,11 @@ impl Harness {
             let job = lock(&users.jobs).get(&index).copied();
             match (action, job) {
                 (Action::Submit(_), _) => {
-                    let request = order.source.request("tenant", &order.idempotency_key);
+                    let request = order.request(&order.source);
                     let answer = network
                         .insist(|c| {
                             let request = request.clone();
-                            async move { c.submit(request).await }
+                            async move { c.coordinator.submit(request).await }
                         })
                         .await;
                     match answer {
@@ -307,11 +358,11 @@ impl Harness {
                     }
                 }
                 (Action::Clash(_), Some(job)) => {
-                    let request = FakeSource::numbered(ANOTHER_SOURCE).request("tenant", &order.idempotency_key);
+                    let request = order.request(&FakeSource::numbered(ANOTHER_SOURCE));
                     let answer = network
                         .insist(|c| {
                             let request = request.clone();
-                            async move { c.submit(request).await }
+                            async move { c.coordinator.submit(request).await }
                         })
                         .await;
                     if !matches!(answer, Submitted::KeyReused(id) if id == job) {
@@ -319,8 +370,20 @@ impl Harness {
                             .violate(format!("job {job}: another request with its key was answered with {answer:?}"));
                     }
                 }
-                (Action::Cancel(_), Some(job)) => drop(network.insist(|c| async move { c.cancel(job).await }).await),
-                (Action::Retry(_), Some(job)) => drop(network.insist(|c| async move { c.retry(job).await }).await),
+                (Action::Cancel(_), Some(job)) => {
+                    network.insist(|c| async move { c.coordinator.cancel(job).await }).await;
+                }
+                (Action::Retry(_), Some(job)) => {
+                    network.insist(|c| async move { c.coordinator.retry(job).await }).await;
+                }
+                (Action::Pause(_), Some(job)) => {
+                    network.insist(|c| async move { c.pause(job, true).await }).await;
+                    sleep(order.pause_at.map_or(Duration::ZERO, |(_, time)| time)).await;
+                    network.insist(|c| async move { c.pause(job, false).await }).await;
+                }
+                (Action::Resume(_), Some(job)) => {
+                    network.insist(|c| async move { c.pause(job, false).await }).await;
+                }
                 _ => {}
             }
             users.num_busy.fetch_sub(1, Ordering::Relaxed);

@@ -8,12 +8,13 @@ use splitreel_backend::blob::BlobStore;
 use splitreel_backend::invariants::{Snapshot, audit_step};
 use splitreel_backend::memory::{MemoryBlobs, MemoryStore};
 use splitreel_backend::store::JobStore;
+use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::{PresentationFile, StoredObject, TaskResult};
 use splitreel_core::plan::hex;
 use splitreel_core::task::{Task, TaskKind, TaskState};
 use splitreel_core::{JobId, LeaseId, TaskId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
@@ -137,8 +138,8 @@ impl Ledger {
         }
     }
 
-    /// A claim was granted.
-    pub(super) fn claimed(&self, task: &Task) {
+    /// A claim was granted, by a coordinator whose clock said `now_ms`.
+    pub(super) fn claimed(&self, task: &Task, now_ms: i64) {
         let mut found = Vec::new();
         {
             let mut books = lock(&self.books);
@@ -146,8 +147,17 @@ impl Ledger {
                 found.push(format!("task {}: claimed without a lease", task.id));
                 return;
             };
-            if books.last.get(&task.id.job).is_some_and(|s| s.job.state.is_ended()) {
-                found.push(format!("task {}: claimed after its job had ended", task.id));
+            if let Some(before) = books.last.get(&task.id.job) {
+                if before.job.state.is_ended() {
+                    found.push(format!("task {}: claimed after its job had ended", task.id));
+                }
+                if before.job.is_paused {
+                    found.push(format!("task {}: claimed while its job is paused", task.id));
+                }
+                let was_due = |t: &Task| t.state != TaskState::Ready || t.not_before_ms <= now_ms;
+                if !before.tasks.iter().filter(|t| t.id == task.id).all(was_due) {
+                    found.push(format!("task {}: claimed before its time", task.id));
+                }
             }
             let first = *books.lease_of.entry((task.id, task.attempt)).or_insert(lease);
             if first != lease {
@@ -162,6 +172,42 @@ impl Ledger {
             }
         }
         found.into_iter().for_each(|what| self.violate(what));
+    }
+
+    /// Expired leases were taken back, by a coordinator whose clock said `now_ms`.
+    pub(super) fn reaped(&self, tasks: &[TaskId], now_ms: i64) {
+        let early: Vec<TaskId> = {
+            let books = lock(&self.books);
+            let lasts = |id: &&TaskId| {
+                let row = books.last.get(&id.job).and_then(|s| s.tasks.iter().find(|t| t.id == **id));
+                row.and_then(|t| t.lease.as_ref()).is_some_and(|lease| lease.expires_ms > now_ms)
+            };
+            tasks.iter().filter(lasts).copied().collect()
+        };
+        for id in early {
+            self.violate(format!("task {id}: its lease was taken back before its time"));
+        }
+    }
+
+    /// Rings were written: to no tenant more than it may have in flight.
+    pub(super) fn dispatched(&self, shares: &Shares) {
+        let now = self.store.snapshots();
+        let count = |rows: &mut dyn Iterator<Item = &Snapshot>, tenant: &str| {
+            let of = |s: &&Snapshot| s.job.request.tenant == tenant;
+            rows.filter(of).fold((0, 0), |(rung, flying), s| {
+                let leased = s.tasks.iter().filter(|t| t.lease.is_some()).count();
+                (rung + s.outbox.len(), flying + leased + s.outbox.len())
+            })
+        };
+        let tenants: BTreeSet<&str> = now.iter().map(|s| s.job.request.tenant.as_str()).collect();
+        for tenant in tenants {
+            let Some(most) = shares.of(tenant).max_in_flight else { continue };
+            let (rung_before, _) = count(&mut lock(&self.books).last.values(), tenant);
+            let (rung, in_flight) = count(&mut now.iter(), tenant);
+            if rung > rung_before && in_flight > most as usize {
+                self.violate(format!("{tenant} has {in_flight} tasks in flight, its quota is {most}"));
+            }
+        }
     }
 
     /// The lease that may complete a task, by the rows.

@@ -4,16 +4,18 @@ use super::audit::AuditedStore;
 use super::blobs::{SharedBell, SharedBlobs};
 use super::bug::{Bug, SharedKeyLeases};
 use super::chaos::Chaos;
-use super::gate::Gate;
+use super::gate::{Gate, Lost};
 use super::ledger::Ledger;
-use super::network::{Network, RemoteLeases};
+use super::network::{Network, Reached, RemoteLeases};
+use super::workload::TENANTS;
 use super::world::{CountedIds, machine};
 use crate::toolkit::FakeToolkit;
 use splitreel_assembler::Assembler;
 use splitreel_backend::fault::{FaultyBlobs, FaultyDoorbell, FaultyLeases, FaultyStore};
-use splitreel_backend::{BlobStore, Doorbell, Leases};
+use splitreel_backend::{BlobStore, Doorbell, JobStore, Leases};
 use splitreel_coordinator::Coordinator;
 use splitreel_core::WorkerId;
+use splitreel_core::fair::{Share, Shares};
 use splitreel_core::task::RetryPolicy;
 use splitreel_worker::Worker;
 use std::sync::Arc;
@@ -57,11 +59,17 @@ struct Running {
 
 /// Settings of simulated coordinators.
 pub(super) fn coordinator_config() -> splitreel_coordinator::Config {
+    let of = |weight, max_in_flight| Share { weight, max_in_flight };
+    let [narrow, wide, _] = TENANTS;
     splitreel_coordinator::Config {
         retry: RetryPolicy { infra_backoff_max_ms: 20_000, ..RetryPolicy::default() },
         pump_every: Duration::from_secs(1),
         garbage_grace_ms: 5_000,
         garbage_every: Duration::from_secs(10),
+        shares: Shares {
+            default: Share::default(),
+            tenants: [(narrow.to_owned(), of(1, Some(2))), (wide.to_owned(), of(3, None))].into(),
+        },
         ..splitreel_coordinator::Config::default()
     }
 }
@@ -96,16 +104,17 @@ impl Process {
         let gate = Arc::new(Gate::new(id.0.clone(), self.slot, Arc::clone(&site.chaos), site.crashed.clone()));
         let (killed, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let until = shutdown.clone();
-        let seams = Seams::of(site, &gate);
+        let seams = Seams::of(site, &gate, self.slot);
         match self.role {
             Role::Coordinator => {
-                let largest = i64::try_from(site.chaos.mix().skew_ms).unwrap_or(0);
-                let skew_ms = if self.slot == 0 { -largest } else { largest };
+                let skew_ms = site.chaos.skew_ms();
                 let world = machine(site.chaos.started(), skew_ms, Arc::clone(&site.ids));
                 let store = AuditedStore::new(id.0, Arc::clone(&site.ledger), Arc::clone(&site.chaos));
-                let store = Arc::new(FaultyStore::new(Arc::new(store), Arc::clone(&gate) as Arc<_>));
-                let coordinator = Coordinator::new(store, seams.blobs, seams.bell, world, coordinator_config());
-                site.network.join(self.slot, coordinator.clone(), killed.clone());
+                let store: Arc<dyn JobStore> = Arc::new(FaultyStore::new(Arc::new(store), Arc::clone(&gate) as Arc<_>));
+                let config = coordinator_config();
+                let coordinator = Coordinator::new(Arc::clone(&store), seams.blobs, seams.bell, world.clone(), config);
+                let reached = Reached { coordinator: coordinator.clone(), store, world };
+                site.network.join(self.slot, reached, killed.clone());
                 until_killed(site, &killed, async move { coordinator.run(until).await });
             }
             Role::Worker { slots } => {
@@ -113,15 +122,26 @@ impl Process {
                 let toolkit = Arc::clone(&site.toolkit);
                 let worker =
                     Worker::new(config, seams.leases, seams.bell, seams.blobs, Arc::clone(&toolkit) as Arc<_>, toolkit);
-                until_killed(site, &killed, async move { worker.run(until).await });
+                until_killed(site, &killed, async move { worker.run(until.clone(), until).await });
             }
             Role::Assembler => {
                 let config = splitreel_assembler::Config { id, slots: 1 };
                 let assembler = Assembler::new(config, seams.leases, seams.bell, seams.blobs);
-                until_killed(site, &killed, async move { assembler.run(until).await });
+                until_killed(site, &killed, async move { assembler.run(until.clone(), until).await });
             }
         }
         self.running = Some(Running { gate, killed, shutdown });
+    }
+
+    /// Cuts the running incarnation off from one of its seams.
+    pub(super) fn cut(&self, seam: usize, lost: Lost, time: Duration) {
+        let seams = match self.role {
+            Role::Coordinator => ["store", "blobs", "doorbell"],
+            Role::Worker { .. } | Role::Assembler => ["leases", "blobs", "doorbell"],
+        };
+        if let (Some(running), Some(seam)) = (&self.running, seams.get(seam % seams.len())) {
+            running.gate.cut(seam, lost, time);
+        }
     }
 
     /// Asks the incarnation to end; it may take its time, while the next one already runs. False: none runs.
@@ -152,9 +172,9 @@ struct Seams {
 }
 
 impl Seams {
-    fn of(site: &Site, gate: &Arc<Gate>) -> Self {
+    fn of(site: &Site, gate: &Arc<Gate>, slot: usize) -> Self {
         let plan = || Arc::clone(gate) as Arc<_>;
-        let remote: Arc<dyn Leases> = Arc::new(RemoteLeases(Arc::clone(&site.network)));
+        let remote: Arc<dyn Leases> = Arc::new(RemoteLeases { network: Arc::clone(&site.network), from: slot });
         let remote =
             if site.bug == Some(Bug::KeySharedByAttempts) { Arc::new(SharedKeyLeases(remote)) } else { remote };
         Seams {

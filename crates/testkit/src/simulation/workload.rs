@@ -2,11 +2,16 @@
 
 use crate::dice::Dice;
 use crate::toolkit::FakeSource;
+use splitreel_core::fair::Priority;
+use splitreel_core::job::JobRequest;
 use std::ops::Range;
 use std::time::Duration;
 
 /// Made-up sources to choose from; few, so that their runs without faults can be kept.
 const NUM_SOURCES: u64 = 60;
+
+/// Who asks; the first has a quota.
+pub(super) const TENANTS: [&str; 3] = ["narrow", "wide", "plain"];
 
 /// All users of one simulation.
 #[derive(Clone, Debug)]
@@ -22,11 +27,15 @@ pub(super) struct Workload {
 #[derive(Clone, Debug)]
 pub(super) struct Order {
     pub source: FakeSource,
+    pub tenant: String,
+    pub priority: Priority,
     pub idempotency_key: String,
     /// When it is asked for; more than once for users who are not sure.
     pub submit_at: Vec<Duration>,
     /// When somebody uses the same key for another source.
     pub clash_at: Option<Duration>,
+    /// When it is paused, and for how long.
+    pub pause_at: Option<(Duration, Duration)>,
     pub cancel_at: Option<Duration>,
     /// Cancels when the assembly has begun.
     pub cancels_assembly: bool,
@@ -37,7 +46,14 @@ impl Workload {
     pub(super) fn drawn(seed: u64) -> Self {
         let mut dice = Dice::new(seed, 3);
         let num_jobs = dice.pick(&[1, 1, 2, 3]);
-        let orders = (0..num_jobs).map(|i| Order::drawn(&mut dice, i)).collect();
+        let mut orders: Vec<Order> = Vec::new();
+        for _ in 0..num_jobs {
+            let mut order = Order::drawn(&mut dice);
+            // The same keys for each tenant: they must not meet.
+            let number = orders.iter().filter(|o| o.tenant == order.tenant).count();
+            order.idempotency_key = format!("key-{number}");
+            orders.push(order);
+        }
         Workload {
             orders,
             num_coordinators: dice.pick(&[1, 2, 2]),
@@ -51,9 +67,12 @@ impl Workload {
     pub(super) fn plain(source: &FakeSource) -> Self {
         let order = Order {
             source: source.clone(),
+            tenant: TENANTS[0].into(),
+            priority: Priority::Normal,
             idempotency_key: "plain".into(),
             submit_at: vec![Duration::ZERO],
             clash_at: None,
+            pause_at: None,
             cancel_at: None,
             cancels_assembly: false,
             retry_at: Vec::new(),
@@ -67,7 +86,12 @@ impl Workload {
 }
 
 impl Order {
-    fn drawn(dice: &mut Dice, index: u64) -> Self {
+    /// What the user asks for.
+    pub(super) fn request(&self, source: &FakeSource) -> JobRequest {
+        JobRequest { priority: self.priority, ..source.request(&self.tenant, &self.idempotency_key) }
+    }
+
+    fn drawn(dice: &mut Dice) -> Self {
         let sometime =
             |dice: &mut Dice, per_10_000: u32, range: Range<u64>| dice.chance(per_10_000).then(|| dice.millis(range));
         let mut submit_at = vec![dice.millis(0..10_000)];
@@ -79,11 +103,15 @@ impl Order {
         } else {
             Vec::new()
         };
+        let pause_at = sometime(dice, 2500, 500..40_000).map(|at| (at, dice.millis(100..30_000)));
         Order {
             source: FakeSource::numbered(dice.within(0..NUM_SOURCES)),
-            idempotency_key: format!("key-{index}"),
+            tenant: TENANTS[usize::try_from(dice.within(0..TENANTS.len() as u64)).unwrap_or(0)].into(),
+            priority: dice.pick(&[Priority::Low, Priority::Normal, Priority::High]),
+            idempotency_key: String::new(),
             submit_at,
             clash_at: sometime(dice, 1500, 0..30_000),
+            pause_at,
             cancel_at,
             cancels_assembly,
             retry_at,

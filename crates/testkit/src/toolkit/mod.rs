@@ -9,9 +9,9 @@ pub use source::FakeSource;
 use async_trait::async_trait;
 use splitreel_core::Failure;
 use splitreel_core::plan::Plan;
-use splitreel_core::source::{SourceInfo, SourceRef};
+use splitreel_core::source::SourceInfo;
 use splitreel_core::task::Progress;
-use splitreel_worker::source::Sources;
+use splitreel_worker::source::{LocalSource, SourceAccess, Sources};
 use splitreel_worker::toolkit::{Encoded, Request, Toolkit};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -176,10 +176,11 @@ impl Toolkit for FakeToolkit {
 
 #[async_trait]
 impl Sources for FakeToolkit {
-    async fn local(&self, source: &SourceRef) -> Result<PathBuf, Failure> {
+    async fn local(&self, access: &SourceAccess<'_>) -> Result<LocalSource, Failure> {
+        let source = access.source;
         let path = PathBuf::from(&source.locator);
         match self.source(&path)? {
-            known if known.reference == *source => Ok(path),
+            known if known.reference == *source => Ok(LocalSource::file(path, source.bytes)),
             _ => Err(Failure::source("source_changed", format!("{} is of another version", source.locator))),
         }
     }

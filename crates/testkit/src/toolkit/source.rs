@@ -52,6 +52,7 @@ impl FakeSource {
             video,
             audio,
             unused: Vec::new(),
+            byte_index: None,
             warnings: Vec::new(),
         };
         let reference = SourceRef {
@@ -69,6 +70,7 @@ impl FakeSource {
             idempotency_key: idempotency_key.to_owned(),
             source: self.reference.clone(),
             base: output_base(&format!("source-{}.mov", self.number)),
+            priority: Default::default(),
             profile: self.profile.clone(),
             deep_probe: false,
             output: None,

@@ -50,3 +50,43 @@ fn doorbell_trusted() {
 fn published_after_cancel() {
     is_found(Bug::PublishedAfterCancel, &["became published", "a completion by"]);
 }
+
+#[test]
+fn claim_not_atomic() {
+    is_found(Bug::ClaimNotAtomic, &["was given to"]);
+}
+
+#[test]
+fn claim_while_paused() {
+    is_found(Bug::ClaimWhilePaused, &["claimed while its job is paused"]);
+}
+
+#[test]
+fn back_off_ignored() {
+    is_found(Bug::BackOffIgnored, &["claimed before its time"]);
+}
+
+#[test]
+fn reaped_too_early() {
+    is_found(Bug::ReapedTooEarly, &["taken back before its time"]);
+}
+
+#[test]
+fn cancel_leaves_tasks_open() {
+    is_found(Bug::CancelLeavesTasksOpen, &["cancelled with"]);
+}
+
+#[test]
+fn key_not_unique() {
+    is_found(Bug::KeyNotUnique, &["one idempotency key, two jobs"]);
+}
+
+#[test]
+fn quota_ignored() {
+    is_found(Bug::QuotaIgnored, &["its quota is"]);
+}
+
+#[test]
+fn upload_not_awaited() {
+    is_found(Bug::UploadNotAwaited, &["which does not exist"]);
+}

@@ -3,8 +3,9 @@
 use crate::conformance::StoreHarness;
 use crate::conformance::fixture::{Stage, lease_id, worker};
 use splitreel_core::event::Happened;
+use splitreel_core::fair::Shares;
 use splitreel_core::job::JobState;
-use splitreel_core::task::{AfterFailure, Refusal, RetryPolicy, TaskState};
+use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, TaskState};
 use splitreel_core::{Failure, FailureClass};
 
 async fn fail(stage: &Stage, number: u32, lease: u128, failure: Failure, now_ms: i64) -> Result<AfterFailure, Refusal> {
@@ -41,7 +42,7 @@ pub async fn media_failures_use_up_their_attempts(harness: &dyn StoreHarness) {
     for attempt in 1..=stage.policy.media_attempts {
         let lease = 100 + u128::from(attempt);
         stage.claim(2, attempt, lease, now_ms).await.unwrap();
-        stage.store.dispatch(&None, 10, now_ms).await.unwrap();
+        stage.store.dispatch(&None, 10, &Shares::default(), now_ms).await.unwrap();
         let after = fail(&stage, 2, lease, Failure::media("crash", "ffmpeg crashed"), now_ms).await.unwrap();
         match after {
             AfterFailure::Retry { not_before_ms } => now_ms = not_before_ms,
@@ -157,5 +158,33 @@ pub async fn a_lost_worker_is_replaced_at_once(harness: &dyn StoreHarness) {
     assert_eq!(stage.task(2).await.state, TaskState::Leased);
     assert_eq!(stage.complete(1, 1, 8).await, Err(Refusal::LeaseLost));
     assert!(stage.claim(1, 2, 3, 8).await.is_ok());
+    stage.audit().await;
+}
+
+/// A worker whose control stream broke loses its leases soon, unless it renews: it only.
+pub async fn shortened_leases_end_early_unless_renewed(harness: &dyn StoreHarness) {
+    let stage = Stage::planned(harness, 4).await;
+    for (number, name) in [(1, "broken"), (2, "broken"), (3, "sound")] {
+        let request = stage.request(number, 1, u128::from(number), 0);
+        let request = crate::store::ClaimRequest { worker: worker(name), ..request };
+        stage.store.claim(request).await.unwrap().unwrap();
+    }
+    let ttl = stage.policy.lease_ttl_ms;
+    let shorten = async |name, until_ms| stage.store.shorten_leases(&worker(name), until_ms).await.unwrap();
+    assert_eq!(shorten("broken", ttl).await, 0, "they end then anyway");
+    assert_eq!(shorten("broken", ttl + 1).await, 0, "no lease gets longer");
+    assert_eq!(shorten("unknown", 0).await, 0);
+    assert_eq!(shorten("broken", 2_000).await, 2);
+    assert_eq!(shorten("broken", 2_000).await, 0, "again");
+    let expiry = async |number| stage.task(number).await.lease.map(|l| l.expires_ms);
+    assert_eq!((expiry(1).await, expiry(2).await, expiry(3).await), (Some(2_000), Some(2_000), Some(ttl)));
+    let renewed = stage.store.renew(stage.id(2), lease_id(2), Progress::default(), 1_500, &stage.policy).await.unwrap();
+    assert_eq!(renewed, Ok(1_500 + ttl));
+    assert!(stage.store.reap(1_999, &stage.policy).await.unwrap().is_empty());
+    assert_eq!(stage.store.reap(2_000, &stage.policy).await.unwrap(), [stage.id(1)]);
+    assert_eq!(stage.complete(1, 1, 2_000).await, Err(Refusal::LeaseLost));
+    assert_eq!(stage.complete(2, 2, 2_000).await, Ok(true));
+    assert_eq!(shorten("broken", 0).await, 0, "it holds nothing");
+    assert_eq!(stage.complete(3, 3, 2_000).await, Ok(true));
     stage.audit().await;
 }

@@ -3,11 +3,14 @@
 mod attempts;
 mod failures;
 mod jobs;
-mod model;
 mod outbox;
+mod pause;
+mod sharing;
 
+pub use crate::conformance::model::random_operations_match_the_reference;
 pub use attempts::*;
 pub use failures::*;
 pub use jobs::*;
-pub use model::*;
 pub use outbox::*;
+pub use pause::*;
+pub use sharing::*;

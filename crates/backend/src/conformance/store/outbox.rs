@@ -4,6 +4,7 @@ use crate::conformance::StoreHarness;
 use crate::conformance::fixture::{Stage, job_id, lease_id, plan};
 use crate::doorbell::Ring;
 use splitreel_core::Failure;
+use splitreel_core::fair::Shares;
 use splitreel_core::task::TaskKind;
 
 fn numbers(rings: &[Ring]) -> Vec<(u128, u32)> {
@@ -18,7 +19,7 @@ pub async fn dispatch_goes_by_job_age_and_number(harness: &dyn StoreHarness) {
         stage.finish(0).await;
         store.record_plan(stage.job, &plan(2, 1), 30).await.unwrap();
     }
-    assert_eq!(store.dispatch(&None, 100, 40).await.unwrap(), 9);
+    assert_eq!(store.dispatch(&None, 100, &Shares::default(), 40).await.unwrap(), 9);
     let rings = store.unsent(&None, 100).await.unwrap();
     assert_eq!(numbers(&rings), [(2, 1), (2, 2), (2, 3), (1, 1), (1, 2), (1, 3), (3, 1), (3, 2), (3, 3)]);
     let kinds: Vec<_> = rings.iter().take(3).map(|r| (r.kind, r.attempt)).collect();
@@ -29,7 +30,7 @@ pub async fn dispatch_goes_by_job_age_and_number(harness: &dyn StoreHarness) {
 /// Rows that exist count against the window, rung or not; a claim makes room.
 pub async fn dispatch_fills_the_window_and_no_more(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 6).await;
-    let dispatch = async |window| stage.store.dispatch(&None, window, 0).await.unwrap();
+    let dispatch = async |window| stage.store.dispatch(&None, window, &Shares::default(), 0).await.unwrap();
     assert_eq!(dispatch(0).await, 0);
     assert_eq!(dispatch(3).await, 3);
     assert_eq!(dispatch(3).await, 0);
@@ -51,8 +52,8 @@ pub async fn dispatch_skips_what_is_not_due(harness: &dyn StoreHarness) {
     stage.claim(1, 1, 1, 0).await.unwrap();
     stage.store.fail(stage.id(1), lease_id(1), Failure::infra("x", "y"), 0, &stage.policy).await.unwrap().unwrap();
     let due = stage.task(1).await.not_before_ms;
-    assert_eq!(stage.store.dispatch(&None, 10, due - 1).await.unwrap(), 1);
-    assert_eq!(stage.store.dispatch(&None, 10, due).await.unwrap(), 1);
+    assert_eq!(stage.store.dispatch(&None, 10, &Shares::default(), due - 1).await.unwrap(), 1);
+    assert_eq!(stage.store.dispatch(&None, 10, &Shares::default(), due).await.unwrap(), 1);
     let rings = stage.store.unsent(&None, 10).await.unwrap();
     assert_eq!(rings.iter().map(|r| (r.task.number, r.attempt)).collect::<Vec<_>>(), [(2, 1), (1, 2)]);
 }
@@ -64,22 +65,22 @@ pub async fn dispatch_serves_only_its_scope(harness: &dyn StoreHarness) {
         Stage::submit(store.clone(), n, 0).await;
     }
     let only = |n: u128| Some(vec![job_id(n)]);
-    assert_eq!(store.dispatch(&Some(Vec::new()), 10, 0).await.unwrap(), 0);
-    assert_eq!(store.dispatch(&only(2), 1, 0).await.unwrap(), 1);
-    assert_eq!(store.dispatch(&only(1), 1, 0).await.unwrap(), 1);
+    assert_eq!(store.dispatch(&Some(Vec::new()), 10, &Shares::default(), 0).await.unwrap(), 0);
+    assert_eq!(store.dispatch(&only(2), 1, &Shares::default(), 0).await.unwrap(), 1);
+    assert_eq!(store.dispatch(&only(1), 1, &Shares::default(), 0).await.unwrap(), 1);
     assert_eq!(numbers(&store.unsent(&only(1), 10).await.unwrap()), [(1, 0)]);
     assert_eq!(numbers(&store.unsent(&None, 10).await.unwrap()), [(2, 0), (1, 0)]);
     let rings = store.unsent(&None, 10).await.unwrap();
     store.mark_sent(&rings, 5).await.unwrap();
     assert_eq!(store.sweep(&only(2), 6).await.unwrap(), 1);
-    assert_eq!(store.dispatch(&None, 10, 6).await.unwrap(), 1);
+    assert_eq!(store.dispatch(&None, 10, &Shares::default(), 6).await.unwrap(), 1);
     assert_eq!(numbers(&store.unsent(&None, 10).await.unwrap()), [(2, 0)]);
 }
 
 /// Marked rows are not handed out again, until they are swept and dispatched anew.
 pub async fn a_ring_is_sent_once_until_swept(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
-    stage.store.dispatch(&None, 10, 0).await.unwrap();
+    stage.store.dispatch(&None, 10, &Shares::default(), 0).await.unwrap();
     let rings = stage.store.unsent(&None, 10).await.unwrap();
     let stale = Ring { attempt: 9, ..rings[1].clone() };
     let unknown = Ring { task: splitreel_core::TaskId { job: job_id(9), number: 0 }, ..stale.clone() };
@@ -91,7 +92,7 @@ pub async fn a_ring_is_sent_once_until_swept(harness: &dyn StoreHarness) {
 
     assert_eq!(stage.store.sweep(&None, 100).await.unwrap(), 0, "rung at 100, not before");
     assert_eq!(stage.store.sweep(&None, 101).await.unwrap(), 1, "a second mark does not move the time");
-    assert_eq!(stage.store.dispatch(&None, 10, 300).await.unwrap(), 1);
+    assert_eq!(stage.store.dispatch(&None, 10, &Shares::default(), 300).await.unwrap(), 1);
     assert_eq!(stage.store.unsent(&None, 10).await.unwrap(), rings[..1]);
     assert_eq!(stage.store.sweep(&None, 1 << 40).await.unwrap(), 1, "what was never rung stays");
     stage.audit().await;
@@ -100,13 +101,13 @@ pub async fn a_ring_is_sent_once_until_swept(harness: &dyn StoreHarness) {
 /// What is leased is not rung for.
 pub async fn a_claim_takes_its_outbox_row(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
-    stage.store.dispatch(&None, 10, 0).await.unwrap();
+    stage.store.dispatch(&None, 10, &Shares::default(), 0).await.unwrap();
     stage.claim(1, 1, 1, 0).await.unwrap();
     let rings = stage.store.unsent(&None, 10).await.unwrap();
     assert_eq!(numbers(&rings), [(1, 2)]);
-    assert_eq!(stage.store.dispatch(&None, 10, 0).await.unwrap(), 0);
+    assert_eq!(stage.store.dispatch(&None, 10, &Shares::default(), 0).await.unwrap(), 0);
     stage.store.release_worker(&crate::conformance::fixture::worker("w1"), 5, &stage.policy).await.unwrap();
-    assert_eq!(stage.store.dispatch(&None, 10, 5).await.unwrap(), 1);
+    assert_eq!(stage.store.dispatch(&None, 10, &Shares::default(), 5).await.unwrap(), 1);
     let rings = stage.store.unsent(&None, 10).await.unwrap();
     assert_eq!(rings.iter().map(|r| (r.task.number, r.attempt)).collect::<Vec<_>>(), [(2, 1), (1, 2)]);
     stage.audit().await;

@@ -1,17 +1,12 @@
-//! Where a worker gets the bytes of a source, and the check that they are the pinned ones.
+//! Sources that are files of this machine: used where they are.
 
+use super::{LocalSource, SourceAccess, Sources};
 use async_trait::async_trait;
 use splitreel_core::Failure;
+use splitreel_core::ranges::Need;
 use splitreel_core::source::SourceRef;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
-
-/// Makes a pinned source readable as a local file.
-#[async_trait]
-pub trait Sources: Send + Sync {
-    /// A local path to the source's bytes.
-    async fn local(&self, source: &SourceRef) -> Result<PathBuf, Failure>;
-}
 
 /// Sources that are files of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,14 +31,21 @@ pub fn pin(path: &Path) -> std::io::Result<SourceRef> {
 
 #[async_trait]
 impl Sources for LocalSources {
-    async fn local(&self, source: &SourceRef) -> Result<PathBuf, Failure> {
+    async fn local(&self, access: &SourceAccess<'_>) -> Result<LocalSource, Failure> {
+        let source = access.source;
         let path = PathBuf::from(&source.locator);
         let pinned = source.clone();
         let now = tokio::task::spawn_blocking(move || pin(Path::new(&pinned.locator)))
             .await
             .map_err(|e| Failure::infra("source_check", e.to_string()))?;
         match now {
-            Ok(now) if now == *source => Ok(path),
+            Ok(now) if now == *source => {
+                let bytes = match access.need {
+                    Need::Ranges(fetch) => fetch.bytes(),
+                    Need::Whole | Need::Tables => source.bytes,
+                };
+                Ok(LocalSource::file(path, bytes))
+            }
             Ok(_) => Err(Failure::source(
                 "source_changed",
                 format!("{} was changed after the job was submitted: run it again", source.locator),

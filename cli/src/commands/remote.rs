@@ -1,0 +1,460 @@
+//! Commands that talk to a coordinator: submit, watch, fetch, cancel, pause, resume, retry, list, workers, token.
+
+use crate::config::Config;
+use crate::exit::{Exit, Problem, printable};
+use crate::profile_file;
+use crate::roles::connect;
+use crate::roles::settings::Upstream;
+use clap::{Args, Subcommand, ValueEnum};
+use futures::StreamExt;
+use sha2::{Digest, Sha256};
+use splitreel_client::types::{JobCreate, JobProgress, JobView, ProfileChoice, Scope, TokenCreate};
+use splitreel_client::{Client, ClientError, JobQuery, Told};
+use splitreel_core::JobId;
+use splitreel_core::event::Happened;
+use splitreel_core::fair::Priority;
+use splitreel_core::job::JobState;
+use splitreel_core::plan::hex;
+use std::path::{Path, PathBuf};
+use tokio::io::AsyncWriteExt;
+
+/// Files fetched at the same time.
+const PARALLEL: usize = 8;
+
+/// How urgent a job is among its tenant's.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Urgency {
+    /// When nothing else waits.
+    Low,
+    /// As most.
+    #[default]
+    Normal,
+    /// Before the others.
+    High,
+}
+
+impl From<Urgency> for Priority {
+    fn from(urgency: Urgency) -> Self {
+        match urgency {
+            Urgency::Low => Priority::Low,
+            Urgency::Normal => Priority::Normal,
+            Urgency::High => Priority::High,
+        }
+    }
+}
+
+/// Arguments of `submit`.
+#[derive(Clone, Debug, Args)]
+pub struct SubmitArgs {
+    /// Where the source is: s3://bucket/key, or a path that the server can read.
+    #[arg(value_name = "SOURCE")]
+    source: String,
+    /// A profile that the server knows, or a profile file ending in .toml.
+    #[arg(long, value_name = "NAME|FILE")]
+    profile: Option<String>,
+    /// Name of output files [default: that of the source].
+    #[arg(long, value_name = "NAME")]
+    base: Option<String>,
+    /// How urgent it is among the tenant's jobs.
+    #[arg(long, value_enum, default_value_t)]
+    priority: Urgency,
+    /// Key under which the same request makes the same job, however often it is sent.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Wait until the job has ended; the exit code is the job's.
+    #[arg(long)]
+    wait: bool,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    upstream: Upstream,
+}
+
+/// A job of a server.
+#[derive(Clone, Debug, Args)]
+pub struct RemoteJobArgs {
+    /// Job id.
+    #[arg(value_name = "JOB")]
+    job: JobId,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    upstream: Upstream,
+}
+
+impl RemoteJobArgs {
+    /// For commands that also know jobs of this machine.
+    pub fn of(job: &str, upstream: Upstream) -> Result<Self, Problem> {
+        let job = job.parse().map_err(|_| Problem::usage(format!("{job:?}: give the whole id of a server's job")))?;
+        Ok(RemoteJobArgs { job, json: false, upstream })
+    }
+
+    /// Sets how the answer is shown.
+    pub fn with_json(self, json: bool) -> Self {
+        RemoteJobArgs { json, ..self }
+    }
+}
+
+/// Arguments of `fetch`.
+#[derive(Clone, Debug, Args)]
+pub struct FetchArgs {
+    /// Job id.
+    #[arg(value_name = "JOB")]
+    job: JobId,
+    /// Directory to make.
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    #[command(flatten)]
+    upstream: Upstream,
+}
+
+/// Arguments of `workers`.
+#[derive(Clone, Debug, Args)]
+pub struct WorkersArgs {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    upstream: Upstream,
+}
+
+/// What `tokens` does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TokensCommand {
+    /// Make a token; its secret is shown this once.
+    Create {
+        /// What it is for.
+        name: String,
+        /// Whose jobs it sees [default: the caller's].
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<String>,
+        /// What it may do, separated by commas: jobs.read, jobs.write, profiles.write, uploads.write, tokens.write,
+        /// work, ingest, admin.
+        #[arg(long, value_name = "SCOPE,…", value_delimiter = ',', required = true)]
+        scopes: Vec<String>,
+        #[command(flatten)]
+        upstream: Upstream,
+    },
+    /// List tokens.
+    List {
+        #[command(flatten)]
+        upstream: Upstream,
+    },
+    /// Revoke a token.
+    Revoke {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        upstream: Upstream,
+    },
+}
+
+fn refused(what: &str, error: &ClientError) -> Problem {
+    let mut problem = Problem::because(what, error);
+    if let Some(p) = error.problem() {
+        problem.exit = if p.status < 500 { Exit::Usage } else { Exit::Failed };
+        for mistake in &p.errors {
+            problem = problem.line(format!("{}: {}", mistake.pointer, mistake.message));
+        }
+    }
+    problem
+}
+
+fn client(config: &Config, upstream: Upstream) -> Result<Client, Problem> {
+    connect::api(&upstream.or(&config.file.upstream))
+}
+
+/// `submit`.
+pub async fn submit(config: &Config, args: SubmitArgs) -> Result<Exit, Problem> {
+    let profile = match args.profile {
+        Some(name) if Path::new(&name).extension().is_some_and(|e| e == "toml") => {
+            Some(ProfileChoice::Inline(Box::new(profile_file::resolve(&name)?)))
+        }
+        name => name.map(ProfileChoice::Name),
+    };
+    let client = client(config, args.upstream)?;
+    let job = JobCreate {
+        source: Some(args.source.clone()),
+        profile,
+        priority: args.priority.into(),
+        base: args.base,
+        ..JobCreate::default()
+    };
+    let made = client
+        .create_job(&job, args.key.as_deref())
+        .await
+        .map_err(|e| refused(&format!("{}: not accepted", args.source), &e))?;
+    let job = made.value;
+    if args.wait {
+        if !args.json {
+            eprintln!("job {}", job.id);
+        }
+        return follow(&client, job.id, args.json).await;
+    }
+    if args.json {
+        print_json(&job)
+    } else {
+        println!("{}", job.id)
+    }
+    Ok(Exit::Done)
+}
+
+fn print_json(value: &impl serde::Serialize) {
+    println!("{:#}", serde_json::json!(value));
+}
+
+/// `watch`.
+pub async fn watch(config: &Config, args: RemoteJobArgs) -> Result<Exit, Problem> {
+    follow(&client(config, args.upstream)?, args.job, args.json).await
+}
+
+/// Tells what happens to a job until it has ended.
+async fn follow(client: &Client, id: JobId, json: bool) -> Result<Exit, Problem> {
+    let lost = |e: ClientError| refused("the server tells no more", &e);
+    let mut events = client.events(Some(id), 0);
+    let mut told = 0;
+    loop {
+        match events.next().await.map_err(lost)? {
+            Told::Progress(progress) if !json => told = tell_progress(&progress, told),
+            Told::Progress(_) => {}
+            Told::Event(event) => {
+                if json {
+                    println!("{}", serde_json::json!(event));
+                }
+                let ended = match event.what {
+                    Happened::Published => true,
+                    Happened::Failed { .. } | Happened::Cancelled => {
+                        // An old one, when the job was retried since.
+                        client.job(id).await.map_err(lost)?.state.is_ended()
+                    }
+                    _ => false,
+                };
+                if ended {
+                    return Ok(end_of(&client.job(id).await.map_err(lost)?, json));
+                }
+            }
+        }
+    }
+}
+
+/// One line for each tenth.
+fn tell_progress(progress: &JobProgress, told: u32) -> u32 {
+    let tenth = (progress.percent / 10.0) as u32;
+    if tenth > told {
+        let eta = progress.eta_seconds.map(|s| format!(", {s:.0} s to go")).unwrap_or_default();
+        eprintln!("{:.0} %{eta}", progress.percent);
+    }
+    tenth.max(told)
+}
+
+fn end_of(job: &JobView, json: bool) -> Exit {
+    match job.state {
+        JobState::Published => {
+            if !json {
+                println!("{} published", job.id);
+            }
+            Exit::Done
+        }
+        JobState::Cancelled => {
+            eprintln!("{} cancelled", job.id);
+            Exit::Failed
+        }
+        _ => {
+            if let Some(f) = &job.failure {
+                eprintln!("{}: {}", printable(&job.source.locator), printable(&f.message));
+                if !f.hint.is_empty() {
+                    eprintln!("{}", f.hint);
+                }
+            }
+            match job.failure.as_ref().map(|f| f.class) {
+                Some(splitreel_core::FailureClass::Source) => Exit::Source,
+                _ => Exit::Failed,
+            }
+        }
+    }
+}
+
+/// What can be done to a job.
+#[derive(Clone, Copy, Debug)]
+pub enum Act {
+    /// Cancel it.
+    Cancel,
+    /// Start no more of its tasks.
+    Pause,
+    /// Start them again.
+    Resume,
+    /// Run what failed or was cancelled again.
+    Retry,
+}
+
+/// `pause`, `resume`, and `cancel` and `retry` of a server's job.
+pub async fn act(config: &Config, args: RemoteJobArgs, act: Act) -> Result<Exit, Problem> {
+    let client = client(config, args.upstream)?;
+    let answer = match act {
+        Act::Cancel => client.cancel_job(args.job).await,
+        Act::Pause => client.pause_job(args.job).await,
+        Act::Resume => client.resume_job(args.job).await,
+        Act::Retry => client.retry_job(args.job).await,
+    };
+    let job = answer.map_err(|e| refused(&format!("job {}", args.job), &e))?;
+    if args.json {
+        print_json(&job);
+    } else {
+        println!("{} {}{}", job.id, job.state.as_str(), if job.is_paused { ", paused" } else { "" });
+    }
+    Ok(Exit::Done)
+}
+
+/// A server's job and its tasks.
+pub async fn status(config: &Config, args: RemoteJobArgs) -> Result<Exit, Problem> {
+    let client = client(config, args.upstream)?;
+    let no = |e: ClientError| refused(&format!("job {}", args.job), &e);
+    let job = client.job(args.job).await.map_err(no)?;
+    let tasks = client.tasks(args.job, None, None).await.map_err(no)?.tasks;
+    if args.json {
+        print_json(&serde_json::json!({ "job": job, "tasks": tasks }));
+        return Ok(Exit::Done);
+    }
+    println!("job       {}", job.id);
+    println!("source    {}", printable(&job.source.locator));
+    println!("profile   {}", job.profile);
+    println!("state     {}{}", job.state.as_str(), if job.is_paused { ", paused" } else { "" });
+    println!("progress  {:.0} %", job.progress.percent);
+    if let Some(waiting) = &job.waiting {
+        println!("waits     {}", waiting.message);
+    }
+    if let Some(f) = &job.failure {
+        println!("failure   {}", printable(&f.message));
+    }
+    for t in tasks {
+        let lease = t.lease.map(|l| format!("on {}", l.worker)).unwrap_or_default();
+        println!(
+            "{:>6}  {:<9} {:>5}  {:<10} attempt {} {lease}",
+            t.number,
+            t.kind.as_str(),
+            t.index,
+            t.state.as_str(),
+            t.attempt
+        );
+    }
+    Ok(Exit::Done)
+}
+
+/// The server's jobs, newest first.
+pub async fn list(config: &Config, upstream: Upstream, limit: usize, json: bool) -> Result<Exit, Problem> {
+    let client = client(config, upstream)?;
+    let query = JobQuery { limit: Some(limit), ..JobQuery::default() };
+    let jobs = client.jobs(&query).await.map_err(|e| refused("the jobs cannot be listed", &e))?.jobs;
+    if json {
+        print_json(&jobs);
+        return Ok(Exit::Done);
+    }
+    println!("{:<36}  {:<10} {:>5}  {:<12} source", "job", "state", "%", "profile");
+    for j in jobs {
+        let state = if j.is_paused { "paused" } else { j.state.as_str() };
+        println!(
+            "{}  {state:<10} {:>5.0}  {:<12} {}",
+            j.id,
+            j.progress.percent,
+            j.profile,
+            printable(&j.source.locator)
+        );
+    }
+    Ok(Exit::Done)
+}
+
+/// `workers`.
+pub async fn workers(config: &Config, args: WorkersArgs) -> Result<Exit, Problem> {
+    let client = client(config, args.upstream)?;
+    let workers = client.workers().await.map_err(|e| refused("the workers cannot be listed", &e))?.workers;
+    print_json(&workers);
+    Ok(Exit::Done)
+}
+
+/// `tokens`.
+pub async fn tokens(config: &Config, command: TokensCommand) -> Result<Exit, Problem> {
+    match command {
+        TokensCommand::Create { name, tenant, scopes, upstream } => {
+            let client = client(config, upstream)?;
+            let mut wanted = Vec::new();
+            for word in &scopes {
+                wanted.push(Scope::parse(word).ok_or_else(|| Problem::usage(format!("{word}: no scope")))?);
+            }
+            let scopes = wanted.into_iter().collect();
+            let token = TokenCreate { name, tenant, scopes, expires_in_seconds: None };
+            let made = client.create_token(&token).await.map_err(|e| refused("no token was made", &e))?;
+            print_json(&made);
+        }
+        TokensCommand::List { upstream } => {
+            let client = client(config, upstream)?;
+            print_json(&client.tokens(None).await.map_err(|e| refused("the tokens cannot be listed", &e))?.tokens);
+        }
+        TokensCommand::Revoke { id, upstream } => {
+            let client = client(config, upstream)?;
+            client.revoke_token(&id).await.map_err(|e| refused("the token was not revoked", &e))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// `fetch`: the files of a published presentation, checked against their hashes, as one directory that appears whole.
+pub async fn fetch(config: &Config, args: FetchArgs) -> Result<Exit, Problem> {
+    let client = client(config, args.upstream)?;
+    let output = &args.output;
+    if output.exists() {
+        return Err(Problem::usage(format!("{}: exists already: give another with -o", output.display())));
+    }
+    let files = client.files(args.job).await.map_err(|e| refused(&format!("job {}", args.job), &e))?.files;
+    let draft = output.with_file_name(format!(
+        "{}.fetching",
+        output.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+    ));
+    let failed = |path: &Path, e: std::io::Error| Problem::failed(format!("{}: {e}", path.display()));
+    match std::fs::remove_dir_all(&draft) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(&draft, e)),
+        _ => {}
+    }
+    std::fs::create_dir_all(&draft).map_err(|e| failed(&draft, e))?;
+    let fetches = files.iter().map(|file| {
+        let (client, draft) = (&client, &draft);
+        async move {
+            let to = place(draft, &file.path)?;
+            if let Some(dir) = to.parent() {
+                tokio::fs::create_dir_all(dir).await.map_err(|e| failed(dir, e))?;
+            }
+            let response = client.file(args.job, &file.path, None).await.map_err(|e| refused(&file.path, &e))?;
+            let mut body = response.bytes_stream();
+            let mut out = tokio::fs::File::create(&to).await.map_err(|e| failed(&to, e))?;
+            let mut hash = Sha256::new();
+            while let Some(bytes) = body.next().await {
+                let bytes = bytes.map_err(|e| Problem::because(&file.path, &e))?;
+                hash.update(&bytes);
+                out.write_all(&bytes).await.map_err(|e| failed(&to, e))?;
+            }
+            out.flush().await.map_err(|e| failed(&to, e))?;
+            if hex(&hash.finalize()) != file.sha256 {
+                return Err(Problem::failed(format!("{}: arrived damaged: fetch again", file.path)));
+            }
+            Ok(())
+        }
+    });
+    let mut fetching = futures::stream::iter(fetches).buffer_unordered(PARALLEL);
+    while let Some(fetched) = fetching.next().await {
+        fetched?;
+    }
+    std::fs::rename(&draft, output).map_err(|e| failed(output, e))?;
+    println!("{}: {} files", output.display(), files.len());
+    Ok(Exit::Done)
+}
+
+/// The server's word for where a file goes is not taken for more than a name below the directory.
+fn place(dir: &Path, path: &str) -> Result<PathBuf, Problem> {
+    let is_plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0']);
+    if path.split('/').all(is_plain) {
+        Ok(dir.join(path))
+    } else {
+        Err(Problem::failed(format!("{path:?}: the server names a file that would lie elsewhere")))
+    }
+}

@@ -1,0 +1,13 @@
+//! The server roles: adapters are opened, handed to a role, and closed in order when the process is to end.
+
+mod assembler;
+mod bridge;
+pub mod connect;
+mod coordinator;
+mod lifecycle;
+pub mod settings;
+mod worker;
+
+pub use assembler::{AssemblerArgs, assembler};
+pub use coordinator::{CoordinatorArgs, coordinator};
+pub use worker::{WorkerArgs, worker};

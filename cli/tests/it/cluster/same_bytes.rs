@@ -1,0 +1,74 @@
+//! A cluster of a coordinator, three workers and an assembler gives the same bytes as one command on one machine.
+
+use super::stack::Stack;
+use crate::clips;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+/// SHA-256 of every file but the report, which tells when and how, by path.
+pub fn hashes(dir: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(next).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if entry.file_name() != "report.json" {
+                let name = path.strip_prefix(dir).unwrap().to_string_lossy().into_owned();
+                let hash = Sha256::digest(std::fs::read(&path).unwrap());
+                found.insert(name, hash.iter().map(|b| format!("{b:02x}")).collect());
+            }
+        }
+    }
+    found
+}
+
+/// A profile that cuts every two seconds.
+pub fn short_segments(stack: &Stack) -> String {
+    let path = stack.dir.path().join("short.toml");
+    let shown = stack.ask(&["profiles", "universal"]);
+    assert!(shown.status.success());
+    let text = String::from_utf8(shown.stdout).unwrap();
+    let cut: Vec<String> = text
+        .lines()
+        .map(|l| if l.starts_with("segment_seconds") { "segment_seconds = 2.0".to_owned() } else { l.to_owned() })
+        .map(|l| if l.starts_with("name") { "name = \"short\"".to_owned() } else { l })
+        .collect();
+    assert!(cut.iter().any(|l| l == "segment_seconds = 2.0"), "{text}");
+    std::fs::write(&path, cut.join("\n")).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// What `splitreel run` makes of a file.
+pub fn run_alone(stack: &Stack, source: &Path, profile: &str, name: &str) -> BTreeMap<String, String> {
+    let out = stack.dir.path().join(format!("alone-{name}"));
+    let done = Command::new(env!("CARGO_BIN_EXE_splitreel"))
+        .args(["run", "--quiet", "--profile", profile, "--workers", "2"])
+        .args([Path::new("-o"), &out, Path::new("--state"), &stack.dir.path().join("state"), source])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    hashes(&out)
+}
+
+#[test]
+fn three_workers_over_s3_make_the_bytes_of_one_machine() {
+    let stack = Stack::start();
+    let profile = short_segments(&stack);
+    let _coordinator = stack.coordinator();
+    let _workers = ["one", "two", "three"].map(|name| stack.worker(name));
+    let _assembler = stack.assembler();
+    for (name, clip) in [("cfr.mp4", clips::cfr()), ("hour.ts", clips::ts_from_an_hour()), ("plain.mkv", clips::mkv())]
+    {
+        stack.upload(name, &clip);
+        let job = stack.transcode(name, Some(&profile));
+        let out = stack.dir.path().join(format!("cluster-{name}"));
+        stack.fetch(&job, &out);
+        let (alone, cluster) = (run_alone(&stack, &clip, &profile, name), hashes(&out));
+        assert!(alone.len() > 10, "{alone:?}");
+        assert_eq!(cluster, alone, "{name}");
+    }
+}

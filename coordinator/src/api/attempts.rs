@@ -1,0 +1,132 @@
+//! Attempts of tasks out of the event log: pure.
+
+use splitreel_client::types::{AttemptOutcome, AttemptView, FailureView, LeaseView, TaskView};
+use splitreel_core::event::{Event, Happened};
+use splitreel_core::task::{Task, TaskState};
+use std::collections::BTreeMap;
+
+/// Attempts by task number, each list oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    by_task: BTreeMap<u32, Vec<AttemptView>>,
+}
+
+impl Attempts {
+    /// Takes the next event of the job, in the order of the log.
+    pub(crate) fn note(&mut self, event: &Event) {
+        match &event.what {
+            Happened::Claimed { task, attempt, worker, .. } => {
+                self.by_task.entry(*task).or_default().push(AttemptView {
+                    attempt: *attempt,
+                    worker: worker.to_string(),
+                    started_ms: event.at_ms,
+                    ended_ms: None,
+                    outcome: AttemptOutcome::Running,
+                    failure: None,
+                });
+            }
+            Happened::TaskDone { task, attempt, .. } => {
+                self.end(*task, Some(*attempt), event.at_ms, AttemptOutcome::Done, None);
+            }
+            Happened::TaskRetried { task, attempt, failure, .. } => {
+                self.end(*task, Some(*attempt), event.at_ms, AttemptOutcome::Failed, Some(failure.into()));
+            }
+            Happened::Failed { task, failure } => {
+                if let Some(task) = task {
+                    self.end(*task, None, event.at_ms, AttemptOutcome::Failed, Some(failure.into()));
+                }
+                self.end_all(event.at_ms);
+            }
+            Happened::Cancelled => self.end_all(event.at_ms),
+            Happened::Submitted
+            | Happened::Planned { .. }
+            | Happened::Published
+            | Happened::Retried
+            | Happened::Paused
+            | Happened::Resumed => {}
+        }
+    }
+
+    fn end(
+        &mut self,
+        task: u32,
+        attempt: Option<u32>,
+        at_ms: i64,
+        outcome: AttemptOutcome,
+        failure: Option<FailureView>,
+    ) {
+        let running = self.by_task.get_mut(&task).and_then(|all| {
+            all.iter_mut()
+                .rev()
+                .find(|a| a.outcome == AttemptOutcome::Running && attempt.is_none_or(|n| n == a.attempt))
+        });
+        if let Some(a) = running {
+            (a.ended_ms, a.outcome, a.failure) = (Some(at_ms), outcome, failure);
+        }
+    }
+
+    fn end_all(&mut self, at_ms: i64) {
+        for a in self.by_task.values_mut().flatten().filter(|a| a.outcome == AttemptOutcome::Running) {
+            (a.ended_ms, a.outcome) = (Some(at_ms), AttemptOutcome::Cancelled);
+        }
+    }
+
+    /// A task with its attempts.
+    pub(crate) fn view(&mut self, task: &Task) -> TaskView {
+        let lease = task.lease.as_ref().map(|l| LeaseView {
+            worker: l.worker.to_string(),
+            claimed_ms: l.claimed_ms,
+            expires_ms: l.expires_ms,
+            percent: f64::from(l.progress.done_per_mille) / 10.0,
+            speed: (l.progress.speed_milli > 0).then(|| f64::from(l.progress.speed_milli) / 1000.0),
+            frames: l.progress.frames,
+        });
+        TaskView {
+            number: task.id.number,
+            kind: task.spec.kind,
+            index: task.spec.index,
+            state: task.state,
+            attempt: task.attempt,
+            media_failures: task.media_failures,
+            infra_failures: task.infra_failures,
+            not_before_ms: (task.state == TaskState::Ready && task.not_before_ms > 0).then_some(task.not_before_ms),
+            lease,
+            failure: task.failure.as_ref().map(FailureView::from),
+            attempts: self.by_task.remove(&task.id.number).unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use splitreel_core::task::TaskKind;
+    use splitreel_core::{Failure, JobId, WorkerId};
+    use uuid::Uuid;
+
+    #[test]
+    fn attempts_end_with_what_the_log_says_of_them() {
+        let mut attempts = Attempts::default();
+        let mut at = 0;
+        let mut note = |what| {
+            at += 1;
+            attempts.note(&Event { seq: at, job: JobId(Uuid::nil()), at_ms: at, what });
+        };
+        let claimed = |task, attempt| Happened::Claimed {
+            task,
+            kind: TaskKind::Segment,
+            index: 0,
+            attempt,
+            worker: WorkerId("w".into()),
+        };
+        note(claimed(1, 1));
+        note(claimed(2, 1));
+        note(Happened::TaskRetried { task: 1, attempt: 1, failure: Failure::infra("x", "y"), not_before_ms: 9 });
+        note(claimed(1, 2));
+        note(Happened::TaskDone { task: 1, kind: TaskKind::Segment, index: 0, attempt: 2 });
+        note(Happened::Cancelled);
+        let outcomes = |task: u32| attempts.by_task[&task].iter().map(|a| (a.outcome, a.ended_ms)).collect::<Vec<_>>();
+        assert_eq!(outcomes(1), [(AttemptOutcome::Failed, Some(3)), (AttemptOutcome::Done, Some(5))]);
+        assert_eq!(outcomes(2), [(AttemptOutcome::Cancelled, Some(6))]);
+    }
+}

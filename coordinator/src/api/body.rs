@@ -1,0 +1,203 @@
+//! What comes in with a request: bodies, parameters and names, refused as problems, with all mistakes at once.
+
+use crate::problem::Refused;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use splitreel_client::problem::{Code, Mistake, Problem};
+
+/// At most so many mistakes are listed.
+const MAX_MISTAKES: usize = 32;
+
+/// A JSON body. Reading stops at the route's body limit; nesting deeper than 128 is refused by the parser.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        let is_json = is_json(request.headers());
+        let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
+        if !is_json && !bytes.is_empty() {
+            return Err(Refused::new(Code::UnsupportedMediaType, ""));
+        }
+        parse(&bytes).map(Body)
+    }
+}
+
+/// A JSON body that may be missing, which is the same as `{}`.
+pub(crate) struct MaybeBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for MaybeBody<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        let is_json = is_json(request.headers());
+        let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
+        if bytes.is_empty() {
+            return parse(b"{}").map(MaybeBody);
+        }
+        if !is_json {
+            return Err(Refused::new(Code::UnsupportedMediaType, ""));
+        }
+        parse(&bytes).map(MaybeBody)
+    }
+}
+
+/// Query parameters.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(params)) => Ok(Params(params)),
+            Err(error) => Err(Refused::new(Code::BadRequest, error.body_text())),
+        }
+    }
+}
+
+/// Names in the path: what cannot be a name names nothing.
+pub(crate) struct Named<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        match Path::<T>::from_request_parts(parts, state).await {
+            Ok(Path(names)) => Ok(Named(names)),
+            Err(_) => Err(Refused::new(Code::NotFound, "")),
+        }
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()) else { return false };
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+fn unreadable(error: BytesRejection) -> Refused {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        Refused::new(Code::TooLarge, "")
+    } else {
+        Refused::new(Code::BadRequest, error.body_text())
+    }
+}
+
+/// Reads JSON into a type. Each mistake is noted and taken out of the document, until none is left to find.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
+    let first = serde_json::Deserializer::from_slice(bytes);
+    let mut first = first;
+    match serde_path_to_error::deserialize::<_, T>(&mut first) {
+        Ok(value) => {
+            return first.end().map(|()| value).map_err(|e| Refused::new(Code::BadJson, e.to_string()));
+        }
+        Err(error) if !error.inner().is_data() => return Err(Refused::new(Code::BadJson, error.inner().to_string())),
+        Err(_) => {}
+    }
+    let mut document: Value = serde_json::from_slice(bytes).map_err(|e| Refused::new(Code::BadJson, e.to_string()))?;
+    let mut mistakes = Vec::new();
+    while mistakes.len() < MAX_MISTAKES {
+        let Err(error) = serde_path_to_error::deserialize::<_, T>(&document) else { break };
+        let message = error.inner().to_string();
+        let mut pointer = pointer_of(&error.path().to_string());
+        // An unknown field is reported at its parent.
+        if let Some(field) = message.strip_prefix("unknown field `").and_then(|m| m.split('`').next())
+            && !pointer.ends_with(&format!("/{field}"))
+        {
+            pointer = format!("{pointer}/{field}");
+        }
+        let is_removed = remove(&mut document, &pointer);
+        mistakes.push(Mistake { pointer, message, hint: String::new() });
+        if !is_removed {
+            break;
+        }
+    }
+    Err(invalid(mistakes))
+}
+
+/// A refusal with its mistakes.
+pub(crate) fn invalid(mistakes: Vec<Mistake>) -> Refused {
+    Refused(Box::new(Problem::new(Code::Invalid, "").with_errors(mistakes)))
+}
+
+/// One mistake with its remedy.
+pub(crate) fn mistake(pointer: &str, message: impl Into<String>, hint: &str) -> Mistake {
+    Mistake { pointer: pointer.to_owned(), message: message.into(), hint: hint.to_owned() }
+}
+
+/// `video.rungs[1].crf` as a JSON pointer (RFC 6901).
+pub(crate) fn pointer_of(path: &str) -> String {
+    if path.is_empty() || path == "." {
+        return String::new();
+    }
+    let mut pointer = String::new();
+    for step in path.replace('[', ".").replace(']', "").split('.').filter(|s| !s.is_empty()) {
+        pointer.push('/');
+        pointer.push_str(&step.replace('~', "~0").replace('/', "~1"));
+    }
+    pointer
+}
+
+fn remove(document: &mut Value, pointer: &str) -> bool {
+    let Some((parent, last)) = pointer.rsplit_once('/') else { return false };
+    match document.pointer_mut(parent) {
+        Some(Value::Object(fields)) => fields.remove(&last.replace("~1", "/").replace("~0", "~")).is_some(),
+        Some(Value::Array(items)) => match last.parse::<usize>() {
+            Ok(at) if at < items.len() => {
+                items.remove(at);
+                true
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use splitreel_client::types::JobCreate;
+
+    fn pointers(json: &str) -> Vec<String> {
+        let Err(Refused(problem)) = parse::<JobCreate>(json.as_bytes()) else { panic!("{json} was taken") };
+        assert_eq!(problem.code, "invalid");
+        problem.errors.into_iter().map(|e| e.pointer).collect()
+    }
+
+    #[test]
+    fn all_mistakes_are_told_with_their_places() {
+        let json = r#"{"source": 7, "sorce": "x", "priority": "urgent",
+                       "profile": {"name": "p", "video": {"codec": "h264", "rungs": [{"height": "tall"}], "x": 1}}}"#;
+        let found = pointers(json);
+        for expected in ["/source", "/sorce", "/priority", "/profile/video/x"] {
+            assert!(found.iter().any(|p| p == expected), "{expected} is not among {found:?}");
+        }
+        assert!(found.iter().any(|p| p.starts_with("/profile/video/rungs/0")), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_not_json_is_no_list_of_mistakes() {
+        for json in ["", "{", "{}{}", "\u{0}", &"[".repeat(100_000)] {
+            let Err(Refused(problem)) = parse::<JobCreate>(json.as_bytes()) else { panic!("{json} was taken") };
+            assert!(["bad_json", "invalid"].contains(&problem.code.as_str()), "{problem}");
+        }
+        let deep = format!("{{\"profile\":{}{}}}", "{\"a\":".repeat(200), "}".repeat(200));
+        let Err(Refused(problem)) = parse::<JobCreate>(deep.as_bytes()) else { panic!("it was taken") };
+        assert_eq!(problem.status / 100, 4);
+    }
+
+    #[test]
+    fn pointers_follow_the_standard() {
+        assert_eq!(pointer_of("video.rungs[1].crf"), "/video/rungs/1/crf");
+        assert_eq!(pointer_of("."), "");
+        assert_eq!(pointer_of("a/b"), "/a~1b");
+    }
+}

@@ -1,0 +1,167 @@
+//! What is the same for every request: its id, its time, its size, where it may come from, and that whatever goes
+//! wrong is told as a problem document.
+
+use super::routes::{Verb, may_take_long};
+use super::{Api, ApiConfigError};
+use crate::problem::Refused;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use splitreel_client::problem::{Code, PROBLEM_JSON};
+use tower_http::catch_panic::CatchPanicLayer;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Headers that pages of other origins may send and see.
+const ALLOWED_HEADERS: &str =
+    "authorization, content-type, idempotency-key, if-match, if-none-match, range, last-event-id";
+const EXPOSED_HEADERS: &str = "etag, location, retry-after, content-range, accept-ranges, x-request-id";
+
+/// Puts the edges around the routes.
+pub(crate) fn wrap(api: &Api, routes: Router<Api>) -> Router {
+    routes
+        .route_layer(from_fn_with_state(api.clone(), in_time))
+        .fallback(unknown)
+        .method_not_allowed_fallback(other_method)
+        .layer(DefaultBodyLimit::max(api.inner.config.max_body_bytes))
+        .layer(CatchPanicLayer::custom(|_| Refused::new(Code::Internal, "").into_response()))
+        .layer(from_fn_with_state(api.clone(), outermost))
+        .with_state(api.clone())
+}
+
+/// Checks what CORS is asked to allow.
+pub(crate) fn check_origins(origins: &[String]) -> Result<(), ApiConfigError> {
+    let is_origin = |o: &str| {
+        o == "*"
+            || ((o.starts_with("http://") || o.starts_with("https://"))
+                && HeaderValue::from_str(o).is_ok()
+                && !o.ends_with('/'))
+    };
+    match origins.iter().find(|o| !is_origin(o)) {
+        Some(origin) => Err(ApiConfigError::Origin { origin: origin.clone() }),
+        None => Ok(()),
+    }
+}
+
+async fn unknown() -> Refused {
+    Refused::new(Code::NotFound, "There is no such route.")
+}
+
+/// The path is known, the method is not one of its.
+async fn other_method(State(api): State<Api>, request: Request) -> Response {
+    let path = request.extensions().get::<MatchedPath>().map(|p| p.as_str().to_owned()).unwrap_or_default();
+    let allowed = api.allowed(&path);
+    let mut response = if request.method() == Method::OPTIONS {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        Refused::new(Code::MethodNotAllowed, format!("It knows {allowed}.")).into_response()
+    };
+    if let Ok(value) = HeaderValue::from_str(&allowed) {
+        response.headers_mut().insert(header::ALLOW, value);
+    }
+    response
+}
+
+impl Api {
+    /// The methods of a path, as the header Allow lists them.
+    fn allowed(&self, path: &str) -> String {
+        let mut words: Vec<&str> =
+            self.inner.rules.keys().filter(|(p, _)| *p == path).map(|(_, verb)| verb.as_str()).collect();
+        if words.contains(&Verb::Get.as_str()) {
+            words.push("HEAD");
+        }
+        words.push("OPTIONS");
+        words.join(", ")
+    }
+}
+
+/// Streams answer at once and go on after that; everything else ends in time.
+async fn in_time(State(api): State<Api>, request: Request, next: Next) -> Response {
+    if request.extensions().get::<MatchedPath>().is_some_and(|p| may_take_long(p.as_str())) {
+        return next.run(request).await;
+    }
+    match tokio::time::timeout(api.inner.config.request_timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Refused::new(Code::Timeout, "").into_response(),
+    }
+}
+
+async fn outermost(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let id = request_id(request.headers()).unwrap_or_else(|| api.inner.world.ids.fresh().to_string());
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let is_preflight = request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+        && origin.is_some();
+    let mut response = next.run(request).await;
+    let status = response.status();
+    let is_failure = status.is_client_error() || status.is_server_error();
+    if is_failure && !is_problem(response.headers()) {
+        response = as_problem(response);
+    }
+    if status.is_server_error() {
+        tracing::warn!(request = id, %status, "a request failed");
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    if let Some(origin) = origin.and_then(|o| api.cors(o)) {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
+        if is_preflight {
+            let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
+            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED_HEADERS));
+            headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+        }
+    }
+    response
+}
+
+impl Api {
+    fn cors(&self, origin: HeaderValue) -> Option<HeaderValue> {
+        let allowed = &self.inner.config.cors_origins;
+        if allowed.iter().any(|o| o == "*") {
+            return Some(HeaderValue::from_static("*"));
+        }
+        allowed.iter().any(|o| o.as_bytes() == origin.as_bytes()).then_some(origin)
+    }
+}
+
+/// The caller's own id, if it is a harmless one.
+fn request_id(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(&REQUEST_ID)?.to_str().ok()?;
+    let is_good =
+        (1..=100).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    is_good.then(|| text.to_owned())
+}
+
+fn is_problem(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(PROBLEM_JSON.as_bytes()))
+}
+
+/// A failure that something below told in its own words.
+fn as_problem(response: Response) -> Response {
+    let status = response.status();
+    let code = match status {
+        StatusCode::NOT_FOUND => Code::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => Code::MethodNotAllowed,
+        StatusCode::REQUEST_TIMEOUT => Code::Timeout,
+        StatusCode::PAYLOAD_TOO_LARGE => Code::TooLarge,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::UnsupportedMediaType,
+        s if s.is_client_error() => Code::BadRequest,
+        StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+        _ => Code::Internal,
+    };
+    let mut problem = Refused::new(code, "");
+    problem.0.status = status.as_u16();
+    let mut told = problem.into_response();
+    for (name, value) in response.headers() {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            told.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+    told
+}

@@ -1,0 +1,45 @@
+//! Versions of records as entity tags (RFC 9110 §8.8.3), and the conditions of changes.
+
+use crate::problem::Refused;
+use axum::http::{HeaderMap, header};
+use splitreel_backend::records::Expect;
+use splitreel_client::problem::Code;
+
+/// The tag of a version.
+pub(crate) fn etag(version: i64) -> String {
+    format!("\"v{version}\"")
+}
+
+fn version_of(tag: &str) -> Option<i64> {
+    tag.strip_prefix("\"v")?.strip_suffix('"')?.parse().ok()
+}
+
+/// What If-Match and If-None-Match say of the version that a change expects; `None`: nothing.
+pub(crate) fn expected_version(headers: &HeaderMap) -> Result<Option<Expect>, Refused> {
+    let text = |name| headers.get(name).map(|v| v.to_str().unwrap_or_default().trim().to_owned());
+    match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
+        (None, None) => Ok(None),
+        (None, Some(tag)) if tag == "*" => Ok(Some(Expect::Absent)),
+        (Some(tag), None) => match version_of(&tag) {
+            Some(version) => Ok(Some(Expect::Version(version))),
+            // A tag that was never given out matches nothing.
+            None => Err(Refused::new(Code::Changed, "If-Match takes one ETag as it was given.")),
+        },
+        _ => Err(Refused::new(Code::BadRequest, "Use If-Match with an ETag, or If-None-Match: *.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_become_expectations() {
+        let of = |name, value: &str| expected_version(&HeaderMap::from_iter([(name, value.parse().unwrap())]));
+        assert_eq!(of(header::IF_MATCH, &etag(7)).unwrap(), Some(Expect::Version(7)));
+        assert_eq!(of(header::IF_NONE_MATCH, "*").unwrap(), Some(Expect::Absent));
+        assert_eq!(of(header::IF_MATCH, "\"x\"").unwrap_err().0.status, 412);
+        assert_eq!(of(header::IF_NONE_MATCH, "\"v1\"").unwrap_err().0.status, 400);
+        assert_eq!(expected_version(&HeaderMap::new()).unwrap(), None);
+    }
+}

@@ -1,0 +1,205 @@
+//! Files of a published presentation: listed, redirected to storage's own signed links, or passed through.
+
+use super::Api;
+use super::body::Named;
+use super::range::{Wanted, wanted};
+use crate::caller::Known;
+use crate::problem::Refused;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use splitreel_client::problem::Code;
+use splitreel_client::types::{FileList, FileView};
+use splitreel_core::JobId;
+use splitreel_core::job::Job;
+use splitreel_core::part::StoredObject;
+use std::io;
+
+/// Bytes read from storage at a time.
+const STEP: u64 = 1 << 20;
+
+/// The media type of a file, by its name.
+pub(crate) fn content_type(path: &str) -> &'static str {
+    match path.rsplit('.').next().unwrap_or_default() {
+        "m3u8" => "application/vnd.apple.mpegurl",
+        "mpd" => "application/dash+xml",
+        "m4s" => "video/iso.segment",
+        "mp4" => "video/mp4",
+        "m4a" => "audio/mp4",
+        "ts" => "video/mp2t",
+        "vtt" => "text/vtt; charset=utf-8",
+        "json" => "application/json",
+        "jpg" | "jpeg" => "image/jpeg",
+        "png" => "image/png",
+        "webp" => "image/webp",
+        _ => "application/octet-stream",
+    }
+}
+
+/// What names other files by relative names: a redirect would make them relative to somewhere else.
+fn names_others(path: &str) -> bool {
+    matches!(path.rsplit('.').next(), Some("m3u8" | "mpd" | "json" | "vtt"))
+}
+
+/// Who may keep a file, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caching {
+    /// `public` or `private`.
+    pub(crate) who: &'static str,
+    /// Seconds for what can never change under its name.
+    pub(crate) seconds: i64,
+}
+
+/// The files of a published job.
+#[utoipa::path(get, path = "/v1/jobs/{id}/files", tag = "files",
+    params(("id" = uuid::Uuid, Path, description = "The job.")), responses((status = 200, body = FileList)))]
+pub(crate) async fn list_files(
+    State(api): State<Api>,
+    Known(caller): Known,
+    Named(id): Named<JobId>,
+) -> Result<Json<FileList>, Refused> {
+    let job = api.job_of(&caller, id).await?;
+    let catalogue = api.catalogue(&job).await?;
+    let files = catalogue
+        .files()
+        .map(|(path, object)| FileView {
+            path: path.to_owned(),
+            bytes: object.bytes,
+            sha256: object.sha256.clone(),
+            content_type: content_type(path).to_owned(),
+        })
+        .collect();
+    Ok(Json(FileList { files, hash: catalogue.hash.clone() }))
+}
+
+/// A file of a published job, or a range of it. Where storage can serve it itself, the answer is a redirect to a
+/// signed link.
+#[utoipa::path(get, path = "/v1/jobs/{id}/files/{*path}", tag = "files",
+    params(("id" = uuid::Uuid, Path, description = "The job."),
+           ("path" = String, Path, description = "Its path in the presentation."),
+           ("Range" = Option<String>, Header, description = "One range of bytes.")),
+    responses((status = 200, description = "The file.", content_type = "*/*", body = serde_json::Value),
+              (status = 206, description = "The range.", content_type = "*/*", body = serde_json::Value),
+              (status = 302, description = "A signed link to the file."),
+              (status = 304, description = "It has not changed.")))]
+pub(crate) async fn get_file(
+    State(api): State<Api>,
+    Known(caller): Known,
+    Named((id, path)): Named<(JobId, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let job = api.job_of(&caller, id).await?;
+    api.serve_file(&job, &path, &method, &headers, Caching { who: "private", seconds: 31_536_000 }).await
+}
+
+impl Api {
+    /// Answers with a file of a job's presentation.
+    pub(crate) async fn serve_file(
+        &self,
+        job: &Job,
+        path: &str,
+        method: &Method,
+        request: &HeaderMap,
+        caching: Caching,
+    ) -> Result<Response, Refused> {
+        let catalogue = self.catalogue(job).await?;
+        let file = catalogue.file(path).ok_or_else(|| Refused::not_found("file"))?;
+        let object = file.object;
+        if !names_others(path)
+            && method == Method::GET
+            && let Some(place) = self.signed_link(&object).await?
+        {
+            let headers = [(header::LOCATION, place), (header::CACHE_CONTROL, "no-store".to_owned())];
+            return Ok((StatusCode::FOUND, headers).into_response());
+        }
+        let tag = format!("\"{}\"", object.sha256);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(path)));
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let kept = format!("{}, max-age={}, immutable", caching.who, caching.seconds.max(0));
+        for (name, value) in [(header::ETAG, tag.clone()), (header::CACHE_CONTROL, kept)] {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
+        }
+        if is_known(request, &tag) {
+            return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+        }
+        // A range is of the version that If-Range names, or not given at all (RFC 9110 §13.1.5).
+        let text = |name| request.get(name).and_then(|v| v.to_str().ok());
+        let range = text(header::RANGE).filter(|_| text(header::IF_RANGE).is_none_or(|t| t == tag));
+        let (status, start, end) = match wanted(range, object.bytes) {
+            Wanted::Whole => (StatusCode::OK, 0, object.bytes),
+            Wanted::Part { start, end } => {
+                let place = format!("bytes {start}-{}/{}", end.saturating_sub(1), object.bytes);
+                if let Ok(value) = HeaderValue::from_str(&place) {
+                    headers.insert(header::CONTENT_RANGE, value);
+                }
+                (StatusCode::PARTIAL_CONTENT, start, end)
+            }
+            Wanted::Outside => {
+                let mut refused = Refused::new(Code::Range, "").into_response();
+                if let Ok(value) = HeaderValue::from_str(&format!("bytes */{}", object.bytes)) {
+                    refused.headers_mut().insert(header::CONTENT_RANGE, value);
+                }
+                return Ok(refused);
+            }
+        };
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(end - start));
+        let body = if method == Method::HEAD { Body::empty() } else { self.pass_through(object, start, end).await? };
+        Ok((status, headers, body).into_response())
+    }
+
+    /// Storage's own link, if it has one that needs nothing but its address.
+    async fn signed_link(&self, object: &StoredObject) -> Result<Option<String>, Refused> {
+        let grant = self.inner.grants.read_object(&object.key, self.inner.config.redirect_ttl_ms).await;
+        let grant = grant.map_err(|error| {
+            tracing::warn!(%error, "no link could be signed");
+            Refused::unavailable("Storage did not answer.")
+        })?;
+        Ok(grant.filter(|g| g.headers.iter().all(|(name, _)| name == "host")).map(|g| g.url))
+    }
+
+    /// The bytes of an object as a stream. The first are read before anything is answered, so that a failure there is
+    /// still a problem document.
+    async fn pass_through(&self, object: StoredObject, start: u64, end: u64) -> Result<Body, Refused> {
+        let api = self.clone();
+        let first = api.piece(&object, start, end).await.map_err(|error| {
+            tracing::warn!(key = object.key, %error, "a file cannot be read");
+            Refused::unavailable("Storage did not answer.")
+        })?;
+        let next = start.saturating_add(first.len() as u64);
+        let rest =
+            futures::stream::unfold((api, object, next, Some(first)), move |(api, object, at, ready)| async move {
+                if let Some(ready) = ready {
+                    return (!ready.is_empty()).then_some((Ok(ready), (api, object, at, None)));
+                }
+                if at >= end {
+                    return None;
+                }
+                let piece = api.piece(&object, at, end).await;
+                let next = piece.as_ref().map_or(end, |p| at.saturating_add(p.len() as u64));
+                Some((piece, (api, object, next, None)))
+            });
+        Ok(Body::from_stream(rest))
+    }
+
+    async fn piece(&self, object: &StoredObject, at: u64, end: u64) -> io::Result<Bytes> {
+        let len = end.saturating_sub(at).min(STEP);
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        let piece = self.inner.blobs.read(&object.key, at, len as usize).await.map_err(io::Error::other)?;
+        if piece.is_empty() { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) } else { Ok(piece) }
+    }
+}
+
+fn is_known(request: &HeaderMap, tag: &str) -> bool {
+    let Some(tags) = request.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()) else { return false };
+    tags.split(',').map(|t| t.trim().trim_start_matches("W/")).any(|t| t == tag || t == "*")
+}

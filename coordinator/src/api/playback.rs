@@ -1,0 +1,92 @@
+//! Playback links: a signature over job, tenant and expiry in the path stands for a token, so that players need none.
+
+use super::Api;
+use super::body::{MaybeBody, Named, invalid, mistake};
+use super::files::Caching;
+use crate::caller::Known;
+use crate::problem::Refused;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method};
+use axum::response::Response;
+use splitreel_client::problem::Code;
+use splitreel_client::types::{PlaybackCreate, PlaybackGrant};
+use splitreel_core::JobId;
+use splitreel_core::job::Job;
+
+const DEFAULT_SECONDS: u32 = 3_600;
+const MAX_SECONDS: u32 = 7 * 24 * 3_600;
+const PURPOSE: &str = "playback";
+
+/// Makes a link below which the files of a published job can be read without a token until it expires.
+#[utoipa::path(post, path = "/v1/jobs/{id}/playback", tag = "files",
+    params(("id" = uuid::Uuid, Path, description = "The job.")), request_body = PlaybackCreate,
+    responses((status = 200, body = PlaybackGrant)))]
+pub(crate) async fn create_playback(
+    State(api): State<Api>,
+    Known(caller): Known,
+    Named(id): Named<JobId>,
+    MaybeBody(wanted): MaybeBody<PlaybackCreate>,
+) -> Result<Json<PlaybackGrant>, Refused> {
+    let job = api.job_of(&caller, id).await?;
+    let seconds = wanted.ttl_seconds.unwrap_or(DEFAULT_SECONDS);
+    if !(1..=MAX_SECONDS).contains(&seconds) {
+        return Err(invalid(vec![mistake("/ttl_seconds", "it is out of range", "use 1 to 604800")]));
+    }
+    let catalogue = api.catalogue(&job).await?;
+    let expires_ms = api.now().saturating_add(i64::from(seconds) * 1000);
+    let base = format!("/play/{}/", api.grant(&job, expires_ms));
+    let below = |path: &str| format!("{base}{path}");
+    // Multivariant playlist, MPD and MP4 lie at the top of a presentation.
+    let top = |ending: &str| {
+        let mut paths = catalogue.files().map(|(path, _)| path);
+        paths.find(|p| p.ends_with(ending) && !p.contains('/')).map(below)
+    };
+    Ok(Json(PlaybackGrant { hls: top(".m3u8"), dash: top(".mpd"), mp4: top(".mp4"), base, expires_ms }))
+}
+
+/// A file of a presentation through a signed link.
+#[utoipa::path(get, path = "/play/{grant}/{*path}", tag = "files",
+    params(("grant" = String, Path, description = "From the playback link."),
+           ("path" = String, Path, description = "Its path in the presentation."),
+           ("Range" = Option<String>, Header, description = "One range of bytes.")),
+    responses((status = 200, description = "The file.", content_type = "*/*", body = serde_json::Value),
+              (status = 206, description = "The range.", content_type = "*/*", body = serde_json::Value),
+              (status = 302, description = "A signed link to the file."),
+              (status = 304, description = "It has not changed.")))]
+pub(crate) async fn play(
+    State(api): State<Api>,
+    Named((grant, path)): Named<(String, String)>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let missing = || Refused::not_found("link");
+    let (id, expires_ms, signature) = split(&grant).ok_or_else(missing)?;
+    let job = api.inner.store.job(id).await?.ok_or_else(missing)?;
+    let expiry = expires_ms.to_string();
+    let parts = [PURPOSE, &job.request.tenant, &id.to_string(), &expiry];
+    if !api.inner.config.signing_key.is_signature(&parts, signature) {
+        return Err(missing());
+    }
+    let left_ms = expires_ms.saturating_sub(api.now());
+    if left_ms <= 0 {
+        return Err(Refused::new(Code::GrantExpired, "Ask for a new one."));
+    }
+    api.serve_file(&job, &path, &method, &headers, Caching { who: "private", seconds: left_ms / 1000 }).await
+}
+
+/// `JOB.EXPIRY.SIGNATURE`.
+fn split(grant: &str) -> Option<(JobId, i64, &str)> {
+    let (job, rest) = grant.split_once('.')?;
+    let (expiry, signature) = rest.split_once('.')?;
+    let is_decimal = expiry.len() <= 15 && expiry.bytes().all(|b| b.is_ascii_digit());
+    Some((job.parse().ok()?, is_decimal.then(|| expiry.parse().ok())??, signature))
+}
+
+impl Api {
+    fn grant(&self, job: &Job, expires_ms: i64) -> String {
+        let (id, expiry) = (job.id.to_string(), expires_ms.to_string());
+        let signature = self.inner.config.signing_key.sign(&[PURPOSE, &job.request.tenant, &id, &expiry]);
+        format!("{}.{expiry}.{signature}", job.id.0.simple())
+    }
+}

@@ -1,0 +1,326 @@
+//! Live events over server-sent events and WebSockets: first what the log has, then what comes, nothing left out and
+//! nothing twice.
+
+use super::Api;
+use super::body::{Named, Params};
+use super::feed::Batch;
+use crate::caller::{Caller, Known};
+use crate::problem::Refused;
+use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::http::HeaderMap;
+use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::{SinkExt, StreamExt};
+use serde::{Deserialize, Serialize};
+use splitreel_backend::StoreError;
+use splitreel_client::problem::Code;
+use splitreel_client::types::JobProgress;
+use splitreel_core::JobId;
+use splitreel_core::event::Event;
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use utoipa::IntoParams;
+
+const PAGE: usize = 256;
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// A stream ends after this time; clients come again, with a token that is looked at again.
+const LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// Jobs whose tenant a stream remembers.
+const REMEMBERED: usize = 4_096;
+/// The largest message that a listener may send, which is not looked at.
+const MAX_INCOMING: usize = 4 << 10;
+const SUBPROTOCOL: &str = "splitreel";
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct From {
+    /// Only events after this position. The header Last-Event-ID goes before it. When both are absent, the stream of
+    /// one job starts at the beginning, that of all jobs with what happens next.
+    after: Option<i64>,
+}
+
+impl From {
+    fn position(&self, headers: &HeaderMap) -> Option<i64> {
+        let header = headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(|v| v.trim().parse().ok());
+        header.or(self.after).map(|p: i64| p.max(0))
+    }
+}
+
+/// Which jobs' events a caller sees.
+pub(crate) struct TenantFilter {
+    tenant: Option<String>,
+    known: HashMap<JobId, bool>,
+}
+
+impl TenantFilter {
+    pub(crate) fn new(caller: &Caller) -> Self {
+        TenantFilter { tenant: (!caller.is_admin).then(|| caller.tenant.clone()), known: HashMap::new() }
+    }
+
+    pub(crate) async fn sees(&mut self, api: &Api, job: JobId) -> Result<bool, StoreError> {
+        let Some(tenant) = &self.tenant else { return Ok(true) };
+        if let Some(known) = self.known.get(&job) {
+            return Ok(*known);
+        }
+        let sees = api.inner.store.job(job).await?.is_some_and(|j| j.request.tenant == *tenant);
+        if self.known.len() >= REMEMBERED {
+            self.known.clear();
+        }
+        self.known.insert(job, sees);
+        Ok(sees)
+    }
+}
+
+/// What is told.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", content = "data", rename_all = "snake_case")]
+enum Told {
+    Event(Event),
+    Progress(JobProgress),
+}
+
+/// One listener.
+struct Listener {
+    api: Api,
+    job: Option<JobId>,
+    filter: TenantFilter,
+    batches: Receiver<Batch>,
+    /// Events up to here were read, told or not.
+    read_to: i64,
+    waiting: VecDeque<Event>,
+    reads_log: bool,
+    progress: Interval,
+    last_progress: Option<JobProgress>,
+    ends: Instant,
+}
+
+impl Listener {
+    fn new(api: &Api, caller: &Caller, job: Option<JobId>, position: i64) -> Self {
+        let mut progress = tokio::time::interval(PROGRESS_EVERY);
+        progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Listener {
+            batches: api.inner.feed.listen(),
+            api: api.clone(),
+            job,
+            filter: TenantFilter::new(caller),
+            read_to: position,
+            waiting: VecDeque::new(),
+            reads_log: true,
+            progress,
+            last_progress: None,
+            ends: Instant::now() + LIFETIME,
+        }
+    }
+
+    /// The next thing; `None` at the end. Not cancel-safe.
+    async fn next(&mut self) -> Option<Told> {
+        let (closing, ends) = (self.api.inner.closing.clone(), self.ends);
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(Told::Event(event));
+            }
+            let step = async {
+                if self.reads_log {
+                    return self.read_log().await.map(|()| None);
+                }
+                tokio::select! {
+                    batch = self.batches.recv() => match batch {
+                        Ok(batch) if batch.is_empty() => self.reads_log = true,
+                        Ok(batch) => return self.take(&batch).await.map(|()| None),
+                        Err(RecvError::Lagged(_)) => self.reads_log = true,
+                        // The feed lives as long as the API.
+                        Err(RecvError::Closed) => std::future::pending().await,
+                    },
+                    _ = self.progress.tick(), if self.job.is_some() => return self.progress().await,
+                }
+                Ok(None)
+            };
+            let stepped = tokio::select! {
+                biased;
+                () = closing.cancelled() => return None,
+                () = tokio::time::sleep_until(ends) => return None,
+                stepped = step => stepped,
+            };
+            match stepped {
+                Ok(Some(told)) => return Some(told),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a live stream is held up");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    self.reads_log = true;
+                }
+            }
+        }
+    }
+
+    async fn read_log(&mut self) -> Result<(), StoreError> {
+        let events = self.api.inner.store.events(self.job, self.read_to, PAGE).await?;
+        self.reads_log = events.len() == PAGE;
+        self.take(&events).await
+    }
+
+    async fn take(&mut self, events: &[Event]) -> Result<(), StoreError> {
+        for event in events.iter().filter(|e| e.seq > self.read_to) {
+            let is_wanted = match self.job {
+                Some(job) => event.job == job,
+                None => self.filter.sees(&self.api, event.job).await?,
+            };
+            if is_wanted {
+                self.waiting.push_back(event.clone());
+            }
+        }
+        self.read_to = events.last().map_or(self.read_to, |e| e.seq.max(self.read_to));
+        Ok(())
+    }
+
+    async fn progress(&mut self) -> Result<Option<Told>, StoreError> {
+        let Some(job) = self.job else { return Ok(None) };
+        let Some(job) = self.api.inner.store.job(job).await? else { return Ok(None) };
+        if job.state.is_ended() && self.last_progress.is_some_and(|p| p.eta_seconds.is_none()) {
+            return Ok(None);
+        }
+        let progress = self.api.detailed(job).await?.progress;
+        if self.last_progress == Some(progress) {
+            return Ok(None);
+        }
+        self.last_progress = Some(progress);
+        Ok(Some(Told::Progress(progress)))
+    }
+
+    fn into_sse(self) -> Response {
+        let events = futures::stream::unfold(self, |mut listener| async move {
+            let told = listener.next().await?;
+            let event = match &told {
+                Told::Event(event) => SseEvent::default().id(event.seq.to_string()).event("event").json_data(event),
+                Told::Progress(progress) => SseEvent::default().event("progress").json_data(progress),
+            };
+            // What cannot be written as JSON does not exist among these types.
+            Some((Ok::<_, Infallible>(event.unwrap_or_default()), listener))
+        });
+        let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+        ([("x-accel-buffering", "no")], sse).into_response()
+    }
+
+    async fn into_socket(mut self, socket: WebSocket) {
+        let (mut out, mut incoming) = socket.split();
+        // Listeners say nothing that matters, but their end and their pongs come this way.
+        let mut gone = tokio::spawn(async move { while let Some(Ok(_)) = incoming.next().await {} });
+        let mut alive = tokio::time::interval(KEEP_ALIVE);
+        alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (sender, mut told) = tokio::sync::mpsc::channel(16);
+        let telling = tokio::spawn(async move {
+            while let Some(told) = self.next().await {
+                if sender.send(told).await.is_err() {
+                    return;
+                }
+            }
+        });
+        loop {
+            let message = tokio::select! {
+                _ = &mut gone => break,
+                _ = alive.tick() => Message::Ping(Default::default()),
+                told = told.recv() => match told.map(|t| serde_json::to_string(&t)) {
+                    Some(Ok(text)) => Message::Text(text.into()),
+                    Some(Err(_)) => continue,
+                    None => {
+                        let _ = out.send(Message::Close(None)).await;
+                        break;
+                    }
+                },
+            };
+            match tokio::time::timeout(KEEP_ALIVE, out.send(message)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => break,
+            }
+        }
+        telling.abort();
+        gone.abort();
+    }
+}
+
+fn upgrade(ws: Result<WebSocketUpgrade, WebSocketUpgradeRejection>) -> Result<WebSocketUpgrade, Refused> {
+    let ws = ws.map_err(|e| Refused::new(Code::BadRequest, e.body_text()))?;
+    Ok(ws.protocols([SUBPROTOCOL]).max_message_size(MAX_INCOMING).max_frame_size(MAX_INCOMING))
+}
+
+async fn start(api: &Api, from: &From, headers: &HeaderMap) -> Result<i64, StoreError> {
+    match from.position(headers) {
+        Some(position) => Ok(position),
+        None => api.inner.feed.newest().await,
+    }
+}
+
+/// The events of a job, live: `event` (with its position as id) and, while it runs, `progress`.
+#[utoipa::path(get, path = "/v1/jobs/{id}/events/stream", tag = "events",
+    params(("id" = uuid::Uuid, Path, description = "The job."), From,
+           ("Last-Event-ID" = Option<i64>, Header, description = "Where an earlier stream stopped.")),
+    responses((status = 200, description = "A stream without end.",
+               content_type = "text/event-stream", body = String)))]
+pub(crate) async fn stream_job_events(
+    State(api): State<Api>,
+    Known(caller): Known,
+    Named(id): Named<JobId>,
+    Params(from): Params<From>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    api.job_of(&caller, id).await?;
+    Ok(Listener::new(&api, &caller, Some(id), from.position(&headers).unwrap_or(0)).into_sse())
+}
+
+/// The same over a WebSocket: text messages `{"type": "event" | "progress", "data": …}`. Browsers hand their token
+/// over as the subprotocol `bearer.TOKEN` beside `splitreel`.
+#[utoipa::path(get, path = "/v1/jobs/{id}/events/ws", tag = "events",
+    params(("id" = uuid::Uuid, Path, description = "The job."), From),
+    responses((status = 101, description = "A WebSocket.")))]
+pub(crate) async fn socket_job_events(
+    State(api): State<Api>,
+    Known(caller): Known,
+    Named(id): Named<JobId>,
+    Params(from): Params<From>,
+    headers: HeaderMap,
+    ws: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Refused> {
+    api.job_of(&caller, id).await?;
+    let ws = upgrade(ws)?;
+    let listener = Listener::new(&api, &caller, Some(id), from.position(&headers).unwrap_or(0));
+    Ok(ws.on_upgrade(|socket| listener.into_socket(socket)))
+}
+
+/// The events of all jobs of the tenant, live; administrators see every tenant's.
+#[utoipa::path(get, path = "/v1/events/stream", tag = "events",
+    params(From, ("Last-Event-ID" = Option<i64>, Header, description = "Where an earlier stream stopped.")),
+    responses((status = 200, description = "A stream without end.",
+               content_type = "text/event-stream", body = String)))]
+pub(crate) async fn stream_events(
+    State(api): State<Api>,
+    Known(caller): Known,
+    Params(from): Params<From>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let position = start(&api, &from, &headers).await?;
+    Ok(Listener::new(&api, &caller, None, position).into_sse())
+}
+
+/// The same over a WebSocket.
+#[utoipa::path(get, path = "/v1/events/ws", tag = "events", params(From),
+    responses((status = 101, description = "A WebSocket.")))]
+pub(crate) async fn socket_events(
+    State(api): State<Api>,
+    Known(caller): Known,
+    Params(from): Params<From>,
+    headers: HeaderMap,
+    ws: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Refused> {
+    let ws = upgrade(ws)?;
+    let position = start(&api, &from, &headers).await?;
+    let listener = Listener::new(&api, &caller, None, position);
+    Ok(ws.on_upgrade(|socket| listener.into_socket(socket)))
+}

@@ -1,0 +1,245 @@
+//! The lease seam over HTTP: what workers and assemblers call. A lease is named in the path; what may be stored and
+//! read under it is proved by the ticket of its claim, so that no row is read for it.
+
+use super::Api;
+use super::body::{Body, Named, invalid, mistake};
+use crate::problem::Refused;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use splitreel_backend::blob::check_key;
+use splitreel_backend::grants::{GrantError, SignedRequest};
+use splitreel_backend::lease::{LeaseError, Leases, SourceGrant, Work, WorkOrder};
+use splitreel_client::problem::Code;
+use splitreel_client::types::{
+    Claim, Claimed, Complete, Fail, ObjectGrants, ObjectsToRead, ObjectsToStore, Renew, Renewed,
+};
+use splitreel_core::task::Refusal;
+use splitreel_core::{Failure, JobId, LeaseId, TaskId};
+use utoipa::IntoParams;
+
+/// Objects of one request.
+const MAX_OBJECTS: usize = 1_000;
+const PURPOSE: &str = "write";
+
+/// Names a lease in the path.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct LeasePath {
+    /// The job.
+    #[param(value_type = uuid::Uuid)]
+    job: JobId,
+    /// Number of the task.
+    task: u32,
+    /// The lease.
+    #[param(value_type = uuid::Uuid)]
+    lease: LeaseId,
+}
+
+impl LeasePath {
+    fn task(&self) -> TaskId {
+        TaskId { job: self.job, number: self.task }
+    }
+
+    /// Where an attempt under this lease writes; the same as in its order.
+    fn prefix(&self, attempt: u32) -> String {
+        format!("jobs/{}/{}/{attempt}-{}/", self.job, self.task, self.lease)
+    }
+
+    /// Whether a key lies below the prefix of this lease, whatever attempt it is of.
+    fn owns(&self, key: &str) -> bool {
+        let below = key.strip_prefix(&format!("jobs/{}/{}/", self.job, self.task));
+        let (attempt, rest) = below.and_then(|b| b.split_once('-')).unwrap_or_default();
+        let is_number = !attempt.is_empty() && attempt.bytes().all(|b| b.is_ascii_digit());
+        is_number && rest.starts_with(&format!("{}/", self.lease)) && check_key(key).is_ok()
+    }
+}
+
+fn lease_refused(error: LeaseError) -> Refused {
+    match error {
+        LeaseError::Refused(Refusal::NotClaimable) => Refused::new(Code::NotClaimable, ""),
+        LeaseError::Refused(Refusal::LeaseLost) => Refused::new(Code::LeaseLost, ""),
+        LeaseError::Refused(Refusal::Cancelled) => Refused::new(Code::Cancelled, ""),
+        LeaseError::Unavailable { what } => {
+            tracing::warn!(what, "a worker was not answered");
+            Refused::unavailable("")
+        }
+    }
+}
+
+impl Api {
+    fn ticket(&self, prefix: &str) -> String {
+        self.inner.config.signing_key.sign(&[PURPOSE, prefix])
+    }
+
+    /// Adds the right to read the source. Without it the attempt ends at once and the next one is due.
+    async fn with_source(&self, mut order: WorkOrder) -> Result<WorkOrder, Refused> {
+        if matches!(order.work, Work::Assemble(_)) || order.grant.is_some() {
+            return Ok(order);
+        }
+        let failure = match self.inner.grants.read_source(&order.source, self.inner.config.grant_ttl_ms).await {
+            Ok(grant) => {
+                order.grant = grant.map(|g| source_grant(g, order.source.bytes));
+                return Ok(order);
+            }
+            Err(GrantError::NotFound { .. }) => Failure::source("source_not_found", "the source is gone"),
+            Err(GrantError::Unusable { why, .. }) => Failure::source("source_unusable", why),
+            Err(error @ GrantError::Unavailable { .. }) => {
+                tracing::warn!(task = %order.task, %error, "no right to read the source");
+                Failure::infra("no_grant", "storage did not give the right to read the source")
+            }
+        };
+        self.inner.coordinator.fail(order.task, order.lease, failure).await.map_err(lease_refused)?;
+        Err(Refused::new(Code::NotClaimable, "The source cannot be read now."))
+    }
+}
+
+fn source_grant(request: SignedRequest, bytes: u64) -> SourceGrant {
+    let (etag, headers): (Vec<_>, Vec<_>) = request.headers.into_iter().partition(|(name, _)| name == "if-match");
+    SourceGrant {
+        url: request.url,
+        headers,
+        bytes,
+        etag: etag.into_iter().next().map(|(_, value)| value),
+        sha256: None,
+        expires_ms: request.expires_ms,
+    }
+}
+
+/// Turns a ring into a lease and its order, for exactly one caller.
+#[utoipa::path(post, path = "/v1/work/claim", tag = "work", request_body = Claim,
+    responses((status = 200, body = Claimed)))]
+pub(crate) async fn claim(State(api): State<Api>, Body(claim): Body<Claim>) -> Result<Json<Claimed>, Refused> {
+    if claim.worker.0.is_empty() || claim.worker.0.len() > 200 {
+        return Err(invalid(vec![mistake("/worker", "this is no name of a worker", "use 1 to 200 characters")]));
+    }
+    let order = api.inner.coordinator.claim(&claim.ring, &claim.worker).await.map_err(lease_refused)?;
+    let order = api.with_source(order).await?;
+    let ticket = api.ticket(&order.key_prefix);
+    Ok(Json(Claimed { order, ticket }))
+}
+
+/// Keeps a lease.
+#[utoipa::path(post, path = "/v1/work/{job}/{task}/{lease}/renew", tag = "work", request_body = Renew,
+    params(LeasePath),
+    responses((status = 200, body = Renewed)))]
+pub(crate) async fn renew(
+    State(api): State<Api>,
+    Named(path): Named<LeasePath>,
+    Body(renew): Body<Renew>,
+) -> Result<Json<Renewed>, Refused> {
+    let kept = api.inner.coordinator.renew(path.task(), path.lease, renew.progress).await;
+    Ok(Json(Renewed { remaining_ms: kept.map_err(lease_refused)? }))
+}
+
+/// Reports success. Repeating it is harmless.
+#[utoipa::path(post, path = "/v1/work/{job}/{task}/{lease}/complete", tag = "work", request_body = Complete,
+    params(LeasePath),
+    responses((status = 204, description = "It counts.")))]
+pub(crate) async fn complete(
+    State(api): State<Api>,
+    Named(path): Named<LeasePath>,
+    Body(complete): Body<Complete>,
+) -> Result<StatusCode, Refused> {
+    if complete.result.keys().iter().any(|key| !path.owns(key)) {
+        let hint = "name what was stored below the order's prefix";
+        return Err(invalid(vec![mistake("/result", "it names objects that are not the attempt's own", hint)]));
+    }
+    api.inner.coordinator.complete(path.task(), path.lease, complete.result).await.map_err(lease_refused)?;
+    api.inner.feed.look();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Reports failure.
+#[utoipa::path(post, path = "/v1/work/{job}/{task}/{lease}/fail", tag = "work", request_body = Fail,
+    params(LeasePath),
+    responses((status = 204, description = "It counts.")))]
+pub(crate) async fn fail(
+    State(api): State<Api>,
+    Named(path): Named<LeasePath>,
+    Body(fail): Body<Fail>,
+) -> Result<StatusCode, Refused> {
+    api.inner.coordinator.fail(path.task(), path.lease, fail.failure).await.map_err(lease_refused)?;
+    api.inner.feed.look();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn granted(grant: Result<Option<SignedRequest>, GrantError>) -> Result<SignedRequest, Refused> {
+    match grant {
+        Ok(Some(grant)) => Ok(grant),
+        Ok(None) => Err(Refused::new(Code::NoGrants, "")),
+        Err(GrantError::NotFound { .. }) => Err(Refused::not_found("object")),
+        Err(GrantError::Unusable { why, .. }) => Err(Refused::new(Code::BadRequest, why)),
+        Err(error @ GrantError::Unavailable { .. }) => {
+            tracing::warn!(%error, "no right to an object");
+            Err(Refused::unavailable("Storage did not answer."))
+        }
+    }
+}
+
+impl Api {
+    /// The ticket must be of this lease, and the job open.
+    async fn check_ticket(&self, path: &LeasePath, attempt: u32, ticket: &str) -> Result<String, Refused> {
+        let prefix = path.prefix(attempt);
+        if !self.inner.config.signing_key.is_signature(&[PURPOSE, &prefix], ticket) {
+            return Err(Refused::new(Code::LeaseLost, "The ticket is not of this lease."));
+        }
+        match self.inner.store.job(path.job).await? {
+            Some(job) if !job.state.is_ended() => Ok(prefix),
+            _ => Err(Refused::new(Code::Cancelled, "")),
+        }
+    }
+}
+
+/// Gives rights to store objects below the lease's prefix.
+#[utoipa::path(post, path = "/v1/work/{job}/{task}/{lease}/objects", tag = "work", request_body = ObjectsToStore,
+    params(LeasePath),
+    responses((status = 200, body = ObjectGrants)))]
+pub(crate) async fn store_objects(
+    State(api): State<Api>,
+    Named(path): Named<LeasePath>,
+    Body(wanted): Body<ObjectsToStore>,
+) -> Result<Json<ObjectGrants>, Refused> {
+    let prefix = api.check_ticket(&path, wanted.attempt, &wanted.ticket).await?;
+    if wanted.objects.len() > MAX_OBJECTS {
+        return Err(invalid(vec![mistake("/objects", "these are too many", "ask for at most 1000 at a time")]));
+    }
+    let is_below = |key: &str| key.len() > prefix.len() && key.starts_with(&prefix) && check_key(key).is_ok();
+    if let Some((at, _)) = wanted.objects.iter().enumerate().find(|(_, o)| !is_below(&o.key)) {
+        let place = format!("/objects/{at}/key");
+        return Err(invalid(vec![mistake(&place, "it lies outside of the lease's prefix", "use the order's prefix")]));
+    }
+    let mut grants = Vec::with_capacity(wanted.objects.len());
+    for object in &wanted.objects {
+        let grant = api.inner.grants.write_object(&object.key, object.bytes, api.inner.config.grant_ttl_ms).await;
+        grants.push(granted(grant)?);
+    }
+    Ok(Json(ObjectGrants { grants }))
+}
+
+/// Gives rights to read objects of the lease's job.
+#[utoipa::path(post, path = "/v1/work/{job}/{task}/{lease}/reads", tag = "work", request_body = ObjectsToRead,
+    params(LeasePath),
+    responses((status = 200, body = ObjectGrants)))]
+pub(crate) async fn read_objects(
+    State(api): State<Api>,
+    Named(path): Named<LeasePath>,
+    Body(wanted): Body<ObjectsToRead>,
+) -> Result<Json<ObjectGrants>, Refused> {
+    api.check_ticket(&path, wanted.attempt, &wanted.ticket).await?;
+    if wanted.keys.len() > MAX_OBJECTS {
+        return Err(invalid(vec![mistake("/keys", "these are too many", "ask for at most 1000 at a time")]));
+    }
+    let root = format!("jobs/{}/", path.job);
+    if let Some((at, _)) = wanted.keys.iter().enumerate().find(|(_, k)| !k.starts_with(&root) || check_key(k).is_err())
+    {
+        let place = format!("/keys/{at}");
+        return Err(invalid(vec![mistake(&place, "it is no object of the job", "use the order's job")]));
+    }
+    let mut grants = Vec::with_capacity(wanted.keys.len());
+    for key in &wanted.keys {
+        grants.push(granted(api.inner.grants.read_object(key, api.inner.config.redirect_ttl_ms).await)?);
+    }
+    Ok(Json(ObjectGrants { grants }))
+}

@@ -1,0 +1,126 @@
+//! Events by queue: takes documents from an inbox and acknowledges them when what they say is in the job store.
+
+use super::event::{ParseError, parse};
+use super::intake::{Intake, IntakeError, Outcome};
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// A message of the inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Names the message to the inbox.
+    pub tag: u64,
+    /// The document.
+    pub body: Bytes,
+}
+
+/// The inbox is out of order.
+#[derive(Debug, thiserror::Error)]
+#[error("the event inbox does not answer: {what}")]
+pub struct InboxError {
+    /// What failed.
+    pub what: String,
+}
+
+/// A queue of event documents. What is neither acknowledged nor rejected comes again.
+#[async_trait]
+pub trait EventInbox: Send + Sync {
+    /// Waits for the next message. Cancel-safe: a message that was not handed over comes again.
+    async fn next(&self) -> Result<Delivery, InboxError>;
+    /// The message is done with.
+    async fn ack(&self, tag: u64) -> Result<(), InboxError>;
+    /// The message cannot be used; `requeue`: now, but later.
+    async fn reject(&self, tag: u64, requeue: bool) -> Result<(), InboxError>;
+}
+
+/// Why a document was not done with.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// An event of it could not be followed.
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+}
+
+impl DocumentError {
+    /// The same document may be followed later, without anybody's doing.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, DocumentError::Intake(error) if error.is_temporary())
+    }
+}
+
+/// A step was held up for so long before it is tried again, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+
+/// Takes messages until `stop`. Acknowledges after the job store has committed; rejects what cannot be read or
+/// followed for good, without requeue (a dead-letter policy of the queue keeps it); gives back what storage or the
+/// job store did not answer about, and pauses before the next.
+pub async fn listen(inbox: &dyn EventInbox, intake: &Intake, stop: &CancellationToken) {
+    let mut pause = PAUSE.0;
+    loop {
+        let delivery = tokio::select! {
+            () = stop.cancelled() => return,
+            next = inbox.next() => next,
+        };
+        let held_up = match delivery {
+            Ok(delivery) => handle(inbox, intake, &delivery).await,
+            Err(error) => {
+                tracing::warn!(%error, "the event inbox is held up");
+                true
+            }
+        };
+        if !held_up {
+            pause = PAUSE.0;
+            continue;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => pause = pause.saturating_mul(2).min(PAUSE.1),
+        }
+    }
+}
+
+/// Answers whether to pause.
+async fn handle(inbox: &dyn EventInbox, intake: &Intake, delivery: &Delivery) -> bool {
+    let done = follow(intake, &delivery.body).await;
+    let told = match &done {
+        Ok(_) => inbox.ack(delivery.tag).await,
+        Err(error) => {
+            let requeue = error.is_temporary();
+            tracing::warn!(%error, requeue, "an event message was not taken");
+            inbox.reject(delivery.tag, requeue).await
+        }
+    };
+    if let Err(error) = &told {
+        // The message comes again and finds its jobs.
+        tracing::warn!(%error, "the event inbox is held up");
+    }
+    told.is_err() || done.is_err_and(|error| error.is_temporary())
+}
+
+/// Follows all events of a document. The first that fails ends it: those before it are found again.
+async fn follow(intake: &Intake, body: &[u8]) -> Result<Vec<Outcome>, DocumentError> {
+    let parsed = parse(body)?;
+    for confirm in &parsed.confirm {
+        tracing::warn!(topic = %confirm.topic, "a topic asks for confirmation through a queue, which is not possible");
+    }
+    if parsed.events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rules = intake.rules().await?;
+    let mut outcomes = Vec::with_capacity(parsed.events.len());
+    let mut failed = None;
+    for event in &parsed.events {
+        match intake.offer_by(&rules, event, None).await {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(error) if error.is_temporary() => return Err(error.into()),
+            // One bad record must not keep the others of its document from being followed.
+            Err(error) => failed = Some(error),
+        }
+    }
+    failed.map_or(Ok(outcomes), |error| Err(error.into()))
+}

@@ -1,0 +1,448 @@
+//! The intake: turns a hint that an object was uploaded into at most one job. Storage decides what there is; the job
+//! store decides whether it is new. It owns no state beside the uploads that it watches until they rest.
+
+use super::event::UploadEvent;
+use super::fingerprint::fingerprint;
+use super::rule::{NamedRule, Place, Rule, RuleSet, Verdict};
+use crate::Coordinator;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use splitreel_backend::grants::GrantError;
+use splitreel_backend::records::{Expect, Record, RecordFilter, RecordKey};
+use splitreel_backend::store::Submitted;
+use splitreel_backend::{Grants, Records, StoreError, World};
+use splitreel_core::JobId;
+use splitreel_core::fair::Priority;
+use splitreel_core::job::{JobRequest, output_base};
+use splitreel_core::profile::Profile;
+use splitreel_core::source::SourceRef;
+use std::sync::Arc;
+
+/// Kind of the records that hold rules.
+pub const RULE_KIND: &str = "rule";
+/// Kind of the records of uploads that are watched until they rest.
+pub const HELD_KIND: &str = "held_upload";
+const PAGE: usize = 500;
+/// A watched upload that could not be looked at is looked at again after this time.
+const HELD_RETRY_MS: i64 = 30_000;
+const MAX_RULES: usize = 10_000;
+
+/// Why a profile was not found.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileLookupError {
+    /// The tenant has none of this name.
+    #[error("there is no profile {name:?}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+    },
+    /// The record store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Finds profiles by name.
+#[async_trait]
+pub trait Profiles: Send + Sync {
+    /// The profile that `name` (perhaps with `@version`) means for a tenant.
+    async fn resolve(&self, tenant: &str, name: &str) -> Result<Profile, ProfileLookupError>;
+}
+
+/// The built-in profiles only.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BuiltInProfiles;
+
+#[async_trait]
+impl Profiles for BuiltInProfiles {
+    async fn resolve(&self, _tenant: &str, name: &str) -> Result<Profile, ProfileLookupError> {
+        Profile::built_in(name).ok_or_else(|| ProfileLookupError::Unknown { name: name.to_owned() })
+    }
+}
+
+/// What became of a hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", content = "job", rename_all = "snake_case")]
+pub enum Outcome {
+    /// A new job.
+    Started(JobId),
+    /// This version of the object had its job before.
+    Existing(JobId),
+    /// No rule takes it.
+    NoRule,
+    /// There is no such object (any more).
+    Gone,
+    /// It is empty, or still watched until it rests.
+    NotReady,
+    /// It lies where this installation writes.
+    OwnOutput,
+}
+
+/// Why a hint could not be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The job store or the record store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Storage failed, or will not be read.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// A rule names a profile that is not there.
+    #[error(transparent)]
+    Profile(#[from] ProfileLookupError),
+    /// There are more rules than are read.
+    #[error("there are more than {MAX_RULES} rules")]
+    TooManyRules,
+}
+
+impl IntakeError {
+    /// The same hint may be followed later, without anybody's doing.
+    pub fn is_temporary(&self) -> bool {
+        matches!(
+            self,
+            IntakeError::Store(StoreError::Unavailable(_))
+                | IntakeError::Grant(GrantError::Unavailable { .. })
+                | IntakeError::Profile(ProfileLookupError::Store(StoreError::Unavailable(_)))
+        )
+    }
+}
+
+/// What a job is made of beside its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Whose job it is.
+    pub tenant: String,
+    /// Name of its profile.
+    pub profile: String,
+    /// Where the presentation goes, if anywhere.
+    pub output: Option<String>,
+    /// Priority class.
+    pub priority: Priority,
+}
+
+/// Turns hints into jobs: cheap to clone.
+#[derive(Clone)]
+pub struct Intake {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    coordinator: Coordinator,
+    records: Arc<dyn Records>,
+    grants: Arc<dyn Grants>,
+    profiles: Arc<dyn Profiles>,
+    world: World,
+    own: Vec<Place>,
+}
+
+/// An upload that is watched: as it was seen last.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Held {
+    bucket: String,
+    key: String,
+    bytes: u64,
+    version: String,
+}
+
+impl Intake {
+    /// An intake over the given seams. `own`: places that this installation writes to beside the rules' outputs,
+    /// first of all the work prefix.
+    pub fn new(
+        coordinator: Coordinator,
+        records: Arc<dyn Records>,
+        grants: Arc<dyn Grants>,
+        profiles: Arc<dyn Profiles>,
+        world: World,
+        own: Vec<Place>,
+    ) -> Self {
+        Intake { inner: Arc::new(Inner { coordinator, records, grants, profiles, world, own }) }
+    }
+
+    /// Places that this installation writes to, beside the rules' outputs.
+    pub fn own_places(&self) -> &[Place] {
+        &self.inner.own
+    }
+
+    /// The rules as they are now. Records that cannot be read are left out and reported.
+    ///
+    /// # Errors
+    /// When the record store does not answer, or holds too many.
+    pub async fn rules(&self) -> Result<RuleSet, IntakeError> {
+        let mut rules: Vec<NamedRule> = Vec::new();
+        let mut after = None;
+        loop {
+            let filter = RecordFilter { kind: RULE_KIND.to_owned(), after, limit: PAGE, ..RecordFilter::default() };
+            let page = self.inner.records.list(filter).await?;
+            after = page.last().map(|record| (record.key.tenant.clone(), record.key.id.clone()));
+            let is_last = page.len() < PAGE;
+            rules.extend(page.into_iter().filter_map(named_rule));
+            if is_last {
+                return Ok(RuleSet::new(rules, &self.inner.own));
+            }
+            if rules.len() >= MAX_RULES {
+                return Err(IntakeError::TooManyRules);
+            }
+        }
+    }
+
+    /// Follows a hint by the rules as they are now. `tenant`: only this tenant's rules.
+    ///
+    /// # Errors
+    /// [`IntakeError`]; nothing was started, or the same hint finds what was.
+    pub async fn offer(&self, event: &UploadEvent, tenant: Option<&str>) -> Result<Outcome, IntakeError> {
+        self.offer_by(&self.rules().await?, event, tenant).await
+    }
+
+    /// Follows a hint by the given rules.
+    ///
+    /// # Errors
+    /// As [`Intake::offer`].
+    pub async fn offer_by(
+        &self,
+        rules: &RuleSet,
+        event: &UploadEvent,
+        tenant: Option<&str>,
+    ) -> Result<Outcome, IntakeError> {
+        match self.find(rules, event, tenant).await? {
+            Err(outcome) => Ok(outcome),
+            Ok(found) if found.named.rule.settle_seconds > 0 => self.hold(&found).await,
+            Ok(found) => self.start(&found).await,
+        }
+    }
+
+    /// Follows a hint about an object that is known to rest.
+    ///
+    /// # Errors
+    /// As [`Intake::offer`].
+    pub async fn offer_settled(&self, rules: &RuleSet, event: &UploadEvent) -> Result<Outcome, IntakeError> {
+        match self.find(rules, event, None).await? {
+            Err(outcome) => Ok(outcome),
+            Ok(found) => self.start(&found).await,
+        }
+    }
+
+    /// Starts the job of a source that was pinned by the caller, at most one for the same `identity` texts, version
+    /// of the source and profile. `name`: what the output is named after.
+    ///
+    /// # Errors
+    /// As [`Intake::offer`].
+    pub async fn start_job(
+        &self,
+        source: SourceRef,
+        identity: &[&str],
+        name: &str,
+        target: &Target,
+    ) -> Result<Outcome, IntakeError> {
+        let mut texts = identity.to_vec();
+        texts.extend([source.version.as_str(), target.profile.as_str()]);
+        let idempotency_key = format!("upload-{}", fingerprint(&texts));
+        let profile = self.inner.profiles.resolve(&target.tenant, &target.profile).await?;
+        let request = JobRequest {
+            tenant: target.tenant.clone(),
+            idempotency_key,
+            source,
+            base: output_base(name),
+            profile,
+            priority: target.priority,
+            deep_probe: false,
+            output: target.output.clone(),
+        };
+        Ok(match self.inner.coordinator.submit(request).await? {
+            Submitted::Created(job) => Outcome::Started(job.id),
+            Submitted::Existing(job) => Outcome::Existing(job.id),
+            // Same version, same profile name: the rule or the profile was edited since. The upload has its job.
+            Submitted::KeyReused(job) => Outcome::Existing(job),
+        })
+    }
+
+    /// Pins what a locator names now.
+    ///
+    /// # Errors
+    /// [`GrantError`].
+    pub async fn pin(&self, locator: &str) -> Result<SourceRef, GrantError> {
+        self.inner.grants.pin(locator).await
+    }
+
+    /// Checks that a tenant has a profile of this name.
+    ///
+    /// # Errors
+    /// [`ProfileLookupError`].
+    pub async fn check_profile(&self, tenant: &str, name: &str) -> Result<(), ProfileLookupError> {
+        self.inner.profiles.resolve(tenant, name).await.map(|_| ())
+    }
+
+    /// The job exists and has not ended.
+    ///
+    /// # Errors
+    /// When the job store does not answer.
+    pub async fn is_open(&self, job: JobId) -> Result<bool, StoreError> {
+        let job = self.inner.coordinator.inner.store.job(job).await?;
+        Ok(job.is_some_and(|job| !job.state.is_ended()))
+    }
+
+    /// Looks again at watched uploads that are due: starts those that rested, goes on watching those that changed.
+    /// Call every second or so; several coordinators may. Answers what was decided.
+    ///
+    /// # Errors
+    /// When the record store does not answer. An upload that cannot be looked at is reported and looked at later.
+    pub async fn release_held(&self) -> Result<Vec<Outcome>, IntakeError> {
+        let due = self.inner.records.due(HELD_KIND, self.now(), PAGE).await?;
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rules = self.rules().await?;
+        let mut outcomes = Vec::with_capacity(due.len());
+        for record in due {
+            match self.release(&rules, &record).await {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(error) => {
+                    tracing::warn!(%error, id = %record.key.id, "a watched upload cannot be looked at");
+                    let (now, expect) = (self.now(), Expect::Version(record.version));
+                    let due = Some(now.saturating_add(HELD_RETRY_MS));
+                    let _ = self.inner.records.put(&record.key, expect, record.doc, due, now).await?;
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+
+    async fn release(&self, rules: &RuleSet, record: &Record) -> Result<Outcome, IntakeError> {
+        let held = serde_json::from_value::<Held>(record.doc.clone()).ok();
+        let outcome = match held {
+            None => Outcome::Gone,
+            Some(held) => {
+                let event = UploadEvent::exact(&held.bucket, &held.key);
+                match self.find(rules, &event, Some(&record.key.tenant)).await? {
+                    Err(outcome) => outcome,
+                    Ok(found) if found.held() == held => self.start(&found).await?,
+                    Ok(found) => return self.hold(&found).await,
+                }
+            }
+        };
+        // A conflict means that another hint came in: its record stays, and its job will be the same.
+        let _ = self.inner.records.delete(&record.key, Expect::Version(record.version)).await?;
+        Ok(outcome)
+    }
+
+    /// The object that an event means and the rule that takes it, or why there is nothing to do.
+    async fn find<'r>(
+        &self,
+        rules: &'r RuleSet,
+        event: &UploadEvent,
+        tenant: Option<&str>,
+    ) -> Result<Result<Found<'r>, Outcome>, IntakeError> {
+        let mut nothing = Outcome::NoRule;
+        let mut first: Option<Found<'r>> = None;
+        for key in &event.keys {
+            let named = match rules.decide(&event.bucket, key, tenant) {
+                Verdict::Take(named) => named,
+                Verdict::OwnOutput => {
+                    nothing = Outcome::OwnOutput;
+                    continue;
+                }
+                Verdict::NoRule => continue,
+            };
+            let locator = format!("s3://{}/{key}", event.bucket);
+            let source = match self.inner.grants.pin(&locator).await {
+                Ok(source) => source,
+                Err(GrantError::NotFound { .. }) => {
+                    nothing = Outcome::Gone;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            // Two readings of a key can both exist; the entity tag tells which of them was meant.
+            let is_meant = [&event.etag, &event.version]
+                .into_iter()
+                .flatten()
+                .any(|said| source.version.trim_matches('"') == said.as_str());
+            let found = Found { named, bucket: event.bucket.clone(), key: key.clone(), source };
+            if is_meant || event.keys.len() == 1 {
+                first = Some(found);
+                break;
+            }
+            first.get_or_insert(found);
+        }
+        Ok(match first {
+            None => Err(nothing),
+            Some(found) if found.source.bytes == 0 => Err(Outcome::NotReady),
+            Some(found) => Ok(found),
+        })
+    }
+
+    async fn start(&self, found: &Found<'_>) -> Result<Outcome, IntakeError> {
+        let Rule { profile, output, priority, .. } = &found.named.rule;
+        let target = Target {
+            tenant: found.named.tenant.clone(),
+            profile: profile.clone(),
+            output: output.clone(),
+            priority: *priority,
+        };
+        let name = found.key.rsplit('/').next().unwrap_or(&found.key);
+        let outcome = self.start_job(found.source.clone(), &[&found.bucket, &found.key], name, &target).await?;
+        tracing::info!(tenant = %target.tenant, rule = %found.named.id, ?outcome, "an upload was offered");
+        Ok(outcome)
+    }
+
+    async fn hold(&self, found: &Found<'_>) -> Result<Outcome, IntakeError> {
+        let key = RecordKey {
+            kind: HELD_KIND.to_owned(),
+            tenant: found.named.tenant.clone(),
+            id: fingerprint(&[&found.bucket, &found.key]),
+        };
+        let now = self.now();
+        let due = now.saturating_add(i64::from(found.named.rule.settle_seconds).saturating_mul(1000));
+        let held = found.held();
+        let before = self.inner.records.get(&key).await?;
+        let expect = match &before {
+            None => Expect::Absent,
+            Some(record) => {
+                let is_same = serde_json::from_value::<Held>(record.doc.clone()).is_ok_and(|seen| seen == held);
+                if is_same && record.due_ms.is_some_and(|due| due > now) {
+                    return Ok(Outcome::NotReady);
+                }
+                Expect::Version(record.version)
+            }
+        };
+        let doc = serde_json::to_value(&held).map_err(unwritable)?;
+        // A conflict means that another process watches it already.
+        let _ = self.inner.records.put(&key, expect, doc, Some(due), now).await?;
+        Ok(Outcome::NotReady)
+    }
+
+    fn now(&self) -> i64 {
+        self.inner.world.clock.now_ms()
+    }
+}
+
+struct Found<'r> {
+    named: &'r NamedRule,
+    bucket: String,
+    key: String,
+    source: SourceRef,
+}
+
+impl Found<'_> {
+    fn held(&self) -> Held {
+        Held {
+            bucket: self.bucket.clone(),
+            key: self.key.clone(),
+            bytes: self.source.bytes,
+            version: self.source.version.clone(),
+        }
+    }
+}
+
+fn named_rule(record: Record) -> Option<NamedRule> {
+    match serde_json::from_value(record.doc) {
+        Ok(rule) => Some(NamedRule { tenant: record.key.tenant, id: record.key.id, rule }),
+        Err(error) => {
+            tracing::error!(tenant = %record.key.tenant, rule = %record.key.id, %error, "a rule cannot be read");
+            None
+        }
+    }
+}
+
+/// A document of ours that does not become JSON.
+pub(crate) fn unwritable(error: serde_json::Error) -> StoreError {
+    StoreError::Corrupt { what: format!("a document cannot be written: {error}") }
+}

@@ -1,0 +1,30 @@
+//! Triggers: jobs that start by themselves when something is uploaded. Every source of hints (events by HTTP or by
+//! queue, the bucket poller, the watch folder) leads to the one [`Intake`], which lets storage and the job store decide.
+
+mod event;
+mod fingerprint;
+mod folder;
+mod inbound;
+mod inbox;
+mod intake;
+mod joints;
+mod key;
+mod poller;
+mod routes;
+mod rule;
+mod watch;
+
+pub use event::{ConfirmNeeded, MAX_DOCUMENT_BYTES, ParseError, Parsed, UploadEvent, parse};
+pub use folder::{Looks, SeenFile, is_ignored_name};
+pub use inbound::{EventAnswer, EventsAnswer, Gate, SECRET_HEADER, SharedSecret, events_router};
+pub use inbox::{Delivery, DocumentError, EventInbox, InboxError, listen};
+pub use intake::{BuiltInProfiles, Intake, IntakeError, Outcome, ProfileLookupError, Profiles, Target};
+pub use joints::LateProfiles;
+pub use poller::{Buckets, ListError, Listed, PollConfig, PollState, Poller};
+pub use routes::{ROUTES, RULES_SCOPE, RuleList, StoredRule, rules_router};
+pub use rule::{NamedRule, Place, Rule, RuleError, RuleSet, Verdict};
+pub use watch::{FolderWatch, WatchConfig, WatchError};
+
+pub(crate) use fingerprint::fingerprint;
+pub(crate) use intake::unwritable;
+pub(crate) use routes::{document, match_version};

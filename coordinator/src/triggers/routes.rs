@@ -1,0 +1,236 @@
+//! Routes for rules: `/v1/rules`. A rule reads buckets for a tenant, so that only an administrator may write it.
+
+use super::intake::{Intake, ProfileLookupError, RULE_KIND, unwritable};
+use super::rule::Rule;
+use crate::api::routes::{Access, Reach, Route, Verb};
+use crate::caller::Known;
+use crate::problem::Refused;
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use splitreel_backend::records::{Conflict, Expect, Record, RecordFilter, RecordKey};
+use splitreel_backend::{Records, StoreError, World};
+use splitreel_client::problem::Code;
+use splitreel_client::types::Scope;
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Scope that reads and writes rules.
+pub const RULES_SCOPE: &str = "admin";
+
+const fn route(method: Verb, path: &'static str) -> Route {
+    Route { method, path, access: Access::Scoped(Scope::Admin, Reach::Installation) }
+}
+
+/// Who may use the routes of [`rules_router`] and of [`super::events_router`], which checks its senders itself.
+pub const ROUTES: &[Route] = &[
+    route(Verb::Get, "/v1/rules"),
+    route(Verb::Post, "/v1/rules"),
+    route(Verb::Get, "/v1/rules/{id}"),
+    route(Verb::Put, "/v1/rules/{id}"),
+    route(Verb::Delete, "/v1/rules/{id}"),
+    Route { method: Verb::Get, path: "/v1/events/s3", access: Access::Public },
+    Route { method: Verb::Post, path: "/v1/events/s3", access: Access::Public },
+];
+
+#[derive(Clone)]
+struct Rules {
+    records: Arc<dyn Records>,
+    intake: Intake,
+    world: World,
+}
+
+/// Routes that keep rules. They need a [`crate::caller::Caller`] among the extensions of the request.
+pub fn rules_router(records: Arc<dyn Records>, intake: Intake, world: World) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get_one, replace, remove)).with_state(Rules {
+        records,
+        intake,
+        world,
+    })
+}
+
+/// A stored rule.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct StoredRule {
+    /// Its name.
+    pub id: String,
+    /// Whose jobs it starts.
+    pub tenant: String,
+    /// Raised by each change: the ETag.
+    pub version: i64,
+    /// The rule.
+    pub rule: Rule,
+}
+
+/// A page of rules.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct RuleList {
+    /// By tenant and id.
+    pub rules: Vec<StoredRule>,
+    /// Pass it as `after` to get the next page; absent at the end.
+    pub next: Option<String>,
+}
+
+#[derive(Deserialize, IntoParams)]
+struct Which {
+    /// The tenant; without it, the caller's own.
+    tenant: Option<String>,
+}
+
+#[derive(Deserialize, IntoParams)]
+struct Page {
+    /// Only this tenant's rules; without it, all.
+    tenant: Option<String>,
+    /// From the page before.
+    after: Option<String>,
+    /// At most so many, 1 to 500.
+    limit: Option<usize>,
+}
+
+fn key(tenant: &str, id: &str) -> RecordKey {
+    RecordKey { kind: RULE_KIND.to_owned(), tenant: tenant.to_owned(), id: id.to_owned() }
+}
+
+fn stored(record: Record) -> Result<StoredRule, Refused> {
+    let rule = serde_json::from_value(record.doc)
+        .map_err(|error| Refused::from(StoreError::Corrupt { what: format!("rule {}: {error}", record.key.id) }))?;
+    Ok(StoredRule { id: record.key.id, tenant: record.key.tenant, version: record.version, rule })
+}
+
+/// Lists rules.
+#[utoipa::path(get, path = "/v1/rules", tag = "rules", params(Page), responses((status = 200, body = RuleList)))]
+async fn list(State(rules): State<Rules>, caller: Known, Query(page): Query<Page>) -> Result<Json<RuleList>, Refused> {
+    caller.require(RULES_SCOPE)?;
+    let limit = page.limit.unwrap_or(100).clamp(1, 500);
+    let after = match page.after.as_deref().map(|after| after.split_once('/')) {
+        None => None,
+        Some(Some((id, tenant))) => Some((tenant.to_owned(), id.to_owned())),
+        Some(None) => return Err(Refused::invalid([("after".to_owned(), "is no cursor of a page".to_owned())])),
+    };
+    let filter =
+        RecordFilter { kind: RULE_KIND.to_owned(), tenant: page.tenant, after, limit, ..RecordFilter::default() };
+    let records = rules.records.list(filter).await?;
+    let next = records.last().filter(|_| records.len() == limit).map(|r| format!("{}/{}", r.key.id, r.key.tenant));
+    let rules = records.into_iter().map(stored).collect::<Result<_, _>>()?;
+    Ok(Json(RuleList { rules, next }))
+}
+
+/// Creates a rule.
+#[utoipa::path(post, path = "/v1/rules", tag = "rules", params(Which), request_body = Rule,
+    responses((status = 201, body = StoredRule), (status = 422, description = "All mistakes of the rule.")))]
+async fn create(
+    State(rules): State<Rules>,
+    caller: Known,
+    Query(which): Query<Which>,
+    body: Result<Json<Rule>, JsonRejection>,
+) -> Result<Response, Refused> {
+    let tenant = which.tenant.unwrap_or_else(|| caller.0.tenant.clone());
+    caller.require(RULES_SCOPE)?;
+    let rule = document(body)?;
+    check(&rules, &tenant, &rule).await?;
+    let key = key(&tenant, &rules.world.ids.fresh().simple().to_string());
+    let version = write(&rules, &key, Expect::Absent, &rule).await?.map_err(|_| Refused::new(Code::Changed, ""))?;
+    Ok((StatusCode::CREATED, answer(StoredRule { id: key.id, tenant, version, rule })).into_response())
+}
+
+/// Answers one rule.
+#[utoipa::path(get, path = "/v1/rules/{id}", tag = "rules", params(("id" = String, Path), Which),
+    responses((status = 200, body = StoredRule), (status = 404)))]
+async fn get_one(
+    State(rules): State<Rules>,
+    caller: Known,
+    Path(id): Path<String>,
+    Query(which): Query<Which>,
+) -> Result<Response, Refused> {
+    let tenant = which.tenant.unwrap_or_else(|| caller.0.tenant.clone());
+    caller.require(RULES_SCOPE)?;
+    let record = rules.records.get(&key(&tenant, &id)).await?.ok_or_else(|| Refused::not_found("rule"))?;
+    Ok(answer(stored(record)?).into_response())
+}
+
+/// Replaces a rule. With `If-Match`, only the version that it names.
+#[utoipa::path(put, path = "/v1/rules/{id}", tag = "rules", params(("id" = String, Path), Which), request_body = Rule,
+    responses((status = 200, body = StoredRule), (status = 404), (status = 412), (status = 422)))]
+async fn replace(
+    State(rules): State<Rules>,
+    caller: Known,
+    Path(id): Path<String>,
+    Query(which): Query<Which>,
+    headers: HeaderMap,
+    body: Result<Json<Rule>, JsonRejection>,
+) -> Result<Response, Refused> {
+    let tenant = which.tenant.unwrap_or_else(|| caller.0.tenant.clone());
+    caller.require(RULES_SCOPE)?;
+    let rule = document(body)?;
+    let key = key(&tenant, &id);
+    let record = rules.records.get(&key).await?.ok_or_else(|| Refused::not_found("rule"))?;
+    match_version(&headers, record.version)?;
+    check(&rules, &tenant, &rule).await?;
+    let written = write(&rules, &key, Expect::Version(record.version), &rule).await?;
+    let version = written.map_err(|_| Refused::new(Code::Changed, ""))?;
+    Ok(answer(StoredRule { id, tenant, version, rule }).into_response())
+}
+
+/// Deletes a rule. Its jobs stay.
+#[utoipa::path(delete, path = "/v1/rules/{id}", tag = "rules", params(("id" = String, Path), Which),
+    responses((status = 204), (status = 404)))]
+async fn remove(
+    State(rules): State<Rules>,
+    caller: Known,
+    Path(id): Path<String>,
+    Query(which): Query<Which>,
+) -> Result<StatusCode, Refused> {
+    let tenant = which.tenant.unwrap_or_else(|| caller.0.tenant.clone());
+    caller.require(RULES_SCOPE)?;
+    let key = key(&tenant, &id);
+    rules.records.get(&key).await?.ok_or_else(|| Refused::not_found("rule"))?;
+    let _ = rules.records.delete(&key, Expect::Any).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn check(rules: &Rules, tenant: &str, rule: &Rule) -> Result<(), Refused> {
+    let mut mistakes: Vec<(String, String)> = rule
+        .validate(rules.intake.own_places())
+        .into_iter()
+        .map(|error| (format!("/{}", error.field), error.message))
+        .collect();
+    match rules.intake.check_profile(tenant, &rule.profile).await {
+        Ok(()) => {}
+        Err(error @ ProfileLookupError::Unknown { .. }) => mistakes.push(("/profile".to_owned(), error.to_string())),
+        Err(ProfileLookupError::Store(error)) => return Err(error.into()),
+    }
+    if mistakes.is_empty() { Ok(()) } else { Err(Refused::invalid(mistakes)) }
+}
+
+async fn write(rules: &Rules, key: &RecordKey, expect: Expect, rule: &Rule) -> Result<Result<i64, Conflict>, Refused> {
+    let doc = serde_json::to_value(rule).map_err(unwritable)?;
+    Ok(rules.records.put(key, expect, doc, None, rules.world.clock.now_ms()).await?)
+}
+
+fn answer(rule: StoredRule) -> impl IntoResponse {
+    ([(header::ETAG, format!("\"{}\"", rule.version))], Json(rule))
+}
+
+/// The body as a document; what serde says of a wrong one is for the caller.
+pub(crate) fn document<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Refused> {
+    body.map(|Json(document)| document).map_err(|rejection| match rejection {
+        JsonRejection::JsonDataError(error) => Refused::invalid([(String::new(), error.body_text())]),
+        JsonRejection::JsonSyntaxError(error) => Refused::new(Code::BadJson, error.body_text()),
+        JsonRejection::MissingJsonContentType(_) => Refused::new(Code::UnsupportedMediaType, ""),
+        other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => Refused::new(Code::TooLarge, ""),
+        other => Refused::new(Code::BadRequest, other.body_text()),
+    })
+}
+
+/// Compares `If-Match`, if it was sent, with the version that is there.
+pub(crate) fn match_version(headers: &HeaderMap, version: i64) -> Result<(), Refused> {
+    let Some(wanted) = headers.get(header::IF_MATCH) else { return Ok(()) };
+    let tag = format!("\"{version}\"");
+    let is_match = wanted.to_str().is_ok_and(|tags| tags.split(',').any(|t| t.trim() == tag || t.trim() == "*"));
+    if is_match { Ok(()) } else { Err(Refused::new(Code::Changed, "")) }
+}

@@ -1,0 +1,93 @@
+//! What the routes of uploads answer: upload errors as problems, uploads as documents.
+
+use super::ledger::{KeptUpload, UploadState};
+use super::service::UploadError;
+use super::storage::UploadStorageError;
+use crate::problem::Refused;
+use crate::triggers::ProfileLookupError;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use splitreel_client::problem::Code;
+use splitreel_core::JobId;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Status of a piece that does not match its checksum (tus checksum extension).
+const CHECKSUM_MISMATCH: u16 = 460;
+
+/// An upload.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct UploadAnswer {
+    /// Its name; a job may name it as its source.
+    pub id: Uuid,
+    /// Size when it is complete.
+    pub bytes: u64,
+    /// Bytes that are stored; always 0 for a direct upload that is open.
+    pub offset: u64,
+    /// How far it is.
+    pub state: UploadState,
+    /// What the client calls it.
+    pub name: String,
+    /// The job that was started with it.
+    #[schema(value_type = Option<String>)]
+    pub job: Option<JobId>,
+    /// Why no job was started although one was asked for.
+    pub job_error: Option<String>,
+    /// When it is given up, or deleted once complete, milliseconds since the epoch.
+    pub expires_ms: i64,
+}
+
+impl From<KeptUpload> for UploadAnswer {
+    fn from(kept: KeptUpload) -> Self {
+        let upload = kept.upload;
+        UploadAnswer {
+            id: kept.id,
+            bytes: upload.bytes,
+            offset: upload.offset,
+            state: upload.state,
+            name: upload.name,
+            job: upload.job,
+            job_error: upload.job_error,
+            expires_ms: upload.expires_ms,
+        }
+    }
+}
+
+impl From<UploadError> for Refused {
+    fn from(error: UploadError) -> Self {
+        let other = |status: StatusCode, code, title| Refused::other(status, code, title, error.to_string());
+        match &error {
+            UploadError::NotFound => Refused::not_found("upload"),
+            UploadError::Expired => other(StatusCode::GONE, "upload_expired", "The upload has expired."),
+            UploadError::Locked => other(StatusCode::LOCKED, "upload_locked", "Another request is writing."),
+            UploadError::Offset { .. } => {
+                other(StatusCode::CONFLICT, "offset_mismatch", "The upload goes on elsewhere.")
+            }
+            UploadError::TooLarge { .. } => Refused::new(Code::TooLarge, error.to_string()),
+            UploadError::Checksum => {
+                let status = StatusCode::from_u16(CHECKSUM_MISMATCH).unwrap_or(StatusCode::BAD_REQUEST);
+                other(status, "checksum_mismatch", "The piece does not match its checksum.")
+            }
+            UploadError::TooMany { .. } => Refused::new(Code::QuotaExceeded, error.to_string()),
+            UploadError::Kind { .. } => other(StatusCode::CONFLICT, "upload_kind", "The upload is of another kind."),
+            UploadError::Parts => Refused::invalid([("/parts".to_owned(), error.to_string())]),
+            UploadError::Profile(ProfileLookupError::Unknown { .. }) => {
+                Refused::invalid([("/profile".to_owned(), error.to_string())])
+            }
+            UploadError::NoSpace => {
+                tracing::error!(%error, "an upload failed");
+                other(StatusCode::INSUFFICIENT_STORAGE, "no_space", "There is no space left.")
+            }
+            UploadError::Unsupported => Refused::new(Code::NoGrants, "Use the tus protocol on /v1/uploads."),
+            // What begin or finish finds missing was deleted by another request.
+            UploadError::Storage(UploadStorageError::NotFound) => Refused::not_found("upload"),
+            UploadError::Store(_)
+            | UploadError::Storage(_)
+            | UploadError::Intake(_)
+            | UploadError::Profile(ProfileLookupError::Store(_)) => {
+                tracing::warn!(%error, "an upload failed for now");
+                Refused::unavailable("What was sent is kept: go on with the upload later.")
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Uploads as they are kept: the document, who may write, and what each moment asks for. Pure but for the record it
+//! is read from.
+
+use serde::{Deserialize, Serialize};
+use splitreel_backend::StoreError;
+use splitreel_backend::records::{Record, RecordKey};
+use splitreel_core::JobId;
+use splitreel_core::fair::Priority;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::storage::UploadRef;
+
+/// Kind of the records of uploads.
+pub const UPLOAD_KIND: &str = "upload";
+
+/// How far an upload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UploadState {
+    /// Bytes are missing.
+    Open,
+    /// It is an object.
+    Done,
+    /// Nobody went on with it in time; its bytes are deleted.
+    Expired,
+}
+
+/// Which job to start when it is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// Name of the profile.
+    pub profile: String,
+    /// Priority class.
+    pub priority: Priority,
+}
+
+/// Who writes at the moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteLock {
+    /// Names the request.
+    pub holder: Uuid,
+    /// When it is taken for dead, milliseconds since the epoch.
+    pub until_ms: i64,
+}
+
+/// An upload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Its name to the storage.
+    pub handle: String,
+    /// Size when it is complete.
+    pub bytes: u64,
+    /// Bytes that are stored, exact unless a writer died.
+    pub offset: u64,
+    /// How far it is.
+    pub state: UploadState,
+    /// Size of its parts, when the client puts them into storage itself.
+    pub part_bytes: Option<u64>,
+    /// What it is called by the client.
+    pub name: String,
+    /// `Upload-Metadata` as it was sent.
+    pub metadata: String,
+    /// The job to start.
+    pub wish: Option<Wish>,
+    /// Who writes. One that has run out is a writer that died: ask the storage how far it came.
+    pub lock: Option<WriteLock>,
+    /// Where the object is.
+    pub locator: Option<String>,
+    /// The job that was started.
+    pub job: Option<JobId>,
+    /// Why none was started although one was wished for.
+    pub job_error: Option<String>,
+    /// When it is given up unless it goes on, milliseconds since the epoch.
+    pub expires_ms: i64,
+}
+
+/// What is to be done about an upload that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chore {
+    /// Nothing until then.
+    Wait(i64),
+    /// All bytes are there: make it an object.
+    Finish,
+    /// Delete the bytes, keep the note that it has expired.
+    Expire,
+    /// Delete everything.
+    Forget,
+}
+
+impl Upload {
+    /// Somebody is writing.
+    pub fn is_locked(&self, now_ms: i64) -> bool {
+        self.lock.as_ref().is_some_and(|lock| lock.until_ms > now_ms)
+    }
+
+    /// A writer died: `offset` may be too small.
+    pub fn is_dirty(&self, now_ms: i64) -> bool {
+        self.lock.is_some() && !self.is_locked(now_ms)
+    }
+
+    /// It was not gone on with in time.
+    pub fn is_expired(&self, now_ms: i64) -> bool {
+        self.state == UploadState::Expired
+            || (self.state == UploadState::Open && !self.is_locked(now_ms) && self.expires_ms <= now_ms)
+    }
+
+    /// What the sweep does about it.
+    pub fn chore(&self, now_ms: i64) -> Chore {
+        match (&self.state, &self.lock) {
+            (_, Some(lock)) if lock.until_ms > now_ms => Chore::Wait(lock.until_ms),
+            (UploadState::Open, _) if self.part_bytes.is_none() && self.offset == self.bytes => Chore::Finish,
+            (UploadState::Open, _) if self.expires_ms > now_ms => Chore::Wait(self.expires_ms),
+            (UploadState::Open, _) => Chore::Expire,
+            (UploadState::Done | UploadState::Expired, _) => Chore::Forget,
+        }
+    }
+
+    /// Its name to the storage.
+    pub fn reference(&self, id: Uuid) -> UploadRef {
+        UploadRef { id, handle: self.handle.clone(), bytes: self.bytes }
+    }
+}
+
+/// An upload with the record that holds it.
+#[derive(Clone, Debug)]
+pub struct KeptUpload {
+    /// Name of the record.
+    pub key: RecordKey,
+    /// Its version.
+    pub version: i64,
+    /// The upload's id.
+    pub id: Uuid,
+    /// The upload.
+    pub upload: Upload,
+}
+
+impl KeptUpload {
+    /// Name of an upload's record.
+    pub fn key(tenant: &str, id: Uuid) -> RecordKey {
+        RecordKey { kind: UPLOAD_KIND.to_owned(), tenant: tenant.to_owned(), id: id.simple().to_string() }
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`].
+    pub fn read(record: Record) -> Result<Self, StoreError> {
+        let Record { key, version, doc, .. } = record;
+        let corrupt = |why: String| StoreError::Corrupt { what: format!("upload {}: {why}", key.id) };
+        let id = Uuid::parse_str(&key.id).map_err(|error| corrupt(error.to_string()))?;
+        let upload = serde_json::from_value(doc).map_err(|error| corrupt(error.to_string()))?;
+        Ok(KeptUpload { key, version, id, upload })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upload(state: UploadState, offset: u64, lock: Option<i64>) -> Upload {
+        Upload {
+            handle: String::new(),
+            bytes: 10,
+            offset,
+            state,
+            part_bytes: None,
+            name: "a".into(),
+            metadata: String::new(),
+            wish: None,
+            lock: lock.map(|until_ms| WriteLock { holder: Uuid::nil(), until_ms }),
+            locator: None,
+            job: None,
+            job_error: None,
+            expires_ms: 100,
+        }
+    }
+
+    #[test]
+    fn each_moment_asks_for_one_thing() {
+        for (state, offset, lock, now, chore) in [
+            (UploadState::Open, 5, None, 50, Chore::Wait(100)),
+            (UploadState::Open, 5, None, 100, Chore::Expire),
+            (UploadState::Open, 5, Some(120), 100, Chore::Wait(120)),
+            (UploadState::Open, 5, Some(120), 120, Chore::Expire),
+            (UploadState::Open, 10, None, 50, Chore::Finish),
+            (UploadState::Open, 10, None, 500, Chore::Finish),
+            (UploadState::Done, 10, None, 500, Chore::Forget),
+            (UploadState::Expired, 5, None, 500, Chore::Forget),
+        ] {
+            assert_eq!(upload(state, offset, lock).chore(now), chore, "{state:?} {offset} {lock:?} {now}");
+        }
+    }
+
+    #[test]
+    fn a_dead_writer_leaves_doubt_and_a_living_one_keeps_it_alive() {
+        let live = upload(UploadState::Open, 5, Some(200));
+        assert!(live.is_locked(150) && !live.is_dirty(150) && !live.is_expired(150));
+        assert!(!live.is_locked(200) && live.is_dirty(200) && live.is_expired(200));
+        assert!(!upload(UploadState::Open, 5, None).is_dirty(50));
+        assert!(upload(UploadState::Expired, 5, None).is_expired(0));
+    }
+}

@@ -1,0 +1,586 @@
+//! The uploads of all tenants: who may write at which offset, what becomes of a complete one, what of one that nobody
+//! goes on with. The record decides; the storage holds the bytes.
+
+use super::checksum::Checksum;
+use super::ledger::{Chore, KeptUpload, UPLOAD_KIND, Upload, UploadState, Wish, WriteLock};
+use super::storage::{ByteStream, PutPart, UploadStorage, UploadStorageError};
+use crate::api::FinishedUploads;
+use crate::triggers::{Intake, IntakeError, Outcome, ProfileLookupError, Target, unwritable};
+use async_trait::async_trait;
+use splitreel_backend::grants::{GrantError, SignedRequest};
+use splitreel_backend::records::{Expect, RecordFilter};
+use splitreel_backend::{Records, StoreError, World};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Uploads that a sweep looks at in one go.
+const BATCH: usize = 100;
+/// What failed for no fault of the upload is looked at again after this time.
+const AGAIN_MS: i64 = 30_000;
+
+/// Settings of uploads.
+#[derive(Clone, Debug)]
+pub struct UploadsConfig {
+    /// Largest upload, bytes.
+    pub max_bytes: u64,
+    /// Most uploads that are kept for a tenant at a time.
+    pub max_kept: usize,
+    /// An upload that nobody goes on with is given up after this time, milliseconds.
+    pub expire_ms: i64,
+    /// A complete upload is kept for so long, and at least until its job has ended, milliseconds.
+    pub keep_ms: i64,
+    /// A writer that does not renew its lock for so long is taken for dead, milliseconds.
+    pub lock_ms: i64,
+    /// A client that sends nothing for so long is taken for gone.
+    pub idle: Duration,
+    /// How long the right to put a part is valid, milliseconds.
+    pub part_ttl_ms: i64,
+    /// How often to sweep.
+    pub tick: Duration,
+}
+
+impl Default for UploadsConfig {
+    fn default() -> Self {
+        UploadsConfig {
+            max_bytes: 1 << 40,
+            max_kept: 1000,
+            expire_ms: 24 * 3_600_000,
+            keep_ms: 7 * 24 * 3_600_000,
+            lock_ms: 30_000,
+            idle: Duration::from_secs(30),
+            part_ttl_ms: 3_600_000,
+            tick: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why an upload request was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The tenant has no such upload.
+    #[error("there is no such upload")]
+    NotFound,
+    /// Nobody went on with it in time.
+    #[error("the upload has expired")]
+    Expired,
+    /// Another request is writing to it.
+    #[error("another request is writing to the upload")]
+    Locked,
+    /// The piece begins elsewhere than where the upload ends.
+    #[error("the upload goes on at {offset}")]
+    Offset {
+        /// Bytes that are stored.
+        offset: u64,
+    },
+    /// It is, or would become, larger than allowed.
+    #[error("the upload is larger than {max} bytes")]
+    TooLarge {
+        /// What is allowed.
+        max: u64,
+    },
+    /// The piece does not match its checksum.
+    #[error("the piece does not match its checksum")]
+    Checksum,
+    /// The tenant keeps as many as allowed.
+    #[error("at most {max} uploads are kept")]
+    TooMany {
+        /// What is allowed.
+        max: usize,
+    },
+    /// It is not of the kind that the request is for.
+    #[error("the upload is not of this kind: {why}")]
+    Kind {
+        /// What to do.
+        why: &'static str,
+    },
+    /// What was put does not make up the upload.
+    #[error("the parts do not make up the upload")]
+    Parts,
+    /// The wish cannot be fulfilled.
+    #[error(transparent)]
+    Profile(#[from] ProfileLookupError),
+    /// No space is left.
+    #[error("no space is left for uploads")]
+    NoSpace,
+    /// The storage takes no direct uploads.
+    #[error("this installation takes no direct uploads")]
+    Unsupported,
+    /// The record store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The upload storage failed.
+    #[error("the upload storage failed")]
+    Storage(#[source] UploadStorageError),
+    /// The upload is complete, but the job or the look at the object failed.
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+}
+
+impl From<UploadStorageError> for UploadError {
+    fn from(error: UploadStorageError) -> Self {
+        match error {
+            UploadStorageError::Busy => UploadError::Locked,
+            UploadStorageError::Offset { stored } => UploadError::Offset { offset: stored },
+            UploadStorageError::Checksum => UploadError::Checksum,
+            UploadStorageError::Parts => UploadError::Parts,
+            UploadStorageError::NoSpace => UploadError::NoSpace,
+            UploadStorageError::Unsupported => UploadError::Unsupported,
+            error => UploadError::Storage(error),
+        }
+    }
+}
+
+/// An upload to be made.
+#[derive(Clone, Debug)]
+pub struct NewUpload {
+    /// Its size.
+    pub bytes: u64,
+    /// What the client calls it.
+    pub name: String,
+    /// `Upload-Metadata` as it was sent.
+    pub metadata: String,
+    /// The job to start when it is done.
+    pub wish: Option<Wish>,
+    /// The client puts the parts into storage itself.
+    pub is_direct: bool,
+}
+
+/// The uploads: cheap to clone.
+#[derive(Clone)]
+pub struct Uploads {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    storage: Arc<dyn UploadStorage>,
+    records: Arc<dyn Records>,
+    intake: Intake,
+    world: World,
+    config: UploadsConfig,
+}
+
+impl Uploads {
+    /// Uploads over the given seams.
+    pub fn new(
+        storage: Arc<dyn UploadStorage>,
+        records: Arc<dyn Records>,
+        intake: Intake,
+        world: World,
+        config: UploadsConfig,
+    ) -> Self {
+        Uploads { inner: Arc::new(Inner { storage, records, intake, world, config }) }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &UploadsConfig {
+        &self.inner.config
+    }
+
+    /// Makes an upload.
+    ///
+    /// # Errors
+    /// [`UploadError`].
+    pub async fn create(&self, tenant: &str, new: NewUpload) -> Result<KeptUpload, UploadError> {
+        let config = &self.inner.config;
+        if new.bytes > config.max_bytes {
+            return Err(UploadError::TooLarge { max: config.max_bytes });
+        }
+        if let Some(wish) = &new.wish {
+            self.inner.intake.check_profile(tenant, &wish.profile).await?;
+        }
+        let filter = RecordFilter {
+            kind: UPLOAD_KIND.to_owned(),
+            tenant: Some(tenant.to_owned()),
+            limit: config.max_kept,
+            ..RecordFilter::default()
+        };
+        if self.inner.records.list(filter).await?.len() >= config.max_kept {
+            return Err(UploadError::TooMany { max: config.max_kept });
+        }
+        let id = self.inner.world.ids.fresh();
+        let (handle, part_bytes) = if new.is_direct {
+            let begun = self.inner.storage.begin_direct(id, new.bytes).await?;
+            (begun.handle, Some(begun.part_bytes))
+        } else {
+            (self.inner.storage.begin(id, new.bytes).await?, None)
+        };
+        let upload = Upload {
+            handle,
+            bytes: new.bytes,
+            offset: 0,
+            state: UploadState::Open,
+            part_bytes,
+            name: new.name,
+            metadata: new.metadata,
+            wish: new.wish,
+            lock: None,
+            locator: None,
+            job: None,
+            job_error: None,
+            expires_ms: self.now().saturating_add(config.expire_ms),
+        };
+        let mut kept = KeptUpload { key: KeptUpload::key(tenant, id), version: 0, id, upload };
+        self.write(&mut kept, Expect::Absent).await?;
+        if kept.upload.bytes == 0 && part_bytes.is_none() {
+            self.finish(&mut kept).await?;
+        }
+        Ok(kept)
+    }
+
+    /// One upload, with the offset that it really has.
+    ///
+    /// # Errors
+    /// [`UploadError`]; one that has expired is told from one that never was.
+    pub async fn get(&self, tenant: &str, id: Uuid) -> Result<KeptUpload, UploadError> {
+        let record = self.inner.records.get(&KeptUpload::key(tenant, id)).await?.ok_or(UploadError::NotFound)?;
+        let mut kept = KeptUpload::read(record)?;
+        let now = self.now();
+        if kept.upload.is_expired(now) {
+            return Err(UploadError::Expired);
+        }
+        if kept.upload.state == UploadState::Open && kept.upload.is_dirty(now) && kept.upload.part_bytes.is_none() {
+            kept.upload.offset = self.inner.storage.stored(&kept.upload.reference(id)).await?;
+        }
+        Ok(kept)
+    }
+
+    /// Where the object of a complete upload is, for a job that names the upload as its source.
+    ///
+    /// # Errors
+    /// [`UploadError`]; `Ok(None)`: it is not complete.
+    pub async fn locator(&self, tenant: &str, id: Uuid) -> Result<Option<String>, UploadError> {
+        Ok(self.get(tenant, id).await?.upload.locator)
+    }
+
+    /// Stores a piece at the end of an upload. `length`: size of the piece, if it is known before. With the last
+    /// byte the upload is made an object, and its job is started; a piece of no bytes repeats that if it failed.
+    ///
+    /// Do not cancel: run it in a task of its own, so that what a broken connection brought is kept.
+    ///
+    /// # Errors
+    /// [`UploadError`]; what is stored is told by [`Uploads::get`].
+    pub async fn append(
+        &self,
+        tenant: &str,
+        id: Uuid,
+        offset: u64,
+        length: Option<u64>,
+        piece: ByteStream,
+        checksum: Option<Checksum>,
+    ) -> Result<KeptUpload, UploadError> {
+        let mut kept = self.get(tenant, id).await?;
+        if kept.upload.part_bytes.is_some() {
+            return Err(UploadError::Kind { why: "its parts are put into storage directly" });
+        }
+        if kept.upload.is_locked(self.now()) {
+            return Err(UploadError::Locked);
+        }
+        if kept.upload.offset != offset {
+            return Err(UploadError::Offset { offset: kept.upload.offset });
+        }
+        let bytes = kept.upload.bytes;
+        if length.is_some_and(|length| offset.saturating_add(length) > bytes) {
+            return Err(UploadError::TooLarge { max: bytes });
+        }
+        if kept.upload.state == UploadState::Done {
+            return Ok(kept);
+        }
+        let lock = self.lock(&mut kept).await?;
+        let stored = self.store(&mut kept, lock, offset, piece, checksum).await;
+        match stored {
+            Ok(appended) => {
+                kept.upload.offset = appended;
+                kept.upload.lock = None;
+                kept.upload.expires_ms = self.now().saturating_add(self.inner.config.expire_ms);
+                let expect = Expect::Version(kept.version);
+                self.write(&mut kept, expect).await?;
+            }
+            Err(UploadError::Locked) => return Err(UploadError::Locked),
+            Err(error) => {
+                // The lock stays and runs out now: whoever comes next asks the storage how far it came.
+                kept.upload.lock = Some(WriteLock { holder: lock, until_ms: self.now() });
+                let expect = Expect::Version(kept.version);
+                self.write(&mut kept, expect).await?;
+                return Err(match error {
+                    UploadError::Storage(UploadStorageError::TooLong) => UploadError::TooLarge { max: bytes },
+                    error => error,
+                });
+            }
+        }
+        if kept.upload.offset == kept.upload.bytes {
+            self.finish(&mut kept).await?;
+        }
+        Ok(kept)
+    }
+
+    /// Writes to the storage while the lock is renewed. Answers the new offset.
+    async fn store(
+        &self,
+        kept: &mut KeptUpload,
+        lock: Uuid,
+        offset: u64,
+        piece: ByteStream,
+        checksum: Option<Checksum>,
+    ) -> Result<u64, UploadError> {
+        let reference = kept.upload.reference(kept.id);
+        let append = self.inner.storage.append(&reference, offset, piece, checksum);
+        tokio::pin!(append);
+        let third = u64::try_from(self.inner.config.lock_ms / 3).unwrap_or(1).max(1);
+        loop {
+            tokio::select! {
+                appended = &mut append => return Ok(appended?.offset),
+                () = tokio::time::sleep(Duration::from_millis(third)) => {
+                    let until_ms = self.now().saturating_add(self.inner.config.lock_ms);
+                    kept.upload.lock = Some(WriteLock { holder: lock, until_ms });
+                    let expect = Expect::Version(kept.version);
+                    // Taken for dead by another: it owns the upload now. A store that does not answer may yet do so
+                    // before the lock runs out.
+                    match self.write(kept, expect).await {
+                        Ok(()) | Err(UploadError::Store(_)) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The rights to put parts of a direct upload.
+    ///
+    /// # Errors
+    /// [`UploadError`].
+    pub async fn sign_parts(
+        &self,
+        tenant: &str,
+        id: Uuid,
+        first: u32,
+        count: u32,
+    ) -> Result<(KeptUpload, Vec<SignedRequest>), UploadError> {
+        let kept = self.get(tenant, id).await?;
+        let part_bytes = direct_part_bytes(&kept.upload)?;
+        let last = u32::try_from(kept.upload.bytes.div_ceil(part_bytes.max(1)).max(1)).unwrap_or(u32::MAX);
+        let count = count.min(last.saturating_add(1).saturating_sub(first));
+        if first == 0 || count == 0 {
+            return Ok((kept, Vec::new()));
+        }
+        let reference = kept.upload.reference(id);
+        let ttl_ms = self.inner.config.part_ttl_ms;
+        let parts = self.inner.storage.sign_parts(&reference, first, count, ttl_ms).await?;
+        Ok((kept, parts))
+    }
+
+    /// Makes the parts of a direct upload an object, and starts its job.
+    ///
+    /// # Errors
+    /// [`UploadError`].
+    pub async fn complete(&self, tenant: &str, id: Uuid, parts: &[PutPart]) -> Result<KeptUpload, UploadError> {
+        let mut kept = self.get(tenant, id).await?;
+        direct_part_bytes(&kept.upload)?;
+        if kept.upload.state == UploadState::Done {
+            return Ok(kept);
+        }
+        if kept.upload.is_locked(self.now()) {
+            return Err(UploadError::Locked);
+        }
+        let lock = self.lock(&mut kept).await?;
+        let done = self.complete_locked(&mut kept, parts).await;
+        if done.is_err() {
+            kept.upload.lock = Some(WriteLock { holder: lock, until_ms: self.now() });
+            let expect = Expect::Version(kept.version);
+            self.write(&mut kept, expect).await?;
+        }
+        done.map(|()| kept)
+    }
+
+    async fn complete_locked(&self, kept: &mut KeptUpload, parts: &[PutPart]) -> Result<(), UploadError> {
+        let locator = self.inner.storage.complete(&kept.upload.reference(kept.id), parts).await?;
+        let source = self.inner.intake.pin(&locator).await.map_err(IntakeError::from)?;
+        if source.bytes != kept.upload.bytes {
+            return Err(UploadError::Parts);
+        }
+        kept.upload.offset = source.bytes;
+        self.conclude(kept, locator).await
+    }
+
+    /// Deletes an upload with its bytes. Its job, if any, may fail for it.
+    ///
+    /// # Errors
+    /// [`UploadError`].
+    pub async fn remove(&self, tenant: &str, id: Uuid) -> Result<(), UploadError> {
+        let kept = self.get(tenant, id).await?;
+        if kept.upload.is_locked(self.now()) {
+            return Err(UploadError::Locked);
+        }
+        // The record goes last: until then the sweep finishes what a crash left.
+        self.inner.storage.abort(&kept.upload.reference(id)).await?;
+        let gone = self.inner.records.delete(&kept.key, Expect::Version(kept.version)).await?;
+        gone.map_err(|_| UploadError::Locked)
+    }
+
+    /// Sweeps until `stop`.
+    pub async fn run(&self, stop: &CancellationToken) {
+        loop {
+            if let Err(error) = self.sweep().await {
+                tracing::warn!(%error, "uploads are held up");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.inner.config.tick) => {}
+            }
+        }
+    }
+
+    /// Looks after uploads that are due: finishes complete ones, gives up those that nobody goes on with, deletes
+    /// what was kept long enough. Several coordinators may. Answers how many were due.
+    ///
+    /// # Errors
+    /// When the record store fails. What storage does not do is tried again later.
+    pub async fn sweep(&self) -> Result<usize, StoreError> {
+        let due = self.inner.records.due(UPLOAD_KIND, self.now(), BATCH).await?;
+        let num_due = due.len();
+        for record in due {
+            let key = record.key.clone();
+            match KeptUpload::read(record) {
+                Ok(mut kept) => {
+                    if let Err(error) = self.tidy(&mut kept).await {
+                        tracing::warn!(%error, upload = %key.id, "an upload cannot be looked after");
+                        let expect = Expect::Version(kept.version);
+                        let _ = self.put(&mut kept, expect, self.now().saturating_add(AGAIN_MS)).await;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "an upload record is deleted");
+                    let _ = self.inner.records.delete(&key, Expect::Any).await?;
+                }
+            }
+        }
+        Ok(num_due)
+    }
+
+    async fn tidy(&self, kept: &mut KeptUpload) -> Result<(), UploadError> {
+        let now = self.now();
+        if kept.upload.state == UploadState::Open && kept.upload.is_dirty(now) && kept.upload.part_bytes.is_none() {
+            kept.upload.offset = self.inner.storage.stored(&kept.upload.reference(kept.id)).await?;
+        }
+        let expect = Expect::Version(kept.version);
+        match kept.upload.chore(now) {
+            Chore::Wait(until_ms) => self.put(kept, expect, until_ms).await,
+            Chore::Finish => self.finish(kept).await,
+            Chore::Expire => {
+                // Nobody may go on with it once its bytes begin to go.
+                kept.upload.state = UploadState::Expired;
+                kept.upload.lock = None;
+                self.put(kept, expect, now.saturating_add(self.inner.config.expire_ms)).await?;
+                Ok(self.inner.storage.abort(&kept.upload.reference(kept.id)).await?)
+            }
+            Chore::Forget => {
+                if let Some(job) = kept.upload.job
+                    && self.inner.intake.is_open(job).await?
+                {
+                    return self.put(kept, expect, now.saturating_add(self.inner.config.expire_ms)).await;
+                }
+                self.inner.storage.abort(&kept.upload.reference(kept.id)).await?;
+                let _ = self.inner.records.delete(&kept.key, expect).await?;
+                Ok(())
+            }
+        }
+    }
+
+    async fn finish(&self, kept: &mut KeptUpload) -> Result<(), UploadError> {
+        let locator = self.inner.storage.finish(&kept.upload.reference(kept.id)).await?;
+        self.conclude(kept, locator).await
+    }
+
+    /// Starts the job that was wished for and notes that the upload is an object. The job has the upload's id for
+    /// its key: whatever happens in between, there is one.
+    async fn conclude(&self, kept: &mut KeptUpload, locator: String) -> Result<(), UploadError> {
+        match self.start(kept, &locator).await {
+            Ok(outcome) => {
+                kept.upload.job = match outcome {
+                    Some(Outcome::Started(job) | Outcome::Existing(job)) => Some(job),
+                    _ => None,
+                };
+            }
+            Err(error) if error.is_temporary() => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, upload = %kept.id, "the job of an upload cannot be started");
+                kept.upload.job_error = Some(error.to_string());
+            }
+        }
+        kept.upload.locator = Some(locator);
+        kept.upload.state = UploadState::Done;
+        kept.upload.lock = None;
+        let due = self.now().saturating_add(self.inner.config.keep_ms);
+        kept.upload.expires_ms = due;
+        let expect = Expect::Version(kept.version);
+        self.put(kept, expect, due).await
+    }
+
+    async fn start(&self, kept: &KeptUpload, locator: &str) -> Result<Option<Outcome>, IntakeError> {
+        let Some(wish) = &kept.upload.wish else { return Ok(None) };
+        let source = self.inner.intake.pin(locator).await?;
+        if source.bytes == 0 {
+            let why = "it is empty".to_owned();
+            return Err(GrantError::Unusable { what: "the upload".to_owned(), why }.into());
+        }
+        let target = Target {
+            tenant: kept.key.tenant.clone(),
+            profile: wish.profile.clone(),
+            output: None,
+            priority: wish.priority,
+        };
+        let id = kept.id.to_string();
+        self.inner.intake.start_job(source, &["upload", &id], &kept.upload.name, &target).await.map(Some)
+    }
+
+    async fn lock(&self, kept: &mut KeptUpload) -> Result<Uuid, UploadError> {
+        let holder = self.inner.world.ids.fresh();
+        let until_ms = self.now().saturating_add(self.inner.config.lock_ms);
+        kept.upload.lock = Some(WriteLock { holder, until_ms });
+        let expect = Expect::Version(kept.version);
+        self.write(kept, expect).await?;
+        Ok(holder)
+    }
+
+    async fn write(&self, kept: &mut KeptUpload, expect: Expect) -> Result<(), UploadError> {
+        let due = match &kept.upload.lock {
+            Some(lock) => lock.until_ms.max(kept.upload.expires_ms),
+            // Complete but not yet an object: soon somebody has to look.
+            None if kept.upload.offset == kept.upload.bytes && kept.upload.part_bytes.is_none() => {
+                self.now().saturating_add(AGAIN_MS)
+            }
+            None => kept.upload.expires_ms,
+        };
+        self.put(kept, expect, due).await
+    }
+
+    async fn put(&self, kept: &mut KeptUpload, expect: Expect, due_ms: i64) -> Result<(), UploadError> {
+        let doc = serde_json::to_value(&kept.upload).map_err(unwritable)?;
+        let written = self.inner.records.put(&kept.key, expect, doc, Some(due_ms), self.now()).await?;
+        kept.version = written.map_err(|_| UploadError::Locked)?;
+        Ok(())
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        self.inner.world.clock.now_ms()
+    }
+}
+
+#[async_trait]
+impl FinishedUploads for Uploads {
+    async fn locator(&self, tenant: &str, upload: &str) -> Result<Option<String>, StoreError> {
+        let Ok(id) = Uuid::parse_str(upload) else { return Ok(None) };
+        match Uploads::locator(self, tenant, id).await {
+            Ok(locator) => Ok(locator),
+            Err(UploadError::NotFound | UploadError::Expired) => Ok(None),
+            Err(UploadError::Store(error)) => Err(error),
+            Err(error) => Err(StoreError::Unavailable(Box::new(error))),
+        }
+    }
+}
+
+/// Part size of a direct upload, or what to do with one that is not.
+fn direct_part_bytes(upload: &Upload) -> Result<u64, UploadError> {
+    upload.part_bytes.ok_or(UploadError::Kind { why: "it is sent through this service by the tus protocol" })
+}

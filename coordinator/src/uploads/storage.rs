@@ -1,0 +1,142 @@
+//! The seam between uploads and where their bytes go: a local directory, or a multipart upload of an object store.
+//!
+//! # How an implementation over S3 multipart has to work
+//! - `begin` creates the multipart upload and answers key and upload id as the handle; it holds no other state, so
+//!   that any coordinator can take the next piece.
+//! - Parts but the last have at least 5 MiB, pieces of a client any size. `append` first reads the object beside the
+//!   upload that holds the tail of the last piece (less than one part), then collects bytes up to the part size,
+//!   which must be the same throughout, puts a part, and so on; at the end it writes what is left to the tail object
+//!   and answers. Memory (or local scratch) is bounded by one part.
+//! - With a checksum, nothing may be kept of a piece that does not match: part numbers beyond the old offset are
+//!   overwritten by the next piece, and the tail object is only replaced after the match. A piece that is longer than
+//!   the implementation can hold back is fine that way.
+//! - `stored` adds up `ListParts` (contiguous numbers from 1 only) and the tail object.
+//! - `finish` puts the tail as the last part, completes, and deletes the tail object. Repeated after an unknown
+//!   outcome it finds the object by its size and answers the same.
+//! - `abort` aborts the multipart upload, and deletes tail and finished object.
+
+use super::checksum::Checksum;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use splitreel_backend::grants::SignedRequest;
+use std::io;
+use uuid::Uuid;
+
+/// The bytes of a request.
+pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
+
+/// Names an upload to its storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadRef {
+    /// Its id.
+    pub id: Uuid,
+    /// What `begin` or `begin_direct` answered.
+    pub handle: String,
+    /// Size when it is complete.
+    pub bytes: u64,
+}
+
+/// How far an `append` came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Bytes that are stored durably from the start of the upload on.
+    pub offset: u64,
+    /// The stream ended by an error; what came before it is stored.
+    pub is_broken: bool,
+}
+
+/// A direct upload that was begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectBegun {
+    /// Names it to the storage.
+    pub handle: String,
+    /// Size of each part but the last.
+    pub part_bytes: u64,
+}
+
+/// A part that a client has put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutPart {
+    /// From 1.
+    pub number: u32,
+    /// The entity tag that storage answered with.
+    pub etag: String,
+}
+
+/// Why storage did not take or give something.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadStorageError {
+    /// Another request is writing to it.
+    #[error("the upload is being written to")]
+    Busy,
+    /// The piece begins elsewhere.
+    #[error("{stored} bytes are stored")]
+    Offset {
+        /// How many bytes are stored.
+        stored: u64,
+    },
+    /// The piece goes beyond the size of the upload; nothing beyond it was stored.
+    #[error("the piece goes beyond the end of the upload")]
+    TooLong,
+    /// The piece does not hash to its checksum; nothing of it was stored.
+    #[error("the piece does not match its checksum")]
+    Checksum,
+    /// There is nothing of this upload.
+    #[error("nothing is stored of this upload")]
+    NotFound,
+    /// The parts that were named are not those that were put, or do not make up the object.
+    #[error("the parts do not make up the upload")]
+    Parts,
+    /// No space is left.
+    #[error("no space is left for uploads")]
+    NoSpace,
+    /// This storage cannot do it.
+    #[error("this storage takes no direct uploads")]
+    Unsupported,
+    /// Any other failure: try again.
+    #[error("the upload storage failed")]
+    Unavailable(#[source] io::Error),
+}
+
+/// Keeps the bytes of uploads. An upload is invisible under its locator until `finish`.
+#[async_trait]
+pub trait UploadStorage: Send + Sync {
+    /// Makes place for an upload of `bytes` bytes; answers the handle. Safe to repeat.
+    async fn begin(&self, id: Uuid, bytes: u64) -> Result<String, UploadStorageError>;
+    /// How many bytes from the start on are stored durably.
+    async fn stored(&self, upload: &UploadRef) -> Result<u64, UploadStorageError>;
+    /// Stores a piece that begins at `offset`, which must be what is stored. Durable when it returns. One at a time:
+    /// the caller sees to that, and an implementation refuses what it can notice by `Busy`. With a checksum, a piece
+    /// is stored whole or not at all, also when the stream breaks. Memory is bounded however long the piece is.
+    async fn append(
+        &self,
+        upload: &UploadRef,
+        offset: u64,
+        piece: ByteStream,
+        checksum: Option<Checksum>,
+    ) -> Result<Appended, UploadStorageError>;
+    /// Makes a complete upload an object; answers its locator. Safe to repeat.
+    async fn finish(&self, upload: &UploadRef) -> Result<String, UploadStorageError>;
+    /// Deletes what there is of it, finished or not. Safe to repeat.
+    async fn abort(&self, upload: &UploadRef) -> Result<(), UploadStorageError>;
+
+    /// Begins an upload whose parts a client puts into storage itself.
+    async fn begin_direct(&self, _id: Uuid, _bytes: u64) -> Result<DirectBegun, UploadStorageError> {
+        Err(UploadStorageError::Unsupported)
+    }
+    /// The rights to put `count` parts from number `first` ≥ 1 on.
+    async fn sign_parts(
+        &self,
+        _upload: &UploadRef,
+        _first: u32,
+        _count: u32,
+        _ttl_ms: i64,
+    ) -> Result<Vec<SignedRequest>, UploadStorageError> {
+        Err(UploadStorageError::Unsupported)
+    }
+    /// Makes the parts an object; answers its locator. Safe to repeat.
+    async fn complete(&self, _upload: &UploadRef, _parts: &[PutPart]) -> Result<String, UploadStorageError> {
+        Err(UploadStorageError::Unsupported)
+    }
+}

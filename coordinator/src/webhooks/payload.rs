@@ -1,0 +1,203 @@
+//! What webhooks say: events of the job log as documents for other people's programs. Pure.
+
+use serde::Serialize;
+use splitreel_core::event::{Event, Happened};
+use splitreel_core::job::Job;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The types of events that are sent. `task.retried` and `job.submitted`, `job.planned` only go to endpoints that
+/// name them; the others go to everybody who names nothing.
+pub const EVENT_TYPES: [&str; 9] = [
+    "job.cancelled",
+    "job.failed",
+    "job.paused",
+    "job.planned",
+    "job.published",
+    "job.resumed",
+    "job.retried",
+    "job.submitted",
+    "task.retried",
+];
+
+/// Sent on request to see whether an endpoint works.
+pub const PING: &str = "webhook.ping";
+
+const QUIET: [&str; 3] = ["job.planned", "job.submitted", "task.retried"];
+
+/// An endpoint with this list of types wants events of a type. An empty list means the usual ones.
+pub fn is_wanted(wanted: &[String], kind: &str) -> bool {
+    if wanted.is_empty() { !QUIET.contains(&kind) } else { wanted.iter().any(|w| w == kind) }
+}
+
+/// The type of an event; `None`: it is not told to the outside.
+pub fn event_type(what: &Happened) -> Option<&'static str> {
+    Some(match what {
+        Happened::Submitted => "job.submitted",
+        Happened::Planned { .. } => "job.planned",
+        Happened::TaskRetried { .. } => "task.retried",
+        Happened::Failed { .. } => "job.failed",
+        Happened::Published => "job.published",
+        Happened::Cancelled => "job.cancelled",
+        Happened::Retried => "job.retried",
+        Happened::Paused => "job.paused",
+        Happened::Resumed => "job.resumed",
+        _ => return None,
+    })
+}
+
+/// The document of a webhook, by the Standard Webhooks specification.
+#[derive(Serialize)]
+struct Payload<'a, D: Serialize> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    timestamp: String,
+    data: D,
+}
+
+#[derive(Serialize)]
+struct JobData<'a> {
+    job: String,
+    seq: i64,
+    tenant: &'a str,
+    name: &'a str,
+    source: &'a str,
+    profile: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    num_tasks: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<FailureData<'a>>,
+}
+
+#[derive(Serialize)]
+struct FailureData<'a> {
+    class: splitreel_core::failure::FailureClass,
+    code: &'a str,
+    message: &'a str,
+}
+
+/// The type of an event and its document as it is signed and sent; `None`: it is not told to the outside. The same
+/// event always makes the same bytes. ffmpeg's own words are left out: they may hold paths.
+pub fn payload(event: &Event, job: &Job) -> Option<(&'static str, String)> {
+    let kind = event_type(&event.what)?;
+    let mut data = JobData {
+        job: event.job.to_string(),
+        seq: event.seq,
+        tenant: &job.request.tenant,
+        name: &job.request.base,
+        source: &job.request.source.locator,
+        profile: &job.request.profile.name,
+        output: job.request.output.as_deref(),
+        num_tasks: None,
+        task: None,
+        attempt: None,
+        failure: None,
+    };
+    match &event.what {
+        Happened::Planned { num_tasks } => data.num_tasks = Some(*num_tasks),
+        Happened::TaskRetried { task, attempt, failure, .. } => {
+            (data.task, data.attempt) = (Some(*task), Some(*attempt));
+            data.failure = Some(FailureData { class: failure.class, code: &failure.code, message: &failure.message });
+        }
+        Happened::Failed { task, failure } => {
+            data.task = *task;
+            data.failure = Some(FailureData { class: failure.class, code: &failure.code, message: &failure.message });
+        }
+        _ => {}
+    }
+    document(kind, event.at_ms, data).map(|body| (kind, body))
+}
+
+/// The document of a ping.
+pub fn ping(webhook: &str, now_ms: i64) -> Option<String> {
+    document(PING, now_ms, serde_json::json!({ "webhook": webhook }))
+}
+
+fn document(kind: &str, at_ms: i64, data: impl Serialize) -> Option<String> {
+    serde_json::to_string(&Payload { kind, timestamp: rfc3339(at_ms), data }).ok()
+}
+
+/// Milliseconds since the epoch as RFC 3339 text in UTC; out of its range, the epoch.
+pub(crate) fn rfc3339(at_ms: i64) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000)
+        .ok()
+        .and_then(|at| at.format(&Rfc3339).ok())
+        .unwrap_or_else(|| "1970-01-01T00:00:00Z".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use splitreel_core::failure::Failure;
+    use splitreel_core::fair::Priority;
+    use splitreel_core::job::JobRequest;
+    use splitreel_core::profile::Profile;
+    use splitreel_core::source::SourceRef;
+    use splitreel_core::task::TaskKind;
+    use splitreel_core::{JobId, WorkerId};
+    use uuid::Uuid;
+
+    fn job() -> Job {
+        let request = JobRequest {
+            tenant: "studio".into(),
+            idempotency_key: "k".into(),
+            source: SourceRef { locator: "s3://in/a b.mp4".into(), bytes: 7, version: "v".into() },
+            base: "a_b".into(),
+            profile: Profile::built_in("universal").unwrap(),
+            priority: Priority::Normal,
+            deep_probe: false,
+            output: Some("s3://out/hls/".into()),
+        };
+        Job::new(JobId(Uuid::from_u128(7)), request, 0).0
+    }
+
+    fn all() -> Vec<Happened> {
+        let failure =
+            Failure::media("frames_missing", "2 of 48 frames are missing").with_evidence(vec!["/tmp/x".into()]);
+        vec![
+            Happened::Submitted,
+            Happened::Planned { num_tasks: 12 },
+            Happened::Claimed { task: 1, kind: TaskKind::Segment, index: 0, attempt: 1, worker: WorkerId("w".into()) },
+            Happened::TaskDone { task: 1, kind: TaskKind::Segment, index: 0, attempt: 1 },
+            Happened::TaskRetried { task: 3, attempt: 1, failure: failure.clone(), not_before_ms: 5 },
+            Happened::Failed { task: Some(3), failure },
+            Happened::Published,
+            Happened::Cancelled,
+            Happened::Retried,
+            Happened::Paused,
+            Happened::Resumed,
+        ]
+    }
+
+    #[test]
+    fn documents_are_as_documented() {
+        let job = job();
+        let lines: Vec<String> = all()
+            .into_iter()
+            .enumerate()
+            .filter_map(|(i, what)| {
+                let event = Event { seq: i as i64 + 1, job: job.id, at_ms: 1_700_000_000_123, what };
+                payload(&event, &job).map(|(_, body)| body)
+            })
+            .collect();
+        insta::assert_snapshot!(lines.join("\n"));
+        assert!(!lines.join("").contains("/tmp/x"));
+        insta::assert_snapshot!(ping("w1", 0).unwrap(), @r#"{"type":"webhook.ping","timestamp":"1970-01-01T00:00:00Z","data":{"webhook":"w1"}}"#);
+    }
+
+    #[test]
+    fn the_list_of_types_is_the_list_of_what_is_sent() {
+        let mut sent: Vec<_> = all().iter().filter_map(event_type).collect();
+        sent.sort_unstable();
+        assert_eq!(sent, EVENT_TYPES);
+        assert!(is_wanted(&[], "job.published") && !is_wanted(&[], "task.retried"));
+        assert!(is_wanted(&["task.retried".into()], "task.retried"));
+        assert!(!is_wanted(&["task.retried".into()], "job.published"));
+    }
+}

@@ -1,0 +1,149 @@
+//! The doorbell seam over RabbitMQ.
+
+use super::ear::Tap;
+use super::ledger::Answer;
+use super::link::AmqpLink;
+use super::message::{MAX_RING_BYTES, Message, trace_headers};
+use super::publisher::Publisher;
+use super::topology::{Topology, declare_queue, found, queue_name};
+use super::{AmqpError, one_line, within};
+use async_trait::async_trait;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use splitreel_backend::Doorbell;
+use splitreel_backend::doorbell::{DoorbellError, Queue, Ring};
+use std::sync::{Arc, OnceLock};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How full a queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// Rings that no listener has.
+    pub ready: u32,
+    /// Consumers, which are the free slots of all listeners, give or take those of the last quarter second.
+    pub consumers: u32,
+}
+
+/// Rings over two durable quorum queues, `<prefix>.v1.work` and `<prefix>.v1.assemble`.
+///
+/// `next` waits through outages and errs only after closing. A ring is acknowledged after
+/// [`Doorbell::answered`], at the latest a quarter second later; one without an answer goes to another listener
+/// when the connection ends, at once after [`Doorbell::unanswered`].
+pub struct AmqpDoorbell {
+    link: AmqpLink,
+    publisher: Arc<Publisher>,
+    work: OnceLock<Arc<Tap>>,
+    assemble: OnceLock<Arc<Tap>>,
+    prefetch: usize,
+    closing: CancellationToken,
+    _close_when_dropped: DropGuard,
+}
+
+impl AmqpDoorbell {
+    /// A doorbell that keeps at most `prefetch` rings of each queue without an acknowledgement (at least 1). Fewer
+    /// than a process has slots would keep some idle; more are never fetched than listeners wait.
+    pub fn new(link: AmqpLink, prefetch: u16) -> Self {
+        let topology = Topology::Rings { prefix: link.shared.options.prefix.clone() };
+        let closing = link.shared.closing.child_token();
+        AmqpDoorbell {
+            publisher: Publisher::new(Arc::clone(&link.shared), topology),
+            link,
+            work: OnceLock::new(),
+            assemble: OnceLock::new(),
+            prefetch: usize::from(prefetch.max(1)),
+            closing: closing.clone(),
+            _close_when_dropped: closing.drop_guard(),
+        }
+    }
+
+    /// The connection, for its health.
+    pub fn link(&self) -> &AmqpLink {
+        &self.link
+    }
+
+    /// Stops listening and closes the link, for everything that uses it: see [`AmqpLink::close`].
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.link.close().await;
+    }
+
+    /// How full a queue is; a missing one is declared. Errors: [`AmqpError`].
+    pub async fn depth(&self, queue: Queue) -> Result<QueueDepth, AmqpError> {
+        let shared = &self.link.shared;
+        let limit = shared.options.answer_timeout;
+        let live = shared.live_within(limit).await?;
+        // Of its own: the broker closes a channel on which a missing queue was asked for.
+        let channel = live.channel().await?;
+        let name = queue_name(&shared.options.prefix, queue);
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let asked = channel.queue_declare(name.as_str().into(), passive, FieldTable::default());
+        let Some(seen) = found(within(limit, "look at a queue", asked).await)? else {
+            declare_queue(&live.channel().await?, &name, limit).await?;
+            return Ok(QueueDepth { ready: 0, consumers: 0 });
+        };
+        within(limit, "close a channel", channel.close(200, "OK".into())).await?;
+        Ok(QueueDepth { ready: seen.message_count(), consumers: seen.consumer_count() })
+    }
+
+    fn tap(&self, queue: Queue) -> &Arc<Tap> {
+        let tap = match queue {
+            Queue::Work => &self.work,
+            Queue::Assemble => &self.assemble,
+        };
+        tap.get_or_init(|| Tap::open(&self.link.shared, queue, self.prefetch, self.closing.clone()))
+    }
+
+    fn message(&self, ring: &Ring) -> Result<Message, DoorbellError> {
+        let body = serde_json::to_vec(ring).map_err(|error| DoorbellError { what: error.to_string() })?;
+        if body.len() > MAX_RING_BYTES {
+            return Err(DoorbellError { what: format!("a ring of {} bytes", body.len()) });
+        }
+        let options = &self.link.shared.options;
+        Ok(Message {
+            exchange: String::new(),
+            routing_key: queue_name(&options.prefix, ring.queue()),
+            headers: trace_headers(options.trace.as_ref(), body.len()),
+            body,
+            is_mandatory: true,
+        })
+    }
+}
+
+fn told(error: &AmqpError) -> DoorbellError {
+    DoorbellError { what: one_line(error) }
+}
+
+#[async_trait]
+impl Doorbell for AmqpDoorbell {
+    async fn ring(&self, ring: Ring) -> Result<(), DoorbellError> {
+        let outcomes = self.publisher.publish(vec![self.message(&ring)?]).await;
+        outcomes.into_iter().collect::<Result<(), _>>().map_err(|error| told(&error))
+    }
+
+    async fn ring_all(&self, rings: Vec<Ring>) -> Vec<Ring> {
+        let messages: Result<Vec<Message>, _> = rings.iter().map(|ring| self.message(ring)).collect();
+        let outcomes = match messages {
+            Ok(messages) => self.publisher.publish(messages).await,
+            Err(error) => {
+                tracing::error!(%error, "rings cannot be sent");
+                return Vec::new();
+            }
+        };
+        if let Some(error) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
+            tracing::warn!(error = %one_line(error), "the doorbell is held up");
+        }
+        rings.into_iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(ring, _)| ring).collect()
+    }
+
+    async fn next(&self, queue: Queue) -> Result<Ring, DoorbellError> {
+        self.tap(queue).next().await.map_err(|error| told(&error))
+    }
+
+    async fn answered(&self, ring: &Ring) {
+        self.tap(ring.queue()).answer(ring, Answer::Done);
+    }
+
+    async fn unanswered(&self, ring: &Ring) {
+        self.tap(ring.queue()).answer(ring, Answer::Again);
+    }
+}

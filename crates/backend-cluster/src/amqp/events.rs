@@ -1,0 +1,76 @@
+//! Job events for other systems: each goes to a durable topic exchange, once it is in the event log.
+
+use super::link::AmqpLink;
+use super::message::{Message, trace_headers};
+use super::publisher::Publisher;
+use super::topology::{Topology, events_name};
+use super::{AmqpError, AmqpOptions};
+use splitreel_core::event::Event;
+use std::sync::Arc;
+
+/// Publishes events to the exchange `<prefix>.v1.events` with the routing key `job.<event>`, such as
+/// `job.published`: the JSON of [`Event`], persistent, confirmed. Where no queue is bound they are dropped.
+pub struct AmqpEvents {
+    publisher: Arc<Publisher>,
+    link: AmqpLink,
+}
+
+/// Not all events were taken.
+#[derive(Debug, thiserror::Error)]
+#[error("only the first {accepted} events were taken")]
+pub struct Unpublished {
+    /// So many, from the first on, were confirmed; some of those behind them may have been too.
+    pub accepted: usize,
+    /// Why not more.
+    #[source]
+    pub source: AmqpError,
+}
+
+impl AmqpEvents {
+    /// Events over this connection.
+    pub fn new(link: AmqpLink) -> Self {
+        let topology = Topology::Events { prefix: link.shared.options.prefix.clone() };
+        AmqpEvents { publisher: Publisher::new(Arc::clone(&link.shared), topology), link }
+    }
+
+    /// Publishes in order. Errors: [`Unpublished`]; whoever repeats from there sends each event at least once.
+    pub async fn publish(&self, events: &[Event]) -> Result<(), Unpublished> {
+        let messages = events.iter().map(|event| message(&self.link.shared.options, event)).collect();
+        for (accepted, outcome) in self.publisher.publish(messages).await.into_iter().enumerate() {
+            outcome.map_err(|source| Unpublished { accepted, source })?;
+        }
+        Ok(())
+    }
+}
+
+fn message(options: &AmqpOptions, event: &Event) -> Message {
+    // A map of plain values with text keys cannot fail to be written.
+    let value = serde_json::to_value(event).unwrap_or_default();
+    let name = value.get("event").and_then(|name| name.as_str()).unwrap_or("unknown");
+    Message {
+        exchange: events_name(&options.prefix),
+        routing_key: format!("job.{name}"),
+        body: value.to_string().into_bytes(),
+        headers: trace_headers(options.trace.as_ref(), 0),
+        is_mandatory: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use splitreel_backend::conformance::fixture::job_id;
+    use splitreel_core::event::Happened;
+
+    #[test]
+    fn the_routing_key_names_the_event() {
+        let event = |what| Event { seq: 7, job: job_id(1), at_ms: 5, what };
+        let planned = event(Happened::Planned { num_tasks: 3 });
+        let told = message(&AmqpOptions::new(""), &planned);
+        assert_eq!((told.exchange.as_str(), told.routing_key.as_str()), ("splitreel.v1.events", "job.planned"));
+        assert_eq!(serde_json::from_slice::<Event>(&told.body).unwrap(), planned);
+        assert_eq!(message(&AmqpOptions::new(""), &event(Happened::Published)).routing_key, "job.published");
+    }
+}

@@ -1,0 +1,287 @@
+//! How many rings to ask the broker for: bookkeeping of one queue's listeners, consumers and rings. Pure; the
+//! clock is an argument, and `ear` does what it says.
+//!
+//! A *seat* is one consumer with room for one ring (prefetch 1). There are as many free seats as listeners wait,
+//! so no ring ever lies at a process whose slots are all busy while another one has a free slot. A seat that has
+//! been answered is kept, unacknowledged, for a short while: a listener that comes back in that time costs one
+//! acknowledgement instead of a new consumer.
+//!
+//! A free seat can be deaf: at times RabbitMQ 3.10 neither ends a consumer nor feeds it when its quorum queue is
+//! deleted and declared again at once. So seats that have heard nothing for long are replaced, over a new channel.
+
+use splitreel_backend::doorbell::Ring;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a listener said about its ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It need not come again.
+    Done,
+    /// It may go to another at once.
+    Again,
+}
+
+/// What has to be done at the broker.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step<T> {
+    /// Start a consumer.
+    Open { seat: u64 },
+    /// End a consumer that holds nothing.
+    Close { seat: u64 },
+    /// Acknowledge or requeue; before that, end the consumer if `close`, lest it be sent another ring.
+    Settle { seat: u64, token: T, answer: Answer, close: bool },
+}
+
+#[derive(Debug)]
+enum Holds<T> {
+    Nothing,
+    Heard { ring: Ring, token: T, since: Instant },
+    Taken { ring: Ring, token: T },
+    Answered { token: T, answer: Answer, since: Instant },
+}
+
+#[derive(Debug)]
+struct Seat<T> {
+    /// The broker may send to it.
+    is_open: bool,
+    /// When it last became free.
+    free_since: Instant,
+    holds: Holds<T>,
+}
+
+/// The state of one queue in this process; `T` acknowledges one delivery.
+#[derive(Debug)]
+pub(super) struct Ledger<T> {
+    limit: usize,
+    linger: Duration,
+    renew: Duration,
+    waiting: usize,
+    seats: BTreeMap<u64, Seat<T>>,
+    heard: VecDeque<u64>,
+    last_seat: u64,
+    surplus_since: Option<Instant>,
+}
+
+impl<T> Ledger<T> {
+    /// At most `limit` rings unacknowledged; what is not needed is given back after `linger`; a seat that has been
+    /// free for `renew` may be deaf.
+    pub(super) fn new(limit: usize, linger: Duration, renew: Duration) -> Self {
+        Ledger {
+            limit: limit.max(1),
+            linger,
+            renew,
+            waiting: 0,
+            seats: BTreeMap::new(),
+            heard: VecDeque::new(),
+            last_seat: 0,
+            surplus_since: None,
+        }
+    }
+
+    /// A listener waits.
+    pub(super) fn wait(&mut self) {
+        self.waiting = self.waiting.saturating_add(1);
+    }
+
+    /// A listener went away without a ring.
+    pub(super) fn unwait(&mut self) {
+        self.waiting = self.waiting.saturating_sub(1);
+    }
+
+    /// A waiting listener takes the oldest ring, and waits no longer.
+    pub(super) fn take(&mut self) -> Option<Ring> {
+        while let Some(seat) = self.heard.pop_front() {
+            let Some(seat) = self.seats.get_mut(&seat) else { continue };
+            match std::mem::replace(&mut seat.holds, Holds::Nothing) {
+                Holds::Heard { ring, token, .. } => {
+                    seat.holds = Holds::Taken { ring: ring.clone(), token };
+                    self.unwait();
+                    return Some(ring);
+                }
+                other => seat.holds = other,
+            }
+        }
+        None
+    }
+
+    /// The broker sent a ring to a seat. One that was closed meanwhile, or that holds another ring (whose queue was
+    /// replaced), is not what keeps it: it gets a seat of its own, to which nothing more is sent.
+    pub(super) fn deliver(&mut self, seat: u64, ring: Ring, token: T, now: Instant) {
+        let holds = Holds::Heard { ring, token, since: now };
+        match self.seats.get_mut(&seat) {
+            Some(free) if matches!(free.holds, Holds::Nothing) => {
+                free.holds = holds;
+                self.heard.push_back(seat);
+            }
+            _ => {
+                self.last_seat += 1;
+                self.seats.insert(self.last_seat, Seat { is_open: false, free_since: now, holds });
+                self.heard.push_back(self.last_seat);
+            }
+        }
+    }
+
+    /// A listener answered a ring. False: it is not held here, because the connection on which it came is gone.
+    pub(super) fn answer(&mut self, ring: &Ring, answer: Answer, now: Instant) -> bool {
+        for seat in self.seats.values_mut() {
+            match std::mem::replace(&mut seat.holds, Holds::Nothing) {
+                Holds::Taken { ring: taken, token } if taken == *ring => {
+                    seat.holds = Holds::Answered { token, answer, since: now };
+                    return true;
+                }
+                other => seat.holds = other,
+            }
+        }
+        false
+    }
+
+    /// The broker ended a consumer. True when nobody had asked for that: its queue is gone.
+    pub(super) fn ended(&mut self, seat: u64) -> bool {
+        let Some(entry) = self.seats.get_mut(&seat) else { return false };
+        let was_open = std::mem::replace(&mut entry.is_open, false);
+        if matches!(entry.holds, Holds::Nothing) {
+            self.seats.remove(&seat);
+        }
+        was_open
+    }
+
+    /// The connection is gone and with it all seats; their rings will come again, here or elsewhere.
+    pub(super) fn clear(&mut self) {
+        self.seats.clear();
+        self.heard.clear();
+        self.surplus_since = None;
+    }
+
+    /// What has to be done now. The ledger counts it as done.
+    pub(super) fn steps(&mut self, now: Instant) -> Vec<Step<T>> {
+        let mut steps = Vec::new();
+        let need = self.waiting.saturating_sub(self.heard.len());
+        let mut free = self.free_seats().count();
+        self.return_surplus_rings(now);
+        let answered: Vec<u64> =
+            self.seats.iter().filter(|(_, s)| matches!(s.holds, Holds::Answered { .. })).map(|(id, _)| *id).collect();
+        for seat in answered {
+            let keep = free < need && self.seats.get(&seat).is_some_and(|s| s.is_open);
+            if let Some(step) = self.settle(seat, keep, now) {
+                free += usize::from(keep);
+                steps.push(step);
+            }
+        }
+        while free < need && self.seats.len() < self.limit {
+            self.last_seat += 1;
+            self.seats.insert(self.last_seat, Seat { is_open: true, free_since: now, holds: Holds::Nothing });
+            steps.push(Step::Open { seat: self.last_seat });
+            free += 1;
+        }
+        self.close_surplus_seats(free.saturating_sub(need), now, &mut steps);
+        steps
+    }
+
+    /// Whether a seat may be deaf and all can be replaced, because no listener has a ring without an answer.
+    pub(super) fn is_stale(&self, now: Instant) -> bool {
+        let is_quiet = |s: &Seat<T>| matches!(s.holds, Holds::Nothing | Holds::Answered { .. });
+        self.free_seats().any(|s| now >= s.free_since + self.renew) && self.seats.values().all(is_quiet)
+    }
+
+    fn free_seats(&self) -> impl Iterator<Item = &Seat<T>> {
+        self.seats.values().filter(|s| s.is_open && matches!(s.holds, Holds::Nothing))
+    }
+
+    /// When `steps` and `is_stale` should be asked again although nothing happens.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        let answered = self.seats.values().filter_map(|s| match s.holds {
+            Holds::Answered { since, .. } => Some(since),
+            _ => None,
+        });
+        let oldest = self.heard.front().and_then(|id| self.seats.get(id)).and_then(|s| match s.holds {
+            Holds::Heard { since, .. } => Some(since),
+            _ => None,
+        });
+        let unheard = oldest.filter(|_| self.heard.len() > self.waiting);
+        let linger = answered.chain(unheard).chain(self.surplus_since).map(|since| since + self.linger);
+        // One that is overdue waits for an answer, which is heard of.
+        let stale = self.free_seats().map(|s| s.free_since + self.renew).filter(|due| *due > now);
+        linger.chain(stale).min()
+    }
+
+    /// Answers that were held back, for the last moments of a connection.
+    pub(super) fn drain(&mut self) -> Vec<(T, Answer)> {
+        let seats = std::mem::take(&mut self.seats);
+        self.clear();
+        seats
+            .into_values()
+            .filter_map(|s| match s.holds {
+                Holds::Answered { token, answer, .. } => Some((token, answer)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Rings that nobody came for are given to others.
+    fn return_surplus_rings(&mut self, now: Instant) {
+        while self.heard.len() > self.waiting {
+            let Some(seat) = self.heard.front().and_then(|id| self.seats.get_mut(id)) else {
+                self.heard.pop_front();
+                continue;
+            };
+            match std::mem::replace(&mut seat.holds, Holds::Nothing) {
+                Holds::Heard { token, since, .. } if now >= since + self.linger => {
+                    seat.holds = Holds::Answered { token, answer: Answer::Again, since };
+                    self.heard.pop_front();
+                }
+                other => {
+                    seat.holds = other;
+                    break;
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, id: u64, keep: bool, now: Instant) -> Option<Step<T>> {
+        let seat = self.seats.get_mut(&id)?;
+        match std::mem::replace(&mut seat.holds, Holds::Nothing) {
+            Holds::Answered { token, answer, since }
+                if keep || !seat.is_open || answer == Answer::Again || now >= since + self.linger =>
+            {
+                let close = seat.is_open && !keep;
+                seat.free_since = now;
+                if !keep {
+                    self.seats.remove(&id);
+                }
+                Some(Step::Settle { seat: id, token, answer, close })
+            }
+            other => {
+                seat.holds = other;
+                None
+            }
+        }
+    }
+
+    fn close_surplus_seats(&mut self, surplus: usize, now: Instant, steps: &mut Vec<Step<T>>) {
+        if surplus == 0 {
+            self.surplus_since = None;
+            return;
+        }
+        let since = *self.surplus_since.get_or_insert(now);
+        if now < since + self.linger {
+            return;
+        }
+        self.surplus_since = None;
+        let free: Vec<u64> = self
+            .seats
+            .iter()
+            .filter(|(_, s)| s.is_open && matches!(s.holds, Holds::Nothing))
+            .map(|(id, _)| *id)
+            .take(surplus)
+            .collect();
+        for seat in free {
+            self.seats.remove(&seat);
+            steps.push(Step::Close { seat });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

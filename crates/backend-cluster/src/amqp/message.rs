@@ -1,0 +1,103 @@
+//! What a message is on the wire: JSON and a few headers. No connection here.
+
+use super::TraceHeaders;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use splitreel_backend::doorbell::{Queue, Ring};
+
+/// The most that the body and headers of a ring may take, in bytes.
+pub(super) const MAX_RING_BYTES: usize = 1024;
+
+/// A message to be published.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub exchange: String,
+    pub routing_key: String,
+    pub body: Vec<u8>,
+    pub headers: Vec<(String, String)>,
+    /// Whether a message that no queue takes comes back; else it is dropped.
+    pub is_mandatory: bool,
+}
+
+impl Message {
+    /// Persistent, with an id by which a returned message is recognised.
+    pub(super) fn properties(&self, id: u64) -> BasicProperties {
+        const PERSISTENT: u8 = 2;
+        let mut headers = FieldTable::default();
+        for (name, value) in &self.headers {
+            headers.insert(name.as_str().into(), AMQPValue::LongString(value.as_str().into()));
+        }
+        BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_content_type("application/json".into())
+            .with_message_id(id.to_string().into())
+            .with_headers(headers)
+    }
+}
+
+/// The caller's trace. Not more of it than fits: it is only a help.
+pub(super) fn trace_headers(hook: Option<&TraceHeaders>, body_bytes: usize) -> Vec<(String, String)> {
+    let mut left = MAX_RING_BYTES.saturating_sub(body_bytes);
+    let mut headers = hook.map(|hook| hook()).unwrap_or_default();
+    headers.retain(|(name, value)| {
+        let bytes = name.len().saturating_add(value.len());
+        // A name longer than 255 bytes is not a short string (AMQP 0-9-1, 4.2.5.3).
+        let fits = name.len() <= 255 && bytes <= left;
+        left = if fits { left.saturating_sub(bytes) } else { left };
+        fits
+    });
+    headers
+}
+
+/// The ring in a body, if it is one and belongs on this queue.
+pub(super) fn decode(body: &[u8], queue: Queue) -> Result<Ring, String> {
+    if body.len() > MAX_RING_BYTES {
+        return Err(format!("{} bytes", body.len()));
+    }
+    let ring: Ring = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    if ring.queue() == queue { Ok(ring) } else { Err("on the wrong queue".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use splitreel_backend::conformance::fixture::ring;
+    use splitreel_core::task::TaskKind;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_ring_survives_the_wire() {
+        let mut widest = ring(u128::MAX, u32::MAX);
+        widest.attempt = u32::MAX;
+        let body = serde_json::to_vec(&widest).unwrap();
+        assert!(body.len() < MAX_RING_BYTES / 4, "{}", body.len());
+        assert_eq!(decode(&body, Queue::Work), Ok(widest));
+    }
+
+    #[test]
+    fn what_is_not_a_ring_of_this_queue_is_refused() {
+        let body = serde_json::to_vec(&ring(1, 1)).unwrap();
+        let assemble = Ring { kind: TaskKind::Assemble, ..ring(1, 1) };
+        assert!(decode(&serde_json::to_vec(&assemble).unwrap(), Queue::Work).is_err());
+        assert!(decode(&body, Queue::Assemble).is_err());
+        assert!(decode(b"", Queue::Work).is_err());
+        assert!(decode(b"\xff\x00{}", Queue::Work).is_err());
+        assert!(decode(&body[..body.len() - 1], Queue::Work).is_err());
+        let long = [body.as_slice(), &[b' '; MAX_RING_BYTES]].concat();
+        assert!(serde_json::from_slice::<Ring>(&long).is_ok(), "else the next line would not test the length");
+        assert!(decode(&long, Queue::Work).is_err());
+    }
+
+    #[test]
+    fn a_trace_is_passed_on_as_far_as_it_fits() {
+        let parent = ("traceparent".to_owned(), format!("00-{}-{}-01", "a".repeat(32), "b".repeat(16)));
+        let state = ("tracestate".to_owned(), "x".repeat(2000));
+        let (given, kept) = (vec![parent.clone(), state], vec![parent]);
+        let hook: TraceHeaders = Arc::new(move || given.clone());
+        assert_eq!(trace_headers(Some(&hook), 200), kept);
+        assert!(trace_headers(Some(&hook), MAX_RING_BYTES).is_empty());
+        assert!(trace_headers(None, 0).is_empty());
+    }
+}

@@ -1,0 +1,75 @@
+//! Names of queues and exchanges, and declaring them. Policies (delivery limit, dead letters, lengths) belong to
+//! the operator; a queue's only argument is its type, because others differ between versions of RabbitMQ.
+
+use super::{AmqpError, within};
+use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, ExchangeKind};
+use splitreel_backend::doorbell::Queue;
+use std::time::Duration;
+
+/// What has to exist before something is published or consumed.
+#[derive(Clone, Debug)]
+pub(super) enum Topology {
+    /// The queues of the doorbell.
+    Rings { prefix: String },
+    /// The exchange of job events.
+    Events { prefix: String },
+}
+
+/// The queue's name. The version changes with anything that makes old and new messages or arguments unlike.
+pub(super) fn queue_name(prefix: &str, queue: Queue) -> String {
+    match queue {
+        Queue::Work => format!("{prefix}.v1.work"),
+        Queue::Assemble => format!("{prefix}.v1.assemble"),
+    }
+}
+
+/// The exchange's name.
+pub(super) fn events_name(prefix: &str) -> String {
+    format!("{prefix}.v1.events")
+}
+
+impl Topology {
+    /// Declares all of it; what exists already stays as it is.
+    pub(super) async fn declare(&self, channel: &Channel, limit: Duration) -> Result<(), AmqpError> {
+        match self {
+            Topology::Rings { prefix } => {
+                for queue in [Queue::Work, Queue::Assemble] {
+                    declare_queue(channel, &queue_name(prefix, queue), limit).await?;
+                }
+                Ok(())
+            }
+            Topology::Events { prefix } => {
+                let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+                let name = events_name(prefix);
+                let declared =
+                    channel.exchange_declare(name.into(), ExchangeKind::Topic, options, FieldTable::default());
+                within(limit, "declare an exchange", declared).await
+            }
+        }
+    }
+}
+
+/// A durable quorum queue.
+pub(super) async fn declare_queue(channel: &Channel, name: &str, limit: Duration) -> Result<(), AmqpError> {
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    within(limit, "declare a queue", channel.queue_declare(name.into(), options, arguments)).await.map(drop)
+}
+
+/// Whether a passive declaration found it. If not, the broker has ended the channel, not the connection.
+pub(super) fn found<T>(asked: Result<T, AmqpError>) -> Result<Option<T>, AmqpError> {
+    const NOT_FOUND: u16 = 404;
+    match asked {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) => match &error {
+            AmqpError::Broker { source, .. } => match source.kind() {
+                lapin::ErrorKind::ProtocolError(answer) if answer.get_id() == NOT_FOUND => Ok(None),
+                _ => Err(error),
+            },
+            _ => Err(error),
+        },
+    }
+}

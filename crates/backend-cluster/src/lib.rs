@@ -1,0 +1,5 @@
+//! Cluster backends: Postgres job store, RabbitMQ doorbell, S3 objects. The only place that knows these servers.
+
+pub mod amqp;
+pub mod postgres;
+pub mod s3;

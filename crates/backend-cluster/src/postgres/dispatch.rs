@@ -1,0 +1,226 @@
+//! Dispatch: which ready tasks get an outbox row. What is read grows with what is in flight, with the free places and
+//! with the number of jobs that wait (bounded per tenant and class), never with the tasks of a job.
+//!
+//! Two coordinators do not fill the window twice: an advisory lock lets one at a time dispatch. Apart from it, dispatch
+//! waits for nobody: jobs and tasks that others are changing are left for the next time.
+
+use super::error::{Fault, unreadable};
+use super::outbox::{ids, limit};
+use super::rows::{self, col};
+use splitreel_backend::store::Scope;
+use splitreel_backend::{Ring, StoreError};
+use splitreel_core::JobId;
+use splitreel_core::fair::{Demand, Priority, Shares, allot};
+use sqlx::{PgConnection, Row};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use uuid::Uuid;
+
+/// Advisory lock of whoever dispatches.
+const DISPATCH: i64 = 0x7370_6c69_7472_0002;
+/// Jobs with waiting tasks that are looked at, per tenant and class: the oldest.
+const JOBS: usize = 1_000;
+/// How often places are shared out again because fewer tasks of a job are due than its counters say.
+const ROUNDS: u32 = 32;
+
+pub(super) const BUSY: &str = "SELECT b.job, j.tenant, b.leased, b.rung
+     FROM (SELECT job, sum(leased)::bigint AS leased, sum(rung)::bigint AS rung
+           FROM (SELECT job, 1 AS leased, 0 AS rung FROM tasks WHERE state = 'leased'
+                 UNION ALL SELECT job, 0, 1 FROM outbox) AS each
+           GROUP BY job) AS b
+     JOIN jobs AS j ON j.id = b.job";
+
+/// The oldest open jobs of each tenant and class. Tenants are found one after the other in the index, however many
+/// jobs they have.
+pub(super) const OPEN: &str = "WITH RECURSIVE tenants (tenant) AS (
+         (SELECT tenant FROM jobs WHERE ended_ms IS NULL AND NOT is_paused ORDER BY tenant LIMIT 1)
+         UNION ALL
+         SELECT (SELECT j.tenant FROM jobs AS j WHERE j.ended_ms IS NULL AND NOT j.is_paused AND j.tenant > t.tenant
+                 ORDER BY j.tenant LIMIT 1)
+         FROM tenants AS t WHERE t.tenant IS NOT NULL)
+     SELECT j.id, j.tenant, j.priority, j.created_ms, j.remaining
+     FROM tenants AS t
+     CROSS JOIN (VALUES (0::smallint), (1::smallint), (2::smallint)) AS p (priority)
+     CROSS JOIN LATERAL (
+         SELECT id, tenant, priority, created_ms, remaining FROM jobs
+         WHERE ended_ms IS NULL AND NOT is_paused AND tenant = t.tenant AND priority = p.priority AND remaining > 0
+         ORDER BY created_ms, id LIMIT $1) AS j
+     WHERE t.tenant IS NOT NULL";
+
+const OPEN_OF: &str = "SELECT id, tenant, priority, created_ms, remaining FROM jobs
+     WHERE id = ANY($1) AND ended_ms IS NULL AND NOT is_paused AND remaining > 0";
+
+/// The first due tasks of jobs that have no outbox row, by number, at most so many of each job. The order is written as
+/// the index `tasks_ready` has it, and no other.
+pub(super) const DUE: &str = "SELECT t.job, t.number, t.attempt, t.kind
+     FROM unnest($1::uuid[], $2::bigint[]) AS w (job, num)
+     CROSS JOIN LATERAL (
+         SELECT t.job, t.number, t.attempt, t.kind FROM tasks AS t
+         WHERE t.job = w.job AND t.state = 'ready' AND t.not_before_ms <= $3
+           AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.job = t.job AND o.number = t.number)
+         ORDER BY t.number::bigint LIMIT w.num) AS t";
+
+/// Jobs that still take outbox rows, held so until the transaction ends.
+const STILL_OPEN: &str =
+    "SELECT id FROM jobs WHERE id = ANY($1) AND ended_ms IS NULL AND NOT is_paused FOR KEY SHARE SKIP LOCKED";
+
+const INSERT: &str = "INSERT INTO outbox (job, number, attempt, kind, created_ms)
+     SELECT t.job, t.number, t.attempt, t.kind, $4
+     FROM unnest($1::uuid[], $2::int[], $3::int[]) WITH ORDINALITY AS p (job, number, attempt, place)
+     JOIN tasks AS t ON t.job = p.job AND t.number = p.number
+     WHERE t.state = 'ready' AND t.attempt = p.attempt
+     ORDER BY p.place FOR UPDATE OF t SKIP LOCKED";
+
+/// What is in flight, counted.
+#[derive(Default)]
+struct Busy {
+    /// Leased and rung, by tenant.
+    of_tenant: BTreeMap<String, usize>,
+    /// Leased and rung, by job.
+    of_job: BTreeMap<JobId, usize>,
+    /// Outbox rows of the scope.
+    num_rung: usize,
+}
+
+pub(super) async fn dispatch(
+    c: &mut PgConnection,
+    scope: &Scope,
+    window: usize,
+    shares: &Shares,
+    now_ms: i64,
+) -> Result<usize, Fault> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(DISPATCH).execute(&mut *c).await?;
+    let busy = busy(c, scope).await?;
+    let free = window.saturating_sub(busy.num_rung);
+    if free == 0 {
+        return Ok(0);
+    }
+    let demands = demands(c, scope, free, &busy).await?;
+    let due = choose(c, free, demands, &busy.of_tenant, shares, now_ms).await?;
+    write(c, due, now_ms).await
+}
+
+async fn busy(c: &mut PgConnection, scope: &Scope) -> Result<Busy, Fault> {
+    let in_scope: Option<HashSet<JobId>> = scope.as_ref().map(|only| only.iter().copied().collect());
+    let mut busy = Busy::default();
+    for row in sqlx::query(BUSY).fetch_all(c).await? {
+        let job = JobId(col(&row, "job")?);
+        let count = |name| -> Result<usize, StoreError> { Ok(usize::try_from(col::<i64>(&row, name)?).unwrap_or(0)) };
+        let (leased, rung) = (count("leased")?, count("rung")?);
+        *busy.of_tenant.entry(col(&row, "tenant")?).or_default() += leased + rung;
+        busy.of_job.insert(job, leased + rung);
+        if in_scope.as_ref().is_none_or(|only| only.contains(&job)) {
+            busy.num_rung += rung;
+        }
+    }
+    Ok(busy)
+}
+
+/// Jobs whose counters say that tasks wait. They count those in back-off too: `choose` finds out.
+async fn demands(c: &mut PgConnection, scope: &Scope, free: usize, busy: &Busy) -> Result<Vec<Demand>, Fault> {
+    let found = match ids(scope) {
+        Some(only) => sqlx::query(OPEN_OF).bind(only).fetch_all(c).await?,
+        // Jobs with all their tasks in flight may stand before those that wait.
+        None => sqlx::query(OPEN).bind(limit(free.min(JOBS).saturating_add(busy.of_job.len()))).fetch_all(c).await?,
+    };
+    let mut demands = Vec::with_capacity(found.len());
+    for row in &found {
+        let job = JobId(col(row, "id")?);
+        let remaining = usize::try_from(col::<i32>(row, "remaining")?.cast_unsigned()).unwrap_or(usize::MAX);
+        // Tasks of an open job are ready, leased or done, and `remaining` counts those that are not done.
+        let waiting = remaining.saturating_sub(busy.of_job.get(&job).copied().unwrap_or(0)).min(free);
+        if waiting > 0 {
+            let class: i16 = col(row, "priority")?;
+            demands.push(Demand {
+                job,
+                tenant: col(row, "tenant")?,
+                priority: [Priority::Low, Priority::Normal, Priority::High]
+                    .into_iter()
+                    .find(|p| *p as i16 == class)
+                    .ok_or_else(|| unreadable("jobs.priority", class))?,
+                created_ms: col(row, "created_ms")?,
+                waiting,
+            });
+        }
+    }
+    Ok(demands)
+}
+
+/// Shares the places out and looks the tasks up. Where a job has fewer due tasks than thought, its demand is put right
+/// and the places are shared out again: the outcome is that of knowing all demands exactly, without counting them.
+async fn choose(
+    c: &mut PgConnection,
+    free: usize,
+    mut demands: Vec<Demand>,
+    in_flight: &BTreeMap<String, usize>,
+    shares: &Shares,
+    now_ms: i64,
+) -> Result<Vec<Ring>, Fault> {
+    let mut known: BTreeMap<JobId, VecDeque<Ring>> = BTreeMap::new();
+    let mut picks = Vec::new();
+    for _ in 0..ROUNDS {
+        picks = allot(free, &demands, in_flight, shares, now_ms);
+        let mut wanted: BTreeMap<JobId, usize> = BTreeMap::new();
+        for job in &picks {
+            *wanted.entry(*job).or_default() += 1;
+        }
+        wanted.retain(|job, num| known.get(job).is_none_or(|rings| rings.len() < *num));
+        if wanted.is_empty() {
+            break;
+        }
+        let found = due(c, &wanted, now_ms).await?;
+        for job in wanted.keys() {
+            known.insert(*job, VecDeque::new());
+        }
+        for ring in found {
+            known.entry(ring.task.job).or_default().push_back(ring);
+        }
+        let mut is_right = true;
+        for demand in &mut demands {
+            let num_found = known.get(&demand.job).map_or(0, VecDeque::len);
+            if wanted.get(&demand.job).is_some_and(|num| num_found < *num) {
+                demand.waiting = num_found;
+                is_right = false;
+            }
+        }
+        if is_right {
+            break;
+        }
+    }
+    Ok(picks.iter().filter_map(|job| known.get_mut(job)?.pop_front()).collect())
+}
+
+async fn due(c: &mut PgConnection, wanted: &BTreeMap<JobId, usize>, now_ms: i64) -> Result<Vec<Ring>, Fault> {
+    let found = sqlx::query(DUE)
+        .bind(wanted.keys().map(|job| job.0).collect::<Vec<_>>())
+        .bind(wanted.values().map(|num| limit(*num)).collect::<Vec<_>>())
+        .bind(now_ms)
+        .fetch_all(c)
+        .await?;
+    let mut rings: Vec<Ring> = found.iter().map(rows::ring).collect::<Result<_, _>>()?;
+    rings.sort_by_key(|ring| ring.task);
+    Ok(rings)
+}
+
+async fn write(c: &mut PgConnection, due: Vec<Ring>, now_ms: i64) -> Result<usize, Fault> {
+    if due.is_empty() {
+        return Ok(0);
+    }
+    let jobs: BTreeSet<Uuid> = due.iter().map(|ring| ring.task.job.0).collect();
+    let jobs: Vec<_> = jobs.into_iter().collect();
+    let open: HashSet<Uuid> = sqlx::query(STILL_OPEN)
+        .bind(jobs)
+        .fetch_all(&mut *c)
+        .await?
+        .iter()
+        .map(|row| row.try_get("id"))
+        .collect::<Result<_, _>>()?;
+    let due: Vec<_> = due.into_iter().filter(|ring| open.contains(&ring.task.job.0)).collect();
+    let written = sqlx::query(INSERT)
+        .bind(due.iter().map(|r| r.task.job.0).collect::<Vec<_>>())
+        .bind(due.iter().map(|r| r.task.number.cast_signed()).collect::<Vec<_>>())
+        .bind(due.iter().map(|r| r.attempt.cast_signed()).collect::<Vec<_>>())
+        .bind(now_ms)
+        .execute(c)
+        .await?;
+    Ok(usize::try_from(written.rows_affected()).unwrap_or(usize::MAX))
+}

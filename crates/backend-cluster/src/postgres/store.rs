@@ -1,0 +1,174 @@
+//! The job store seam: which use-case runs how.
+
+use super::decide::{Answer, Ask, mixed_up};
+use super::{PgStore, dispatch, events, jobs, outbox, plan, rows, takeback};
+use async_trait::async_trait;
+use splitreel_backend::store::{ClaimRequest, JobFilter, Scope, Submitted};
+use splitreel_backend::{JobStore, Ring, StoreError};
+use splitreel_core::event::Event;
+use splitreel_core::fair::Shares;
+use splitreel_core::job::{Job, JobRequest};
+use splitreel_core::part::TaskResult;
+use splitreel_core::plan::Plan;
+use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task};
+use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
+
+#[async_trait]
+impl JobStore for PgStore {
+    async fn submit(&self, id: JobId, request: JobRequest, now_ms: i64) -> Result<Submitted, StoreError> {
+        self.database
+            .write(move |c| {
+                let request = request.clone();
+                Box::pin(async move { jobs::submit(c, id, &request, now_ms).await })
+            })
+            .await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        self.database.plain(move |c| Box::pin(rows::load_job(c, id))).await
+    }
+
+    async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>, StoreError> {
+        self.database.plain(move |c| Box::pin(jobs::list(c, filter))).await
+    }
+
+    async fn tasks(&self, job: JobId) -> Result<Vec<Task>, StoreError> {
+        self.database.bulk(move |c| Box::pin(jobs::tasks(c, job))).await
+    }
+
+    async fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError> {
+        plan::read(&self.database, job).await
+    }
+
+    async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
+        plan::record(&self.database, job, plan.clone(), now_ms).await
+    }
+
+    async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+        self.database.write(move |c| Box::pin(jobs::reject(c, job, failure.clone(), now_ms))).await
+    }
+
+    async fn dispatch(&self, scope: &Scope, window: usize, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
+        let (scope, shares) = (scope.clone(), shares.clone());
+        self.database
+            .write(move |c| {
+                let (scope, shares) = (scope.clone(), shares.clone());
+                Box::pin(async move { dispatch::dispatch(c, &scope, window, &shares, now_ms).await })
+            })
+            .await
+    }
+
+    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError> {
+        let scope = scope.clone();
+        self.database.plain(move |c| Box::pin(async move { outbox::unsent(c, &scope, limit).await })).await
+    }
+
+    async fn mark_sent(&self, rings: &[Ring], now_ms: i64) -> Result<(), StoreError> {
+        if rings.is_empty() {
+            return Ok(());
+        }
+        let rings = rings.to_vec();
+        self.database.plain(move |c| Box::pin(async move { outbox::mark_sent(c, &rings, now_ms).await })).await
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
+        let job = request.ring.task.job;
+        match self.attempts.ask(job, Ask::Claim(request)).await? {
+            Answer::Claim(answer) => Ok(*answer),
+            _ => Err(mixed_up(job)),
+        }
+    }
+
+    async fn renew(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        progress: Progress,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Result<i64, Refusal>, StoreError> {
+        let ask = Ask::Renew { number: task.number, lease, progress, now_ms, policy: *policy };
+        match self.attempts.ask(task.job, ask).await? {
+            Answer::Renew(answer) => Ok(answer),
+            _ => Err(mixed_up(task.job)),
+        }
+    }
+
+    async fn complete(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        result: TaskResult,
+        now_ms: i64,
+    ) -> Result<Result<bool, Refusal>, StoreError> {
+        let ask = Ask::Complete { number: task.number, lease, result: Box::new(result), now_ms };
+        match self.attempts.ask(task.job, ask).await? {
+            Answer::Complete(answer) => Ok(answer),
+            _ => Err(mixed_up(task.job)),
+        }
+    }
+
+    async fn fail(
+        &self,
+        task: TaskId,
+        lease: LeaseId,
+        failure: Failure,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Result<AfterFailure, Refusal>, StoreError> {
+        let ask = Ask::Fail { number: task.number, lease, failure, now_ms, policy: *policy };
+        match self.attempts.ask(task.job, ask).await? {
+            Answer::Fail(answer) => Ok(answer),
+            _ => Err(mixed_up(task.job)),
+        }
+    }
+
+    async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
+        takeback::reap(&self.database, now_ms, *policy).await
+    }
+
+    async fn release_worker(
+        &self,
+        worker: &WorkerId,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        takeback::release(&self.database, worker.clone(), now_ms, *policy).await
+    }
+
+    async fn shorten_leases(&self, worker: &WorkerId, until_ms: i64) -> Result<usize, StoreError> {
+        let worker = worker.clone();
+        self.database.plain(move |c| Box::pin(async move { takeback::shorten(c, &worker, until_ms).await })).await
+    }
+
+    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
+        let scope = scope.clone();
+        let num_swept = self
+            .database
+            .plain(move |c| Box::pin(async move { outbox::sweep(c, &scope, sent_before_ms).await }))
+            .await?;
+        // Where nobody reads events, nobody else would number them.
+        events::number(&self.database).await?;
+        Ok(num_swept)
+    }
+
+    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        self.database.write(move |c| Box::pin(jobs::cancel(c, job, now_ms))).await
+    }
+
+    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
+        self.database.write(move |c| Box::pin(jobs::pause(c, job, paused, now_ms))).await
+    }
+
+    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        self.database.bulk(move |c| Box::pin(jobs::retry(c, job, now_ms))).await
+    }
+
+    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        events::read(&self.database, job, after_seq, limit).await
+    }
+
+    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
+        self.database.bulk(move |c| Box::pin(jobs::forget(c, job))).await
+    }
+}

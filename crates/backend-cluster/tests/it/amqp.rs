@@ -1,0 +1,9 @@
+//! RabbitMQ: conformance, outages, events, inbox. Each test has queues of its own on a shared broker.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod broker;
+mod doorbell;
+mod events;
+mod inbox;
+mod outages;
+mod proxy;

@@ -1,0 +1,220 @@
+//! The lease seam over the API. Each call is one try under a time-out: who calls repeats it while its lease lasts.
+
+use crate::blobs::RemoteBlobs;
+use crate::client::{Client, ClientError};
+use crate::problem::Code;
+use crate::types::{Claim, Complete, Fail, Renew};
+use async_trait::async_trait;
+use futures::StreamExt;
+use splitreel_backend::doorbell::Ring;
+use splitreel_backend::lease::{LeaseError, Leases, WorkOrder};
+use splitreel_core::part::TaskResult;
+use splitreel_core::task::{Progress, Refusal};
+use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Renewals sent at the same time after the control stream broke.
+const RENEWED_AT_ONCE: usize = 16;
+/// What was not renewed for so many lease lengths is forgotten.
+const FORGOTTEN_AFTER: u32 = 4;
+
+/// How long single calls may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionTimes {
+    /// A claim.
+    pub claim: Duration,
+    /// A renewal.
+    pub renew: Duration,
+    /// A report of success or failure.
+    pub report: Duration,
+}
+
+impl Default for SessionTimes {
+    fn default() -> Self {
+        SessionTimes { claim: Duration::from_secs(5), renew: Duration::from_secs(3), report: Duration::from_secs(15) }
+    }
+}
+
+/// A lease as its holder keeps it.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldLease {
+    pub(crate) task: TaskId,
+    pub(crate) lease: LeaseId,
+    pub(crate) attempt: u32,
+    pub(crate) prefix: String,
+    pub(crate) ticket: String,
+    progress: Progress,
+    renewed: Instant,
+    ttl: Duration,
+    nudge: Arc<Notify>,
+}
+
+/// The leases that this process holds, shared by everything that acts under them.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    leases: Mutex<BTreeMap<LeaseId, HeldLease>>,
+}
+
+impl Held {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<LeaseId, HeldLease>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn insert(&self, lease: HeldLease) {
+        let mut leases = self.lock();
+        leases.retain(|_, l| l.renewed.elapsed() < l.ttl.saturating_mul(FORGOTTEN_AFTER));
+        leases.insert(lease.lease, lease);
+    }
+
+    fn remove(&self, lease: LeaseId) {
+        self.lock().remove(&lease);
+    }
+
+    /// The lease that covers a key for writing.
+    pub(crate) fn covering(&self, key: &str) -> Option<HeldLease> {
+        self.lock().values().find(|l| key.starts_with(&l.prefix)).cloned()
+    }
+
+    /// A lease of the job that an object key belongs to.
+    pub(crate) fn of_job(&self, key: &str) -> Option<HeldLease> {
+        self.lock().values().find(|l| key.starts_with(&format!("jobs/{}/", l.task.job))).cloned()
+    }
+}
+
+/// The coordinator over HTTP.
+#[derive(Clone, Debug)]
+pub struct RemoteLeases {
+    client: Client,
+    times: SessionTimes,
+    held: Arc<Held>,
+}
+
+impl RemoteLeases {
+    /// Leases through a client whose token has the scope `work`.
+    pub fn new(client: Client, times: SessionTimes) -> Self {
+        RemoteLeases { client, times, held: Arc::default() }
+    }
+
+    /// The blob store as the holder of these leases may use it.
+    ///
+    /// # Errors
+    /// [`ClientError::Config`].
+    pub fn blobs(&self) -> Result<RemoteBlobs, ClientError> {
+        RemoteBlobs::new(self.client.clone(), Arc::clone(&self.held))
+    }
+
+    /// Number of leases held.
+    pub fn num_held(&self) -> usize {
+        self.held.lock().len()
+    }
+
+    /// Renews everything that is held, at once: for when the control stream broke and the coordinator has
+    /// shortened the leases. What is refused is forgotten; its keeper hears it with its own next renewal.
+    pub async fn renew_all(&self) {
+        let held: Vec<HeldLease> = self.held.lock().values().cloned().collect();
+        let renewals = held.into_iter().map(|l| async move {
+            if let Err(error) = self.renew(l.task, l.lease, l.progress).await {
+                tracing::debug!(task = %l.task, %error, "renewal after a broken control stream");
+                l.nudge.notify_one();
+            }
+        });
+        futures::stream::iter(renewals).buffer_unordered(RENEWED_AT_ONCE).collect::<()>().await;
+    }
+
+    /// Wakes who waits in [`RemoteLeases::nudged`] for leases of a job.
+    pub fn nudge(&self, job: JobId) {
+        for lease in self.held.lock().values().filter(|l| l.task.job == job) {
+            lease.nudge.notify_one();
+        }
+    }
+
+    fn settle<T>(&self, lease: LeaseId, answer: Result<T, LeaseError>) -> Result<T, LeaseError> {
+        if matches!(answer, Err(LeaseError::Refused(_))) {
+            self.held.remove(lease);
+        }
+        answer
+    }
+}
+
+/// A clear no is a refusal; everything else means that the outcome is not known.
+fn refusal(error: ClientError) -> LeaseError {
+    match error.problem().and_then(|p| p.known_code()) {
+        Some(Code::NotClaimable) => Refusal::NotClaimable.into(),
+        Some(Code::LeaseLost) => Refusal::LeaseLost.into(),
+        Some(Code::Cancelled) => Refusal::Cancelled.into(),
+        _ => LeaseError::Unavailable { what: with_sources(&error) },
+    }
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+#[async_trait]
+impl Leases for RemoteLeases {
+    async fn claim(&self, ring: &Ring, worker: &WorkerId) -> Result<WorkOrder, LeaseError> {
+        let asked = Instant::now();
+        let claim = Claim { ring: ring.clone(), worker: worker.clone() };
+        let claimed = self.client.claim(&claim, self.times.claim).await.map_err(refusal)?;
+        let order = claimed.order;
+        self.held.insert(HeldLease {
+            task: order.task,
+            lease: order.lease,
+            attempt: order.attempt,
+            prefix: order.key_prefix.clone(),
+            ticket: claimed.ticket,
+            progress: Progress::default(),
+            renewed: asked,
+            ttl: Duration::from_millis(u64::try_from(order.ttl_ms).unwrap_or(1)),
+            nudge: Arc::new(Notify::new()),
+        });
+        Ok(order)
+    }
+
+    async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress) -> Result<i64, LeaseError> {
+        let sent = Instant::now();
+        if let Some(held) = self.held.lock().get_mut(&lease) {
+            held.progress = progress;
+        }
+        let answer = self.client.renew(task, lease, &Renew { progress }, self.times.renew).await.map_err(refusal);
+        let renewed = self.settle(lease, answer)?;
+        if let Some(held) = self.held.lock().get_mut(&lease) {
+            held.renewed = sent;
+        }
+        Ok(renewed.remaining_ms)
+    }
+
+    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult) -> Result<(), LeaseError> {
+        let answer = self.client.complete(task, lease, &Complete { result }, self.times.report).await.map_err(refusal);
+        self.settle(lease, answer)?;
+        self.held.remove(lease);
+        Ok(())
+    }
+
+    /// Its job has ended, or its renewal was refused. For ever when it is not held.
+    async fn nudged(&self, lease: LeaseId) {
+        let nudge = self.held.lock().get(&lease).map(|l| Arc::clone(&l.nudge));
+        match nudge {
+            Some(nudge) => nudge.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure) -> Result<(), LeaseError> {
+        let answer = self.client.fail(task, lease, &Fail { failure }, self.times.report).await.map_err(refusal);
+        self.settle(lease, answer)?;
+        self.held.remove(lease);
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! The control stream of a worker: it tells the coordinator that the worker is there and the worker what it should
+//! know at once. When it breaks, the coordinator shortens the worker's leases, so a live worker renews them.
+
+use crate::client::{Client, ClientError, chance};
+use crate::leases::RemoteLeases;
+use crate::retry::{Outcome, pause};
+use crate::sse::SseParser;
+use crate::types::{Control, Presence};
+use futures::StreamExt;
+use reqwest::header::ACCEPT;
+use reqwest::{Method, Response};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// The coordinator pings every 2 s; silence for so long means that the stream is broken.
+const SILENCE: Duration = Duration::from_secs(8);
+
+/// Why a control stream is held no more.
+#[derive(Debug)]
+pub enum PresenceEnd {
+    /// As asked.
+    Shutdown,
+    /// The coordinator does not take this worker: trying again would not help.
+    Refused(ClientError),
+}
+
+impl Client {
+    /// Holds the control stream until `shutdown`, connecting again whenever it breaks. After each break all leases
+    /// are renewed at once. `drain` is cancelled when the coordinator asks to drain.
+    pub async fn hold_presence(
+        &self,
+        hello: &Presence,
+        leases: &RemoteLeases,
+        drain: &CancellationToken,
+        shutdown: &CancellationToken,
+    ) -> PresenceEnd {
+        let mut failed = 0u32;
+        loop {
+            let stream = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return PresenceEnd::Shutdown,
+                stream = self.connect_presence(hello) => stream,
+            };
+            let outcome = match stream {
+                Ok(response) => {
+                    failed = 0;
+                    tokio::select! {
+                        biased;
+                        () = shutdown.cancelled() => return PresenceEnd::Shutdown,
+                        () = listen(response, leases, drain) => {}
+                    }
+                    tracing::debug!(worker = hello.worker, "control stream broken");
+                    tokio::select! {
+                        biased;
+                        () = shutdown.cancelled() => return PresenceEnd::Shutdown,
+                        () = leases.renew_all() => {}
+                    }
+                    Outcome::NoAnswer
+                }
+                Err(error) => match &error {
+                    ClientError::Problem(p) if p.status >= 500 || p.status == 429 => {
+                        Outcome::Status(503, p.retry_after_seconds.map(Duration::from_secs))
+                    }
+                    ClientError::NoAnswer { .. } => Outcome::NoAnswer,
+                    // Something in between, while services start.
+                    ClientError::Unreadable { .. } => Outcome::NoAnswer,
+                    ClientError::Problem(_) | ClientError::Config { .. } => return PresenceEnd::Refused(error),
+                },
+            };
+            failed = failed.saturating_add(1);
+            let rest = pause(outcome, failed.min(5), u32::MAX, chance()).unwrap_or(Duration::from_secs(5));
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return PresenceEnd::Shutdown,
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    async fn connect_presence(&self, hello: &Presence) -> Result<Response, ClientError> {
+        let call = self.call(Method::POST, &["v1", "work", "presence"])?;
+        self.open(call.json(hello)?.header(ACCEPT, "text/event-stream")?).await
+    }
+}
+
+/// Listens until the stream breaks.
+async fn listen(response: Response, leases: &RemoteLeases, drain: &CancellationToken) {
+    let mut body = response.bytes_stream();
+    let mut parser = SseParser::new();
+    while let Ok(Some(Ok(bytes))) = tokio::time::timeout(SILENCE, body.next()).await {
+        let Ok(events) = parser.push(&bytes) else { return };
+        for event in events {
+            // What another version says besides is not for this one.
+            match serde_json::from_str::<Control>(&event.data) {
+                Ok(Control::JobEnded { job }) => leases.nudge(job),
+                Ok(Control::Drain) => drain.cancel(),
+                Ok(Control::Ping) | Err(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Shapes of domain types for the OpenAPI document, which the domain itself does not know. No value of these types
+//! is ever made; a test holds them against what the domain types serialise to.
+
+use utoipa::ToSchema;
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident: $($(#[$word_doc:meta])* $word:ident),* $(,)?) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, serde::Serialize, ToSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $(#[doc = stringify!($word)] $word,)* }
+    };
+}
+
+words!(
+    /// State of a job.
+    JobState: Probing, Planning, Running, Published, Failed, Cancelled
+);
+words!(
+    /// State of a task.
+    TaskState: Blocked, Ready, Leased, Done, Failed, Cancelled
+);
+words!(
+    /// What a task does.
+    TaskKind: Probe, Whole, Segment, Audio, Assemble
+);
+words!(
+    /// Class among a tenant's jobs.
+    Priority: Low, Normal, High
+);
+words!(
+    /// Which budget a failure draws on.
+    FailureClass: Infra, Media, Permanent, Source
+);
+words!(
+    /// Output video codec.
+    VideoCodec: H264, Hevc, Vp9, Av1, Copy
+);
+words!(
+    /// Output audio codec.
+    AudioCodec: Aac, Opus, Copy
+);
+words!(
+    /// Pixel format policy.
+    PixelFormat: Yuv420p, Auto420, Source
+);
+words!(
+    /// Container of media segments.
+    ContainerRule: Auto, Fmp4, Mpegts
+);
+words!(
+    /// What happened.
+    Happened: Submitted, Planned, Claimed, TaskDone, TaskRetried, Failed, Published, Cancelled, Retried, Paused,
+    Resumed
+);
+
+/// A pinned source.
+#[derive(Clone, Debug, ToSchema)]
+pub struct SourceRef {
+    /// Where it is.
+    pub locator: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Which version of it.
+    pub version: String,
+}
+
+/// A failed attempt.
+#[derive(Clone, Debug, ToSchema)]
+pub struct Failure {
+    /// Which budget pays.
+    pub class: FailureClass,
+    /// Stable word.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// The last words of ffmpeg.
+    pub evidence: Option<Vec<String>>,
+}
+
+/// One row of the event log. What the event is about depends on its word.
+#[derive(Clone, Debug, ToSchema)]
+pub struct Event {
+    /// Position in the log, strictly increasing over all jobs.
+    pub seq: i64,
+    /// The job.
+    pub job: uuid::Uuid,
+    /// Milliseconds since the epoch.
+    pub at_ms: i64,
+    /// What happened.
+    pub event: Happened,
+    /// Task number.
+    pub task: Option<u32>,
+    /// Kind of the task.
+    pub kind: Option<TaskKind>,
+    /// Index into the plan's list.
+    pub index: Option<u32>,
+    /// Attempt number.
+    pub attempt: Option<u32>,
+    /// Who.
+    pub worker: Option<String>,
+    /// Why.
+    pub failure: Option<Failure>,
+    /// Earliest start of the next attempt.
+    pub not_before_ms: Option<i64>,
+    /// Tasks of the plan.
+    pub num_tasks: Option<u32>,
+}
+
+/// Names the task that may be claimed.
+#[derive(Clone, Debug, ToSchema)]
+pub struct Ring {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt.
+    pub attempt: u32,
+    /// Its kind.
+    pub kind: TaskKind,
+}
+
+/// Names a task.
+#[derive(Clone, Debug, ToSchema)]
+pub struct TaskId {
+    /// The job.
+    pub job: uuid::Uuid,
+    /// Number in the job.
+    pub number: u32,
+}
+
+/// How far an attempt is.
+#[derive(Clone, Debug, ToSchema)]
+pub struct Progress {
+    /// 0 to 1000.
+    pub done_per_mille: u16,
+    /// Media seconds per wall second × 1000; 0 when unknown.
+    pub speed_milli: u32,
+    /// Frames or packets so far.
+    pub frames: u64,
+}
+
+/// A request that whoever holds it may make until it expires.
+#[derive(Clone, Debug, ToSchema)]
+pub struct SignedRequest {
+    /// HTTP method.
+    pub method: String,
+    /// URL with its signature.
+    pub url: String,
+    /// Headers that must be sent along: pairs of name and value.
+    pub headers: Vec<Vec<String>>,
+    /// Milliseconds since the epoch.
+    pub expires_ms: i64,
+}
+
+/// Named settings: source in, presentation out.
+#[derive(Clone, Debug, serde::Serialize, ToSchema)]
+pub struct Profile {
+    /// Name: letters, digits, `-`, `_`.
+    pub name: String,
+    /// One plain sentence for people.
+    #[schema(required = false)]
+    pub description: String,
+    /// Video settings.
+    #[schema(required = false)]
+    pub video: VideoProfile,
+    /// Audio settings.
+    #[schema(required = false)]
+    pub audio: AudioProfile,
+    /// Packaging settings.
+    #[schema(required = false)]
+    pub packaging: PackagingProfile,
+    /// How the source is split.
+    #[schema(required = false)]
+    pub split: SplitProfile,
+}
+
+/// A profile by name (`name`, `name@3`), or written out.
+#[derive(Clone, Debug, serde::Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum ProfileChoice {
+    /// Its name.
+    Name(String),
+    /// The settings.
+    Inline(Profile),
+}
+
+/// Video settings of a profile.
+#[derive(Clone, Debug, serde::Serialize, ToSchema)]
+pub struct VideoProfile {
+    /// Codec.
+    #[schema(required = false)]
+    pub codec: VideoCodec,
+    /// Encoder by ffmpeg's name; empty picks one for the codec.
+    #[schema(required = false)]
+    pub encoder: String,
+    /// Encoder preset.
+    #[schema(required = false)]
+    pub preset: String,
+    /// Seconds between keyframes.
+    #[schema(required = false)]
+    pub gop_seconds: f64,
+    /// Pixel format.
+    #[schema(required = false)]
+    pub pixel_format: PixelFormat,
+    /// The ladder, best first.
+    #[schema(required = false)]
+    pub rungs: Vec<Rung>,
+    /// Allow rungs larger than the source.
+    #[schema(required = false)]
+    pub upscale: bool,
+}
+
+/// Height of a rung: pixels, or the word `source`.
+#[derive(Clone, Debug, serde::Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum RungHeight {
+    /// Height class in pixels.
+    Pixels(u32),
+    /// `source`: the source's own size.
+    Named(String),
+}
+
+/// One entry of the ladder; exactly one of `crf` and `qp`.
+#[derive(Clone, Debug, serde::Serialize, ToSchema)]
+pub struct Rung {
+    /// Height class.
+    pub height: RungHeight,
+    /// Constant rate factor.
+    pub crf: Option<f64>,
+    /// Constant quantiser.
+    pub qp: Option<u32>,
+    /// Cap in kbit/s; 0 follows the source's own rate.
+    pub max_kbps: Option<u32>,
+}
+
+/// Audio settings of a profile.
+#[derive(Clone, Debug, serde::Serialize, ToSchema)]
+pub struct AudioProfile {
+    /// Codec.
+    #[schema(required = false)]
+    pub codec: AudioCodec,
+    /// kbit/s for mono and stereo; 0 = automatic.
+    #[schema(required = false)]
+    pub kbps: u32,
+    /// Channels kept at most.
+    #[schema(required = false)]
+    pub max_channels: u16,
+}
+
+/// Packaging settings of a profile.
+#[derive(Clone, Debug, serde::Serialize, ToSchema)]
+pub struct PackagingProfile {
+    /// Container of media segments.
+    #[schema(required = false)]
+    pub container: ContainerRule,
+    /// Target seconds of a media segment.
+    #[schema(required = false)]
+    pub media_segment_seconds: f64,
+    /// Make the progressive MP4.
+    #[schema(required = false)]
+    pub progressive: bool,
+    /// Size of chunk-set entries in MiB, 16 to 128; 0 = no chunk set.
+    #[schema(required = false)]
+    pub chunk_mb: u32,
+    /// Keep the single MP4 beside the chunk set.
+    #[schema(required = false)]
+    pub keep_full: bool,
+}
+
+/// How the source is split into segments.
+#[derive(Clone, Debug, serde::Serialize, ToSchema)]
+pub struct SplitProfile {
+    /// Seconds per segment; 0 = auto.
+    #[schema(required = false)]
+    pub segment_seconds: f64,
+    /// In auto mode, sources shorter than this many seconds run whole.
+    #[schema(required = false)]
+    pub whole_below_seconds: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use splitreel_core::profile::Profile;
+    use std::collections::BTreeSet;
+    use utoipa::PartialSchema;
+
+    fn shape<T: PartialSchema>() -> Value {
+        serde_json::to_value(T::schema()).unwrap()
+    }
+
+    fn fields(shape: &Value) -> BTreeSet<String> {
+        shape["properties"].as_object().unwrap().keys().cloned().collect()
+    }
+
+    fn keys(value: &Value) -> BTreeSet<String> {
+        value.as_object().unwrap().keys().cloned().collect()
+    }
+
+    #[test]
+    fn the_profile_has_the_fields_of_the_domain() {
+        let mut profile = serde_json::to_value(Profile::built_in("universal").unwrap()).unwrap();
+        assert_eq!(fields(&shape::<super::Profile>()), keys(&profile));
+        assert_eq!(fields(&shape::<super::VideoProfile>()), keys(&profile["video"]));
+        assert_eq!(fields(&shape::<super::AudioProfile>()), keys(&profile["audio"]));
+        assert_eq!(fields(&shape::<super::PackagingProfile>()), keys(&profile["packaging"]));
+        assert_eq!(fields(&shape::<super::SplitProfile>()), keys(&profile["split"]));
+        let rung = &mut profile["video"]["rungs"][0];
+        rung["qp"] = json!(0);
+        assert_eq!(fields(&shape::<super::Rung>()), keys(rung));
+    }
+
+    /// Every word of a shape is understood by the domain type.
+    fn words<S: PartialSchema, T: serde::de::DeserializeOwned>() {
+        let shape = shape::<S>();
+        let words = shape["enum"].as_array().unwrap();
+        assert!(!words.is_empty());
+        for word in words {
+            assert!(serde_json::from_value::<T>(word.clone()).is_ok(), "{word}");
+        }
+    }
+
+    #[test]
+    fn words_are_those_of_the_domain() {
+        use splitreel_core::{fair, job, profile, task};
+        words::<super::JobState, job::JobState>();
+        words::<super::TaskState, task::TaskState>();
+        words::<super::TaskKind, task::TaskKind>();
+        words::<super::Priority, fair::Priority>();
+        words::<super::FailureClass, splitreel_core::FailureClass>();
+        words::<super::VideoCodec, profile::VideoCodec>();
+        words::<super::AudioCodec, profile::AudioCodec>();
+        words::<super::PixelFormat, profile::PixelFormat>();
+        words::<super::ContainerRule, profile::ContainerRule>();
+    }
+}

@@ -1,0 +1,22 @@
+//! What goes over the wire, by resource. Times are milliseconds since the Unix epoch unless a name says otherwise.
+
+mod access;
+mod installation;
+mod job;
+mod playback;
+mod profile;
+mod quote;
+mod task;
+mod work;
+
+pub use access::{Scope, TokenCreate, TokenCreated, TokenList, TokenView, WhoAmI};
+pub use installation::{Autoscale, Tenant, TenantList, TenantSettings, WorkerList, WorkerView};
+pub use job::{EventList, FailureView, JobCreate, JobList, JobProgress, JobView, ProfileChoice, TaskCounts, Waiting};
+pub use playback::{FileList, FileView, PlaybackCreate, PlaybackGrant};
+pub use profile::{ProfileList, ProfileView};
+pub use quote::{Quote, QuoteBasis, QuoteRequest, Span};
+pub use task::{AttemptOutcome, AttemptView, LeaseView, TaskList, TaskView};
+pub use work::{
+    Claim, Claimed, Complete, Control, Fail, ObjectGrants, ObjectToStore, ObjectsToRead, ObjectsToStore, Presence,
+    Renew, Renewed,
+};

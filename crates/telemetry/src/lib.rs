@@ -1,0 +1,22 @@
+//! Logs, metrics and traces of every role, and the endpoints that show them.
+//!
+//! Owns how telemetry is named, recorded and exported. Decides nothing about jobs, and no role's behaviour may depend
+//! on what is recorded here.
+
+pub mod catalogue;
+pub mod checks;
+mod export;
+pub mod exposition;
+pub mod field;
+pub mod grammar;
+pub mod http;
+pub mod labels;
+mod logs;
+pub mod ops;
+pub mod record;
+pub mod redact;
+pub mod start;
+pub mod trace;
+
+pub use exposition::Exposition;
+pub use start::{Format, Guard, Logs, StartError, Traces, init};

@@ -1,0 +1,211 @@
+//! Recording functions: the only place where a metric gets a value. They take domain words and closed sets, never text,
+//! and do nothing while no recorder is installed.
+
+use crate::catalogue as c;
+use crate::catalogue::Metric;
+use crate::labels::{
+    AttemptOutcome, Exit, JOB_STATES, Method, OutboxState, Outcome, Pass, PublishOutcome, Queue, RefusedFor, Report,
+    S3Operation, S3Outcome, Submission, TASK_KINDS, TASK_STATES, TriggerOutcome, TriggerSource, WebhookOutcome,
+};
+use metrics::{Counter, Gauge, Histogram, SharedString};
+use splitreel_core::job::JobState;
+use splitreel_core::task::{TaskKind, TaskState};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const NO_LABELS: [&str; 0] = [];
+
+/// Jobs by state. States that are missing have none.
+pub fn set_jobs(counts: &BTreeMap<JobState, u64>) {
+    for word in JOB_STATES {
+        let count = JobState::parse(word).and_then(|state| counts.get(&state)).copied().unwrap_or(0);
+        gauge(&c::JOBS, [*word]).set(whole(count));
+    }
+}
+
+/// A submit was answered.
+pub fn job_submitted(outcome: Submission) {
+    counter(&c::JOBS_SUBMITTED, [outcome.as_str()]).increment(1);
+}
+
+/// A job ended, so long after its submit. Open states are not counted.
+pub fn job_ended(state: JobState, after: Duration) {
+    if state.is_ended() {
+        counter(&c::JOBS_ENDED, [state.as_str()]).increment(1);
+        histogram(&c::JOB_END_TO_END, [state.as_str()]).record(after);
+    }
+}
+
+/// Tasks of open jobs. Pairs that are missing have none.
+pub fn set_tasks(counts: &BTreeMap<(TaskKind, TaskState), u64>) {
+    for kind_word in TASK_KINDS {
+        for state_word in TASK_STATES {
+            let pair = TaskKind::parse(kind_word).zip(TaskState::parse(state_word));
+            let count = pair.and_then(|pair| counts.get(&pair)).copied().unwrap_or(0);
+            gauge(&c::TASKS, [*kind_word, *state_word]).set(whole(count));
+        }
+    }
+}
+
+/// A claim got its lease, so long after the task could be claimed.
+pub fn task_claimed(kind: TaskKind, waited: Duration) {
+    counter(&c::TASKS_CLAIMED, [kind.as_str()]).increment(1);
+    histogram(&c::TASK_WAIT, [kind.as_str()]).record(waited);
+}
+
+/// So many leases ran out and were taken back.
+pub fn leases_expired(count: u64) {
+    counter(&c::LEASES_EXPIRED, NO_LABELS).increment(count);
+}
+
+/// So many leases of a dead worker were taken back.
+pub fn leases_released(count: u64) {
+    counter(&c::LEASES_RELEASED, NO_LABELS).increment(count);
+}
+
+/// A claim or report was refused. Takes `splitreel_core`'s `Refusal` too.
+pub fn report_refused(report: Report, reason: impl Into<RefusedFor>) {
+    counter(&c::REPORTS_REFUSED, [report.as_str(), reason.into().as_str()]).increment(1);
+}
+
+/// Tasks of a queue that could be claimed now, and how long the oldest of them has waited.
+pub fn set_queue(queue: Queue, depth: u64, oldest: Option<Duration>) {
+    gauge(&c::QUEUE_DEPTH, [queue.as_str()]).set(whole(depth));
+    gauge(&c::QUEUE_OLDEST_AGE, [queue.as_str()]).set(oldest.unwrap_or_default());
+}
+
+/// Outbox rows by state, and the age of the oldest unsent one.
+pub fn set_outbox(unsent: u64, sent: u64, oldest_unsent: Option<Duration>) {
+    gauge(&c::OUTBOX_ROWS, [OutboxState::Unsent.as_str()]).set(whole(unsent));
+    gauge(&c::OUTBOX_ROWS, [OutboxState::Sent.as_str()]).set(whole(sent));
+    gauge(&c::OUTBOX_OLDEST_AGE, NO_LABELS).set(oldest_unsent.unwrap_or_default());
+}
+
+/// So many rings were handed to the broker, with this end.
+pub fn rings_published(outcome: PublishOutcome, count: u64) {
+    counter(&c::RINGS_PUBLISHED, [outcome.as_str()]).increment(count);
+}
+
+/// So many outbox rows are written again.
+pub fn rings_swept(count: u64) {
+    counter(&c::RINGS_SWEPT, NO_LABELS).increment(count);
+}
+
+/// One turn of a coordinator's loop.
+pub fn pass(pass: Pass, outcome: Outcome, took: Duration) {
+    histogram(&c::PASS, [pass.as_str(), outcome.as_str()]).record(took);
+}
+
+/// So many objects were deleted because no row names them.
+pub fn objects_collected(count: u64) {
+    counter(&c::OBJECTS_COLLECTED, NO_LABELS).increment(count);
+}
+
+/// An attempt ended.
+pub fn attempt_ended(kind: TaskKind, outcome: AttemptOutcome, took: Duration) {
+    histogram(&c::ATTEMPT_DURATION, [kind.as_str(), outcome.as_str()]).record(took);
+}
+
+/// A completed encode covered so much source time and took so long. Nothing is recorded for an encode of no time.
+pub fn encoded(kind: TaskKind, media: Duration, took: Duration) {
+    histogram(&c::ENCODED_MEDIA, [kind.as_str()]).record(media);
+    if !took.is_zero() && !media.is_zero() {
+        histogram(&c::ENCODE_SPEED, [kind.as_str()]).record(media.as_secs_f64() / took.as_secs_f64());
+    }
+}
+
+/// An ffmpeg or ffprobe process ended.
+pub fn ffmpeg_exited(exit: Exit) {
+    counter(&c::FFMPEG_EXITED, [exit.as_str()]).increment(1);
+}
+
+/// So many bytes of a source were read over the network.
+pub fn source_fetched(bytes: u64) {
+    counter(&c::SOURCE_FETCHED, NO_LABELS).increment(bytes);
+}
+
+/// Scratch space in use.
+pub fn set_scratch(bytes: u64) {
+    gauge(&c::SCRATCH_USED, NO_LABELS).set(whole(bytes));
+}
+
+/// Slots of this process for a queue.
+pub fn set_slots(queue: Queue, slots: u64) {
+    gauge(&c::SLOTS, [queue.as_str()]).set(whole(slots));
+}
+
+/// A slot is busy for as long as the answer lives.
+#[must_use = "the slot counts as free once this is dropped"]
+pub fn busy_slot(queue: Queue) -> BusySlot {
+    let gauge = gauge(&c::SLOTS_BUSY, [queue.as_str()]);
+    gauge.increment(1.0);
+    BusySlot { gauge }
+}
+
+/// See [`busy_slot`].
+pub struct BusySlot {
+    gauge: Gauge,
+}
+
+impl Drop for BusySlot {
+    fn drop(&mut self) {
+        self.gauge.decrement(1.0);
+    }
+}
+
+/// A request to the object store ended. `bytes` are those of the body that was sent or read.
+pub fn s3_request(operation: S3Operation, outcome: S3Outcome, took: Duration, bytes: u64) {
+    counter(&c::S3_REQUESTS, [operation.as_str(), outcome.as_str()]).increment(1);
+    histogram(&c::S3_REQUEST, [operation.as_str()]).record(took);
+    counter(&c::S3_TRANSFERRED, [operation.as_str()]).increment(bytes);
+}
+
+/// An HTTP request was answered. `route` is a route template, never a path.
+pub(crate) fn http_request(method: Method, route: SharedString, status: u16, took: Duration) {
+    let method = SharedString::from(method.as_str());
+    histogram(&c::HTTP_REQUEST, [method.clone(), route.clone()]).record(took);
+    counter(&c::HTTP_REQUESTS, [method, route, SharedString::from(status.to_string())]).increment(1);
+}
+
+/// A webhook was tried.
+pub fn webhook_sent(outcome: WebhookOutcome) {
+    counter(&c::WEBHOOKS_SENT, [outcome.as_str()]).increment(1);
+}
+
+/// A trigger event was looked at.
+pub fn trigger_event(source: TriggerSource, outcome: TriggerOutcome) {
+    counter(&c::TRIGGER_EVENTS, [source.as_str(), outcome.as_str()]).increment(1);
+}
+
+pub(crate) fn build_info(version: &str) {
+    gauge(&c::BUILD_INFO, [version.to_owned()]).set(1.0);
+}
+
+/// Makes every counter of closed labels exist at zero, so that its first increment is seen as one.
+pub(crate) fn zero(metric: &Metric) {
+    for values in metric.combinations().unwrap_or_default() {
+        metrics::counter!(metric.name, labels(metric, values)).increment(0);
+    }
+}
+
+fn counter<V: Into<SharedString>, const N: usize>(metric: &Metric, values: [V; N]) -> Counter {
+    metrics::counter!(metric.name, labels(metric, values))
+}
+
+fn gauge<V: Into<SharedString>, const N: usize>(metric: &Metric, values: [V; N]) -> Gauge {
+    metrics::gauge!(metric.name, labels(metric, values))
+}
+
+fn histogram<V: Into<SharedString>, const N: usize>(metric: &Metric, values: [V; N]) -> Histogram {
+    metrics::histogram!(metric.name, labels(metric, values))
+}
+
+fn labels<V: Into<SharedString>>(metric: &Metric, values: impl IntoIterator<Item = V>) -> Vec<metrics::Label> {
+    metric.labels.iter().zip(values).map(|(label, value)| metrics::Label::new(label.name, value)).collect()
+}
+
+/// Exact below 2^53, which no count here reaches.
+#[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
+fn whole(count: u64) -> f64 {
+    count as f64
+}

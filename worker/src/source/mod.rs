@@ -1,0 +1,143 @@
+//! Where a worker gets the bytes of a source, and the check that they are the pinned ones. Knows nothing of media: what
+//! a task needs is decided by `splitreel_core::ranges`.
+
+mod cache;
+mod http;
+mod local;
+mod range;
+mod scratch;
+mod tables;
+
+pub use http::{HttpOptions, HttpSources, HttpSourcesError};
+pub use local::{LocalSources, pin};
+
+use async_trait::async_trait;
+use splitreel_backend::lease::{SourceGrant, Work, WorkOrder};
+use splitreel_core::ranges::{Need, audio_need, video_need};
+use splitreel_core::source::SourceRef;
+use splitreel_core::task::Progress;
+use splitreel_core::{Failure, LeaseId};
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use tokio::sync::watch;
+
+/// What one attempt wants of a source.
+pub struct SourceAccess<'a> {
+    /// The pinned source.
+    pub source: &'a SourceRef,
+    /// The right to read it over HTTP, if it is read that way.
+    pub grant: Option<&'a SourceGrant>,
+    /// The lease: names scratch files.
+    pub lease: LeaseId,
+    /// How much of it.
+    pub need: &'a Need,
+    /// Told while bytes arrive, so that a long transfer is not taken for a standstill.
+    pub progress: &'a watch::Sender<Progress>,
+}
+
+/// A source as a local file. Scratch files behind it go when it is dropped.
+pub struct LocalSource {
+    path: PathBuf,
+    is_complete: bool,
+    bytes_read: u64,
+    requests: u32,
+    _keep: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl LocalSource {
+    /// A file that is there anyway and holds the whole source, of which so many bytes will be read.
+    pub fn file(path: PathBuf, bytes_read: u64) -> Self {
+        LocalSource { path, is_complete: true, bytes_read, requests: 0, _keep: None }
+    }
+
+    /// A scratch file, which goes with `keep`.
+    fn scratch(path: PathBuf, is_complete: bool, traffic: &Traffic, keep: Box<dyn Any + Send + Sync>) -> Self {
+        let (bytes_read, requests) = traffic.so_far();
+        LocalSource { path, is_complete, bytes_read, requests, _keep: Some(keep) }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether every byte of the source is there: what fails on such a file fails on the source.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// Bytes of the source that were read for it, as `Cost::bytes_read` counts them.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
+    /// Requests that were sent for it.
+    pub fn requests(&self) -> u32 {
+        self.requests
+    }
+}
+
+/// Makes a pinned source readable as a local file.
+#[async_trait]
+pub trait Sources: Send + Sync {
+    /// A local file with at least the bytes that are needed, each at a place where a demuxer finds it.
+    ///
+    /// # Errors
+    /// Class `Source` with the codes `source_changed` and `not_found` when the pinned version is not to be had; class
+    /// `Infra` for everything that may pass (`grant_expired`, `no_space`, `source_unavailable` …).
+    async fn local(&self, access: &SourceAccess<'_>) -> Result<LocalSource, Failure>;
+}
+
+/// What the work of an order needs of the source.
+pub fn need(order: &WorkOrder) -> Need {
+    match &order.work {
+        Work::Probe { deep: false } => Need::Tables,
+        Work::Probe { deep: true } | Work::Assemble(_) => Need::Whole,
+        Work::Video { plan, segment } => video_need(plan, *segment, order.media_failures),
+        Work::Audio { plan, index } => audio_need(plan, *index),
+    }
+}
+
+/// What was received and asked for on behalf of one attempt.
+#[derive(Debug, Default)]
+struct Traffic {
+    bytes: AtomicU64,
+    requests: AtomicU32,
+}
+
+impl Traffic {
+    fn so_far(&self) -> (u64, u32) {
+        (self.bytes.load(Ordering::Relaxed), self.requests.load(Ordering::Relaxed))
+    }
+}
+
+/// Tells a transfer as the first tenth of an attempt.
+struct Transfer<'a> {
+    progress: &'a watch::Sender<Progress>,
+    expected_bytes: u64,
+    arrived: AtomicU64,
+}
+
+impl<'a> Transfer<'a> {
+    /// Share of an attempt's progress that fetching takes, in per mille.
+    const SHARE: u64 = 100;
+
+    fn new(progress: &'a watch::Sender<Progress>, expected_bytes: u64) -> Self {
+        Transfer { progress, expected_bytes, arrived: AtomicU64::new(0) }
+    }
+
+    fn arrived(&self, bytes: u64) {
+        let all = self.arrived.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let share = all.saturating_mul(Self::SHARE).checked_div(self.expected_bytes).unwrap_or(0);
+        self.tell(u16::try_from(share.min(Self::SHARE)).unwrap_or(0));
+    }
+
+    fn tell(&self, done_per_mille: u16) {
+        self.progress.send_if_modified(|progress| {
+            let is_news = done_per_mille > progress.done_per_mille;
+            progress.done_per_mille = progress.done_per_mille.max(done_per_mille);
+            is_news
+        });
+    }
+}

@@ -1,0 +1,11 @@
+//! Workers that fetch their sources over HTTP: the same parts as from a local file, few bytes more than the source
+//! has, and nothing wrong when the network is.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod clips;
+mod faults;
+mod parts;
+mod probes;
+mod server;
+mod station;
