@@ -43,8 +43,15 @@ done
 ((${#images[@]})) || images=(base postgres rabbitmq s3 splitreel)
 
 suite=bookworm
-mirror=${SPLITREEL_DEBIAN_MIRROR:-http://deb.debian.org/debian}
-security=${SPLITREEL_DEBIAN_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
+# Where this machine itself gets its packages from.
+own_mirror() {
+    # shellcheck disable=SC2016
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | sed 's,/*$,,' | sort -u | grep "$@" | head -n 1
+}
+mirror=${SPLITREEL_DEBIAN_MIRROR:-$(own_mirror -v -- -security || true)}
+security=${SPLITREEL_DEBIAN_SECURITY_MIRROR:-$(own_mirror -e -security || true)}
+[[ -n $mirror && -n $security ]] ||
+    die "this machine's apt names no Debian mirror: set SPLITREEL_DEBIAN_MIRROR and SPLITREEL_DEBIAN_SECURITY_MIRROR"
 names=splitreel-offline
 base=$names/debian:$suite
 
