@@ -16,6 +16,7 @@ taken from Docker's cache. deploy/offline/offline.env names the results for dock
 --fresh         build from new packages, without the cache
 
 SPLITREEL_DEBIAN_MIRROR, SPLITREEL_DEBIAN_SECURITY_MIRROR   where Debian packages come from
+                                                            (default: from where this machine's apt gets them)
 Needs a Docker daemon (deploy/offline/daemon.sh starts one) and root.
 TEXT
 }
@@ -43,15 +44,12 @@ done
 ((${#images[@]})) || images=(base postgres rabbitmq s3 splitreel)
 
 suite=bookworm
-# Where this machine itself gets its packages from.
+# own_mirror LABEL: where this machine itself gets such packages from. Other repositories have other labels.
 own_mirror() {
-    # shellcheck disable=SC2016
-    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | sed 's,/*$,,' | sort -u | grep "$@" | head -n 1
+    # shellcheck disable=SC2016 # for apt-get, not for the shell
+    apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+        sed -n "s,^$1 \(.*[^/]\)/*\$,\1,p" | sort -u | head -n 1
 }
-mirror=${SPLITREEL_DEBIAN_MIRROR:-$(own_mirror -v -- -security || true)}
-security=${SPLITREEL_DEBIAN_SECURITY_MIRROR:-$(own_mirror -e -security || true)}
-[[ -n $mirror && -n $security ]] ||
-    die "this machine's apt names no Debian mirror: set SPLITREEL_DEBIAN_MIRROR and SPLITREEL_DEBIAN_SECURITY_MIRROR"
 names=splitreel-offline
 base=$names/debian:$suite
 
@@ -82,6 +80,10 @@ base() {
     fi
     ((EUID == 0)) || die "debootstrap needs root"
     require debootstrap debootstrap
+    local mirror=${SPLITREEL_DEBIAN_MIRROR:-$(own_mirror Debian)}
+    local security=${SPLITREEL_DEBIAN_SECURITY_MIRROR:-$(own_mirror Debian-Security)}
+    [[ -n $mirror && -n $security ]] ||
+        die "apt knows no Debian mirror here: set SPLITREEL_DEBIAN_MIRROR and SPLITREEL_DEBIAN_SECURITY_MIRROR"
     say "building $base from $mirror"
     if ! debootstrap --variant=minbase "$suite" "$work/root" "$mirror" >"$work/log" 2>&1; then
         tail -n 20 "$work/log" >&2

@@ -71,10 +71,10 @@ has_docker_rules() { iptables -t nat -S DOCKER >/dev/null 2>&1; }
 
 # The rules that a daemon leaves behind. Only called when there were none before ours started.
 drop_docker_rules() {
-    local table rule
+    local table rule ours="-j DOCKER|-[io] $bridge|-[io] br-[0-9a-f]{12}"
     for table in nat filter; do
         iptables -t "$table" -S |
-            sed -nE "/-j DOCKER|-[io] $bridge|-[io] br-[0-9a-f]{12}/s/^-A (PREROUTING|OUTPUT|POSTROUTING|FORWARD) /-D \\1 /p" |
+            sed -nE "/$ours/s/^-A (PREROUTING|OUTPUT|POSTROUTING|FORWARD) /-D \\1 /p" |
             while read -r rule; do
                 # shellcheck disable=SC2086
                 iptables -t "$table" $rule || true
@@ -128,7 +128,8 @@ start() {
     local until=$((SECONDS + 60))
     while ((SECONDS < until)); do
         if answers; then
-            say "Docker daemon $pid listens on $dir/run/docker.sock; eval \"\$(deploy/offline/daemon.sh env)\" for its clients"
+            say "Docker daemon $pid listens on $dir/run/docker.sock"
+            say "for its clients: eval \"\$(deploy/offline/daemon.sh env)\""
             return
         fi
         is_running || break
