@@ -3,6 +3,7 @@
 use crate::dice::Dice;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// A request as rules see it, before anything of it is passed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,31 @@ impl Exchange {
     }
 }
 
+/// Holds requests or answers back until it is opened, for all who have it.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    /// Lets through what waits and what is to come.
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub(super) async fn passed(&self) {
+        // The sender is held by this very gate.
+        let _ = self.0.subscribe().wait_for(|is_open| *is_open).await;
+    }
+}
+
+/// The same gate, not one in the same state.
+impl PartialEq for Gate {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.same_channel(&other.0)
+    }
+}
+
+impl Eq for Gate {}
+
 /// What happens to a request. Numbers of bytes count the payload of the body named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
@@ -41,6 +67,10 @@ pub enum Fault {
     None,
     /// It is passed on late.
     Delay(Duration),
+    /// It is passed on when the gate opens.
+    Hold(Gate),
+    /// It is carried out, and answered when the gate opens.
+    HoldAnswer(Gate),
     /// It is not passed on; the client gets this answer.
     Refuse {
         /// HTTP status.

@@ -84,14 +84,13 @@ async fn one(
             return Ok(Next::Close);
         }
         Fault::Delay(pause) => tokio::time::sleep(*pause).await,
+        Fault::Hold(gate) => gate.passed().await,
         _ => {}
     }
     let server = match upstream {
         Some(server) => server,
         None => {
-            let stream = TcpStream::connect(meter.shared.upstream).await?;
-            stream.set_nodelay(true)?;
-            let (read, write) = stream.into_split();
+            let (read, write) = meter.shared.connect().await?.into_split();
             upstream.insert(Upstream { inlet: Inlet::new(read), outlet: write })
         }
     };
@@ -153,6 +152,7 @@ async fn receive(inlet: &mut Inlet, outlet: &mut OwnedWriteHalf, fault: &Fault, 
             return Ok(Next::Close);
         }
         Fault::CutAnswer { after } => cut = *after,
+        Fault::HoldAnswer(gate) => gate.passed().await,
         Fault::Stall { after: 0, pause } => tokio::time::sleep(*pause).await,
         Fault::Stall { after, pause } => stall = Some((*after, *pause)),
         Fault::Truncate { after } if body.length().is_some_and(|length| length > *after) => {

@@ -13,20 +13,23 @@ mod tcp;
 mod tests;
 mod wire;
 
-pub use fault::{Exchange, Fault, Mix, Rule, seeded};
+pub use fault::{Exchange, Fault, Gate, Mix, Rule, seeded};
 pub use tally::{Count, Tally};
 pub use tcp::{Link, TcpProxy};
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// What all connections of a proxy share.
 struct Shared {
-    upstream: SocketAddr,
+    upstreams: Vec<SocketAddr>,
+    /// Index of the one that took the last connection.
+    serving: AtomicUsize,
     rule: Mutex<Rule>,
     tally: Mutex<Tally>,
 }
@@ -39,13 +42,29 @@ impl Shared {
     fn tally(&self) -> MutexGuard<'_, Tally> {
         lock(&self.tally)
     }
+
+    /// A connection to the server that took the last one, or else to the next that takes it.
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let mut refused = io::Error::from(io::ErrorKind::NotConnected);
+        let first = self.serving.load(Ordering::SeqCst);
+        for (at, upstream) in self.upstreams.iter().enumerate().cycle().skip(first).take(self.upstreams.len()) {
+            match TcpStream::connect(upstream).await {
+                Ok(stream) => {
+                    self.serving.store(at, Ordering::SeqCst);
+                    return stream.set_nodelay(true).map(|()| stream);
+                }
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A running HTTP proxy for one upstream server. Dropping it closes the listener and all connections.
+/// A running HTTP proxy. Dropping it closes the listener and all connections.
 pub struct HttpProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -59,10 +78,20 @@ impl HttpProxy {
     /// # Errors
     /// When no port can be bound.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
+        Self::start_before(vec![upstream]).await
+    }
+
+    /// The same before servers that can stand in for each other: all connections go to one of them, the first to
+    /// begin with, until it takes no more.
+    ///
+    /// # Errors
+    /// When no port can be bound.
+    pub async fn start_before(upstreams: Vec<SocketAddr>) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            upstream,
+            upstreams,
+            serving: AtomicUsize::new(0),
             rule: Mutex::new(Arc::new(|_| Fault::None)),
             tally: Mutex::new(Tally::default()),
         });
@@ -96,6 +125,11 @@ impl HttpProxy {
     /// The URL for clients.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Index of the server that connections go to.
+    pub fn serving(&self) -> usize {
+        self.shared.serving.load(Ordering::SeqCst)
     }
 
     /// From now on, decides about each request. Requests under way are not affected.

@@ -172,6 +172,43 @@ async fn stalls_and_delays_last_and_end() {
 }
 
 #[tokio::test]
+async fn gates_hold_requests_and_answers_until_they_open() {
+    let (upstream, proxy) = pair().await;
+    for (is_answer, served) in [(false, 0), (true, 2)] {
+        let gate = Gate::default();
+        let (held, (told, mut hit)) = (gate.clone(), tokio::sync::mpsc::unbounded_channel());
+        proxy.set_rule(move |_| {
+            told.send(()).unwrap();
+            if is_answer { Fault::HoldAnswer(held.clone()) } else { Fault::Hold(held.clone()) }
+        });
+        let address = proxy.address();
+        let asking = tokio::spawn(async move { Client::connect(address).await.ask("GET", "/bytes/10", 0).await });
+        hit.recv().await.unwrap();
+        while upstream.served.load(Ordering::SeqCst) < served {
+            tokio::task::yield_now().await;
+        }
+        assert!(!asking.is_finished());
+        gate.open();
+        assert_eq!(asking.await.unwrap().unwrap(), (200, 10));
+        assert_eq!(upstream.served.load(Ordering::SeqCst), served.max(1));
+    }
+}
+
+#[tokio::test]
+async fn one_server_serves_until_it_takes_no_more() {
+    let (first, second) = (TcpListener::bind(("127.0.0.1", 0)).await.unwrap(), Upstream::start().await);
+    let gone = first.local_addr().unwrap();
+    drop(first);
+    let third = Upstream::start().await;
+    let proxy = HttpProxy::start_before(vec![gone, second.address, third.address]).await.unwrap();
+    for _ in 0..2 {
+        Client::connect(proxy.address()).await.ask("GET", "/bytes/10", 0).await.unwrap();
+    }
+    assert_eq!(proxy.serving(), 1);
+    assert_eq!((second.served.load(Ordering::SeqCst), third.served.load(Ordering::SeqCst)), (2, 0));
+}
+
+#[tokio::test]
 async fn a_tcp_line_goes_down_and_up() {
     let upstream = Upstream::start().await;
     let proxy = TcpProxy::start(upstream.address).await.unwrap();
