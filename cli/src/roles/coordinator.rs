@@ -32,9 +32,10 @@ use tokio_util::sync::CancellationToken;
 const SHARES_EVERY: Duration = Duration::from_secs(2);
 /// How often uploads are looked at that were still being written.
 const HELD_EVERY: Duration = Duration::from_secs(1);
-/// How often abandoned multipart uploads are looked for, and how old they must be: longer than any assembly.
-const ORPHANS_EVERY: Duration = Duration::from_secs(600);
-const ORPHAN_AGE: Duration = Duration::from_secs(6 * 3600);
+/// How often at least objects without a name and abandoned uploads are looked for.
+const GARBAGE_EVERY: Duration = Duration::from_secs(300);
+/// A multipart upload is taken for abandoned after so many times the grace of objects.
+const UPLOAD_GRACES: u32 = 6;
 /// How often the job log is looked at for webhooks and the exchange.
 const FEED_EVERY: Duration = Duration::from_millis(500);
 /// The port of the API when none is given.
@@ -54,6 +55,13 @@ pub struct CoordinatorArgs {
     /// Rings that may be out at a time; about twice the slots of all workers [default: 256].
     #[arg(long, env = "SPLITREEL_WINDOW", value_name = "N")]
     window: Option<usize>,
+    /// Seconds after which a worker that gives no sign loses its work [default: 15].
+    #[arg(long, env = "SPLITREEL_LEASE_SECONDS", value_name = "S", value_parser = clap::value_parser!(u32).range(2..=600))]
+    lease_seconds: Option<u32>,
+    /// Seconds after a job's end when what its dead attempts stored is deleted, and a sixth of the age at which a
+    /// multipart upload is taken for abandoned: no assembly may take as long [default: 3600].
+    #[arg(long, env = "SPLITREEL_GARBAGE_SECONDS", value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
+    garbage_seconds: Option<u32>,
     /// Queue of upload events, written by a storage server; without it none is read.
     #[arg(long, env = "SPLITREEL_EVENTS_QUEUE", value_name = "NAME")]
     events_queue: Option<String>,
@@ -145,10 +153,11 @@ async fn release_held(intake: &Intake, stop: &CancellationToken) {
 }
 
 /// Ends multipart uploads that nobody goes on with: their parts cost money and show nowhere.
-async fn abort_uploads(blobs: &S3Blobs, stop: &CancellationToken) {
-    let mut tick = tokio::time::interval(ORPHANS_EVERY);
+async fn abort_uploads(blobs: &S3Blobs, grace: Duration, stop: &CancellationToken) {
+    let age = grace.saturating_mul(UPLOAD_GRACES);
+    let mut tick = tokio::time::interval(grace.min(GARBAGE_EVERY));
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        if let Err(error) = blobs.abort_uploads("jobs/", ORPHAN_AGE).await {
+        if let Err(error) = blobs.abort_uploads("jobs/", age).await {
             tracing::warn!(%error, "abandoned uploads are left for now");
         }
     }
@@ -180,11 +189,20 @@ pub async fn coordinator(config: &Config, args: CoordinatorArgs, log_json: bool)
     let grants: Arc<dyn Grants> = Arc::new(S3Grants::new(public, scope));
     let world = World::machine();
     let bell = Arc::new(AmqpDoorbell::new(link.clone(), 1));
-    let settings = splitreel_coordinator::Config {
+    let mut settings = splitreel_coordinator::Config {
         window: args.window.unwrap_or(256).max(1),
         pump_every: Duration::from_millis(250),
+        garbage_every: GARBAGE_EVERY,
         ..splitreel_coordinator::Config::default()
     };
+    if let Some(seconds) = args.lease_seconds {
+        settings.retry.lease_ttl_ms = i64::from(seconds) * 1000;
+    }
+    if let Some(seconds) = args.garbage_seconds {
+        settings.garbage_grace_ms = i64::from(seconds) * 1000;
+        settings.garbage_every = GARBAGE_EVERY.min(Duration::from_secs(seconds.into()));
+    }
+    let grace = Duration::from_millis(u64::try_from(settings.garbage_grace_ms).unwrap_or(0));
     let core =
         Coordinator::new(Arc::clone(&store), Arc::clone(&blobs), Arc::clone(&bell) as Arc<_>, world.clone(), settings);
 
@@ -248,7 +266,7 @@ pub async fn coordinator(config: &Config, args: CoordinatorArgs, log_json: bool)
     let (s, watched) = (stop.clone(), intake.clone());
     services.spawn(async move { release_held(&watched, &s).await });
     let (s, orphans) = (stop.clone(), S3Blobs::new(connection.clone()));
-    services.spawn(async move { abort_uploads(&orphans, &s).await });
+    services.spawn(async move { abort_uploads(&orphans, grace, &s).await });
     let buckets = Arc::new(S3Buckets(S3Sources::new(connection.clone())));
     let poller = Poller::new(buckets, Arc::clone(&records), intake.clone(), world.clone(), PollConfig::default());
     let s = stop.clone();
