@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use splitreel_backend::attempt::{Perform, Server};
 use splitreel_backend::doorbell::Queue;
 use splitreel_backend::lease::{Work, WorkOrder};
-use splitreel_backend::{BlobError, BlobStore, Doorbell, Leases};
+use splitreel_backend::{BlobError, BlobStore, Doorbell, Ids, Leases};
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::Progress;
 use splitreel_core::{Failure, WorkerId};
@@ -36,6 +36,7 @@ pub struct Assembler {
     config: Config,
     leases: Arc<dyn Leases>,
     doorbell: Arc<dyn Doorbell>,
+    ids: Arc<dyn Ids>,
     hands: Arc<Hands>,
 }
 
@@ -50,8 +51,9 @@ impl Assembler {
         leases: Arc<dyn Leases>,
         doorbell: Arc<dyn Doorbell>,
         blobs: Arc<dyn BlobStore>,
+        ids: Arc<dyn Ids>,
     ) -> Self {
-        Assembler { config, leases, doorbell, hands: Arc::new(Hands { blobs }) }
+        Assembler { config, leases, doorbell, ids, hands: Arc::new(Hands { blobs }) }
     }
 
     /// Works until `drain`, or until `stop`; see [`Server::run`].
@@ -63,6 +65,7 @@ impl Assembler {
             leases: Arc::clone(&self.leases),
             doorbell: Arc::clone(&self.doorbell),
             role: Arc::clone(&self.hands) as Arc<_>,
+            ids: Arc::clone(&self.ids),
         };
         server.run(drain, stop).await;
     }

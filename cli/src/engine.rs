@@ -147,12 +147,14 @@ impl Backends {
             Arc::clone(&self.blobs),
             Arc::new(LocalSources),
             toolkit,
+            Arc::clone(&self.world.ids),
         );
         let assembler = Assembler::new(
             splitreel_assembler::Config { id: state.worker.clone(), slots: 1 },
             leases,
             doorbell,
             Arc::clone(&self.blobs),
+            Arc::clone(&self.world.ids),
         );
         let shutdown = CancellationToken::new();
         let mut services = JoinSet::new();

@@ -57,8 +57,8 @@ pub struct ObservedLeases {
 
 #[async_trait]
 impl Leases for ObservedLeases {
-    async fn claim(&self, ring: &Ring, worker: &WorkerId) -> Result<WorkOrder, LeaseError> {
-        let order = self.inner.claim(ring, worker).await?;
+    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+        let order = self.inner.claim(ring, worker, lease).await?;
         let _ = self.seen.send(Seen::Claimed { order: Box::new(order.clone()) });
         Ok(order)
     }

@@ -22,16 +22,9 @@ fn unreadable(what: &str) -> LeaseError {
 
 #[async_trait]
 impl Leases for Coordinator {
-    async fn claim(&self, ring: &Ring, worker: &WorkerId) -> Result<WorkOrder, LeaseError> {
+    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
         let ttl_ms = self.inner.config.retry.lease_ttl_ms;
-        let request = ClaimRequest {
-            ring: ring.clone(),
-            lease: LeaseId(self.inner.world.ids.fresh()),
-            worker: worker.clone(),
-            now_ms: self.now(),
-            ttl_ms,
-        };
-        let lease = request.lease;
+        let request = ClaimRequest { ring: ring.clone(), lease, worker: worker.clone(), now_ms: self.now(), ttl_ms };
         let task = self.inner.store.claim(request).await.map_err(|e| unavailable(&e))??;
         let job = self.inner.store.job(task.id.job).await.map_err(|e| unavailable(&e))?.ok_or(Refusal::Cancelled)?;
         let work = self.work(&job, &task).await?;

@@ -10,7 +10,7 @@ mod work;
 
 use splitreel_backend::attempt::Server;
 use splitreel_backend::doorbell::Queue;
-use splitreel_backend::{BlobStore, Doorbell, Leases};
+use splitreel_backend::{BlobStore, Doorbell, Ids, Leases};
 use splitreel_core::WorkerId;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ pub struct Worker {
     config: Config,
     leases: Arc<dyn Leases>,
     doorbell: Arc<dyn Doorbell>,
+    ids: Arc<dyn Ids>,
     hands: Arc<Hands>,
 }
 
@@ -49,8 +50,9 @@ impl Worker {
         blobs: Arc<dyn BlobStore>,
         sources: Arc<dyn source::Sources>,
         toolkit: Arc<dyn toolkit::Toolkit>,
+        ids: Arc<dyn Ids>,
     ) -> Self {
-        Worker { config, leases, doorbell, hands: Arc::new(Hands { blobs, sources, toolkit }) }
+        Worker { config, leases, doorbell, ids, hands: Arc::new(Hands { blobs, sources, toolkit }) }
     }
 
     /// Works until `drain`, or until `stop`; see [`Server::run`].
@@ -62,6 +64,7 @@ impl Worker {
             leases: Arc::clone(&self.leases),
             doorbell: Arc::clone(&self.doorbell),
             role: Arc::clone(&self.hands) as Arc<_>,
+            ids: Arc::clone(&self.ids),
         };
         server.run(drain, stop).await;
     }

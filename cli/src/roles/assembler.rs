@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::exit::{Exit, Problem};
 use clap::Args;
 use splitreel_assembler::Assembler;
+use splitreel_backend::World;
 use splitreel_backend_cluster::amqp::AmqpDoorbell;
 use splitreel_backend_cluster::s3::S3Blobs;
 use splitreel_client::types::Presence as Hello;
@@ -50,6 +51,7 @@ pub async fn assembler(config: &Config, args: AssemblerArgs, log_json: bool) -> 
         Arc::new(leases.clone()),
         Arc::clone(&bell) as Arc<_>,
         Arc::new(S3Blobs::new(connection.clone())),
+        World::machine().ids,
     );
     let checks = connect::check_storage(connect::check_broker(Checks::default(), &link), &connection);
     process.serve_ops(checks).await?;

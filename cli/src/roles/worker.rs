@@ -9,6 +9,7 @@ use crate::engine;
 use crate::exit::{Exit, Problem};
 use crate::state::State;
 use clap::Args;
+use splitreel_backend::World;
 use splitreel_backend_cluster::amqp::AmqpDoorbell;
 use splitreel_client::types::Presence as Hello;
 use splitreel_client::{RemoteLeases, SessionTimes};
@@ -79,6 +80,7 @@ pub async fn worker(config: &Config, args: WorkerArgs, log_json: bool) -> Result
         Arc::new(blobs),
         Arc::new(sources),
         Arc::new(toolkit),
+        World::machine().ids,
     );
 
     process.serve_ops(connect::check_broker(Checks::default(), &link)).await?;

@@ -1,6 +1,6 @@
 //! Every route × every kind of caller: what is expected is derived from the table of routes alone.
 
-use crate::stage::{ROOT, SOURCE, Stage, probe_result, request, tokens};
+use crate::stage::{ROOT, SOURCE, Stage, fresh, probe_result, request, tokens};
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ async fn things(stage: &Stage, all: &BTreeMap<Scope, String>) -> Things {
     let saved = stage.ask("PUT", "/v1/profiles/mine", &all[&Scope::ProfilesWrite], Some(profile)).await;
     assert_eq!(saved.status, 201, "{saved:?}");
     let claimed = stage.job(write).await;
-    let claim = json!({"ring": stage.ring(claimed, 0, TaskKind::Probe), "worker": "w"});
+    let claim = json!({"ring": stage.ring(claimed, 0, TaskKind::Probe), "worker": "w", "lease": fresh()});
     let order = stage.ask("POST", "/v1/work/claim", ROOT, Some(claim)).await.json();
     let lease = format!("{claimed}/0/{}", order["order"]["lease"].as_str().unwrap());
     let playback = stage.ask("POST", &format!("/v1/jobs/{published}/playback"), ROOT, None).await.json();
@@ -85,7 +85,7 @@ fn sample(route: &Route, t: &Things, token: &str) -> (Request<Body>, u16) {
         ("POST", "/v1/work/presence") => send("POST", &path, Some(json!({"worker": "v", "slots": 1})), 200),
         ("POST", "/v1/work/claim") => {
             let ring = json!({"task": {"job": t.job, "number": 1}, "attempt": 1, "kind": "whole"});
-            send("POST", &path, Some(json!({"ring": ring, "worker": "w"})), 200)
+            send("POST", &path, Some(json!({"ring": ring, "worker": "w", "lease": fresh()})), 200)
         }
         ("POST", "/v1/work/{job}/{task}/{lease}/renew") => {
             let progress = json!({"done_per_mille": 5, "speed_milli": 0, "frames": 1});

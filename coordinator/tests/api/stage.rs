@@ -32,6 +32,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+/// A lease that nobody named before.
+pub fn fresh() -> splitreel_core::LeaseId {
+    splitreel_core::LeaseId(uuid::Uuid::now_v7())
+}
+
 pub const ROOT: &str = "root-token-of-the-tests";
 pub const SOURCE: &str = "s3://films/here.mp4";
 pub const START_MS: i64 = 1_700_000_000_000;
@@ -236,7 +241,7 @@ impl Stage {
 
     /// Claims and completes a task in process.
     pub async fn finish(&self, ring: &Ring, result: impl FnOnce(&str) -> TaskResult) {
-        let order = self.coordinator.claim(ring, &WorkerId("w".into())).await.unwrap();
+        let order = self.coordinator.claim(ring, &WorkerId("w".into()), fresh()).await.unwrap();
         let result = result(&order.key_prefix);
         self.coordinator.complete(order.task, order.lease, result).await.unwrap();
     }

@@ -1,6 +1,6 @@
 //! The lease seam over HTTP, through the project's client: the same behaviours as in process.
 
-use crate::stage::{ROOT, Served, Stage, probe_result, until, within};
+use crate::stage::{ROOT, Served, Stage, fresh, probe_result, until, within};
 use splitreel_backend::JobStore;
 use splitreel_backend::lease::{LeaseError, Leases, Work};
 use splitreel_client::types::{Presence, Scope};
@@ -34,14 +34,18 @@ async fn leases_are_claimed_renewed_and_completed_from_afar() {
     let leases = remote(&served, &token);
     let job = stage.job(ROOT).await;
     let ring = stage.ring(job, 0, TaskKind::Probe);
-    let order = leases.claim(&ring, &worker()).await.unwrap();
+    let lease = fresh();
+    let order = leases.claim(&ring, &worker(), lease).await.unwrap();
+    // The answer may be lost: the same claim has the same answer.
+    let again = leases.claim(&ring, &worker(), lease).await.unwrap();
+    assert_eq!((order.lease, again.lease, &again.key_prefix), (lease, lease, &order.key_prefix));
     assert!(matches!(order.work, Work::Probe { deep: false }));
     let grant = order.grant.as_ref().unwrap();
     assert_eq!((grant.etag.as_deref(), grant.bytes), (Some("\"7\""), 1_000_000_000));
     assert_eq!(grant.headers, [("x-a".to_owned(), "b".to_owned())]);
     assert_eq!(leases.num_held(), 1);
     // Once.
-    assert_eq!(refusal(leases.claim(&ring, &worker()).await), Refusal::NotClaimable);
+    assert_eq!(refusal(leases.claim(&ring, &worker(), fresh()).await), Refusal::NotClaimable);
     let progress = Progress { done_per_mille: 300, speed_milli: 1_000, frames: 9 };
     stage.advance(4_000);
     assert_eq!(leases.renew(order.task, order.lease, progress).await.unwrap(), 15_000);
@@ -68,17 +72,21 @@ async fn failures_and_cancelled_jobs_are_told_by_their_codes() {
     let leases = remote(&served, ROOT);
     let job = stage.job(ROOT).await;
     let mut ring = stage.ring(job, 0, TaskKind::Probe);
-    let order = leases.claim(&ring, &worker()).await.unwrap();
+    let order = leases.claim(&ring, &worker(), fresh()).await.unwrap();
     assert!(order.grant.is_none());
     leases.fail(order.task, order.lease, Failure::infra("x", "y")).await.unwrap();
     assert_eq!(refusal(leases.fail(order.task, order.lease, Failure::infra("x", "y")).await), Refusal::LeaseLost);
     ring.attempt = 2;
-    assert_eq!(refusal(leases.claim(&ring, &worker()).await), Refusal::NotClaimable, "its back-off has not passed");
+    assert_eq!(
+        refusal(leases.claim(&ring, &worker(), fresh()).await),
+        Refusal::NotClaimable,
+        "its back-off has not passed"
+    );
     stage.advance(60_000);
-    let order = leases.claim(&ring, &worker()).await.unwrap();
+    let order = leases.claim(&ring, &worker(), fresh()).await.unwrap();
     stage.coordinator.cancel(job).await.unwrap();
     assert_eq!(refusal(leases.renew(order.task, order.lease, Progress::default()).await), Refusal::Cancelled);
-    assert_eq!(refusal(leases.claim(&ring, &worker()).await), Refusal::Cancelled);
+    assert_eq!(refusal(leases.claim(&ring, &worker(), fresh()).await), Refusal::Cancelled);
     served.stop().await;
 }
 
@@ -89,11 +97,11 @@ async fn without_an_answer_the_outcome_is_unknown() {
     let job = stage.job(ROOT).await;
     let ring = stage.ring(job, 0, TaskKind::Probe);
     let powerless = stage.token("a", &[Scope::JobsRead]).await;
-    let refused = remote(&served, &powerless).claim(&ring, &worker()).await;
+    let refused = remote(&served, &powerless).claim(&ring, &worker(), fresh()).await;
     assert!(matches!(refused, Err(LeaseError::Unavailable { .. })), "{refused:?}");
     let leases = remote(&served, ROOT);
     served.stop().await;
-    let unanswered = leases.claim(&ring, &worker()).await;
+    let unanswered = leases.claim(&ring, &worker(), fresh()).await;
     assert!(matches!(unanswered, Err(LeaseError::Unavailable { .. })), "{unanswered:?}");
 }
 
@@ -108,7 +116,7 @@ async fn a_broken_control_stream_gives_the_work_to_another() {
     let leases = remote(&served, ROOT);
     let client = served.client(ROOT);
     let job = stage.job(ROOT).await;
-    leases.claim(&stage.ring(job, 0, TaskKind::Probe), &worker()).await.unwrap();
+    leases.claim(&stage.ring(job, 0, TaskKind::Probe), &worker(), fresh()).await.unwrap();
     let (drain, never) = (CancellationToken::new(), CancellationToken::new());
     let other = leases.clone();
     let holding = tokio::spawn(async move { client.hold_presence(&hello("w"), &other, &drain, &never).await });
@@ -139,7 +147,7 @@ async fn a_coordinator_that_stops_shortens_nothing_and_its_workers_renew() {
     let leases = remote(&served, ROOT);
     let client = served.client(ROOT);
     let job = stage.job(ROOT).await;
-    leases.claim(&stage.ring(job, 0, TaskKind::Probe), &worker()).await.unwrap();
+    leases.claim(&stage.ring(job, 0, TaskKind::Probe), &worker(), fresh()).await.unwrap();
     let shutdown = CancellationToken::new();
     let (other, stop) = (leases.clone(), shutdown.clone());
     let holding = tokio::spawn(async move {
@@ -174,7 +182,7 @@ async fn the_control_stream_tells_of_ended_jobs_and_of_draining() {
     let leases = remote(&served, ROOT);
     let client = served.client(ROOT);
     let job = stage.job(ROOT).await;
-    let order = leases.claim(&stage.ring(job, 0, TaskKind::Probe), &worker()).await.unwrap();
+    let order = leases.claim(&stage.ring(job, 0, TaskKind::Probe), &worker(), fresh()).await.unwrap();
     let (drain, shutdown) = (CancellationToken::new(), CancellationToken::new());
     let (other, told, stop) = (leases.clone(), drain.clone(), shutdown.clone());
     let holding = tokio::spawn(async move { client.hold_presence(&hello("w"), &other, &told, &stop).await });

@@ -1,12 +1,13 @@
 //! How a role serves a queue: wait for a ring, claim, hold the lease while working, report. Shared by workers
 //! and assemblers, so that fencing and reporting exist once.
 
-use crate::doorbell::{Doorbell, Queue};
+use crate::doorbell::{Doorbell, Queue, Ring};
 use crate::lease::{LeaseError, Leases, WorkOrder};
+use crate::world::Ids;
 use async_trait::async_trait;
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::Progress;
-use splitreel_core::{Failure, WorkerId};
+use splitreel_core::{Failure, LeaseId, WorkerId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -21,6 +22,8 @@ const RENEWALS_PER_TTL: u32 = 4;
 const HAND_BACK: Duration = Duration::from_secs(2);
 /// Pause after the coordinator or the doorbell did not answer.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often a claim is asked before the ring is given up: an answer that was lost must not cost a lease's time.
+const CLAIM_TRIES: u32 = 3;
 
 /// Does the work of one attempt. When `cancel` fires it must stop soon and leave nothing running; its outcome
 /// is then dropped.
@@ -49,6 +52,8 @@ pub struct Server {
     pub doorbell: Arc<dyn Doorbell>,
     /// Who does the work.
     pub role: Arc<dyn Perform>,
+    /// Names leases.
+    pub ids: Arc<dyn Ids>,
 }
 
 impl Server {
@@ -95,7 +100,7 @@ impl Server {
             };
             let asked = Instant::now();
             // Right after the claim, not after the work: how long an encode takes is nothing to the broker.
-            match self.leases.claim(&ring, &self.id).await {
+            match self.claim(&ring, &drain).await {
                 Ok(order) => {
                     self.doorbell.answered(&ring).await;
                     self.hold(order, asked, &stop).await;
@@ -111,6 +116,20 @@ impl Server {
                 }
             }
         }
+    }
+
+    async fn claim(&self, ring: &Ring, drain: &CancellationToken) -> Result<WorkOrder, LeaseError> {
+        let lease = LeaseId(self.ids.fresh());
+        for _ in 1..CLAIM_TRIES {
+            match self.leases.claim(ring, &self.id, lease).await {
+                Err(error @ LeaseError::Unavailable { .. }) => {
+                    tracing::debug!(task = %ring.task, %error, "claim unanswered");
+                    pause(drain).await;
+                }
+                answered => return answered,
+            }
+        }
+        self.leases.claim(ring, &self.id, lease).await
     }
 
     /// Runs an attempt to its end. Nothing of it is left when the lease is lost: no process, no report.
@@ -195,5 +214,80 @@ impl Keeper {
                 return self.cancel.cancel();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::ChannelDoorbell;
+    use crate::world::Machine;
+    use splitreel_core::task::{Refusal, TaskKind};
+    use splitreel_core::{JobId, TaskId};
+    use tokio::sync::mpsc;
+    use uuid::Uuid;
+
+    /// Answers no claim.
+    struct Deaf {
+        asked: mpsc::UnboundedSender<LeaseId>,
+    }
+
+    #[async_trait]
+    impl Leases for Deaf {
+        async fn claim(&self, _ring: &Ring, _worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+            self.asked.send(lease).unwrap();
+            Err(LeaseError::Unavailable { what: "no answer".into() })
+        }
+        async fn renew(&self, _: TaskId, _: LeaseId, _: Progress) -> Result<i64, LeaseError> {
+            Err(Refusal::LeaseLost.into())
+        }
+        async fn complete(&self, _: TaskId, _: LeaseId, _: TaskResult) -> Result<(), LeaseError> {
+            Err(Refusal::LeaseLost.into())
+        }
+        async fn fail(&self, _: TaskId, _: LeaseId, _: Failure) -> Result<(), LeaseError> {
+            Err(Refusal::LeaseLost.into())
+        }
+    }
+
+    struct Idle;
+
+    #[async_trait]
+    impl Perform for Idle {
+        async fn perform(
+            &self,
+            _: &WorkOrder,
+            _: watch::Sender<Progress>,
+            _: &CancellationToken,
+        ) -> Result<TaskResult, Failure> {
+            Err(Failure::infra("idle", "does nothing"))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unanswered_claim_is_repeated_with_its_lease_and_the_next_ring_has_another() {
+        let (asked, mut seen) = mpsc::unbounded_channel();
+        let bell = Arc::new(ChannelDoorbell::new());
+        let task = TaskId { job: JobId(Uuid::nil()), number: 1 };
+        let ring = Ring { task, attempt: 1, kind: TaskKind::Segment };
+        bell.ring(ring.clone()).await.unwrap();
+        let server = Server {
+            id: WorkerId("w".into()),
+            slots: 1,
+            queue: Queue::Work,
+            leases: Arc::new(Deaf { asked }),
+            doorbell: Arc::clone(&bell) as Arc<_>,
+            role: Arc::new(Idle),
+            ids: Arc::new(Machine),
+        };
+        let drain = CancellationToken::new();
+        let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+        let first = seen.recv().await.unwrap();
+        for _ in 1..CLAIM_TRIES {
+            assert_eq!(seen.recv().await, Some(first));
+        }
+        bell.ring(ring).await.unwrap();
+        assert_ne!(seen.recv().await.unwrap(), first);
+        drain.cancel();
+        running.await.unwrap();
     }
 }

@@ -143,8 +143,9 @@ pub struct History {
 /// The coordinator as workers and assemblers see it. All calls are safe to repeat.
 #[async_trait]
 pub trait Leases: Send + Sync {
-    /// Turns a ring into a work order, for exactly one caller.
-    async fn claim(&self, ring: &Ring, worker: &WorkerId) -> Result<WorkOrder, LeaseError>;
+    /// Turns a ring into a work order, for exactly one caller. `lease` is fresh and random, named by the caller:
+    /// who repeats an unanswered claim with it gets the same order.
+    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError>;
     /// Keeps the lease; answers its remaining length in milliseconds.
     async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress) -> Result<i64, LeaseError>;
     /// Reports success. Completion of an assemble task publishes.

@@ -163,9 +163,9 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 
 #[async_trait]
 impl Leases for RemoteLeases {
-    async fn claim(&self, ring: &Ring, worker: &WorkerId) -> Result<WorkOrder, LeaseError> {
+    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
         let asked = Instant::now();
-        let claim = Claim { ring: ring.clone(), worker: worker.clone() };
+        let claim = Claim { ring: ring.clone(), worker: worker.clone(), lease };
         let claimed = self.client.claim(&claim, self.times.claim).await.map_err(refusal)?;
         let order = claimed.order;
         self.held.insert(HeldLease {

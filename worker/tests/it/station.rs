@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use splitreel_backend::doorbell::{Doorbell, Ring};
 use splitreel_backend::lease::{LeaseError, Leases, SourceGrant, Work, WorkOrder};
 use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs};
-use splitreel_backend::{BlobStore, Ids};
+use splitreel_backend::{BlobStore, Ids, World};
 use splitreel_core::part::{Cost, TaskResult, VideoPart};
 use splitreel_core::plan::Plan;
 use splitreel_core::planner::{Capabilities, plan};
@@ -35,7 +35,7 @@ struct Desk {
 
 #[async_trait]
 impl Leases for Desk {
-    async fn claim(&self, ring: &Ring, _worker: &WorkerId) -> Result<WorkOrder, LeaseError> {
+    async fn claim(&self, ring: &Ring, _worker: &WorkerId, _lease: LeaseId) -> Result<WorkOrder, LeaseError> {
         self.orders.lock().unwrap().remove(&ring.task).ok_or(Refusal::NotClaimable.into())
     }
     async fn renew(&self, _task: TaskId, _lease: LeaseId, _progress: Progress) -> Result<i64, LeaseError> {
@@ -97,6 +97,7 @@ impl Station {
             Arc::clone(&blobs) as _,
             Arc::new(HttpSources::new(http).unwrap()),
             Arc::new(tools),
+            World::machine().ids,
         );
         let worker = tokio::spawn(async move { worker.run(CancellationToken::new(), CancellationToken::new()).await });
         let results = tokio::sync::Mutex::new(received);

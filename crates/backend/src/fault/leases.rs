@@ -29,8 +29,8 @@ fn failed(op: &'static str) -> LeaseError {
 
 #[async_trait]
 impl Leases for FaultyLeases {
-    async fn claim(&self, ring: &Ring, worker: &WorkerId) -> Result<WorkOrder, LeaseError> {
-        around!(self.plan, "leases.claim", failed, self.inner.claim(ring, worker))
+    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+        around!(self.plan, "leases.claim", failed, self.inner.claim(ring, worker, lease))
     }
 
     async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress) -> Result<i64, LeaseError> {

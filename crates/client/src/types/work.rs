@@ -7,7 +7,7 @@ use splitreel_backend::grants::SignedRequest;
 use splitreel_backend::lease::WorkOrder;
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::Progress;
-use splitreel_core::{Failure, JobId, WorkerId};
+use splitreel_core::{Failure, JobId, LeaseId, WorkerId};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
@@ -21,6 +21,9 @@ pub struct Claim {
     /// Who asks.
     #[schema(value_type = String)]
     pub worker: WorkerId,
+    /// A fresh random UUID that becomes the lease; a claim that is repeated with it has the same answer.
+    #[schema(value_type = uuid::Uuid)]
+    pub lease: LeaseId,
 }
 
 /// The lease, the order, and the rights that go with it.

@@ -73,8 +73,8 @@ pub(super) struct SharedKeyLeases(pub Arc<dyn Leases>);
 
 #[async_trait]
 impl Leases for SharedKeyLeases {
-    async fn claim(&self, ring: &Ring, worker: &WorkerId) -> Result<WorkOrder, LeaseError> {
-        let mut order = self.0.claim(ring, worker).await?;
+    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+        let mut order = self.0.claim(ring, worker, lease).await?;
         order.key_prefix = format!("jobs/{}/{}/", order.task.job, order.task.number);
         Ok(order)
     }

@@ -158,9 +158,9 @@ fn unanswered(_: Unanswered) -> LeaseError {
 
 #[async_trait]
 impl Leases for RemoteLeases {
-    async fn claim(&self, ring: &Ring, worker: &WorkerId) -> Result<WorkOrder, LeaseError> {
+    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
         let (ring, worker) = (ring.clone(), worker.clone());
-        self.ask(move |c| async move { c.claim(&ring, &worker).await }).await
+        self.ask(move |c| async move { c.claim(&ring, &worker, lease).await }).await
     }
 
     async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress) -> Result<i64, LeaseError> {

@@ -120,13 +120,15 @@ impl Process {
             Role::Worker { slots } => {
                 let config = splitreel_worker::Config { id, slots };
                 let toolkit = Arc::clone(&site.toolkit);
-                let worker =
-                    Worker::new(config, seams.leases, seams.bell, seams.blobs, Arc::clone(&toolkit) as Arc<_>, toolkit);
+                let sources = Arc::clone(&toolkit) as Arc<_>;
+                let ids = Arc::clone(&site.ids) as Arc<_>;
+                let worker = Worker::new(config, seams.leases, seams.bell, seams.blobs, sources, toolkit, ids);
                 until_killed(site, &killed, async move { worker.run(until.clone(), until).await });
             }
             Role::Assembler => {
                 let config = splitreel_assembler::Config { id, slots: 1 };
-                let assembler = Assembler::new(config, seams.leases, seams.bell, seams.blobs);
+                let assembler =
+                    Assembler::new(config, seams.leases, seams.bell, seams.blobs, Arc::clone(&site.ids) as Arc<_>);
                 until_killed(site, &killed, async move { assembler.run(until.clone(), until).await });
             }
         }
