@@ -325,11 +325,18 @@ impl Task {
         Ok(self.end_attempt(failure, now_ms, policy))
     }
 
-    /// Takes an expired lease back. `None` when there is nothing to take.
+    /// Takes an expired lease back; the first time without a back-off. `None` when there is nothing to take.
     pub fn reap(&mut self, now_ms: i64, policy: &RetryPolicy) -> Option<AfterFailure> {
         let lease = self.lease.as_ref().filter(|l| self.state == TaskState::Leased && l.expires_ms <= now_ms)?;
         let failure = Failure::infra("lease_expired", format!("worker {} stopped answering", lease.worker));
-        Some(self.end_attempt(failure, now_ms, policy))
+        let is_first = self.infra_failures == 0;
+        let mut after = self.end_attempt(failure, now_ms, policy);
+        // A worker's end says nothing about the task, unless it happens again.
+        if is_first && let AfterFailure::Retry { not_before_ms } = &mut after {
+            *not_before_ms = now_ms;
+            self.not_before_ms = now_ms;
+        }
+        Some(after)
     }
 
     /// Cancels the task unless it is final. Returns whether it changed.
@@ -440,10 +447,13 @@ mod tests {
         let (mut t, p) = (task(), RetryPolicy::default());
         t.claim(1, lease(1), worker(), 0, p.lease_ttl_ms).unwrap();
         assert_eq!(t.reap(p.lease_ttl_ms - 1, &p), None);
-        assert_eq!(t.reap(p.lease_ttl_ms, &p), Some(AfterFailure::Retry { not_before_ms: p.lease_ttl_ms + 1_000 }));
+        assert_eq!(t.reap(p.lease_ttl_ms, &p), Some(AfterFailure::Retry { not_before_ms: p.lease_ttl_ms }));
         assert_eq!(t.attempt, 2);
         assert_eq!(t.complete(lease(1), result()), Err(Refusal::LeaseLost));
         assert_eq!(t.claim(1, lease(2), worker(), 1 << 40, 1), Err(Refusal::NotClaimable));
+        t.claim(2, lease(3), worker(), p.lease_ttl_ms, 10).unwrap();
+        let now = p.lease_ttl_ms + 10;
+        assert_eq!(t.reap(now, &p), Some(AfterFailure::Retry { not_before_ms: now + 2_000 }));
     }
 
     #[test]

@@ -119,7 +119,7 @@ pub async fn reap_takes_only_expired_leases(harness: &dyn StoreHarness) {
     assert!(stage.store.reap(expiry, &stage.policy).await.unwrap().is_empty());
     let task = stage.task(1).await;
     assert_eq!((task.state, task.attempt, task.infra_failures), (TaskState::Ready, 2, 1));
-    assert_eq!(task.not_before_ms, expiry + stage.policy.infra_backoff_ms);
+    assert_eq!(task.not_before_ms, expiry);
     assert_eq!(task.failure.unwrap().code, "lease_expired");
     assert_eq!(stage.task(2).await.state, TaskState::Leased);
     assert_eq!(stage.happened().await.iter().filter(|h| matches!(h, Happened::TaskRetried { .. })).count(), 2);
