@@ -7,7 +7,7 @@ use crate::world::Ids;
 use async_trait::async_trait;
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::Progress;
-use splitreel_core::{Failure, LeaseId, WorkerId};
+use splitreel_core::{Failure, FailureClass, LeaseId, WorkerId};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -24,6 +24,11 @@ const HAND_BACK: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(500);
 /// How often a claim is asked before the ring is given up: an answer that was lost must not cost a lease's time.
 const CLAIM_TRIES: u32 = 3;
+
+/// How long a slot rests after an attempt that failed for reasons of this machine; it doubles while they last. A
+/// worker that fails at once is always free, and would get most of the work.
+const REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(16);
 
 /// Does the work of one attempt. When `cancel` fires it must stop soon and leave nothing running; its outcome
 /// is then dropped.
@@ -83,7 +88,9 @@ impl Server {
     }
 
     async fn slot(&self, drain: CancellationToken, stop: CancellationToken) {
+        let mut rest = Duration::ZERO;
         while !drain.is_cancelled() {
+            pause(&drain, rest).await;
             let ring = tokio::select! {
                 biased;
                 () = drain.cancelled() => return,
@@ -94,7 +101,7 @@ impl Server {
                 Ok(ring) => ring,
                 Err(error) => {
                     tracing::warn!(%error, "no rings");
-                    pause(&drain).await;
+                    pause(&drain, PAUSE).await;
                     continue;
                 }
             };
@@ -103,7 +110,8 @@ impl Server {
             match self.claim(&ring, &drain).await {
                 Ok(order) => {
                     self.doorbell.answered(&ring).await;
-                    self.hold(order, asked, &stop).await;
+                    let is_ours = self.hold(order, asked, &stop).await;
+                    rest = if is_ours { rest.saturating_mul(2).clamp(REST, LONGEST_REST) } else { Duration::ZERO };
                 }
                 Err(LeaseError::Refused(refusal)) => {
                     self.doorbell.answered(&ring).await;
@@ -111,7 +119,7 @@ impl Server {
                 }
                 Err(error) => {
                     tracing::warn!(task = %ring.task, %error, "claim unanswered, the ring will come again");
-                    pause(&drain).await;
+                    pause(&drain, PAUSE).await;
                     self.doorbell.unanswered(&ring).await;
                 }
             }
@@ -124,7 +132,7 @@ impl Server {
             match self.leases.claim(ring, &self.id, lease).await {
                 Err(error @ LeaseError::Unavailable { .. }) => {
                     tracing::debug!(task = %ring.task, %error, "claim unanswered");
-                    pause(drain).await;
+                    pause(drain, PAUSE).await;
                 }
                 answered => return answered,
             }
@@ -132,8 +140,9 @@ impl Server {
         self.leases.claim(ring, &self.id, lease).await
     }
 
-    /// Runs an attempt to its end. Nothing of it is left when the lease is lost: no process, no report.
-    async fn hold(&self, order: WorkOrder, asked: Instant, stop: &CancellationToken) {
+    /// Runs an attempt to its end. Nothing of it is left when the lease is lost: no process, no report. Answers whether
+    /// it failed for reasons of this machine, as far as can be told.
+    async fn hold(&self, order: WorkOrder, asked: Instant, stop: &CancellationToken) -> bool {
         let (task, lease) = (order.task, order.lease);
         let cancel = stop.child_token();
         let (progress_tx, progress) = watch::channel(Progress::default());
@@ -147,6 +156,7 @@ impl Server {
         let _keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
         tracing::debug!(%task, attempt = order.attempt, "attempt started");
         let outcome = self.role.perform(&order, progress_tx, &cancel).await;
+        let is_ours = outcome.as_ref().is_err_and(|failure| failure.class == FailureClass::Infra);
         // The lease is kept alive while the report is repeated; a refusal ends it.
         while !cancel.is_cancelled() {
             let told = match &outcome {
@@ -154,11 +164,14 @@ impl Server {
                 Err(failure) => self.leases.fail(task, lease, failure.clone()).await,
             };
             match told {
-                Ok(()) => return,
-                Err(LeaseError::Refused(refusal)) => return tracing::info!(%task, %refusal, "report refused"),
+                Ok(()) => return is_ours,
+                Err(LeaseError::Refused(refusal)) => {
+                    tracing::info!(%task, %refusal, "report refused");
+                    return is_ours;
+                }
                 Err(error) => tracing::warn!(%task, %error, "report unanswered"),
             }
-            pause(&cancel).await;
+            pause(&cancel, PAUSE).await;
         }
         tracing::info!(%task, "attempt dropped");
         if stop.is_cancelled() {
@@ -166,14 +179,16 @@ impl Server {
             // One try: an unanswered one costs what a killed process costs.
             let _ = tokio::time::timeout(HAND_BACK, self.leases.fail(task, lease, failure)).await;
         }
+        // What was cancelled says nothing.
+        false
     }
 }
 
-async fn pause(cancel: &CancellationToken) {
+async fn pause(cancel: &CancellationToken, length: Duration) {
     tokio::select! {
         biased;
         () = cancel.cancelled() => {}
-        () = tokio::time::sleep(PAUSE) => {}
+        () = tokio::time::sleep(length) => {}
     }
 }
 
