@@ -1,6 +1,7 @@
 //! What can go wrong with a request, and who decides it: pure, so that a seed replays.
 
 use crate::dice::Dice;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -34,19 +35,38 @@ impl Exchange {
     }
 }
 
-/// Holds requests or answers back until it is opened, for all who have it.
+/// Holds requests or answers back until their fate is decided, for all who have it.
 #[derive(Clone, Debug, Default)]
-pub struct Gate(watch::Sender<bool>);
+pub struct Gate(watch::Sender<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    seen: u64,
+    fate: Option<Result<(), ErrorKind>>,
+}
 
 impl Gate {
     /// Lets through what waits and what is to come.
     pub fn open(&self) {
-        self.0.send_replace(true);
+        self.0.send_modify(|waiting| waiting.fate = Some(Ok(())));
     }
 
-    pub(super) async fn passed(&self) {
+    /// Ends the connections of what waits and of what is to come.
+    pub fn cut(&self) {
+        self.0.send_modify(|waiting| waiting.fate = Some(Err(ErrorKind::ConnectionAborted)));
+    }
+
+    /// How much came so far. An answer comes after its request was carried out.
+    pub fn num_seen(&self) -> u64 {
+        self.0.borrow().seen
+    }
+
+    pub(super) async fn passed(&self) -> io::Result<()> {
+        let mut waiting = self.0.subscribe();
+        self.0.send_modify(|waiting| waiting.seen += 1);
         // The sender is held by this very gate.
-        let _ = self.0.subscribe().wait_for(|is_open| *is_open).await;
+        let Ok(decided) = waiting.wait_for(|waiting| waiting.fate.is_some()).await else { return Ok(()) };
+        decided.fate.unwrap_or(Ok(())).map_err(io::Error::from)
     }
 }
 

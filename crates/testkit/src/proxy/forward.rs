@@ -84,7 +84,7 @@ async fn one(
             return Ok(Next::Close);
         }
         Fault::Delay(pause) => tokio::time::sleep(*pause).await,
-        Fault::Hold(gate) => gate.passed().await,
+        Fault::Hold(gate) => gate.passed().await?,
         _ => {}
     }
     let server = match upstream {
@@ -152,7 +152,7 @@ async fn receive(inlet: &mut Inlet, outlet: &mut OwnedWriteHalf, fault: &Fault, 
             return Ok(Next::Close);
         }
         Fault::CutAnswer { after } => cut = *after,
-        Fault::HoldAnswer(gate) => gate.passed().await,
+        Fault::HoldAnswer(gate) => gate.passed().await?,
         Fault::Stall { after: 0, pause } => tokio::time::sleep(*pause).await,
         Fault::Stall { after, pause } => stall = Some((*after, *pause)),
         Fault::Truncate { after } if body.length().is_some_and(|length| length > *after) => {

@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,6 +31,7 @@ struct Shared {
     upstreams: Vec<SocketAddr>,
     /// Index of the one that took the last connection.
     serving: AtomicUsize,
+    turns: watch::Sender<()>,
     rule: Mutex<Rule>,
     tally: Mutex<Tally>,
 }
@@ -92,6 +94,7 @@ impl HttpProxy {
         let shared = Arc::new(Shared {
             upstreams,
             serving: AtomicUsize::new(0),
+            turns: watch::Sender::new(()),
             rule: Mutex::new(Arc::new(|_| Fault::None)),
             tally: Mutex::new(Tally::default()),
         });
@@ -105,9 +108,11 @@ impl HttpProxy {
                 };
                 let Ok((stream, _)) = accepted else { continue };
                 let (stopped, shared) = (stopped.clone(), each.clone());
+                let mut turns = shared.turns.subscribe();
                 connections.spawn(async move {
                     tokio::select! {
                         () = stopped.cancelled() => {}
+                        _ = turns.changed() => {}
                         // A connection ends by an error of either side or by a fault: both are seen by the client.
                         _ = forward::serve(stream, &shared) => {}
                     }
@@ -127,9 +132,10 @@ impl HttpProxy {
         format!("http://{}", self.address)
     }
 
-    /// Index of the server that connections go to.
-    pub fn serving(&self) -> usize {
-        self.shared.serving.load(Ordering::SeqCst)
+    /// Ends all connections; new ones go to the server with this index, as long as it takes them.
+    pub fn turn_to(&self, server: usize) {
+        self.shared.serving.store(server, Ordering::SeqCst);
+        self.shared.turns.send_replace(());
     }
 
     /// From now on, decides about each request. Requests under way are not affected.

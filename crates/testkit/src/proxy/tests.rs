@@ -174,23 +174,28 @@ async fn stalls_and_delays_last_and_end() {
 #[tokio::test]
 async fn gates_hold_requests_and_answers_until_they_open() {
     let (upstream, proxy) = pair().await;
-    for (is_answer, served) in [(false, 0), (true, 2)] {
+    let mut served = 0;
+    for (is_answer, opens) in [(false, true), (true, true), (false, false), (true, false)] {
         let gate = Gate::default();
-        let (held, (told, mut hit)) = (gate.clone(), tokio::sync::mpsc::unbounded_channel());
-        proxy.set_rule(move |_| {
-            told.send(()).unwrap();
-            if is_answer { Fault::HoldAnswer(held.clone()) } else { Fault::Hold(held.clone()) }
-        });
+        let held = gate.clone();
+        proxy.set_rule(move |_| if is_answer { Fault::HoldAnswer(held.clone()) } else { Fault::Hold(held.clone()) });
         let address = proxy.address();
         let asking = tokio::spawn(async move { Client::connect(address).await.ask("GET", "/bytes/10", 0).await });
-        hit.recv().await.unwrap();
-        while upstream.served.load(Ordering::SeqCst) < served {
+        while gate.num_seen() == 0 {
             tokio::task::yield_now().await;
         }
         assert!(!asking.is_finished());
-        gate.open();
-        assert_eq!(asking.await.unwrap().unwrap(), (200, 10));
-        assert_eq!(upstream.served.load(Ordering::SeqCst), served.max(1));
+        served += u64::from(is_answer);
+        assert_eq!(upstream.served.load(Ordering::SeqCst), served);
+        if opens {
+            gate.open();
+            served += u64::from(!is_answer);
+            assert_eq!(asking.await.unwrap().unwrap(), (200, 10));
+        } else {
+            gate.cut();
+            assert!(asking.await.unwrap().is_err());
+        }
+        assert_eq!(upstream.served.load(Ordering::SeqCst), served);
     }
 }
 
@@ -201,11 +206,17 @@ async fn one_server_serves_until_it_takes_no_more() {
     drop(first);
     let third = Upstream::start().await;
     let proxy = HttpProxy::start_before(vec![gone, second.address, third.address]).await.unwrap();
+    let served = || [&second, &third].map(|upstream| upstream.served.load(Ordering::SeqCst));
+    let mut kept = Client::connect(proxy.address()).await;
     for _ in 0..2 {
+        kept.ask("GET", "/bytes/10", 0).await.unwrap();
         Client::connect(proxy.address()).await.ask("GET", "/bytes/10", 0).await.unwrap();
     }
-    assert_eq!(proxy.serving(), 1);
-    assert_eq!((second.served.load(Ordering::SeqCst), third.served.load(Ordering::SeqCst)), (2, 0));
+    assert_eq!(served(), [4, 0]);
+    proxy.turn_to(2);
+    assert!(kept.ask("GET", "/bytes/10", 0).await.is_err());
+    Client::connect(proxy.address()).await.ask("GET", "/bytes/10", 0).await.unwrap();
+    assert_eq!(served(), [4, 1]);
 }
 
 #[tokio::test]
