@@ -46,6 +46,11 @@ pub fn cfr() -> PathBuf {
     make("cfr.mp4", &lavfi(&[PICTURE, SOUND], &[B_FRAMES, AAC]))
 }
 
+/// The same, half as long.
+pub fn short() -> PathBuf {
+    make("short.mp4", &lavfi(&[PICTURE, SOUND], &[B_FRAMES, AAC, &["-t", "6"]]))
+}
+
 /// Frames dropped at irregular places and one long hole, mkv (ticks of 1 ms), FLAC.
 pub fn vfr() -> PathBuf {
     const DROP: &[&str] =

@@ -67,7 +67,7 @@ fn kill_group(child: &Child) {
 }
 
 /// Processes whose command line or working directory mentions `dir`.
-fn processes_in(dir: &Path) -> Vec<String> {
+pub fn processes_in(dir: &Path) -> Vec<String> {
     let needle = dir.to_string_lossy().into_owned();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -87,7 +87,7 @@ fn processes_in(dir: &Path) -> Vec<String> {
 
 /// The kernel kills the orphans of a killed process by itself, but not within the same system call.
 #[track_caller]
-fn assert_no_orphans(dir: &Path) {
+pub fn assert_no_orphans(dir: &Path) {
     let limit = Instant::now() + Duration::from_secs(10);
     loop {
         let left = processes_in(dir);
@@ -125,7 +125,7 @@ fn assert_nothing_done_twice(status: &Value) {
     }
 }
 
-fn files_below(dir: &Path) -> Vec<PathBuf> {
+pub fn files_below(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let paths = entries.flatten().map(|e| e.path());
     paths.flat_map(|p| if p.is_dir() && !p.is_symlink() { files_below(&p) } else { vec![p] }).collect()

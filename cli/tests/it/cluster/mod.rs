@@ -1,5 +1,11 @@
 //! The cluster end to end: real processes, real Postgres and RabbitMQ, an S3 server.
 
-mod faults;
+mod aftermath;
+mod drain;
+mod lost_roles;
+mod lost_workers;
+mod outages;
 mod same_bytes;
+mod servers;
 mod stack;
+mod stage;

@@ -1,8 +1,10 @@
-//! A cluster of real processes on throw-away servers: Postgres and RabbitMQ from the environment, S3 in this process.
+//! A cluster of real processes on throw-away servers: Postgres and RabbitMQ of its own or from the environment, S3 in
+//! this process. Decides nothing about what is run on it.
 
+use splitreel_testkit::proxy::HttpProxy;
 use splitreel_testkit::s3::{Server, ServerConfig};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -17,21 +19,41 @@ fn service(name: &str) -> String {
         .unwrap_or_else(|_| panic!("{name} is not set: scripts/services start && eval \"$(scripts/services env)\""))
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn is_ready(port: u16) -> bool {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.split_whitespace().nth(1) == Some("200"))
+pub fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
 }
+
+/// Milliseconds since the epoch, by the clock that coordinators on this machine have.
+pub fn now_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_millis()).unwrap()
+}
+
+/// The address of a database on the same server.
+fn sibling(database: &str, name: &str) -> String {
+    format!("{}/{name}", database.rsplit_once('/').unwrap().0)
+}
+
+/// Where Postgres and RabbitMQ are.
+#[derive(Clone)]
+pub struct Servers {
+    pub database: String,
+    pub amqp: String,
+}
+
+impl Servers {
+    /// Those of the environment, which other tests use at the same time.
+    pub fn shared() -> Self {
+        Servers { database: service("SPLITREEL_TEST_DATABASE_URL"), amqp: service("SPLITREEL_TEST_AMQP_URL") }
+    }
+}
+
+/// Settings of one process beside those that all have.
+pub type Settings<'a> = &'a [(&'a str, String)];
 
 /// A process of a role; killed when it is dropped.
 pub struct Role {
@@ -48,6 +70,24 @@ impl Role {
     pub fn signal(&self, signal: i32) {
         // SAFETY: no memory is involved; the child was not waited for, so its id is its own.
         assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
+    }
+
+    /// Whether `/readyz` says yes.
+    pub fn is_ready(&self) -> bool {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(local(self.ops))?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        ask().is_ok_and(|answer| answer.split_whitespace().nth(1) == Some("200"))
+    }
+
+    /// Kills it and waits until it is gone.
+    pub fn kill(self) {
+        drop(self);
     }
 
     /// Waits for the end.
@@ -70,22 +110,46 @@ pub struct Stack {
     s3: Option<Server>,
     endpoint: String,
     name: String,
+    servers: Servers,
     pub api: u16,
 }
 
 impl Stack {
     pub fn start() -> Self {
+        Self::on(Servers::shared())
+    }
+
+    pub fn on(servers: Servers) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let name = format!("t{}", uuid::Uuid::now_v7().simple());
-        psql(&format!("CREATE DATABASE {name}"));
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        psql(&servers.database, &format!("CREATE DATABASE {name}"));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let root = dir.path().join("s3");
         std::fs::create_dir(&root).unwrap();
         let s3 = runtime.block_on(Server::start(ServerConfig::loopback(&root))).unwrap();
         s3.create_bucket(BUCKET).unwrap();
         s3.create_bucket(SOURCES).unwrap();
         let endpoint = s3.endpoint();
-        Stack { dir, runtime, endpoint, s3: Some(s3), name, api: free_port() }
+        Stack { dir, runtime, endpoint, s3: Some(s3), name, servers, api: free_port() }
+    }
+
+    /// The S3 server.
+    pub fn s3(&self) -> &Server {
+        self.s3.as_ref().unwrap()
+    }
+
+    /// A proxy before servers that can stand in for each other.
+    pub fn proxy(&self, upstreams: Vec<SocketAddr>) -> HttpProxy {
+        self.runtime.block_on(HttpProxy::start_before(upstreams)).unwrap()
+    }
+
+    /// The rows that a query finds.
+    pub fn rows(&self, query: &str) -> Vec<serde_json::Value> {
+        let found = psql(
+            &sibling(&self.servers.database, &self.name),
+            &format!("SELECT row_to_json(found) FROM ({query}) AS found"),
+        );
+        found.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Stores a source.
@@ -94,16 +158,21 @@ impl Stack {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_splitreel"));
-        let database = service("SPLITREEL_TEST_DATABASE_URL");
-        let (server, _) = database.rsplit_once('/').unwrap();
-        let keys = self.s3.as_ref().unwrap().config();
+        self.command_within(&[])
+    }
+
+    /// The program, started by another that becomes it.
+    fn command_within(&self, starter: &[&str]) -> Command {
+        let words = [starter, &[env!("CARGO_BIN_EXE_splitreel")]].concat();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
+        let keys = self.s3().config();
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", self.dir.path())
-            .env("DATABASE_URL", format!("{server}/{}", self.name))
-            .env("AMQP_URL", service("SPLITREEL_TEST_AMQP_URL"))
+            .env("DATABASE_URL", sibling(&self.servers.database, &self.name))
+            .env("AMQP_URL", &self.servers.amqp)
             .env("SPLITREEL_QUEUE_PREFIX", &self.name)
             .env("AWS_ENDPOINT_URL_S3", &self.endpoint)
             .env("AWS_ACCESS_KEY_ID", &keys.access_key)
@@ -117,46 +186,67 @@ impl Stack {
         command
     }
 
-    fn role(&self, role: &str, more: &[&str]) -> Role {
+    /// Starts a process of a role.
+    pub fn spawn(&self, role: &str, settings: Settings<'_>) -> Role {
+        self.spawn_within(&[], role, settings)
+    }
+
+    /// The same by a program that becomes it.
+    pub fn spawn_within(&self, starter: &[&str], role: &str, settings: Settings<'_>) -> Role {
         let ops = free_port();
-        let mut command = self.command();
         let log = std::fs::File::create(self.dir.path().join(format!("{role}-{ops}.log"))).unwrap();
+        let mut command = self.command_within(starter);
         command
-            .arg(role)
-            .args(["--ops-listen", &format!("127.0.0.1:{ops}")])
-            .args(more)
+            .args([role, "--ops-listen", &local(ops).to_string()])
             .env("SPLITREEL_TOKEN", WORK)
             .env("RUST_LOG", "info")
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(log);
         Role { child: command.spawn().unwrap(), ops }
     }
 
-    pub fn coordinator(&self) -> Role {
-        let role = self.role("coordinator", &["--listen", &format!("127.0.0.1:{}", self.api)]);
-        self.until_ready(&role);
+    /// Starts one and waits until it is ready.
+    pub fn role(&self, role: &str, settings: Settings<'_>) -> Role {
+        let role = self.spawn(role, settings);
+        self.until("a role is ready", || role.is_ready());
         role
+    }
+
+    pub fn coordinator(&self) -> Role {
+        self.role("coordinator", &[("SPLITREEL_LISTEN", local(self.api).to_string())])
+    }
+
+    /// The directory of a worker's state.
+    pub fn scratch(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(format!("scratch-{name}"))
+    }
+
+    /// What a worker is started with: one slot, and its own directory.
+    pub fn hands(&self, name: &str) -> Vec<(&'static str, String)> {
+        let scratch = self.scratch(name).to_str().unwrap().to_owned();
+        vec![
+            ("SPLITREEL_WORKER_NAME", name.to_owned()),
+            ("SPLITREEL_WORKERS", "1".to_owned()),
+            ("SPLITREEL_SCRATCH", scratch),
+        ]
     }
 
     pub fn worker(&self, name: &str) -> Role {
-        let scratch = self.dir.path().join(format!("scratch-{name}"));
-        let role = self.role("worker", &["--name", name, "--slots", "1", "--scratch", scratch.to_str().unwrap()]);
-        self.until_ready(&role);
-        role
+        self.role("worker", &self.hands(name))
     }
 
     pub fn assembler(&self) -> Role {
-        let role = self.role("assembler", &[]);
-        self.until_ready(&role);
-        role
+        self.role("assembler", &[])
     }
 
-    /// Asks `/readyz` until it says yes.
-    fn until_ready(&self, role: &Role) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !is_ready(role.ops) {
-            assert!(Instant::now() < deadline, "a role does not get ready: {}", self.logs());
-            std::thread::sleep(Duration::from_millis(50));
+    /// Polls until `is` holds; the condition is another process's doing.
+    #[track_caller]
+    pub fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !is() {
+            assert!(Instant::now() < deadline, "not within two minutes: {what}\n{}", self.logs());
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 
@@ -203,13 +293,15 @@ impl Drop for Stack {
         if let Some(s3) = self.s3.take() {
             self.runtime.block_on(s3.stop());
         }
-        psql(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        psql(&self.servers.database, &format!("DROP DATABASE {} WITH (FORCE)", self.name));
     }
 }
 
-fn psql(statement: &str) {
-    let url = service("SPLITREEL_TEST_DATABASE_URL");
-    let done = Command::new("psql").args(["-q", "-v", "ON_ERROR_STOP=1", "-d", &url, "-c", statement]).output();
-    let done = done.expect("psql is needed for these tests");
+/// What a statement answers, a line for each row.
+fn psql(database: &str, statement: &str) -> String {
+    let mut psql = Command::new("psql");
+    psql.args(["-q", "-A", "-t", "-X", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement]);
+    let done = psql.output().expect("psql is needed for these tests");
     assert!(done.status.success(), "{statement}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
 }
