@@ -2,10 +2,14 @@
 
 use super::stack::{BUCKET, Role};
 use super::stage::Stage;
-use crate::resume::{assert_no_orphans, files_below};
+use crate::resume::{files_below, orphans};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Garbage is collected well within this time.
+const GARBAGE_TIME: Duration = Duration::from_secs(60);
 
 /// All values named `key`, anywhere.
 fn keys_in(value: &Value, found: &mut BTreeSet<String>) {
@@ -53,58 +57,85 @@ impl Stage {
         files_below(&root).iter().map(|path| key(path)).collect()
     }
 
-    /// A task is done once and not begun again, a job is published once or not at all.
-    #[track_caller]
-    pub fn assert_nothing_twice(&self, job: &str) {
-        let events = self.events(job);
-        let mut done: BTreeMap<u64, u64> = BTreeMap::new();
-        for event in &events {
+    /// Tasks of a job that were done twice or begun again after they were done, and further publications.
+    pub fn twice(&self, job: &str) -> Vec<String> {
+        let (mut done, mut num_published, mut found) = (BTreeSet::new(), 0, Vec::new());
+        for event in self.events(job) {
             let task = event["task"].as_u64().unwrap_or_default();
-            match event["event"].as_str().unwrap() {
-                "claimed" => assert!(!done.contains_key(&task), "task {task} was done and claimed again: {events:?}"),
-                "task_done" => assert_eq!(done.insert(task, 1), None, "task {task} was done twice: {events:?}"),
-                _ => {}
+            let is_again = match event["event"].as_str().unwrap() {
+                "claimed" => done.contains(&task),
+                "task_done" => !done.insert(task),
+                "published" => {
+                    num_published += 1;
+                    num_published > 1
+                }
+                _ => false,
+            };
+            if is_again {
+                found.push(format!("job {job}: {event}"));
             }
         }
-        assert!(events.iter().filter(|e| e["event"] == "published").count() <= 1, "{events:?}");
+        found
     }
 
-    /// Holds when all jobs have ended. `workers` are names of all that ever ran; those that were killed are followed
-    /// by one that clears up after them, as a supervisor would start it.
-    #[track_caller]
-    pub fn leave(self, roles: Vec<Role>, workers: &[&str]) {
-        let stack = &self.stack;
-        let jobs = stack.rows("SELECT id, state, remaining FROM jobs");
-        assert!(!jobs.is_empty());
-        for job in &jobs {
-            let is_whole = job["state"] == "published" && job["remaining"] == 0;
-            assert!(is_whole || job["state"] == "failed", "{job}");
-            self.assert_nothing_twice(job["id"].as_str().unwrap());
+    /// What storage and the job store hold beyond what they should, once all jobs have ended.
+    fn strays(&self) -> Vec<String> {
+        let (named, stored) = (self.named(), self.stored());
+        let mut found: Vec<String> = stored.difference(&named).map(|key| format!("object {key}")).collect();
+        found.extend(named.difference(&stored).map(|key| format!("no object {key}")));
+        found.extend(self.stack.s3().open_uploads().unwrap().iter().map(|upload| format!("upload {upload:?}")));
+        let leases = self.stack.rows("SELECT job, number FROM tasks WHERE state = 'leased'");
+        found.extend(leases.iter().map(|lease| format!("lease {lease}")));
+        let rings = self.stack.rows("SELECT job, number FROM outbox");
+        found.extend(rings.iter().map(|ring| format!("ring {ring}")));
+        found
+    }
+
+    /// The same when there was time to collect garbage.
+    pub fn strays_in_the_end(&self) -> Vec<String> {
+        let deadline = Instant::now() + GARBAGE_TIME;
+        loop {
+            let found = self.strays();
+            if found.is_empty() || Instant::now() > deadline {
+                return found;
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
-        let leased = stack.rows("SELECT job, number FROM tasks WHERE state = 'leased'");
-        assert!(leased.is_empty(), "leases are left: {leased:?}");
-        let rings = stack.rows("SELECT job, number FROM outbox");
-        assert!(rings.is_empty(), "rings are left: {rings:?}");
-        let mut strange = Vec::new();
-        stack.until(&format!("the bucket holds what rows name, and no more: {strange:?}"), || {
-            let (named, stored) = (self.named(), self.stored());
-            strange = named.symmetric_difference(&stored).cloned().collect();
-            strange.is_empty()
-        });
-        stack.until("no upload is left", || stack.s3().open_uploads().unwrap().is_empty());
-        let cleaners = workers.iter().map(|name| self.worker(name));
-        let roles: Vec<Role> = cleaners.collect::<Vec<_>>().into_iter().chain(roles).collect();
+    }
+
+    /// Ends all roles, and answers the scratch files and processes that they leave. `workers` are names of all that
+    /// ever ran; each is started once more, as a supervisor would, and clears up after those that were killed.
+    #[track_caller]
+    pub fn end(&self, mut roles: Vec<Role>, workers: &[&str]) -> Vec<String> {
+        roles.extend(workers.iter().map(|name| self.worker(name)));
         for role in &roles {
             role.signal(libc::SIGTERM);
         }
         for role in roles {
-            assert!(role.wait().success(), "a role ended badly: {}", stack.logs());
+            assert!(role.wait().success(), "a role ended badly: {}", self.stack.logs());
         }
+        let mut found = Vec::new();
         for name in workers {
-            let left = files_below(&stack.scratch(name));
-            let scratch = std::fs::read_dir(stack.scratch(name).join("scratch")).unwrap().count();
-            assert!(left.is_empty() && scratch == 0, "{name} leaves {left:?}");
+            let state = self.stack.scratch(name);
+            found.extend(files_below(&state).iter().map(|path| format!("file {}", path.display())));
+            let left = std::fs::read_dir(state.join("scratch")).unwrap().flatten();
+            found.extend(left.map(|entry| format!("directory {}", entry.path().display())));
         }
-        assert_no_orphans(stack.dir.path());
+        found.extend(orphans(self.stack.dir.path()).into_iter().map(|process| format!("process {process}")));
+        found
+    }
+
+    /// Holds when all jobs have ended. Ends the roles; about `workers` see [`Stage::end`].
+    #[track_caller]
+    pub fn leave(self, roles: Vec<Role>, workers: &[&str]) {
+        let jobs = self.stack.rows("SELECT id, state, remaining FROM jobs");
+        assert!(!jobs.is_empty());
+        for job in &jobs {
+            let is_whole = job["state"] == "published" && job["remaining"] == 0;
+            assert!(is_whole || job["state"] == "failed", "{job}");
+            assert_eq!(self.twice(job["id"].as_str().unwrap()), [""; 0]);
+        }
+        assert_eq!(self.strays_in_the_end(), [""; 0]);
+        assert_eq!(self.end(roles, workers), [""; 0]);
     }
 }

@@ -9,3 +9,4 @@ mod same_bytes;
 mod servers;
 mod stack;
 mod stage;
+mod storm;

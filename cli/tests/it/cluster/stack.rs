@@ -85,6 +85,11 @@ impl Role {
         ask().is_ok_and(|answer| answer.split_whitespace().nth(1) == Some("200"))
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Kills it and waits until it is gone.
     pub fn kill(self) {
         drop(self);
@@ -145,11 +150,14 @@ impl Stack {
 
     /// The rows that a query finds.
     pub fn rows(&self, query: &str) -> Vec<serde_json::Value> {
-        let found = psql(
-            &sibling(&self.servers.database, &self.name),
-            &format!("SELECT row_to_json(found) FROM ({query}) AS found"),
-        );
-        found.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.try_rows(query).unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+
+    /// The same from a database that may be down.
+    pub fn try_rows(&self, query: &str) -> Result<Vec<serde_json::Value>, String> {
+        let statement = format!("SELECT row_to_json(found) FROM ({query}) AS found");
+        let found = try_psql(&sibling(&self.servers.database, &self.name), &statement)?;
+        Ok(found.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
     }
 
     /// Stores a source.
@@ -298,10 +306,17 @@ impl Drop for Stack {
 }
 
 /// What a statement answers, a line for each row.
-fn psql(database: &str, statement: &str) -> String {
+fn try_psql(database: &str, statement: &str) -> Result<String, String> {
     let mut psql = Command::new("psql");
     psql.args(["-q", "-A", "-t", "-X", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement]);
     let done = psql.output().expect("psql is needed for these tests");
-    assert!(done.status.success(), "{statement}: {}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8(done.stdout).unwrap()
+    if done.status.success() {
+        Ok(String::from_utf8(done.stdout).unwrap())
+    } else {
+        Err(String::from_utf8_lossy(&done.stderr).into_owned())
+    }
+}
+
+fn psql(database: &str, statement: &str) {
+    try_psql(database, statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
 }

@@ -173,10 +173,18 @@ impl Stage {
     /// Makes a job of the source.
     pub fn submit(&self) -> String {
         let key = uuid::Uuid::now_v7().to_string();
+        self.try_submit(&key).unwrap_or_else(|error| panic!("{error}\n{}", self.stack.logs()))
+    }
+
+    /// Makes the one job of a key.
+    pub fn try_submit(&self, key: &str) -> Result<String, String> {
         let source = format!("s3://{SOURCES}/{}", self.source);
-        let done = self.ask(&["submit", &source, "--profile", &self.profile, "--key", &key]);
-        assert!(done.status.success(), "{}\n{}", String::from_utf8_lossy(&done.stderr), self.stack.logs());
-        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+        let done = self.ask(&["submit", &source, "--profile", &self.profile, "--key", key]);
+        if done.status.success() {
+            Ok(String::from_utf8(done.stdout).unwrap().trim().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&done.stderr).into_owned())
+        }
     }
 
     /// Waits until a job has ended in this state.
@@ -195,14 +203,18 @@ impl Stage {
     #[track_caller]
     pub fn published(&self, job: &str) {
         self.ended(job, "published");
+        assert_eq!(self.differing(job), [""; 0], "job {job} is not as the quiet run");
+    }
+
+    /// Files of a published job that are not as in the quiet run.
+    pub fn differing(&self, job: &str) -> Vec<String> {
         let out = self.stack.dir.path().join(job);
         let done = self.ask(&["fetch", job, "-o", out.to_str().unwrap()]);
         assert!(done.status.success(), "{}\n{}", String::from_utf8_lossy(&done.stderr), self.stack.logs());
         let made = hashes(&out);
-        let differs = |name: &&String| made.get(*name) != self.quiet.get(*name);
-        let differing: BTreeSet<&String> = made.keys().chain(self.quiet.keys()).filter(differs).collect();
-        assert!(differing.is_empty(), "job {job} differs from the quiet run in {differing:?}");
         std::fs::remove_dir_all(&out).unwrap();
+        let names: BTreeSet<&String> = made.keys().chain(self.quiet.keys()).collect();
+        names.into_iter().filter(|name| made.get(*name) != self.quiet.get(*name)).cloned().collect()
     }
 
     /// What happened to a job, oldest first, with its time in `at_ms`.
