@@ -51,6 +51,12 @@ pub fn short() -> PathBuf {
     make("short.mp4", &lavfi(&[PICTURE, SOUND], &[B_FRAMES, AAC, &["-t", "6"]]))
 }
 
+/// Noise: what is made of it without loss is large.
+pub fn noise() -> PathBuf {
+    const NOISE: &str = "color=gray:size=320x240:rate=25:duration=6,noise=alls=100:allf=t";
+    make("noise.mp4", &lavfi(&[NOISE], &[&["-c:v", "libx264", "-preset", "ultrafast", "-crf", "5", "-g", "50"]]))
+}
+
 /// Frames dropped at irregular places and one long hole, mkv (ticks of 1 ms), FLAC.
 pub fn vfr() -> PathBuf {
     const DROP: &[&str] =

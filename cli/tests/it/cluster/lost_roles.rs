@@ -1,6 +1,9 @@
 //! Coordinators and assemblers that are killed around each of their steps.
 
+use super::stack::Stack;
 use super::stage::{Held, Stage, Step, Trap};
+use crate::clips;
+use crate::structure::root;
 
 #[test]
 fn each_coordinator_may_be_killed_around_every_request() {
@@ -87,5 +90,24 @@ fn an_assembler_may_be_killed_at_any_step() {
     for job in jobs {
         stage.published(&job);
     }
+    stage.leave(roles, &["worker"]);
+}
+
+#[test]
+fn an_assembler_that_is_killed_between_the_parts_of_a_large_file_leaves_no_upload() {
+    let lossless = root().join("examples/profiles/lossless.toml").to_str().unwrap().to_owned();
+    let stage = Stage::with(Stack::start(), &clips::noise(), lossless);
+    let mut roles = vec![stage.coordinator(0), stage.worker("worker")];
+    let s3 = stage.stack.proxy(vec![stage.stack.s3().address()]);
+    let trap = Trap::set(&s3, Step::Piece, Held::Answer, 0, u64::MAX);
+    let settings = [("SPLITREEL_SERVER", stage.api.endpoint()), ("AWS_ENDPOINT_URL_S3", s3.endpoint())];
+    let assembler = stage.assembler_over(&settings);
+    let job = stage.submit();
+    trap.wait(&stage);
+    assembler.kill();
+    trap.lose();
+    assert_eq!(stage.stack.s3().open_uploads().unwrap().len(), 1);
+    roles.push(stage.assembler());
+    stage.published(&job);
     stage.leave(roles, &["worker"]);
 }

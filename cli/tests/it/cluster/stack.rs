@@ -5,7 +5,7 @@ use splitreel_testkit::proxy::HttpProxy;
 use splitreel_testkit::s3::{Server, ServerConfig};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,12 @@ fn service(name: &str) -> String {
         .unwrap_or_else(|_| panic!("{name} is not set: scripts/services start && eval \"$(scripts/services env)\""))
 }
 
+/// A port that nobody listens on, below those from which the kernel takes ports for outgoing connections: one that is
+/// listened on again later must not be taken by such a connection meanwhile.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let candidates = (0..200).map(|_| 20_000 + u16::try_from(uuid::Uuid::new_v4().as_u128() % 12_000).unwrap());
+    let is_free = |port: &u16| TcpListener::bind(local(*port)).is_ok();
+    candidates.into_iter().find(is_free).expect("no free port on 127.0.0.1")
 }
 
 pub fn local(port: u16) -> SocketAddr {
@@ -55,9 +59,16 @@ impl Servers {
 /// Settings of one process beside those that all have.
 pub type Settings<'a> = &'a [(&'a str, String)];
 
+fn last_lines(log: &Path) -> String {
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines.get(lines.len().saturating_sub(15)..).unwrap_or_default().join("\n")
+}
+
 /// A process of a role; killed when it is dropped.
 pub struct Role {
     child: Child,
+    log: PathBuf,
     pub ops: u16,
 }
 
@@ -83,6 +94,11 @@ impl Role {
             Ok(answer)
         };
         ask().is_ok_and(|answer| answer.split_whitespace().nth(1) == Some("200"))
+    }
+
+    /// The end of its log.
+    pub fn last_words(&self) -> String {
+        last_lines(&self.log)
     }
 
     /// Whether it has ended by itself.
@@ -202,7 +218,7 @@ impl Stack {
     /// The same by a program that becomes it.
     pub fn spawn_within(&self, starter: &[&str], role: &str, settings: Settings<'_>) -> Role {
         let ops = free_port();
-        let log = std::fs::File::create(self.dir.path().join(format!("{role}-{ops}.log"))).unwrap();
+        let log = self.dir.path().join(format!("{role}-{ops}.log"));
         let mut command = self.command_within(starter);
         command
             .args([role, "--ops-listen", &local(ops).to_string()])
@@ -210,8 +226,8 @@ impl Stack {
             .env("RUST_LOG", "info")
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
-            .stderr(log);
-        Role { child: command.spawn().unwrap(), ops }
+            .stderr(std::fs::File::create(&log).unwrap());
+        Role { child: command.spawn().unwrap(), log, ops }
     }
 
     /// Starts one and waits until it is ready.
@@ -226,7 +242,7 @@ impl Stack {
     }
 
     /// The directory of a worker's state.
-    pub fn scratch(&self, name: &str) -> std::path::PathBuf {
+    pub fn scratch(&self, name: &str) -> PathBuf {
         self.dir.path().join(format!("scratch-{name}"))
     }
 
@@ -286,10 +302,7 @@ impl Stack {
         let mut text = String::new();
         for entry in std::fs::read_dir(self.dir.path()).unwrap().flatten() {
             if entry.path().extension().is_some_and(|e| e == "log") {
-                let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
-                let lines: Vec<&str> = log.lines().collect();
-                let last = lines.iter().skip(lines.len().saturating_sub(15)).copied().collect::<Vec<_>>().join("\n");
-                text.push_str(&format!("--- {}\n{last}\n", entry.path().display()));
+                text.push_str(&format!("--- {}\n{}\n", entry.path().display(), last_lines(&entry.path())));
             }
         }
         text

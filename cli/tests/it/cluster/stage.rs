@@ -22,7 +22,9 @@ pub enum Step {
     Grants,
     /// An object is stored.
     Upload,
-    /// A part is read.
+    /// A part of a large object is stored.
+    Piece,
+    /// An object is read.
     Read,
     /// Success is reported.
     Complete,
@@ -39,6 +41,7 @@ impl Step {
             ("POST", _) if path.starts_with("/v1/work/") && path.ends_with("/complete") => Some(Step::Complete),
             ("GET", _) if path.starts_with("/sources/") => Some(Step::Fetch),
             ("GET", _) if path.starts_with("/work/jobs/") => Some(Step::Read),
+            ("PUT", _) if path.starts_with("/work/jobs/") && request.has_query("partNumber") => Some(Step::Piece),
             ("PUT", _) if path.starts_with("/work/jobs/") => Some(Step::Upload),
             _ => None,
         }
@@ -113,10 +116,14 @@ impl Stage {
     pub fn on(servers: Servers, clip: PathBuf) -> Self {
         let stack = Stack::on(servers);
         let profile = short_segments(&stack);
-        let quiet = run_alone(&stack, &clip, &profile, "quiet");
-        assert!(quiet.len() > 10, "{quiet:?}");
+        Self::with(stack, &clip, profile)
+    }
+
+    pub fn with(stack: Stack, clip: &Path, profile: String) -> Self {
+        let quiet = run_alone(&stack, clip, &profile, "quiet");
+        assert!(quiet.len() > 5, "{quiet:?}");
         let source = clip.file_name().unwrap().to_str().unwrap().to_owned();
-        stack.upload(&source, &clip);
+        stack.upload(&source, clip);
         let ports = [free_port(), free_port()];
         let api = stack.proxy(ports.map(local).to_vec());
         let s3 = stack.proxy(vec![stack.s3().address()]);

@@ -86,7 +86,7 @@ fn through(
                 next += KILL_EVERY;
             }
             for one in kept.iter_mut().filter_map(|k| k.role.has_ended().then_some(k)) {
-                eprintln!("{} ended by itself and is started again", one.name);
+                eprintln!("{} ended by itself and is started again: {}", one.name, one.role.last_words());
                 one.restart();
             }
             std::thread::sleep(Duration::from_millis(100));
