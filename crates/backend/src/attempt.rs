@@ -235,23 +235,39 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::Work;
     use crate::memory::ChannelDoorbell;
     use crate::world::Machine;
+    use splitreel_core::source::SourceRef;
     use splitreel_core::task::{Refusal, TaskKind};
     use splitreel_core::{JobId, TaskId};
     use tokio::sync::mpsc;
     use uuid::Uuid;
 
-    /// Answers no claim.
-    struct Deaf {
+    /// Answers claims, or none; knows no lease.
+    struct Forgetful {
         asked: mpsc::UnboundedSender<LeaseId>,
+        answers: bool,
     }
 
     #[async_trait]
-    impl Leases for Deaf {
-        async fn claim(&self, _ring: &Ring, _worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+    impl Leases for Forgetful {
+        async fn claim(&self, ring: &Ring, _worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
             self.asked.send(lease).unwrap();
-            Err(LeaseError::Unavailable { what: "no answer".into() })
+            if !self.answers {
+                return Err(LeaseError::Unavailable { what: "no answer".into() });
+            }
+            Ok(WorkOrder {
+                task: ring.task,
+                attempt: ring.attempt,
+                lease,
+                ttl_ms: 15_000,
+                media_failures: 0,
+                source: SourceRef { locator: String::new(), bytes: 0, version: String::new() },
+                grant: None,
+                key_prefix: String::new(),
+                work: Work::Probe { deep: false },
+            })
         }
         async fn renew(&self, _: TaskId, _: LeaseId, _: Progress) -> Result<i64, LeaseError> {
             Err(Refusal::LeaseLost.into())
@@ -278,29 +294,54 @@ mod tests {
         }
     }
 
+    fn ring(number: u32) -> Ring {
+        Ring { task: TaskId { job: JobId(Uuid::nil()), number }, attempt: 1, kind: TaskKind::Segment }
+    }
+
+    fn server(bell: &Arc<ChannelDoorbell>, leases: Forgetful) -> Server {
+        Server {
+            id: WorkerId("w".into()),
+            slots: 1,
+            queue: Queue::Work,
+            leases: Arc::new(leases),
+            doorbell: Arc::clone(bell) as Arc<_>,
+            role: Arc::new(Idle),
+            ids: Arc::new(Machine),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_whose_attempts_fail_at_once_leaves_the_work_to_others() {
+        let (asked, mut seen) = mpsc::unbounded_channel();
+        let bell = Arc::new(ChannelDoorbell::new());
+        bell.ring_all((0..100).map(ring).collect()).await;
+        let drain = CancellationToken::new();
+        let server = server(&bell, Forgetful { asked, answers: true });
+        let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        drain.cancel();
+        running.await.unwrap();
+        let mut num_claims = 0;
+        while seen.try_recv().is_ok() {
+            num_claims += 1;
+        }
+        // At 0, 1, 3, 7, 15, 31 and 47 s.
+        assert_eq!(num_claims, 7);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_unanswered_claim_is_repeated_with_its_lease_and_the_next_ring_has_another() {
         let (asked, mut seen) = mpsc::unbounded_channel();
         let bell = Arc::new(ChannelDoorbell::new());
-        let task = TaskId { job: JobId(Uuid::nil()), number: 1 };
-        let ring = Ring { task, attempt: 1, kind: TaskKind::Segment };
-        bell.ring(ring.clone()).await.unwrap();
-        let server = Server {
-            id: WorkerId("w".into()),
-            slots: 1,
-            queue: Queue::Work,
-            leases: Arc::new(Deaf { asked }),
-            doorbell: Arc::clone(&bell) as Arc<_>,
-            role: Arc::new(Idle),
-            ids: Arc::new(Machine),
-        };
+        bell.ring(ring(1)).await.unwrap();
+        let server = server(&bell, Forgetful { asked, answers: false });
         let drain = CancellationToken::new();
         let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
         let first = seen.recv().await.unwrap();
         for _ in 1..CLAIM_TRIES {
             assert_eq!(seen.recv().await, Some(first));
         }
-        bell.ring(ring).await.unwrap();
+        bell.ring(ring(1)).await.unwrap();
         assert_ne!(seen.recv().await.unwrap(), first);
         drain.cancel();
         running.await.unwrap();
