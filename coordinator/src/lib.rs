@@ -6,6 +6,7 @@ pub mod api;
 pub mod caller;
 mod garbage;
 mod leases;
+pub mod outputs;
 mod planning;
 mod problem;
 mod service;

@@ -38,7 +38,7 @@ pub async fn assembler(config: &Config, args: AssemblerArgs, log_json: bool) -> 
     let listen = args.listen.or(&tables.listen);
     let hands = args.hands.or(&tables.hands);
     let slots = hands.slots.unwrap_or(1).clamp(1, 1024);
-    let process = Process::begin(Role::Assembler, &listen, log_json)?;
+    let process = Process::begin("assembler", &[Role::Assembler], &listen, log_json)?;
     let client = connect::api(&args.upstream.or(&tables.upstream))?;
     let id = incarnation(hands.name.as_deref());
     let link = connect::broker(&args.servers.or(&tables.servers), &id.0)?;

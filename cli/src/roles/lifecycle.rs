@@ -29,19 +29,19 @@ pub struct Process {
     pub stop: CancellationToken,
     lifecycle: Lifecycle,
     exposition: Exposition,
-    role: Role,
+    name: &'static str,
     ops_address: SocketAddr,
     _telemetry: Guard,
 }
 
 impl Process {
-    /// Turns telemetry on and listens for signals.
-    pub fn begin(role: Role, listen: &Listen, log_json: bool) -> Result<Self, Problem> {
+    /// Turns telemetry on for the roles of this process and listens for signals.
+    pub fn begin(name: &'static str, roles: &[Role], listen: &Listen, log_json: bool) -> Result<Self, Problem> {
         let logs = Logs { format: if log_json { Format::Json } else { Format::Pretty }, filter: None };
-        let traces = Traces { endpoint: None, service_name: format!("splitreel-{}", role.as_str()) };
+        let traces = Traces { endpoint: None, service_name: format!("splitreel-{name}") };
         let telemetry = splitreel_telemetry::init(&logs, &traces)
             .map_err(|e| Problem::because("logs and traces cannot be turned on", &e))?;
-        let exposition = Exposition::install(&[role], env!("CARGO_PKG_VERSION"))
+        let exposition = Exposition::install(roles, env!("CARGO_PKG_VERSION"))
             .map_err(|e| Problem::because("metrics cannot be turned on", &e))?;
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         let grace = listen.grace_seconds.map_or(GRACE, Duration::from_secs);
@@ -51,7 +51,7 @@ impl Process {
             stop,
             lifecycle: Lifecycle::default(),
             exposition,
-            role,
+            name,
             ops_address: listen.ops_listen.unwrap_or(local(DEFAULT_PORT)),
             _telemetry: telemetry,
         })
@@ -60,7 +60,7 @@ impl Process {
     /// Serves health and metrics from now on.
     pub async fn serve_ops(&self, checks: Checks) -> Result<(), Problem> {
         let ops = Ops {
-            version: Version { role: self.role.as_str(), version: env!("CARGO_PKG_VERSION") },
+            version: Version { role: self.name, version: env!("CARGO_PKG_VERSION") },
             lifecycle: self.lifecycle.clone(),
             checks: Arc::new(checks),
             exposition: self.exposition.clone(),
@@ -90,7 +90,7 @@ impl Process {
     /// Tells that the role works, in the log and at `/startupz`.
     pub fn ready(&self, what: std::fmt::Arguments<'_>) {
         self.lifecycle.started();
-        tracing::info!(role = self.role.as_str(), version = env!("CARGO_PKG_VERSION"), "{what}");
+        tracing::info!(role = self.name, version = env!("CARGO_PKG_VERSION"), "{what}");
     }
 }
 

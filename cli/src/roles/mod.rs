@@ -4,8 +4,12 @@ mod assembler;
 mod bridge;
 pub mod connect;
 mod coordinator;
+mod front;
+mod keys;
 mod lifecycle;
+mod outputs;
 pub mod settings;
+mod uploads;
 mod worker;
 
 pub use assembler::{AssemblerArgs, assembler};

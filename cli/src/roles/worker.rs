@@ -49,7 +49,7 @@ pub async fn worker(config: &Config, args: WorkerArgs, log_json: bool) -> Result
     let listen = args.listen.or(&tables.listen);
     let hands = args.hands.or(&tables.hands);
     let slots = config.workers(hands.slots)?;
-    let process = Process::begin(Role::Worker, &listen, log_json)?;
+    let process = Process::begin("worker", &[Role::Worker], &listen, log_json)?;
     let ffmpeg = engine::detect().await?;
     let client = connect::api(&args.upstream.or(&tables.upstream))?;
     let id = incarnation(hands.name.as_deref());

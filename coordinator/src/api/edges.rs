@@ -14,9 +14,11 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Headers that pages of other origins may send and see.
-const ALLOWED_HEADERS: &str =
-    "authorization, content-type, idempotency-key, if-match, if-none-match, range, last-event-id";
-const EXPOSED_HEADERS: &str = "etag, location, retry-after, content-range, accept-ranges, x-request-id";
+const ALLOWED_HEADERS: &str = "authorization, content-type, idempotency-key, if-match, if-none-match, range, \
+     last-event-id, tus-resumable, upload-length, upload-offset, upload-metadata, upload-checksum, x-http-method-override";
+const EXPOSED_HEADERS: &str = "etag, location, retry-after, content-range, accept-ranges, x-request-id, \
+     tus-resumable, tus-version, tus-extension, tus-max-size, tus-checksum-algorithm, upload-length, upload-offset, \
+     upload-metadata, upload-expires";
 
 /// Puts the edges around the routes.
 pub(crate) fn wrap(api: &Api, routes: Router<Api>) -> Router {

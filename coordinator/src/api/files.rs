@@ -22,7 +22,7 @@ use std::io;
 const STEP: u64 = 1 << 20;
 
 /// The media type of a file, by its name.
-pub(crate) fn content_type(path: &str) -> &'static str {
+pub fn content_type(path: &str) -> &'static str {
     match path.rsplit('.').next().unwrap_or_default() {
         "m3u8" => "application/vnd.apple.mpegurl",
         "mpd" => "application/dash+xml",

@@ -28,8 +28,9 @@ mod tokens;
 mod work;
 mod workers;
 
+pub use files::content_type;
 pub use signing::Secret;
-pub use submit::FinishedUploads;
+pub use submit::{FinishedUpload, FinishedUploads};
 pub use tenants::shares;
 pub use tokens::{Secrets, SystemSecrets};
 
@@ -80,6 +81,8 @@ pub struct ApiConfig {
     pub cors_origins: Vec<String>,
     /// Slots of workers in this process, which hold no control stream.
     pub local_slots: u32,
+    /// Beginnings of the locators of sources that callers may not name: where uploads of all tenants lie.
+    pub reserved_sources: Vec<String>,
     /// How often new events are looked for while somebody listens.
     pub feed_every: Duration,
     /// How often control streams are pinged.
@@ -106,6 +109,7 @@ impl ApiConfig {
             redirect_ttl_ms: 3_600_000,
             cors_origins: Vec::new(),
             local_slots: 0,
+            reserved_sources: Vec::new(),
             feed_every: Duration::from_millis(250),
             ping_every: Duration::from_secs(2),
             takeover_ms: 2_000,

@@ -141,7 +141,7 @@ pub(crate) async fn quote(
     };
     let (Some(profile), true) = (profile, mistakes.is_empty()) else { return Err(invalid(mistakes)) };
     let bytes = match place {
-        Some(place) => Some(api.pin(&place).await?.bytes),
+        Some(place) => Some(api.pin_named(&place).await?.bytes),
         None => None,
     };
     let mut assumptions =

@@ -28,11 +28,26 @@ pub(crate) const KEY_KIND: &str = "idempotency";
 const DEFAULT_PROFILE: &str = "universal";
 const OPEN: [JobState; 3] = [JobState::Probing, JobState::Planning, JobState::Running];
 
+/// An upload that is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinishedUpload {
+    /// Where its bytes are.
+    pub locator: String,
+    /// What the client calls it.
+    pub name: String,
+}
+
 /// Finds finished uploads.
 #[async_trait]
 pub trait FinishedUploads: Send + Sync {
-    /// Where the bytes of a tenant's finished upload are; `None`: there is no such upload, or it is not finished.
-    async fn locator(&self, tenant: &str, upload: &str) -> Result<Option<String>, StoreError>;
+    /// A tenant's finished upload; `None`: there is no such upload, or it is not finished.
+    async fn finished(&self, tenant: &str, upload: &str) -> Result<Option<FinishedUpload>, StoreError>;
+}
+
+/// What a job is to be made of.
+enum Origin {
+    Named(String),
+    Upload(FinishedUpload),
 }
 
 /// What is remembered of a key.
@@ -111,20 +126,22 @@ pub(crate) async fn create_job(
             None
         }
     };
-    let locator = match api.locator(&caller, &wanted).await? {
-        Ok(locator) => Some(locator),
+    let origin = match api.origin(&caller, &wanted).await? {
+        Ok(origin) => Some(origin),
         Err(error) => {
             mistakes.push(error);
             None
         }
     };
-    let (Some(profile), Some(locator), true) = (profile, locator, mistakes.is_empty()) else {
+    let (Some(profile), Some(origin), true) = (profile, origin, mistakes.is_empty()) else {
         return Err(invalid(mistakes));
     };
     api.check_quota(&caller.tenant, key.as_deref()).await?;
-    let source = api.pin(&locator).await?;
-    let name = wanted.source.as_deref().unwrap_or(&locator);
-    let base = wanted.base.unwrap_or_else(|| output_base(name.rsplit('/').next().unwrap_or(name)));
+    let (source, name) = match origin {
+        Origin::Named(locator) => (api.pin_named(&locator).await?, locator),
+        Origin::Upload(upload) => (api.pin(&upload.locator).await?, upload.name),
+    };
+    let base = wanted.base.unwrap_or_else(|| output_base(name.rsplit('/').next().unwrap_or(&name)));
     let request = JobRequest {
         tenant: caller.tenant.clone(),
         idempotency_key: key.clone().unwrap_or_else(|| api.inner.world.ids.fresh().to_string()),
@@ -190,17 +207,17 @@ impl Api {
         }))
     }
 
-    async fn locator(&self, caller: &Caller, wanted: &JobCreate) -> Result<Result<String, Mistake>, StoreError> {
+    async fn origin(&self, caller: &Caller, wanted: &JobCreate) -> Result<Result<Origin, Mistake>, StoreError> {
         match (&wanted.source, &wanted.upload) {
-            (Some(source), None) => self.allowed_source(caller, source).await,
+            (Some(source), None) => Ok(self.allowed_source(caller, source).await?.map(Origin::Named)),
             (None, Some(upload)) => {
                 let Some(uploads) = &self.inner.uploads else {
                     let error = mistake("/upload", "this installation takes no uploads", "name a source instead");
                     return Ok(Err(error));
                 };
-                Ok(uploads
-                    .locator(&caller.tenant, upload)
-                    .await?
+                let found = uploads.finished(&caller.tenant, upload).await?;
+                Ok(found
+                    .map(Origin::Upload)
                     .ok_or_else(|| mistake("/upload", "there is no finished upload like this", "finish it first")))
             }
             (Some(_), Some(_)) => Ok(Err(mistake("/upload", "source and upload exclude each other", "keep one"))),
@@ -227,6 +244,13 @@ impl Api {
             return Ok(Err(mistake("/source", "the tenant's sources may not be there", hint)));
         }
         Ok(Ok(source.to_owned()))
+    }
+
+    /// Pins what is there now, unless it is kept there for others: uploads go by their ids.
+    pub(crate) async fn pin_named(&self, locator: &str) -> Result<SourceRef, Refused> {
+        let source = self.pin(locator).await?;
+        let is_reserved = self.inner.config.reserved_sources.iter().any(|place| source.locator.starts_with(place));
+        if is_reserved { Err(Refused::new(Code::SourceNotFound, "")) } else { Ok(source) }
     }
 
     /// Pins what is there now.

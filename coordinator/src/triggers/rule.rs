@@ -112,6 +112,9 @@ impl Rule {
             None => {}
             Some(Err(why)) => err("output", why),
             Some(Ok(output)) => {
+                if own.iter().any(|place| place.holds(&output.bucket, &output.prefix)) {
+                    err("output", "lies inside the place where this installation keeps its own objects".to_owned());
+                }
                 if output.bucket == self.bucket && output.prefix.starts_with(&self.prefix) {
                     let message = "lies inside the rule's own prefix: outputs would start jobs; \
                                    use another bucket or a prefix beside it";
@@ -290,6 +293,7 @@ mod tests {
         assert_eq!(fields(rule("a/b/", &[], Some("s3://in/a/"))), ["output"]);
         assert_eq!(fields(rule("a/", &[], Some("s3://in/"))), ["output"]);
         assert_eq!(fields(rule("jobs/x/", &[], None)), ["prefix"]);
+        assert_eq!(fields(rule("a/", &[], Some("s3://in/jobs/out/"))), ["output"]);
         for output in ["/local", "s3://in", "s3://out/hls", "s3://../x/", "s3:///x/", "https://out/x/"] {
             assert_eq!(fields(rule("a/", &[], Some(output))), ["output"], "{output}");
         }

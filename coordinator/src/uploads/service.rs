@@ -4,7 +4,7 @@
 use super::checksum::Checksum;
 use super::ledger::{Chore, KeptUpload, UPLOAD_KIND, Upload, UploadState, Wish, WriteLock};
 use super::storage::{ByteStream, PutPart, UploadStorage, UploadStorageError};
-use crate::api::FinishedUploads;
+use crate::api::{FinishedUpload, FinishedUploads};
 use crate::triggers::{Intake, IntakeError, Outcome, ProfileLookupError, Target, unwritable};
 use async_trait::async_trait;
 use splitreel_backend::grants::{GrantError, SignedRequest};
@@ -244,14 +244,6 @@ impl Uploads {
             kept.upload.offset = self.inner.storage.stored(&kept.upload.reference(id)).await?;
         }
         Ok(kept)
-    }
-
-    /// Where the object of a complete upload is, for a job that names the upload as its source.
-    ///
-    /// # Errors
-    /// [`UploadError`]; `Ok(None)`: it is not complete.
-    pub async fn locator(&self, tenant: &str, id: Uuid) -> Result<Option<String>, UploadError> {
-        Ok(self.get(tenant, id).await?.upload.locator)
     }
 
     /// Stores a piece at the end of an upload. `length`: size of the piece, if it is known before. With the last
@@ -569,10 +561,12 @@ impl Uploads {
 
 #[async_trait]
 impl FinishedUploads for Uploads {
-    async fn locator(&self, tenant: &str, upload: &str) -> Result<Option<String>, StoreError> {
+    async fn finished(&self, tenant: &str, upload: &str) -> Result<Option<FinishedUpload>, StoreError> {
         let Ok(id) = Uuid::parse_str(upload) else { return Ok(None) };
-        match Uploads::locator(self, tenant, id).await {
-            Ok(locator) => Ok(locator),
+        match self.get(tenant, id).await {
+            Ok(KeptUpload { upload, .. }) => {
+                Ok(upload.locator.map(|locator| FinishedUpload { locator, name: upload.name }))
+            }
             Err(UploadError::NotFound | UploadError::Expired) => Ok(None),
             Err(UploadError::Store(error)) => Err(error),
             Err(error) => Err(StoreError::Unavailable(Box::new(error))),

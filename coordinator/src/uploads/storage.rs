@@ -1,19 +1,17 @@
 //! The seam between uploads and where their bytes go: a local directory, or a multipart upload of an object store.
 //!
-//! # How an implementation over S3 multipart has to work
-//! - `begin` creates the multipart upload and answers key and upload id as the handle; it holds no other state, so
-//!   that any coordinator can take the next piece.
-//! - Parts but the last have at least 5 MiB, pieces of a client any size. `append` first reads the object beside the
-//!   upload that holds the tail of the last piece (less than one part), then collects bytes up to the part size,
-//!   which must be the same throughout, puts a part, and so on; at the end it writes what is left to the tail object
-//!   and answers. Memory (or local scratch) is bounded by one part.
-//! - With a checksum, nothing may be kept of a piece that does not match: part numbers beyond the old offset are
-//!   overwritten by the next piece, and the tail object is only replaced after the match. A piece that is longer than
-//!   the implementation can hold back is fine that way.
-//! - `stored` adds up `ListParts` (contiguous numbers from 1 only) and the tail object.
-//! - `finish` puts the tail as the last part, completes, and deletes the tail object. Repeated after an unknown
-//!   outcome it finds the object by its size and answers the same.
-//! - `abort` aborts the multipart upload, and deletes tail and finished object.
+//! # How the implementation over S3 multipart works
+//! - `begin` creates the multipart upload and answers part size and upload id as the handle. Nothing is held in memory
+//!   between two pieces, so that any coordinator can take the next one.
+//! - Parts but the last have at least 5 MiB and one size, pieces of a client any. An object beside the upload says how
+//!   many parts count, with their tags, and holds the bytes after them (less than one part). `append` reads it, goes on from there, puts
+//!   parts, and writes it again. Memory is bounded by one part.
+//! - With a checksum that object is written after the match only: parts that were put before it do not count, and the
+//!   next piece overwrites them. So a piece may be longer than what can be held back.
+//! - `stored` reads the beginning of that object.
+//! - `finish` puts the rest as the last part, completes, and deletes the object. Repeated after an unknown outcome it
+//!   finds the finished object by its size and answers the same.
+//! - `abort` aborts the multipart upload, and deletes both objects.
 
 use super::checksum::Checksum;
 use async_trait::async_trait;

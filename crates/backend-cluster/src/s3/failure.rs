@@ -34,6 +34,12 @@ pub enum S3Error {
         /// The object.
         object: S3Locator,
     },
+    /// The parts that an upload is completed with are not those that were put, or too small.
+    #[error("the parts do not make up {object}")]
+    Parts {
+        /// The object.
+        object: S3Locator,
+    },
     /// The server does not know the operation.
     #[error("the server cannot {operation} {object}")]
     Unsupported {
@@ -82,7 +88,7 @@ impl S3Error {
             S3Error::BadKey { object } => BlobError::BadKey { key: named(&object) },
             S3Error::NoSpace { object } => BlobError::NoSpace { key: named(&object) },
             S3Error::Unavailable { object, source, .. } => BlobError::Unavailable { key: named(&object), source },
-            S3Error::Replaced { .. } | S3Error::Unsupported { .. } | S3Error::Locator(_) => {
+            S3Error::Replaced { .. } | S3Error::Parts { .. } | S3Error::Unsupported { .. } | S3Error::Locator(_) => {
                 BlobError::Unavailable { key: key.to_owned(), source: io::Error::other(self) }
             }
         }
@@ -96,6 +102,7 @@ enum Meaning {
     Replaced,
     BadKey,
     NoSpace,
+    Parts,
     Unsupported,
     Denied,
     TimedOut,
@@ -119,6 +126,7 @@ fn meaning(status: Option<u16>, code: Option<&str>) -> Meaning {
             | "StorageFull",
             _,
         ) => Meaning::NoSpace,
+        ("InvalidPart" | "InvalidPartOrder" | "EntityTooSmall", _) => Meaning::Parts,
         ("NotImplemented" | "MethodNotAllowed" | "UnsupportedOperation", _) => Meaning::Unsupported,
         ("AccessDenied" | "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "ExpiredToken", _) => Meaning::Denied,
         ("RequestTimeout", _) => Meaning::TimedOut,
@@ -145,6 +153,7 @@ where
             Meaning::Replaced => return S3Error::Replaced { object },
             Meaning::BadKey => return S3Error::BadKey { object },
             Meaning::NoSpace => return S3Error::NoSpace { object },
+            Meaning::Parts => return S3Error::Parts { object },
             Meaning::Unsupported => return S3Error::Unsupported { operation, object },
             Meaning::Denied => ErrorKind::PermissionDenied,
             Meaning::TimedOut => ErrorKind::TimedOut,
@@ -204,6 +213,7 @@ mod tests {
             (Some(507), Some("Whatever"), Meaning::NoSpace),
             (Some(400), Some("KeyTooLongError"), Meaning::BadKey),
             (Some(501), Some("NotImplemented"), Meaning::Unsupported),
+            (Some(400), Some("InvalidPart"), Meaning::Parts),
             (Some(405), None, Meaning::Unsupported),
             (Some(403), Some("AccessDenied"), Meaning::Denied),
             (Some(412), Some("PreconditionFailed"), Meaning::Replaced),

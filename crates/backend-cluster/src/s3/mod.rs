@@ -15,6 +15,7 @@ mod options;
 mod parts;
 mod presign;
 mod sources;
+mod uploads;
 
 pub use blobs::S3Blobs;
 pub use connection::S3Connection;
@@ -24,3 +25,4 @@ pub use locator::{LocatorError, S3Locator};
 pub use options::{ChecksumMode, S3Keys, S3Options, S3OptionsError, Secret};
 pub use presign::if_match;
 pub use sources::{Listed, ObjectInfo, S3Sources};
+pub use uploads::{OPEN_UPLOADS_PREFIX, S3Upload, S3UploadError, S3Uploads, UPLOADS_PREFIX};

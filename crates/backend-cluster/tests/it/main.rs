@@ -5,3 +5,4 @@ mod postgres;
 mod s3;
 mod s3_faults;
 mod s3_sources;
+mod s3_uploads;

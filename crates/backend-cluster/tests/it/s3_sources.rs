@@ -14,21 +14,21 @@ use tokio::net::TcpStream;
 
 const TTL: Duration = Duration::from_secs(60);
 
-struct Answer {
-    status: u16,
-    head: String,
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
     body: Vec<u8>,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(':'));
         lines.find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
     }
 }
 
 /// Sends a signed request with further headers; a body is sent with its length.
-async fn send(request: &SignedRequest, more: &[(&str, &str)], body: &[u8]) -> Answer {
+pub async fn send(request: &SignedRequest, more: &[(&str, &str)], body: &[u8]) -> Answer {
     let rest = request.url.strip_prefix("http://").unwrap();
     let (host, target) = rest.split_at(rest.find('/').unwrap());
     let mut head = format!("{} {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n", request.method);

@@ -19,7 +19,7 @@ pub enum Scope {
     /// Upload sources.
     #[serde(rename = "uploads.write")]
     UploadsWrite,
-    /// Create and revoke tokens of the same tenant, with no more scopes than one's own; rules and webhooks.
+    /// Create and revoke tokens of the same tenant, with no more scopes than one's own; webhooks.
     #[serde(rename = "tokens.write")]
     TokensWrite,
     /// Claim and report tasks: for workers and assemblers, over all tenants.

@@ -1,5 +1,6 @@
 //! The directory behind the server: `s3s-fs`, and what it leaves out and others rely on: conditions on reads, the
-//! list of unfinished multipart uploads, and that writing makes no bucket. Other operations are passed on as they are.
+//! list of unfinished multipart uploads, what aborting one that is gone means, and that writing makes no bucket. Other
+//! operations are passed on as they are.
 
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
@@ -160,6 +161,17 @@ macro_rules! serve {
                 self.inner.create_multipart_upload(request).await
             }
 
+            async fn abort_multipart_upload(
+                &self,
+                request: S3Request<AbortMultipartUploadInput>,
+            ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+                let open = open_uploads(&self.root).map_err(s3s::S3Error::internal_error)?;
+                if !open.iter().any(|upload| upload.id == request.input.upload_id) {
+                    return Err(s3_error!(NoSuchUpload));
+                }
+                self.inner.abort_multipart_upload(request).await
+            }
+
             async fn list_multipart_uploads(
                 &self,
                 request: S3Request<ListMultipartUploadsInput>,
@@ -197,7 +209,6 @@ macro_rules! serve {
 }
 
 serve! {
-    abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput,
     complete_multipart_upload(CompleteMultipartUploadInput) -> CompleteMultipartUploadOutput,
     copy_object(CopyObjectInput) -> CopyObjectOutput,
     create_bucket(CreateBucketInput) -> CreateBucketOutput,

@@ -1,0 +1,199 @@
+//! The HTTP API with everything that is mounted beside it (uploads, rules, events, webhooks, outputs) and the loops that
+//! belong to it: the same in a coordinator and in `serve`. It knows seams only; who calls it opens what is behind them.
+
+use super::keys::Keys;
+use super::lifecycle::Process;
+use crate::exit::{Exit, Problem};
+use splitreel_backend::{BlobStore, Grants, JobStore, Records, World};
+use splitreel_coordinator::Coordinator;
+use splitreel_coordinator::api::{Api, ApiConfig, ApiSeams, SystemSecrets, shares};
+use splitreel_coordinator::outputs::{OutputStore, Outputs};
+use splitreel_coordinator::triggers::{self, Intake, LateProfiles, Place, SharedSecret, events_router, rules_router};
+use splitreel_coordinator::uploads::{self, UploadStorage, Uploads, UploadsConfig, uploads_router};
+use splitreel_coordinator::webhooks::{
+    self, AddressPolicy, EventSink, Feed, Sender, SenderConfig, WebhookQueue, webhooks_router,
+};
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How often the tenants' shares are read.
+const SHARES_EVERY: Duration = Duration::from_secs(2);
+/// How often uploads are looked at that were still being written.
+const HELD_EVERY: Duration = Duration::from_secs(1);
+/// How often the job log is looked at for webhooks, outputs and the exchange.
+const FEED_EVERY: Duration = Duration::from_millis(500);
+
+/// What the API is put on.
+#[derive(Clone)]
+pub struct Seams {
+    /// Submits, cancels, leases.
+    pub core: Coordinator,
+    /// Jobs.
+    pub store: Arc<dyn JobStore>,
+    /// Tokens, tenants, profiles, rules, webhooks, uploads.
+    pub records: Arc<dyn Records>,
+    /// Objects.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Pins sources, signs links.
+    pub grants: Arc<dyn Grants>,
+    /// Bytes of uploads.
+    pub uploads: Arc<dyn UploadStorage>,
+    /// Where presentations are copied to.
+    pub outputs: Arc<dyn OutputStore>,
+    /// Clock and ids.
+    pub world: World,
+}
+
+/// How it is set up.
+pub struct Settings {
+    /// Secrets.
+    pub keys: Keys,
+    /// Origins whose pages may use the API.
+    pub cors_origins: Vec<String>,
+    /// Networks that webhooks may go to beside public addresses.
+    pub webhook_networks: Vec<String>,
+    /// Slots of workers in this process.
+    pub local_slots: u32,
+    /// Places in buckets that this installation writes to.
+    pub own: Vec<Place>,
+    /// Beginnings of the locators of sources that nobody may name.
+    pub reserved_sources: Vec<String>,
+}
+
+/// The API and what goes with it.
+pub struct Front {
+    /// Turns hints into jobs.
+    pub intake: Intake,
+    seams: Seams,
+    api: Api,
+    sender: Sender,
+    uploads: Uploads,
+    router: axum::Router,
+}
+
+impl Front {
+    /// Puts it together.
+    pub fn new(seams: Seams, settings: Settings) -> Result<Self, Problem> {
+        let Seams { core, store, records, blobs, grants, world, .. } = seams.clone();
+        let networks = settings.webhook_networks.iter().map(|n| n.parse()).collect::<Result<Vec<_>, _>>();
+        let allow = networks.map_err(|e| Problem::usage(format!("--webhook-networks: {e}")))?;
+        let policy = AddressPolicy { allow, ..AddressPolicy::default() };
+        let sender =
+            Sender::new(Arc::clone(&records), world.clone(), SenderConfig { policy, ..SenderConfig::default() })
+                .map_err(|e| Problem::because("webhooks cannot be sent", &e))?;
+        // The API is made of uploads, uploads of the intake, and the intake of the API's profiles.
+        let profiles = Arc::new(LateProfiles::default());
+        let late: Arc<LateProfiles> = Arc::clone(&profiles);
+        let intake =
+            Intake::new(core.clone(), Arc::clone(&records), Arc::clone(&grants), late, world.clone(), settings.own);
+        let uploads = Uploads::new(
+            Arc::clone(&seams.uploads),
+            Arc::clone(&records),
+            intake.clone(),
+            world.clone(),
+            UploadsConfig::default(),
+        );
+        let mut config = ApiConfig::new(settings.keys.signing);
+        config.bootstrap_token = settings.keys.admin;
+        config.work_token = settings.keys.work;
+        config.cors_origins = settings.cors_origins;
+        config.local_slots = settings.local_slots;
+        config.reserved_sources = settings.reserved_sources;
+        let parts = ApiSeams {
+            coordinator: core,
+            store,
+            records: Arc::clone(&records),
+            grants,
+            blobs,
+            world: world.clone(),
+            secrets: Arc::new(SystemSecrets),
+            uploads: Some(Arc::new(uploads.clone())),
+            more_rules: [triggers::ROUTES, webhooks::ROUTES, uploads::ROUTES].concat(),
+        };
+        let api = Api::new(config, parts)
+            .map_err(|e| Problem { exit: Exit::Usage, ..Problem::because("the API cannot be served like this", &e) })?;
+        profiles.set(Arc::new(api.clone()));
+        let shared = settings.keys.ingest.as_deref().and_then(|s| SharedSecret::new(s, None)).into_iter().collect();
+        let more = events_router(intake.clone(), Arc::new(api.clone()), shared)
+            .merge(rules_router(Arc::clone(&records), intake.clone(), world.clone()))
+            .merge(webhooks_router(records, sender.clone(), world))
+            .merge(uploads_router(uploads.clone()));
+        let router = splitreel_telemetry::http::observed(api.router_with(more));
+        Ok(Front { seams, api, sender, uploads, intake, router })
+    }
+
+    /// Starts the loops.
+    pub fn start(&self, services: &mut JoinSet<()>, stop: &CancellationToken) {
+        let (s, core) = (stop.clone(), self.seams.core.clone());
+        services.spawn(async move { core.run(s).await });
+        let (s, api) = (stop.clone(), self.api.clone());
+        services.spawn(async move { api.run(s).await });
+        let (s, sender) = (stop.clone(), self.sender.clone());
+        services.spawn(async move { sender.run(&s).await });
+        let (s, uploads) = (stop.clone(), self.uploads.clone());
+        services.spawn(async move { uploads.run(&s).await });
+        let (s, core, records) = (stop.clone(), self.seams.core.clone(), Arc::clone(&self.seams.records));
+        services.spawn(async move { follow_shares(&core, records.as_ref(), &s).await });
+        let (s, intake) = (stop.clone(), self.intake.clone());
+        services.spawn(async move { release_held(&intake, &s).await });
+        let Seams { store, records, outputs, world, .. } = &self.seams;
+        let queue = WebhookQueue::new(Arc::clone(store), Arc::clone(records), world.clone());
+        self.feed(services, stop, "webhooks", Arc::new(queue));
+        let outputs = Outputs::new(Arc::clone(store), Arc::clone(records), Arc::clone(outputs), world.clone());
+        self.feed(services, stop, "outputs", Arc::new(outputs.clone()));
+        let s = stop.clone();
+        services.spawn(async move { outputs.run(&s).await });
+    }
+
+    /// Hands the job log to one more sink.
+    pub fn feed(&self, services: &mut JoinSet<()>, stop: &CancellationToken, name: &str, sink: Arc<dyn EventSink>) {
+        let Seams { store, records, world, .. } = &self.seams;
+        let feed = Feed::new(name, Arc::clone(store), Arc::clone(records), world.clone(), sink);
+        let s = stop.clone();
+        services.spawn(async move { feed.run(FEED_EVERY, &s).await });
+    }
+
+    /// Answers requests until the process is to drain or to stop. Streams end with the drain, so that the server can;
+    /// requests in flight are answered.
+    pub async fn serve(&self, listener: TcpListener, process: &Process) {
+        let (drain, api) = (process.drain.clone(), self.api.clone());
+        let router = self.router.clone();
+        let serve = axum::serve(listener, router.into_make_service()).with_graceful_shutdown(async move {
+            drain.cancelled().await;
+            api.close();
+        });
+        tokio::select! {
+            served = serve.into_future() => {
+                if let Err(error) = served {
+                    tracing::error!(%error, "the API is served no more");
+                }
+            }
+            () = process.stop.cancelled() => {}
+        }
+    }
+}
+
+/// Keeps dispatch to what the API says of tenants.
+async fn follow_shares(core: &Coordinator, records: &dyn Records, stop: &CancellationToken) {
+    let mut tick = tokio::time::interval(SHARES_EVERY);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        match shares(records).await {
+            Ok(shares) => core.set_shares(shares),
+            Err(error) => tracing::warn!(%error, "the tenants' shares stay as they were"),
+        }
+    }
+}
+
+/// Offers uploads again that were still being written.
+async fn release_held(intake: &Intake, stop: &CancellationToken) {
+    let mut tick = tokio::time::interval(HELD_EVERY);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        if let Err(error) = intake.release_held().await {
+            tracing::warn!(%error, "uploads that were watched have to wait");
+        }
+    }
+}

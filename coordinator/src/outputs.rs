@@ -1,0 +1,237 @@
+//! Outputs: published presentations are copied to the place that their job names. The job log says what is published;
+//! a record per job says what is still to be copied, so that a copy is repeated until it is whole, by whichever
+//! coordinator comes first. It owns the order and the repetition; how a place is written is the seam's.
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use splitreel_backend::records::{Expect, Record, RecordKey};
+use splitreel_backend::{JobStore, Records, StoreError, World};
+use splitreel_core::JobId;
+use splitreel_core::event::{Event, Happened};
+use splitreel_core::job::Job;
+use splitreel_core::part::{Presentation, PresentationFile, TaskResult};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+use crate::triggers::unwritable;
+use crate::webhooks::EventSink;
+
+/// Kind of the records of outputs.
+pub const OUTPUT_KIND: &str = "output";
+/// Whoever copies has so long before another may begin as well, which does no harm.
+const CLAIM_MS: i64 = 10 * 60_000;
+/// A copy that fails is given up after this time.
+const GIVE_UP_MS: i64 = 3 * 24 * 3_600_000;
+const FIRST_PAUSE_MS: i64 = 2_000;
+const LONGEST_PAUSE_MS: i64 = 600_000;
+/// Presentations that are copied at the same time.
+const PARALLEL: usize = 4;
+const BATCH: usize = 100;
+const TICK: Duration = Duration::from_secs(1);
+
+/// Why a presentation was not copied.
+#[derive(Debug, thiserror::Error)]
+#[error("the presentation cannot be copied to {location}")]
+pub struct OutputError {
+    /// Where it should go.
+    pub location: String,
+    /// The reason.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Writes presentations to places.
+#[async_trait]
+pub trait OutputStore: Send + Sync {
+    /// Copies a presentation below a location: what manifests name before the manifests, so that whoever finds one can
+    /// play it. Safe to repeat.
+    ///
+    /// # Errors
+    /// [`OutputError`]; no manifest then names what is not there.
+    async fn lay_out(&self, job: &Job, presentation: &Presentation, location: &str) -> Result<(), OutputError>;
+}
+
+/// Where a job's presentation goes in a bucket: a folder of its own, so that none is ever overwritten.
+pub fn folder(job: &Job) -> String {
+    format!("{}/{}/", job.request.base, job.id)
+}
+
+/// The files in the order in which they may appear: media, then what names media, then what names that.
+pub fn in_order(files: Vec<PresentationFile>) -> [Vec<PresentationFile>; 3] {
+    let mut waves: [Vec<PresentationFile>; 3] = Default::default();
+    let [media, inner, outer] = &mut waves;
+    for file in files {
+        let is_manifest = file.path.ends_with(".m3u8") || file.path.ends_with(".mpd") || file.path.ends_with(".json");
+        let wave = match (is_manifest, file.path.contains('/')) {
+            (false, _) => &mut *media,
+            (true, true) => &mut *inner,
+            (true, false) => &mut *outer,
+        };
+        wave.push(file);
+    }
+    waves
+}
+
+/// What is kept of an output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OutputDocument {
+    since_ms: i64,
+    tries: u32,
+    pub(crate) is_done: bool,
+    pub(crate) is_given_up: bool,
+    pub(crate) error: Option<String>,
+}
+
+impl OutputDocument {
+    /// When to look again after a failure; `None`: never.
+    fn next(&self, now_ms: i64) -> Option<i64> {
+        let pause = FIRST_PAUSE_MS.saturating_mul(1i64 << self.tries.min(20)).min(LONGEST_PAUSE_MS);
+        (now_ms.saturating_sub(self.since_ms) < GIVE_UP_MS).then(|| now_ms.saturating_add(pause))
+    }
+}
+
+pub(crate) fn key(tenant: &str, job: JobId) -> RecordKey {
+    RecordKey { kind: OUTPUT_KIND.to_owned(), tenant: tenant.to_owned(), id: job.to_string() }
+}
+
+/// Copies what is published. Cheap to clone; also the sink that hears of it.
+#[derive(Clone)]
+pub struct Outputs {
+    jobs: Arc<dyn JobStore>,
+    records: Arc<dyn Records>,
+    places: Arc<dyn OutputStore>,
+    world: World,
+}
+
+impl Outputs {
+    /// Outputs over the given seams.
+    pub fn new(jobs: Arc<dyn JobStore>, records: Arc<dyn Records>, places: Arc<dyn OutputStore>, world: World) -> Self {
+        Outputs { jobs, records, places, world }
+    }
+
+    /// Copies until `stop`.
+    pub async fn run(&self, stop: &CancellationToken) {
+        let mut tick = tokio::time::interval(TICK);
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            if let Some(Err(error)) = stop.run_until_cancelled(self.copy_due()).await {
+                tracing::warn!(%error, "outputs are held up");
+            }
+        }
+    }
+
+    /// Copies what is due. Answers how many presentations were.
+    ///
+    /// # Errors
+    /// When the records do not answer.
+    pub async fn copy_due(&self) -> Result<usize, StoreError> {
+        let due = self.records.due(OUTPUT_KIND, self.now(), BATCH).await?;
+        let num = due.len();
+        let mut copies =
+            futures::stream::iter(due.into_iter().map(|record| self.copy(record))).buffer_unordered(PARALLEL);
+        while let Some(copied) = copies.next().await {
+            copied?;
+        }
+        Ok(num)
+    }
+
+    async fn copy(&self, record: Record) -> Result<(), StoreError> {
+        let corrupt = |why: String| StoreError::Corrupt { what: format!("output {}: {why}", record.key.id) };
+        let mut kept: OutputDocument =
+            serde_json::from_value(record.doc.clone()).map_err(|error| corrupt(error.to_string()))?;
+        let until = self.now().saturating_add(CLAIM_MS);
+        let claimed = self.put(&record.key, Expect::Version(record.version), &kept, Some(until)).await?;
+        let Some(version) = claimed else { return Ok(()) };
+        let outcome = self.lay_out(&record.key).await?;
+        kept.tries = kept.tries.saturating_add(1);
+        let due = match outcome {
+            Ok(()) => {
+                (kept.is_done, kept.error) = (true, None);
+                None
+            }
+            Err(error) => {
+                tracing::warn!(job = %record.key.id, error = &error as &dyn std::error::Error, "an output has to wait");
+                kept.error = Some(error.to_string());
+                let next = kept.next(self.now());
+                kept.is_given_up = next.is_none();
+                next
+            }
+        };
+        // A conflict means that this took so long that another began: it tells how it went.
+        self.put(&record.key, Expect::Version(version), &kept, due).await.map(|_| ())
+    }
+
+    async fn lay_out(&self, key: &RecordKey) -> Result<Result<(), OutputError>, StoreError> {
+        let Ok(id) = key.id.parse::<JobId>() else { return Ok(Ok(())) };
+        let Some(job) = self.jobs.job(id).await? else { return Ok(Ok(())) };
+        let tasks = self.jobs.tasks(id).await?;
+        let presentation = tasks.into_iter().find_map(|task| match task.result {
+            Some(TaskResult::Assemble(presentation)) => Some(presentation),
+            _ => None,
+        });
+        let Some((presentation, location)) = presentation.zip(job.request.output.clone()) else { return Ok(Ok(())) };
+        Ok(self.places.lay_out(&job, &presentation, &location).await)
+    }
+
+    async fn put(
+        &self,
+        key: &RecordKey,
+        expect: Expect,
+        document: &OutputDocument,
+        due_ms: Option<i64>,
+    ) -> Result<Option<i64>, StoreError> {
+        let doc = serde_json::to_value(document).map_err(unwritable)?;
+        Ok(self.records.put(key, expect, doc, due_ms, self.now()).await?.ok())
+    }
+
+    fn now(&self) -> i64 {
+        self.world.clock.now_ms()
+    }
+}
+
+#[async_trait]
+impl EventSink for Outputs {
+    async fn take(&self, events: &[Event]) -> Result<(), StoreError> {
+        for event in events.iter().filter(|event| matches!(event.what, Happened::Published)) {
+            let Some(job) = self.jobs.job(event.job).await?.filter(|job| job.request.output.is_some()) else {
+                continue;
+            };
+            let now = self.now();
+            let fresh = OutputDocument { since_ms: now, tries: 0, is_done: false, is_given_up: false, error: None };
+            // There already: the same event again.
+            self.put(&key(&job.request.tenant, job.id), Expect::Absent, &fresh, Some(now)).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use splitreel_core::part::StoredObject;
+
+    #[test]
+    fn what_names_others_comes_after_them() {
+        let paths =
+            ["master.m3u8", "v/720p/playlist.m3u8", "v/720p/seg-00001.m4s", "manifest.mpd", "report.json", "a.mp4"];
+        let files = paths.map(|path| PresentationFile {
+            path: path.to_owned(),
+            object: StoredObject { key: path.to_owned(), bytes: 1, sha256: String::new() },
+        });
+        let [media, inner, outer] = in_order(files.to_vec());
+        let names = |wave: Vec<PresentationFile>| wave.into_iter().map(|file| file.path).collect::<Vec<_>>();
+        assert_eq!(names(media), ["v/720p/seg-00001.m4s", "a.mp4"]);
+        assert_eq!(names(inner), ["v/720p/playlist.m3u8"]);
+        assert_eq!(names(outer), ["master.m3u8", "manifest.mpd", "report.json"]);
+    }
+
+    #[test]
+    fn a_copy_that_fails_is_tried_for_three_days_and_not_too_often() {
+        let mut kept = OutputDocument { since_ms: 0, tries: 1, is_done: false, is_given_up: false, error: None };
+        assert_eq!(kept.next(100), Some(4_100));
+        kept.tries = 60;
+        assert_eq!(kept.next(100), Some(600_100));
+        assert_eq!(kept.next(GIVE_UP_MS), None);
+    }
+}
