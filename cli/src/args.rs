@@ -1,8 +1,10 @@
 //! Command-line arguments.
 
-use crate::commands::remote::{FetchArgs, RemoteJobArgs, SubmitArgs, TokensCommand, WorkersArgs};
+use crate::commands::remote::{FetchArgs, RemoteJobArgs, TokensCommand, WorkersArgs};
+use crate::commands::submit::SubmitArgs;
+use crate::commands::triggers::TriggersCommand;
 use crate::roles::settings::Upstream;
-use crate::roles::{AssemblerArgs, CoordinatorArgs, WorkerArgs};
+use crate::roles::{AssemblerArgs, CoordinatorArgs, ServeArgs, WorkerArgs};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -62,7 +64,7 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Bring the database up to date (DATABASE_URL, or the state's).
     Migrate,
-    /// Have a server transcode a source.
+    /// Have a server transcode a file, an address or an object.
     Submit(SubmitArgs),
     /// Tell what happens to a server's job until it has ended.
     Watch(RemoteJobArgs),
@@ -70,9 +72,14 @@ pub enum Command {
     Fetch(FetchArgs),
     /// List a server's workers and assemblers.
     Workers(WorkersArgs),
+    /// Rules by which uploads to buckets become jobs of a server.
+    #[command(subcommand)]
+    Triggers(TriggersCommand),
     /// Make, list and revoke a server's tokens.
     #[command(subcommand)]
     Tokens(TokensCommand),
+    /// Serve the API and do all the work, on this machine alone.
+    Serve(ServeArgs),
     /// Serve the API, plan, hand out work (Postgres, RabbitMQ, S3).
     Coordinator(CoordinatorArgs),
     /// Work for a coordinator.
@@ -84,7 +91,7 @@ pub enum Command {
 impl Command {
     /// A server role: it logs by its own settings.
     pub fn is_role(&self) -> bool {
-        matches!(self, Command::Coordinator(_) | Command::Worker(_) | Command::Assembler(_))
+        matches!(self, Command::Serve(_) | Command::Coordinator(_) | Command::Worker(_) | Command::Assembler(_))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::observe::{ObservedLeases, ObservedToolkit, Seen};
 use crate::state::State;
 use splitreel_assembler::Assembler;
 use splitreel_backend::memory::ChannelDoorbell;
-use splitreel_backend::store::JobFilter;
+use splitreel_backend::store::{JobFilter, Scope};
 use splitreel_backend::{BlobStore, Doorbell, JobStore, Leases, World};
 use splitreel_backend_embedded::{LocalBlobs, SqliteStore};
 use splitreel_coordinator::{Config, Coordinator};
@@ -28,6 +28,8 @@ const RETENTION_MS: i64 = 7 * 24 * 3_600_000;
 
 /// Backends of a state directory.
 pub struct Backends {
+    /// Truth, also of small documents.
+    pub records: SqliteStore,
     /// Truth.
     pub store: Arc<dyn JobStore>,
     /// Objects.
@@ -53,23 +55,22 @@ pub fn capabilities(ffmpeg: &Ffmpeg) -> Capabilities {
 }
 
 /// Opens the database of a state directory.
-pub async fn open_store(database: &Path) -> Result<Arc<dyn JobStore>, Problem> {
+pub async fn open_store(database: &Path) -> Result<SqliteStore, Problem> {
     let store = SqliteStore::open(database).await;
-    Ok(Arc::new(
-        store.map_err(|e| Problem::because(format!("the database {} cannot be opened", database.display()), &e))?,
-    ))
+    store.map_err(|e| Problem::because(format!("the database {} cannot be opened", database.display()), &e))
 }
 
 /// Opens the backends and cleans up after processes that died.
 pub async fn open(state: &State) -> Result<Backends, Problem> {
-    let store = open_store(&state.database()).await?;
+    let records = open_store(&state.database()).await?;
     let blobs = LocalBlobs::open(state.objects())
         .await
         .map_err(|e| Problem::because("the object directory cannot be opened", &e))?;
     if !state.dead.is_empty() {
         blobs.sweep_temp().await.map_err(|e| Problem::because("the object directory cannot be cleaned", &e))?;
     }
-    let backends = Backends { store, blobs: Arc::new(blobs), world: World::machine() };
+    let store = Arc::new(records.clone());
+    let backends = Backends { records, store, blobs: Arc::new(blobs), world: World::machine() };
     let caretaker = backends.coordinator(Vec::new(), Capabilities::default(), 1);
     for worker in &state.dead {
         caretaker
@@ -78,12 +79,12 @@ pub async fn open(state: &State) -> Result<Backends, Problem> {
             .map_err(|e| Problem::because("the leases of a dead process cannot be released", &e))?;
         state.bury(worker);
     }
-    forget_old(&backends, &caretaker).await;
     Ok(backends)
 }
 
 /// Forgets what ended longer ago than the retention.
-async fn forget_old(backends: &Backends, caretaker: &Coordinator) {
+pub async fn forget_old(backends: &Backends) {
+    let caretaker = backends.coordinator(Vec::new(), Capabilities::default(), 1);
     let due = backends.world.clock.now_ms() - RETENTION_MS;
     let jobs = backends.store.jobs(JobFilter { limit: 10_000, ..JobFilter::default() }).await.unwrap_or_default();
     for job in jobs.into_iter().filter(|j| j.ended_ms.is_some_and(|t| t < due)) {
@@ -96,41 +97,27 @@ async fn forget_old(backends: &Backends, caretaker: &Coordinator) {
 impl Backends {
     /// A coordinator for these jobs only: other processes serve their own.
     pub fn coordinator(&self, jobs: Vec<JobId>, capabilities: Capabilities, slots: usize) -> Coordinator {
-        self.coordinator_on(Arc::new(ChannelDoorbell::default()), jobs, capabilities, slots)
+        let terms = Terms::of_one_person(jobs, slots);
+        self.coordinator_on(Arc::new(ChannelDoorbell::default()), &terms, capabilities)
     }
 
-    fn coordinator_on(
-        &self,
-        doorbell: Arc<dyn Doorbell>,
-        jobs: Vec<JobId>,
-        capabilities: Capabilities,
-        slots: usize,
-    ) -> Coordinator {
-        // One person waits in front of it: an attempt that failed on this machine is repeated soon, each time
-        // decoding from further back, and a full disk ends the job instead of being waited out.
-        let retry = RetryPolicy {
-            media_backoff_ms: 250,
-            infra_budget: 5,
-            infra_backoff_ms: 250,
-            infra_backoff_max_ms: 4_000,
-            ..RetryPolicy::default()
-        };
+    fn coordinator_on(&self, doorbell: Arc<dyn Doorbell>, terms: &Terms, capabilities: Capabilities) -> Coordinator {
         let config = Config {
-            retry,
-            window: slots * 2 + 2,
+            retry: terms.retry.clone(),
+            window: terms.slots * 2 + 2,
             pump_every: Duration::from_millis(200),
-            scope: Some(jobs),
+            scope: terms.scope.clone(),
             capabilities,
             ..Config::default()
         };
         Coordinator::new(Arc::clone(&self.store), Arc::clone(&self.blobs), doorbell, self.world.clone(), config)
     }
 
-    /// Starts all services for some jobs.
-    pub fn start(&self, state: &State, ffmpeg: &Arc<Ffmpeg>, jobs: Vec<JobId>, slots: usize) -> Engine {
+    /// Starts all services.
+    pub fn start(&self, state: &State, ffmpeg: &Arc<Ffmpeg>, terms: Terms) -> Engine {
         let (seen_tx, seen) = mpsc::unbounded_channel();
         let doorbell: Arc<dyn Doorbell> = Arc::new(ChannelDoorbell::default());
-        let coordinator = self.coordinator_on(Arc::clone(&doorbell), jobs, capabilities(ffmpeg), slots);
+        let coordinator = self.coordinator_on(Arc::clone(&doorbell), &terms, capabilities(ffmpeg));
         let leases: Arc<dyn Leases> =
             Arc::new(ObservedLeases { inner: Arc::new(coordinator.clone()), seen: seen_tx.clone() });
         let tools = FfmpegTools::new(
@@ -141,7 +128,7 @@ impl Backends {
         );
         let toolkit = Arc::new(ObservedToolkit { inner: Arc::new(tools), seen: seen_tx });
         let worker = Worker::new(
-            splitreel_worker::Config { id: state.worker.clone(), slots },
+            splitreel_worker::Config { id: state.worker.clone(), slots: terms.slots },
             Arc::clone(&leases),
             Arc::clone(&doorbell),
             Arc::clone(&self.blobs),
@@ -156,15 +143,45 @@ impl Backends {
             Arc::clone(&self.blobs),
             Arc::clone(&self.world.ids),
         );
-        let shutdown = CancellationToken::new();
-        let mut services = JoinSet::new();
-        let (c, s) = (coordinator.clone(), shutdown.clone());
+        let Terms { drain, stop, .. } = terms;
+        let (mut services, mut hands) = (JoinSet::new(), JoinSet::new());
+        let (c, s) = (coordinator.clone(), stop.clone());
         services.spawn(async move { c.run(s).await });
-        let s = shutdown.clone();
-        services.spawn(async move { worker.run(s.clone(), s).await });
-        let s = shutdown.clone();
-        services.spawn(async move { assembler.run(s.clone(), s).await });
-        Engine { coordinator, seen, worker: state.worker.clone(), shutdown, services }
+        let (d, s) = (drain.clone(), stop.clone());
+        hands.spawn(async move { worker.run(d, s).await });
+        let s = stop.clone();
+        hands.spawn(async move { assembler.run(drain, s).await });
+        Engine { coordinator, seen, worker: state.worker.clone(), stop, services, hands }
+    }
+}
+
+/// How an engine runs.
+pub struct Terms {
+    /// Which jobs it serves.
+    pub scope: Scope,
+    /// Attempts at the same time.
+    pub slots: usize,
+    /// Attempts, back-offs, lease length.
+    pub retry: RetryPolicy,
+    /// No new attempts from then on.
+    pub drain: CancellationToken,
+    /// Running ones end then.
+    pub stop: CancellationToken,
+}
+
+impl Terms {
+    /// Some jobs, for one person who waits in front of it: an attempt that failed on this machine is repeated soon,
+    /// each time decoding from further back, and a full disk ends the job instead of being waited out.
+    pub fn of_one_person(jobs: Vec<JobId>, slots: usize) -> Self {
+        let retry = RetryPolicy {
+            media_backoff_ms: 250,
+            infra_budget: 5,
+            infra_backoff_ms: 250,
+            infra_backoff_max_ms: 4_000,
+            ..RetryPolicy::default()
+        };
+        let stop = CancellationToken::new();
+        Terms { scope: Some(jobs), slots, retry, drain: stop.clone(), stop }
     }
 }
 
@@ -175,14 +192,21 @@ pub struct Engine {
     /// What happens inside.
     pub seen: mpsc::UnboundedReceiver<Seen>,
     worker: WorkerId,
-    shutdown: CancellationToken,
+    stop: CancellationToken,
     services: JoinSet<()>,
+    hands: JoinSet<()>,
 }
 
 impl Engine {
+    /// Waits until all attempts have ended, which they do once the engine is to drain or to stop.
+    pub async fn drained(&mut self) {
+        while self.hands.join_next().await.is_some() {}
+    }
+
     /// Stops everything: processes are killed, leases handed back.
     pub async fn stop(mut self) {
-        self.shutdown.cancel();
+        self.stop.cancel();
+        self.drained().await;
         while self.services.join_next().await.is_some() {}
         if let Err(error) = self.coordinator.release_worker(&self.worker).await {
             tracing::warn!(%error, "leases run out by themselves");

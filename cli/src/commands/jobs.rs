@@ -29,7 +29,7 @@ pub(super) async fn existing_store(config: &Config) -> Result<Arc<dyn JobStore>,
             config.state.display()
         )));
     }
-    open_store(&db).await
+    Ok(Arc::new(open_store(&db).await?))
 }
 
 /// Finds a job by its id or the beginning of it.

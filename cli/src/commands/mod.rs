@@ -7,5 +7,8 @@ pub mod plan;
 pub mod profiles;
 pub mod remote;
 pub mod run;
+mod sending;
+pub mod submit;
 mod target;
+pub mod triggers;
 mod watch;

@@ -1,18 +1,16 @@
-//! Commands that talk to a coordinator: submit, watch, fetch, cancel, pause, resume, retry, list, workers, token.
+//! Commands that talk to a server: watch, fetch, cancel, pause, resume, retry, list, workers, token.
 
 use crate::config::Config;
 use crate::exit::{Exit, Problem, printable};
-use crate::profile_file;
-use crate::roles::connect;
 use crate::roles::settings::Upstream;
-use clap::{Args, Subcommand, ValueEnum};
+use crate::roles::{connect, local_server};
+use clap::{Args, Subcommand};
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
-use splitreel_client::types::{JobCreate, JobProgress, JobView, ProfileChoice, Scope, TokenCreate};
+use splitreel_client::types::{JobProgress, JobView, Scope, TokenCreate};
 use splitreel_client::{Client, ClientError, JobQuery, Told};
 use splitreel_core::JobId;
 use splitreel_core::event::Happened;
-use splitreel_core::fair::Priority;
 use splitreel_core::job::JobState;
 use splitreel_core::plan::hex;
 use std::path::{Path, PathBuf};
@@ -20,56 +18,6 @@ use tokio::io::AsyncWriteExt;
 
 /// Files fetched at the same time.
 const PARALLEL: usize = 8;
-
-/// How urgent a job is among its tenant's.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub enum Urgency {
-    /// When nothing else waits.
-    Low,
-    /// As most.
-    #[default]
-    Normal,
-    /// Before the others.
-    High,
-}
-
-impl From<Urgency> for Priority {
-    fn from(urgency: Urgency) -> Self {
-        match urgency {
-            Urgency::Low => Priority::Low,
-            Urgency::Normal => Priority::Normal,
-            Urgency::High => Priority::High,
-        }
-    }
-}
-
-/// Arguments of `submit`.
-#[derive(Clone, Debug, Args)]
-pub struct SubmitArgs {
-    /// Where the source is: s3://bucket/key, or a path that the server can read.
-    #[arg(value_name = "SOURCE")]
-    source: String,
-    /// A profile that the server knows, or a profile file ending in .toml.
-    #[arg(long, value_name = "NAME|FILE")]
-    profile: Option<String>,
-    /// Name of output files [default: that of the source].
-    #[arg(long, value_name = "NAME")]
-    base: Option<String>,
-    /// How urgent it is among the tenant's jobs.
-    #[arg(long, value_enum, default_value_t)]
-    priority: Urgency,
-    /// Key under which the same request makes the same job, however often it is sent.
-    #[arg(long, value_name = "KEY")]
-    key: Option<String>,
-    /// Wait until the job has ended; the exit code is the job's.
-    #[arg(long)]
-    wait: bool,
-    /// As JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    upstream: Upstream,
-}
 
 /// A job of a server.
 #[derive(Clone, Debug, Args)]
@@ -151,7 +99,7 @@ pub enum TokensCommand {
     },
 }
 
-fn refused(what: &str, error: &ClientError) -> Problem {
+pub(super) fn refused(what: &str, error: &ClientError) -> Problem {
     let mut problem = Problem::because(what, error);
     if let Some(p) = error.problem() {
         problem.exit = if p.status < 500 { Exit::Usage } else { Exit::Failed };
@@ -162,46 +110,18 @@ fn refused(what: &str, error: &ClientError) -> Problem {
     problem
 }
 
-fn client(config: &Config, upstream: Upstream) -> Result<Client, Problem> {
-    connect::api(&upstream.or(&config.file.upstream))
+/// A client of the server that is named, or of the one that runs on this machine's state.
+pub(super) fn client(config: &Config, upstream: Upstream) -> Result<Client, Problem> {
+    let upstream = upstream.or(&config.file.upstream);
+    match local_server(config) {
+        Some((address, token)) if upstream.server.as_ref().is_none_or(|named| *named == address) => {
+            connect::local_api(address, &token)
+        }
+        _ => connect::api(&upstream),
+    }
 }
 
-/// `submit`.
-pub async fn submit(config: &Config, args: SubmitArgs) -> Result<Exit, Problem> {
-    let profile = match args.profile {
-        Some(name) if Path::new(&name).extension().is_some_and(|e| e == "toml") => {
-            Some(ProfileChoice::Inline(Box::new(profile_file::resolve(&name)?)))
-        }
-        name => name.map(ProfileChoice::Name),
-    };
-    let client = client(config, args.upstream)?;
-    let job = JobCreate {
-        source: Some(args.source.clone()),
-        profile,
-        priority: args.priority.into(),
-        base: args.base,
-        ..JobCreate::default()
-    };
-    let made = client
-        .create_job(&job, args.key.as_deref())
-        .await
-        .map_err(|e| refused(&format!("{}: not accepted", args.source), &e))?;
-    let job = made.value;
-    if args.wait {
-        if !args.json {
-            eprintln!("job {}", job.id);
-        }
-        return follow(&client, job.id, args.json).await;
-    }
-    if args.json {
-        print_json(&job)
-    } else {
-        println!("{}", job.id)
-    }
-    Ok(Exit::Done)
-}
-
-fn print_json(value: &impl serde::Serialize) {
+pub(super) fn print_json(value: &impl serde::Serialize) {
     println!("{:#}", serde_json::json!(value));
 }
 
@@ -211,7 +131,7 @@ pub async fn watch(config: &Config, args: RemoteJobArgs) -> Result<Exit, Problem
 }
 
 /// Tells what happens to a job until it has ended.
-async fn follow(client: &Client, id: JobId, json: bool) -> Result<Exit, Problem> {
+pub(super) async fn follow(client: &Client, id: JobId, json: bool) -> Result<Exit, Problem> {
     let lost = |e: ClientError| refused("the server tells no more", &e);
     let mut events = client.events(Some(id), 0);
     let mut told = 0;

@@ -6,7 +6,7 @@ use super::watch::{Served, Watch};
 use crate::args::{EncodeArgs, OutputArgs, RepackageArgs, RetryArgs, RunArgs};
 use crate::config::Config;
 use crate::display::Display;
-use crate::engine::{self, Backends};
+use crate::engine::{self, Backends, Terms};
 use crate::exit::{Exit, Problem};
 use crate::state::State;
 use sha2::{Digest, Sha256};
@@ -105,6 +105,7 @@ async fn carry_out(
     let ffmpeg = engine::detect().await?;
     let state = State::open(&config.state, &process_name())?;
     let backends = engine::open(&state).await?;
+    engine::forget_old(&backends).await;
     let mut display = Display::new(show.json, show.quiet);
     let mut served = Vec::new();
     for mut w in wanted {
@@ -138,7 +139,7 @@ async fn carry_out(
 }
 
 /// A name that no other process has or will have.
-fn process_name() -> String {
+pub fn process_name() -> String {
     format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple())
 }
 
@@ -266,6 +267,7 @@ pub async fn retry(config: &Config, args: RetryArgs) -> Result<Exit, Problem> {
     let ffmpeg = engine::detect().await?;
     let state = State::open(&config.state, &process_name())?;
     let backends = engine::open(&state).await?;
+    engine::forget_old(&backends).await;
     let store = &backends.store;
     store.retry(found.id, backends.world.clock.now_ms()).await.map_err(|e| store_problem(&e))?;
     let job = store.job(found.id).await.map_err(|e| store_problem(&e))?.unwrap_or(found);
@@ -304,7 +306,7 @@ async fn serve(
         return Ok((Exit::Done, Vec::new()));
     }
     let ids = jobs.iter().map(|j| j.job.id).collect();
-    let mut engine = backends.start(state, ffmpeg, ids, slots);
+    let mut engine = backends.start(state, ffmpeg, Terms::of_one_person(ids, slots));
     let mut watch = Watch::new(backends, jobs, |dir| sibling(dir, ".partial"));
     let outcome = watch.until_ended(&mut engine, display).await;
     engine.stop().await;

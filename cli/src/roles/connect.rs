@@ -11,6 +11,7 @@ use splitreel_backend_cluster::s3::{S3Connection, S3Options};
 use splitreel_client::types::Presence as Hello;
 use splitreel_client::{Client, ClientConfig, PresenceEnd, RemoteLeases, Token};
 use splitreel_telemetry::checks::Checks;
+use std::path::Path;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -90,17 +91,31 @@ pub async fn storage(storage: &Storage, public: bool) -> Result<S3Connection, Pr
     S3Connection::open(options).await.map_err(|e| unusable("the object storage cannot be used", &e))
 }
 
+/// The API of the server on this machine, by the token in the environment or the one that it keeps in a file.
+pub fn local_api(address: String, token_file: &Path) -> Result<Client, Problem> {
+    let token = match secret("SPLITREEL_TOKEN")? {
+        Some(token) => Some(token.expose().clone()),
+        None => std::fs::read_to_string(token_file).ok(),
+    };
+    api_at(&address, token)
+}
+
 /// The coordinator's API, by an address and a token.
 pub fn api(upstream: &Upstream) -> Result<Client, Problem> {
     let address = required(
         upstream.server.clone(),
         "the coordinator's address",
-        "give --server, SPLITREEL_SERVER or server in [upstream] of the configuration file",
+        "give --server, SPLITREEL_SERVER or server in [upstream] of the configuration file, or start splitreel serve",
     )?;
-    let base = url::Url::parse(&address).map_err(|e| {
+    let token = secret("SPLITREEL_TOKEN")?.map(|t| t.expose().clone());
+    api_at(&address, token)
+}
+
+fn api_at(address: &str, token: Option<String>) -> Result<Client, Problem> {
+    let base = url::Url::parse(address).map_err(|e| {
         Problem::usage(format!("{address}: no address of a server: {e}; use for example http://127.0.0.1:8400"))
     })?;
-    let token = secret("SPLITREEL_TOKEN")?.map(|t| Token(t.expose().trim().to_owned()));
+    let token = token.map(|t| Token(t.trim().to_owned()));
     Client::new(ClientConfig::new(base, token)).map_err(|e| unusable("the coordinator cannot be used", &e))
 }
 

@@ -143,7 +143,7 @@ pub async fn coordinator(config: &Config, args: CoordinatorArgs, log_json: bool)
         settings,
     );
     let seams = Seams {
-        core,
+        core: core.clone(),
         store,
         records: Arc::clone(&records),
         blobs: objects,
@@ -167,6 +167,8 @@ pub async fn coordinator(config: &Config, args: CoordinatorArgs, log_json: bool)
 
     let stop = process.stop.clone();
     let mut services = JoinSet::new();
+    let s = stop.clone();
+    services.spawn(async move { core.run(s).await });
     front.start(&mut services, &stop);
     front.feed(&mut services, &stop, "exchange", Arc::new(Exchange(AmqpEvents::new(link.clone()))));
     let s = stop.clone();

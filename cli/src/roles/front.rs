@@ -126,10 +126,8 @@ impl Front {
         Ok(Front { seams, api, sender, uploads, intake, router })
     }
 
-    /// Starts the loops.
+    /// Starts the loops, those of the coordinator itself excepted.
     pub fn start(&self, services: &mut JoinSet<()>, stop: &CancellationToken) {
-        let (s, core) = (stop.clone(), self.seams.core.clone());
-        services.spawn(async move { core.run(s).await });
         let (s, api) = (stop.clone(), self.api.clone());
         services.spawn(async move { api.run(s).await });
         let (s, sender) = (stop.clone(), self.sender.clone());

@@ -1,9 +1,14 @@
-//! Secrets of the API: read from the environment and judged.
+//! Secrets of the API: read from the environment, judged, and where only this machine can reach the API, made and kept.
 
 use super::settings::{required_secret, secret};
 use crate::exit::Problem;
-use splitreel_coordinator::api::Secret;
+use splitreel_coordinator::api::{Secret, Secrets, SystemSecrets};
+use splitreel_core::plan::hex;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 /// A token is as good as a password of this many bytes.
 const TOKEN_BYTES: usize = 16;
@@ -31,6 +36,21 @@ impl Keys {
         Self::judged(address, signing.expose().clone(), found(ADMIN)?)
     }
 
+    /// Those of the environment. Behind a loopback address, what is missing is made once and kept in `folder`, readable
+    /// by its owner only; else the administrator's token must be there too.
+    pub fn read_or_make(address: SocketAddr, folder: &Path) -> Result<Self, Problem> {
+        if !address.ip().is_loopback() {
+            required_secret(ADMIN, &format!("{address} can be reached from elsewhere, and the administrator's token"))
+                .map_err(|p| p.line(HOW))?;
+            return Self::read(address);
+        }
+        let of = |name, path: PathBuf| match found(name)? {
+            Some(value) => Ok(value),
+            None => kept(&path),
+        };
+        Self::judged(address, of(SIGNING, folder.join("signing-key"))?, Some(of(ADMIN, token_file(folder))?))
+    }
+
     fn judged(address: SocketAddr, signing: String, admin: Option<String>) -> Result<Self, Problem> {
         let check = |name: &str, value: String| {
             let value = value.trim().to_owned();
@@ -56,6 +76,31 @@ impl Keys {
     }
 }
 
+/// Where the administrator's token is kept that was made.
+pub fn token_file(folder: &Path) -> PathBuf {
+    folder.join("token")
+}
+
 fn found(name: &str) -> Result<Option<String>, Problem> {
     Ok(secret(name)?.map(|value| value.expose().clone()))
+}
+
+/// The secret in a file; one is made where there is none.
+fn kept(path: &Path) -> Result<String, Problem> {
+    let at = |e: std::io::Error| Problem::usage(format!("{}: the secret cannot be kept: {e}", path.display()));
+    match std::fs::read_to_string(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        read => return read.map_err(at),
+    }
+    let mut bytes = [0; 32];
+    if !SystemSecrets.fill(&mut bytes) {
+        return Err(Problem::usage("the system gives no random bytes for a secret"));
+    }
+    let value = hex(&bytes);
+    let draft = path.with_extension("new");
+    let _ = std::fs::remove_file(&draft);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(at)?;
+    writeln!(file, "{value}").and_then(|()| file.sync_all()).map_err(at)?;
+    std::fs::rename(&draft, path).map_err(at)?;
+    Ok(value)
 }

@@ -5,13 +5,16 @@ mod bridge;
 pub mod connect;
 mod coordinator;
 mod front;
+mod grants;
 mod keys;
 mod lifecycle;
 mod outputs;
+mod serve;
 pub mod settings;
 mod uploads;
 mod worker;
 
 pub use assembler::{AssemblerArgs, assembler};
 pub use coordinator::{CoordinatorArgs, coordinator};
+pub use serve::{ServeArgs, local_server, serve};
 pub use worker::{WorkerArgs, worker};

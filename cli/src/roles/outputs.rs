@@ -1,15 +1,18 @@
-//! Where presentations are copied to: buckets on S3. Fits the adapter to the coordinator's
+//! Where presentations are copied to: buckets on S3, directories on one machine. Fits the adapters to the coordinator's
 //! seam; when to copy, and again, is decided there.
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
-use splitreel_assembler::export::catalogue;
+use splitreel_assembler::export::{catalogue, export};
+use splitreel_backend::BlobStore;
 use splitreel_backend_cluster::s3::{S3Blobs, S3Locator, S3Sources};
 use splitreel_coordinator::api::content_type;
 use splitreel_coordinator::outputs::{OutputError, OutputStore, folder, in_order};
 use splitreel_coordinator::triggers::Place;
 use splitreel_core::job::Job;
 use splitreel_core::part::Presentation;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Files copied at the same time.
 const PARALLEL: usize = 16;
@@ -57,5 +60,31 @@ impl OutputStore for S3Outputs {
     async fn lay_out(&self, job: &Job, presentation: &Presentation, location: &str) -> Result<(), OutputError> {
         let copied = self.copy(job, presentation, location).await;
         copied.map_err(|source| OutputError { location: location.to_owned(), source })
+    }
+}
+
+/// Outputs in directories: `DIR/SOURCE-FILE-NAME.streams`, replaced in one step when the source is.
+pub struct LocalOutputs {
+    /// Objects.
+    pub blobs: Arc<dyn BlobStore>,
+}
+
+/// The directory of a job's presentation.
+pub fn directory(job: &Job, location: &str) -> PathBuf {
+    let name = Path::new(&job.request.source.locator).file_name().unwrap_or(job.request.base.as_ref());
+    let mut name = name.to_owned();
+    name.push(".streams");
+    Path::new(location).join(name)
+}
+
+#[async_trait]
+impl OutputStore for LocalOutputs {
+    async fn lay_out(&self, job: &Job, presentation: &Presentation, location: &str) -> Result<(), OutputError> {
+        let laid_out = async {
+            tokio::fs::create_dir_all(location).await?;
+            export(self.blobs.as_ref(), presentation, &directory(job, location)).await?;
+            Ok(())
+        };
+        laid_out.await.map_err(|source: Cause| OutputError { location: location.to_owned(), source })
     }
 }

@@ -16,4 +16,5 @@ mod output;
 mod preview;
 mod reel;
 mod resume;
+mod serve;
 mod structure;

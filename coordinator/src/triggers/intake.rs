@@ -3,7 +3,7 @@
 
 use super::event::UploadEvent;
 use super::fingerprint::fingerprint;
-use super::rule::{NamedRule, Place, Rule, RuleSet, Verdict};
+use super::rule::{NamedRule, Place, RuleSet, Verdict};
 use crate::Coordinator;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use splitreel_backend::grants::GrantError;
 use splitreel_backend::records::{Expect, Record, RecordFilter, RecordKey};
 use splitreel_backend::store::Submitted;
 use splitreel_backend::{Grants, Records, StoreError, World};
+use splitreel_client::types::Rule;
 use splitreel_core::JobId;
 use splitreel_core::fair::Priority;
 use splitreel_core::job::{JobRequest, output_base};

@@ -21,8 +21,9 @@ pub use inbox::{Delivery, DocumentError, EventInbox, InboxError, listen};
 pub use intake::{BuiltInProfiles, Intake, IntakeError, Outcome, ProfileLookupError, Profiles, Target};
 pub use joints::LateProfiles;
 pub use poller::{Buckets, ListError, Listed, PollConfig, PollState, Poller};
-pub use routes::{ROUTES, RULES_SCOPE, RuleList, StoredRule, rules_router};
-pub use rule::{NamedRule, Place, Rule, RuleError, RuleSet, Verdict};
+pub use routes::{ROUTES, RULES_SCOPE, rules_router};
+pub use rule::{NamedRule, Place, RuleError, RuleSet, Verdict, validate};
+pub use splitreel_client::types::{Rule, RuleList, StoredRule};
 pub use watch::{FolderWatch, WatchConfig, WatchError};
 
 pub(crate) use fingerprint::fingerprint;

@@ -1,7 +1,7 @@
 //! Routes for rules: `/v1/rules`. A rule reads buckets for a tenant, so that only an administrator may write it.
 
 use super::intake::{Intake, ProfileLookupError, RULE_KIND, unwritable};
-use super::rule::Rule;
+use super::rule::{NamedRule, Verdict, validate};
 use crate::api::routes::{Access, Reach, Route, Verb};
 use crate::caller::Known;
 use crate::problem::Refused;
@@ -10,13 +10,13 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use splitreel_backend::records::{Conflict, Expect, Record, RecordFilter, RecordKey};
 use splitreel_backend::{Records, StoreError, World};
 use splitreel_client::problem::Code;
-use splitreel_client::types::Scope;
+use splitreel_client::types::{Rule, RuleFit, RuleList, RuleSaying, RuleTest, RuleVerdict, Scope, StoredRule};
 use std::sync::Arc;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -34,6 +34,7 @@ pub const ROUTES: &[Route] = &[
     route(Verb::Get, "/v1/rules/{id}"),
     route(Verb::Put, "/v1/rules/{id}"),
     route(Verb::Delete, "/v1/rules/{id}"),
+    route(Verb::Post, "/v1/rules:test"),
     Route { method: Verb::Get, path: "/v1/events/s3", access: Access::Public },
     Route { method: Verb::Post, path: "/v1/events/s3", access: Access::Public },
 ];
@@ -47,33 +48,11 @@ struct Rules {
 
 /// Routes that keep rules. They need a [`crate::caller::Caller`] among the extensions of the request.
 pub fn rules_router(records: Arc<dyn Records>, intake: Intake, world: World) -> OpenApiRouter {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get_one, replace, remove)).with_state(Rules {
-        records,
-        intake,
-        world,
-    })
-}
-
-/// A stored rule.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct StoredRule {
-    /// Its name.
-    pub id: String,
-    /// Whose jobs it starts.
-    pub tenant: String,
-    /// Raised by each change: the ETag.
-    pub version: i64,
-    /// The rule.
-    pub rule: Rule,
-}
-
-/// A page of rules.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct RuleList {
-    /// By tenant and id.
-    pub rules: Vec<StoredRule>,
-    /// Pass it as `after` to get the next page; absent at the end.
-    pub next: Option<String>,
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(get_one, replace, remove))
+        .routes(routes!(test))
+        .with_state(Rules { records, intake, world })
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -193,9 +172,34 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Tells which rule would take an object, and what each rule says of it; storage is not asked.
+#[utoipa::path(post, path = "/v1/rules:test", tag = "rules", request_body = RuleTest,
+    responses((status = 200, body = RuleVerdict), (status = 422)))]
+async fn test(
+    State(rules): State<Rules>,
+    caller: Known,
+    body: Result<Json<RuleTest>, JsonRejection>,
+) -> Result<Json<RuleVerdict>, Refused> {
+    caller.require(RULES_SCOPE)?;
+    let RuleTest { bucket, key } = document(body)?;
+    let set = rules.intake.rules().await.map_err(|error| {
+        tracing::warn!(%error, "the rules cannot be read");
+        Refused::unavailable("The rules cannot be read.")
+    })?;
+    let saying = |named: &NamedRule, fit| RuleSaying { id: named.id.clone(), tenant: named.tenant.clone(), fit };
+    let verdict = set.decide(&bucket, &key, None);
+    Ok(Json(RuleVerdict {
+        taken_by: match verdict {
+            Verdict::Take(named) => Some(saying(named, RuleFit::Fits)),
+            Verdict::OwnOutput | Verdict::NoRule => None,
+        },
+        is_own_output: verdict == Verdict::OwnOutput,
+        rules: set.explain(&bucket, &key).map(|(named, fit)| saying(named, fit)).collect(),
+    }))
+}
+
 async fn check(rules: &Rules, tenant: &str, rule: &Rule) -> Result<(), Refused> {
-    let mut mistakes: Vec<(String, String)> = rule
-        .validate(rules.intake.own_places())
+    let mut mistakes: Vec<(String, String)> = validate(rule, rules.intake.own_places())
         .into_iter()
         .map(|error| (format!("/{}", error.field), error.message))
         .collect();

@@ -1,50 +1,13 @@
-//! Rules: which uploads start jobs, for whom and how. Pure: form, choice and the guard against triggering oneself.
+//! Rules: which uploads start jobs, for whom and how. Pure: mistakes, choice and the guard against triggering oneself.
 
-use serde::{Deserialize, Serialize};
-use splitreel_core::fair::Priority;
-use utoipa::ToSchema;
+use serde::Serialize;
+use splitreel_client::types::{Rule, RuleFit};
 
 /// Most suffixes of a rule.
 const MAX_SUFFIXES: usize = 64;
 const MAX_TEXT_BYTES: usize = 1024;
 /// Longest time that an upload is watched before it is taken, seconds.
 pub const MAX_SETTLE_SECONDS: u32 = 24 * 3600;
-
-/// Turns uploads below a prefix of a bucket into jobs of one tenant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// The bucket.
-    pub bucket: String,
-    /// Beginning of the keys; empty = the whole bucket.
-    #[serde(default)]
-    pub prefix: String,
-    /// Ends of the keys, upper and lower case alike, for example `.mp4`; empty = any.
-    #[serde(default)]
-    pub suffixes: Vec<String>,
-    /// Name of the profile, as when a job is created.
-    pub profile: String,
-    /// Where presentations are copied to, `s3://bucket/prefix/`; absent = they stay in the work bucket.
-    #[serde(default)]
-    pub output: Option<String>,
-    /// Priority class of the jobs.
-    #[serde(default)]
-    #[schema(value_type = String, example = "normal")]
-    pub priority: Priority,
-    /// Rules that are not enabled take nothing.
-    #[serde(default = "yes")]
-    pub enabled: bool,
-    /// An upload is taken when its size and version have been the same for so long; 0 = at once.
-    #[serde(default)]
-    pub settle_seconds: u32,
-    /// Lists the prefix this often, for stores that send no events; absent = never.
-    #[serde(default)]
-    pub poll_seconds: Option<u32>,
-}
-
-fn yes() -> bool {
-    true
-}
 
 /// What is wrong with a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
@@ -87,75 +50,76 @@ impl Place {
     }
 }
 
-impl Rule {
-    /// Every mistake, in the order of the members. `own`: places that this installation writes to itself.
-    pub fn validate(&self, own: &[Place]) -> Vec<RuleError> {
-        let mut errors = Vec::new();
-        let mut err = |field, message: String| errors.push(RuleError { field, message });
-        if let Err(why) = check_bucket(&self.bucket) {
-            err("bucket", why);
-        }
-        if let Err(why) = check_text(&self.prefix) {
-            err("prefix", why);
-        }
-        if self.suffixes.len() > MAX_SUFFIXES {
-            err("suffixes", format!("at most {MAX_SUFFIXES} are allowed"));
-        }
-        if self.suffixes.iter().any(|suffix| suffix.is_empty() || suffix.len() > 64) {
-            err("suffixes", "each has 1 to 64 bytes; leave the list empty to take every key".to_owned());
-        }
-        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '@' | '.');
-        if self.profile.is_empty() || self.profile.len() > 128 || !self.profile.chars().all(is_name) {
-            err("profile", "must be the name of a profile".to_owned());
-        }
-        match self.output.as_deref().map(Place::parse) {
-            None => {}
-            Some(Err(why)) => err("output", why),
-            Some(Ok(output)) => {
-                if own.iter().any(|place| place.holds(&output.bucket, &output.prefix)) {
-                    err("output", "lies inside the place where this installation keeps its own objects".to_owned());
-                }
-                if output.bucket == self.bucket && output.prefix.starts_with(&self.prefix) {
-                    let message = "lies inside the rule's own prefix: outputs would start jobs; \
+/// Every mistake of a rule, in the order of its members. `own`: places that this installation writes to itrule.
+pub fn validate(rule: &Rule, own: &[Place]) -> Vec<RuleError> {
+    let mut errors = Vec::new();
+    let mut err = |field, message: String| errors.push(RuleError { field, message });
+    if let Err(why) = check_bucket(&rule.bucket) {
+        err("bucket", why);
+    }
+    if let Err(why) = check_text(&rule.prefix) {
+        err("prefix", why);
+    }
+    if rule.suffixes.len() > MAX_SUFFIXES {
+        err("suffixes", format!("at most {MAX_SUFFIXES} are allowed"));
+    }
+    if rule.suffixes.iter().any(|suffix| suffix.is_empty() || suffix.len() > 64) {
+        err("suffixes", "each has 1 to 64 bytes; leave the list empty to take every key".to_owned());
+    }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '@' | '.');
+    if rule.profile.is_empty() || rule.profile.len() > 128 || !rule.profile.chars().all(is_name) {
+        err("profile", "must be the name of a profile".to_owned());
+    }
+    match rule.output.as_deref().map(Place::parse) {
+        None => {}
+        Some(Err(why)) => err("output", why),
+        Some(Ok(output)) => {
+            if own.iter().any(|place| place.holds(&output.bucket, &output.prefix)) {
+                err("output", "lies inside the place where this installation keeps its own objects".to_owned());
+            }
+            if output.bucket == rule.bucket && output.prefix.starts_with(&rule.prefix) {
+                let message = "lies inside the rule's own prefix: outputs would start jobs; \
                                    use another bucket or a prefix beside it";
-                    err("output", message.to_owned());
-                } else if output.holds(&self.bucket, &self.prefix) {
-                    let message = "holds the rule's own prefix: what lies there is taken for output and never for an \
+                err("output", message.to_owned());
+            } else if output.holds(&rule.bucket, &rule.prefix) {
+                let message = "holds the rule's own prefix: what lies there is taken for output and never for an \
                                    upload; use another bucket or a prefix beside it";
-                    err("output", message.to_owned());
-                }
+                err("output", message.to_owned());
             }
         }
-        if own.iter().any(|place| place.holds(&self.bucket, &self.prefix)) {
-            err("prefix", "lies inside the place where this installation keeps its own objects".to_owned());
-        }
-        if self.settle_seconds > MAX_SETTLE_SECONDS {
-            err("settle_seconds", format!("at most {MAX_SETTLE_SECONDS}"));
-        }
-        if self.poll_seconds.is_some_and(|s| !(1..=86_400).contains(&s)) {
-            err("poll_seconds", "1 to 86400".to_owned());
-        }
-        errors
     }
+    if own.iter().any(|place| place.holds(&rule.bucket, &rule.prefix)) {
+        err("prefix", "lies inside the place where this installation keeps its own objects".to_owned());
+    }
+    if rule.settle_seconds > MAX_SETTLE_SECONDS {
+        err("settle_seconds", format!("at most {MAX_SETTLE_SECONDS}"));
+    }
+    if rule.poll_seconds.is_some_and(|s| !(1..=86_400).contains(&s)) {
+        err("poll_seconds", "1 to 86400".to_owned());
+    }
+    errors
+}
 
-    /// How long the matching prefix and suffix are, if the rule takes the object.
-    fn fit(&self, bucket: &str, key: &str) -> Option<(usize, usize)> {
-        if !self.enabled || self.bucket != bucket || !key.starts_with(&self.prefix) {
-            return None;
-        }
-        if self.suffixes.is_empty() {
-            return Some((self.prefix.len(), 0));
-        }
-        let rest = key.as_bytes().get(self.prefix.len()..)?;
-        let ends_with = |suffix: &&String| {
-            rest.len()
-                .checked_sub(suffix.len())
-                .and_then(|at| rest.get(at..))
-                .is_some_and(|end| end.eq_ignore_ascii_case(suffix.as_bytes()))
-        };
-        let longest = self.suffixes.iter().filter(ends_with).map(String::len).max()?;
-        Some((self.prefix.len(), longest))
+/// How long the matching prefix and suffix are, or why the rule does not take the object.
+fn fit(rule: &Rule, bucket: &str, key: &str) -> Result<(usize, usize), RuleFit> {
+    if !rule.enabled {
+        return Err(RuleFit::Disabled);
     }
+    if rule.bucket != bucket {
+        return Err(RuleFit::Bucket);
+    }
+    let rest = key.strip_prefix(&rule.prefix).ok_or(RuleFit::Prefix)?.as_bytes();
+    if rule.suffixes.is_empty() {
+        return Ok((rule.prefix.len(), 0));
+    }
+    let ends_with = |suffix: &&String| {
+        rest.len()
+            .checked_sub(suffix.len())
+            .and_then(|at| rest.get(at..))
+            .is_some_and(|end| end.eq_ignore_ascii_case(suffix.as_bytes()))
+    };
+    let longest = rule.suffixes.iter().filter(ends_with).map(String::len).max().ok_or(RuleFit::Suffix)?;
+    Ok((rule.prefix.len(), longest))
 }
 
 /// A rule with its name.
@@ -204,12 +168,18 @@ impl RuleSet {
             return Verdict::OwnOutput;
         }
         let fitting = self.rules.iter().filter(|named| tenant.is_none_or(|t| t == named.tenant)).filter_map(|named| {
-            let fit = named.rule.fit(bucket, key)?;
+            let fit = fit(&named.rule, bucket, key).ok()?;
             Some((std::cmp::Reverse(fit), &named.tenant, &named.id, named))
         });
         fitting
             .min_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)))
             .map_or(Verdict::NoRule, |(.., named)| Verdict::Take(named))
+    }
+
+    /// What each rule says of an object by itself, in the order of [`RuleSet::rules`].
+    pub fn explain<'a>(&'a self, bucket: &'a str, key: &'a str) -> impl Iterator<Item = (&'a NamedRule, RuleFit)> {
+        let of = move |named: &NamedRule| fit(&named.rule, bucket, key).err().unwrap_or(RuleFit::Fits);
+        self.rules.iter().map(move |named| (named, of(named)))
     }
 
     /// The rules, in the order of tenant and id as they were given.
@@ -234,6 +204,7 @@ fn check_text(prefix: &str) -> Result<(), String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use splitreel_core::fair::Priority;
 
     fn rule(prefix: &str, suffixes: &[&str], output: Option<&str>) -> Rule {
         Rule {
@@ -283,9 +254,25 @@ mod tests {
     }
 
     #[test]
+    fn each_rule_tells_why_it_does_not_take_an_object() {
+        let off = Rule { enabled: false, ..rule("", &[], None) };
+        let elsewhere = Rule { bucket: "other".into(), ..rule("", &[], None) };
+        let rules = set(&[
+            ("a", rule("up/", &[".mp4"], None)),
+            ("b", rule("up/", &[".mkv"], None)),
+            ("c", rule("down/", &[], None)),
+            ("d", off),
+            ("e", elsewhere),
+        ]);
+        let told: Vec<_> = rules.explain("in", "up/film.MP4").map(|(named, fit)| (named.id.as_str(), fit)).collect();
+        let expected = [RuleFit::Fits, RuleFit::Suffix, RuleFit::Prefix, RuleFit::Disabled, RuleFit::Bucket];
+        assert_eq!(told, ["a", "b", "c", "d", "e"].into_iter().zip(expected).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn a_rule_that_could_feed_itself_is_refused() {
         let own = [Place { bucket: "in".into(), prefix: "jobs/".into() }];
-        let fields = |rule: Rule| rule.validate(&own).into_iter().map(|e| e.field).collect::<Vec<_>>();
+        let fields = |rule: Rule| validate(&rule, &own).into_iter().map(|e| e.field).collect::<Vec<_>>();
         assert!(fields(rule("uploads/", &[".mp4"], Some("s3://in/published/"))).is_empty());
         assert!(fields(rule("", &[], Some("s3://out/"))).is_empty());
         assert_eq!(fields(rule("", &[".mp4"], Some("s3://in/published/"))), ["output"]);
@@ -309,7 +296,7 @@ mod tests {
             poll_seconds: Some(0),
             ..rule("", &[], None)
         };
-        let fields: Vec<_> = bad.validate(&[]).into_iter().map(|e| e.field).collect();
+        let fields: Vec<_> = validate(&bad, &[]).into_iter().map(|e| e.field).collect();
         assert_eq!(fields, ["bucket", "suffixes", "profile", "settle_seconds", "poll_seconds"]);
     }
 
@@ -321,7 +308,7 @@ mod tests {
             let output = if output.is_empty() { String::new() } else { format!("{output}/") };
             let location = format!("s3://{bucket}/{output}");
             let candidate = rule(&prefix, &[], Some(&location));
-            prop_assume!(candidate.validate(&[]).is_empty());
+            prop_assume!(validate(&candidate, &[]).is_empty());
             let rules = set(&[("r", candidate)]);
             prop_assert_eq!(rules.decide(&bucket, &format!("{output}{name}"), None), Verdict::OwnOutput);
             // and the rule is not dead: some key of its prefix is taken

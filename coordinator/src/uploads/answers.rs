@@ -1,41 +1,16 @@
 //! What the routes of uploads answer: upload errors as problems, uploads as documents.
 
-use super::ledger::{KeptUpload, UploadState};
+use super::ledger::KeptUpload;
 use super::service::UploadError;
 use super::storage::UploadStorageError;
 use crate::problem::Refused;
 use crate::triggers::ProfileLookupError;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
 use splitreel_client::problem::Code;
-use splitreel_core::JobId;
-use utoipa::ToSchema;
-use uuid::Uuid;
+use splitreel_client::types::UploadAnswer;
 
 /// Status of a piece that does not match its checksum (tus checksum extension).
 const CHECKSUM_MISMATCH: u16 = 460;
-
-/// An upload.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct UploadAnswer {
-    /// Its name; a job may name it as its source.
-    pub id: Uuid,
-    /// Size when it is complete.
-    pub bytes: u64,
-    /// Bytes that are stored; always 0 for a direct upload that is open.
-    pub offset: u64,
-    /// How far it is.
-    pub state: UploadState,
-    /// What the client calls it.
-    pub name: String,
-    /// The job that was started with it.
-    #[schema(value_type = Option<String>)]
-    pub job: Option<JobId>,
-    /// Why no job was started although one was asked for.
-    pub job_error: Option<String>,
-    /// When it is given up, or deleted once complete, milliseconds since the epoch.
-    pub expires_ms: i64,
-}
 
 impl From<KeptUpload> for UploadAnswer {
     fn from(kept: KeptUpload) -> Self {

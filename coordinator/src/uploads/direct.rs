@@ -1,7 +1,6 @@
 //! Routes for uploads whose parts a client puts into storage itself: `/v1/uploads:direct`. The service signs; no byte
 //! of the source passes through it.
 
-use super::answers::UploadAnswer;
 use super::ledger::{KeptUpload, Wish};
 use super::routes::UPLOADS_SCOPE;
 use super::service::{NewUpload, Uploads};
@@ -15,6 +14,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use splitreel_backend::grants::SignedRequest;
+use splitreel_client::types::UploadAnswer;
 use splitreel_core::fair::Priority;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;

@@ -4,27 +4,15 @@
 use serde::{Deserialize, Serialize};
 use splitreel_backend::StoreError;
 use splitreel_backend::records::{Record, RecordKey};
+use splitreel_client::types::UploadState;
 use splitreel_core::JobId;
 use splitreel_core::fair::Priority;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::storage::UploadRef;
 
 /// Kind of the records of uploads.
 pub const UPLOAD_KIND: &str = "upload";
-
-/// How far an upload is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum UploadState {
-    /// Bytes are missing.
-    Open,
-    /// It is an object.
-    Done,
-    /// Nobody went on with it in time; its bytes are deleted.
-    Expired,
-}
 
 /// Which job to start when it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,8 +1,7 @@
 //! Routes for uploads in pieces through this service, by the tus protocol 1.0.0: `/v1/uploads`.
 
-use super::answers::UploadAnswer;
 use super::checksum::{ALGORITHMS, Checksum};
-use super::ledger::{KeptUpload, UploadState, Wish};
+use super::ledger::{KeptUpload, Wish};
 use super::service::{NewUpload, Uploads};
 use super::storage::ByteStream;
 use super::tus::{EXTENSIONS, PIECE, VERSION, http_date, parse_count, parse_metadata};
@@ -17,7 +16,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use splitreel_client::problem::Code;
-use splitreel_client::types::Scope;
+use splitreel_client::types::{Scope, UploadAnswer, UploadState};
 use splitreel_core::fair::Priority;
 use std::collections::BTreeMap;
 use std::io;

@@ -2,7 +2,7 @@
 //! goes on with. The record decides; the storage holds the bytes.
 
 use super::checksum::Checksum;
-use super::ledger::{Chore, KeptUpload, UPLOAD_KIND, Upload, UploadState, Wish, WriteLock};
+use super::ledger::{Chore, KeptUpload, UPLOAD_KIND, Upload, Wish, WriteLock};
 use super::storage::{ByteStream, PutPart, UploadStorage, UploadStorageError};
 use crate::api::{FinishedUpload, FinishedUploads};
 use crate::triggers::{Intake, IntakeError, Outcome, ProfileLookupError, Target, unwritable};
@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use splitreel_backend::grants::{GrantError, SignedRequest};
 use splitreel_backend::records::{Expect, RecordFilter};
 use splitreel_backend::{Records, StoreError, World};
+use splitreel_client::types::UploadState;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;

@@ -15,7 +15,7 @@ async fn rules_are_kept_changed_and_deleted() {
     let here = Installation::new();
     let (router, openapi) =
         rules_router(here.records.clone(), here.intake.clone(), here.world.clone()).split_for_parts();
-    assert_eq!(openapi.paths.paths.len(), 2);
+    assert_eq!(openapi.paths.paths.len(), 3);
     let admin = Caller { is_admin: true, ..caller("ops", &[]) };
     let (status, made) = call_json(&router, Some(&admin), "POST", "/v1/rules?tenant=studio", Some(body())).await;
     assert_eq!((status.as_u16(), &made["tenant"]), (201, &json!("studio")));

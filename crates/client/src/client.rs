@@ -2,6 +2,7 @@
 
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::retry::{Outcome, pause};
+use bytes::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
@@ -108,7 +109,7 @@ pub(crate) struct Call {
     method: Method,
     url: Url,
     headers: HeaderMap,
-    body: Option<Vec<u8>>,
+    body: Option<Bytes>,
     may_repeat: bool,
     timeout: Option<Duration>,
 }
@@ -152,9 +153,15 @@ impl Call {
 
     pub(crate) fn json(mut self, body: &impl Serialize) -> Result<Self, ClientError> {
         let bytes = serde_json::to_vec(body).map_err(|e| ClientError::Config { why: e.to_string() })?;
-        self.body = Some(bytes);
+        self.body = Some(bytes.into());
         self.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(self)
+    }
+
+    pub(crate) fn bytes(mut self, body: Bytes, content_type: &'static str) -> Self {
+        self.body = Some(body);
+        self.headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        self
     }
 
     fn name(&self) -> String {

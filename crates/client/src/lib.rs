@@ -10,9 +10,11 @@ mod leases;
 mod presence;
 pub mod problem;
 mod retry;
+mod rules;
 pub mod schema;
 mod sse;
 pub mod types;
+mod uploads;
 
 pub use answers::{Made, Versioned};
 pub use blobs::RemoteBlobs;
@@ -23,3 +25,4 @@ pub use leases::{RemoteLeases, SessionTimes};
 pub use presence::PresenceEnd;
 pub use problem::{Code, Mistake, Problem};
 pub use sse::{SseEvent, SseParser, TooLarge};
+pub use uploads::SendError;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const ADMIN: &str = "administrator-of-a-test";
+pub const ADMIN: &str = "administrator-of-a-test";
 const WORK: &str = "worker-token-of-a-test";
 pub const BUCKET: &str = "work";
 pub const SOURCES: &str = "sources";

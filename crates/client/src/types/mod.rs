@@ -6,7 +6,9 @@ mod job;
 mod playback;
 mod profile;
 mod quote;
+mod rule;
 mod task;
+mod upload;
 mod work;
 
 pub use access::{Scope, TokenCreate, TokenCreated, TokenList, TokenView, WhoAmI};
@@ -15,7 +17,9 @@ pub use job::{EventList, FailureView, JobCreate, JobList, JobProgress, JobView, 
 pub use playback::{FileList, FileView, PlaybackCreate, PlaybackGrant};
 pub use profile::{ProfileList, ProfileView};
 pub use quote::{Quote, QuoteBasis, QuoteRequest, Span};
+pub use rule::{Rule, RuleFit, RuleList, RuleSaying, RuleTest, RuleVerdict, StoredRule};
 pub use task::{AttemptOutcome, AttemptView, LeaseView, TaskList, TaskView};
+pub use upload::{UploadAnswer, UploadState};
 pub use work::{
     Claim, Claimed, Complete, Control, Fail, ObjectGrants, ObjectToStore, ObjectsToRead, ObjectsToStore, Presence,
     Renew, Renewed,
