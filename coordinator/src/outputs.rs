@@ -7,6 +7,7 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use splitreel_backend::records::{Expect, Record, RecordKey};
 use splitreel_backend::{JobStore, Records, StoreError, World};
+use splitreel_client::types::OutputView;
 use splitreel_core::JobId;
 use splitreel_core::event::{Event, Happened};
 use splitreel_core::job::Job;
@@ -74,14 +75,29 @@ pub fn in_order(files: Vec<PresentationFile>) -> [Vec<PresentationFile>; 3] {
     waves
 }
 
+/// How far the copy of a job's presentation is, if it is to have one.
+///
+/// # Errors
+/// When the records do not answer.
+pub(crate) async fn view(records: &dyn Records, job: &Job) -> Result<Option<OutputView>, StoreError> {
+    let Some(output) = &job.request.output else { return Ok(None) };
+    let location = if output.starts_with("s3://") { format!("{output}{}", folder(job)) } else { output.clone() };
+    let record = records.get(&key(&job.request.tenant, job.id)).await?;
+    let kept = record.and_then(|record| serde_json::from_value::<OutputDocument>(record.doc).ok());
+    Ok(Some(match kept {
+        None => OutputView { location, is_done: false, is_given_up: false, error: None },
+        Some(kept) => OutputView { location, is_done: kept.is_done, is_given_up: kept.is_given_up, error: kept.error },
+    }))
+}
+
 /// What is kept of an output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct OutputDocument {
+struct OutputDocument {
     since_ms: i64,
     tries: u32,
-    pub(crate) is_done: bool,
-    pub(crate) is_given_up: bool,
-    pub(crate) error: Option<String>,
+    is_done: bool,
+    is_given_up: bool,
+    error: Option<String>,
 }
 
 impl OutputDocument {
@@ -92,7 +108,7 @@ impl OutputDocument {
     }
 }
 
-pub(crate) fn key(tenant: &str, job: JobId) -> RecordKey {
+fn key(tenant: &str, job: JobId) -> RecordKey {
     RecordKey { kind: OUTPUT_KIND.to_owned(), tenant: tenant.to_owned(), id: job.to_string() }
 }
 

@@ -245,6 +245,14 @@ pub async fn status(config: &Config, args: RemoteJobArgs) -> Result<Exit, Proble
     if let Some(waiting) = &job.waiting {
         println!("waits     {}", waiting.message);
     }
+    if let Some(output) = &job.output {
+        let state = match (output.is_done, output.is_given_up) {
+            (true, _) => "there",
+            (_, true) => "given up",
+            _ => "to come",
+        };
+        println!("output    {} ({state})", printable(&output.location));
+    }
     if let Some(f) = &job.failure {
         println!("failure   {}", printable(&f.message));
     }

@@ -21,6 +21,7 @@ use splitreel_core::task::RetryPolicy;
 use splitreel_telemetry::checks::Checks;
 use splitreel_telemetry::labels::Role;
 use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -171,12 +172,7 @@ pub async fn serve(config: &Config, args: ServeArgs, log_json: bool) -> Result<E
     let url = format!("http://{address}");
     let told = Told::at(&root, &url)?;
     process.ready(format_args!("serving at {url}"));
-    println!("splitreel serves at {url}");
-    println!("  token   {} (or what SPLITREEL_ADMIN_TOKEN says)", token_file(&root).display());
-    println!("  try     splitreel submit FILE --wait");
-    if let Some(folder) = &args.watch {
-        println!("  watches {}", folder.display());
-    }
+    greet(&url, &token_file(&root), args.watch.as_deref());
     front.serve(listener, &process).await;
     drop(told);
     process.drain.cancel();
@@ -186,6 +182,17 @@ pub async fn serve(config: &Config, args: ServeArgs, log_json: bool) -> Result<E
     while services.join_next().await.is_some() {}
     backends.records.close().await;
     Ok(Exit::Done)
+}
+
+/// Tells a person where the server is. Whether anybody reads that is no concern of a server.
+fn greet(url: &str, token: &Path, watched: Option<&Path>) {
+    let mut text = format!("splitreel serves at {url}\n");
+    text.push_str(&format!("  token   {} (or what SPLITREEL_ADMIN_TOKEN says)\n", token.display()));
+    text.push_str("  try     splitreel submit FILE --wait\n");
+    if let Some(folder) = watched {
+        text.push_str(&format!("  watches {}\n", folder.display()));
+    }
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// The watch folder, if there is one, after its settings were judged.

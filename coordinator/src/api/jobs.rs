@@ -4,6 +4,7 @@ use super::Api;
 use super::body::{Named, Params, invalid, mistake};
 use super::progress::{coarse, exact, view, waiting};
 use crate::caller::Known;
+use crate::outputs;
 use crate::problem::Refused;
 use axum::Json;
 use axum::extract::State;
@@ -117,7 +118,8 @@ pub(crate) async fn get_job(
     Named(id): Named<JobId>,
 ) -> Result<Json<JobView>, Refused> {
     let job = api.job_of(&caller, id).await?;
-    Ok(Json(api.detailed(job).await?))
+    let output = outputs::view(api.inner.records.as_ref(), &job).await?;
+    Ok(Json(JobView { output, ..api.detailed(job).await? }))
 }
 
 /// Cancels a job: running attempts are stopped, nothing is published. Cancelling it twice is fine.

@@ -93,6 +93,7 @@ pub(crate) fn assemble(api: &Api, more: OpenApiRouter) -> (Router<Api>, String) 
     text.push('\n');
     let served = text.clone();
     let router = router
+        .route("/", axum::routing::get(root))
         .route("/openapi.json", axum::routing::get(move || async move { json(served) }))
         .route("/docs", axum::routing::get(page))
         .route("/docs/page.js", axum::routing::get(script))
@@ -102,6 +103,11 @@ pub(crate) fn assemble(api: &Api, more: OpenApiRouter) -> (Router<Api>, String) 
 
 fn json(text: String) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], text)
+}
+
+/// For people who open the address, and for senders of events that look whether somebody is there.
+async fn root() -> &'static str {
+    "splitreel: the API is described at /docs and /openapi.json\n"
 }
 
 async fn page() -> impl IntoResponse {

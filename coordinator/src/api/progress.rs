@@ -99,6 +99,7 @@ pub(crate) fn view(job: Job, progress: JobProgress, waiting: Option<Waiting>) ->
         base: job.request.base,
         progress,
         waiting,
+        output: None,
         plan_hash: job.plan_hash,
         failure: job.failure.as_ref().map(FailureView::from),
         created_ms: job.created_ms,

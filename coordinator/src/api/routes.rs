@@ -94,6 +94,7 @@ const ADMIN: Access = Access::Scoped(Scope::Admin, Reach::Installation);
 
 /// Every route of the API itself.
 pub const ROUTES: &[Route] = &[
+    route(Verb::Get, "/", Access::Public),
     route(Verb::Get, "/openapi.json", Access::Public),
     route(Verb::Get, "/docs", Access::Public),
     route(Verb::Get, "/docs/page.js", Access::Public),

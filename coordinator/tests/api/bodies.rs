@@ -50,7 +50,7 @@ async fn garbage_giant_and_deep_bodies_are_refused() {
 async fn unknown_routes_methods_and_names_are_problems() {
     let stage = Stage::new();
     let code = async |verb: &str, path: &str| stage.ask(verb, path, ROOT, None).await.code();
-    assert_eq!(code("GET", "/").await, "not_found");
+    assert_eq!(code("GET", "/nothing").await, "not_found");
     assert_eq!(code("GET", "/v2/jobs").await, "not_found");
     assert_eq!(code("GET", "/v1/jobs/not-an-id").await, "not_found");
     assert_eq!(code("POST", "/v1/work/x/y/z/renew").await, "not_found");
@@ -94,7 +94,10 @@ async fn pages_of_other_origins_are_let_in_only_where_that_was_asked_for() {
     let open = Stage::with(config);
     let answer = preflight(&open, "https://a.example").await;
     assert_eq!(answer.header("access-control-allow-origin"), "https://a.example");
-    assert!(answer.header("access-control-allow-headers").contains("authorization"));
+    for name in ["authorization", "tus-resumable", "upload-offset", "upload-checksum"] {
+        assert!(answer.header("access-control-allow-headers").contains(name), "{name}");
+    }
+    assert!(answer.header("access-control-expose-headers").contains("upload-offset"));
     assert!(!preflight(&open, "https://b.example").await.headers.contains_key("access-control-allow-origin"));
 }
 

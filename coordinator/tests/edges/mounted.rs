@@ -100,6 +100,10 @@ async fn every_route_has_a_rule_and_every_rule_a_route() {
         assert_eq!(mounted.ask(None, method, &path, None).await.0, 401, "{method} {path}");
         assert_eq!(mounted.ask(Some("sr_wrong"), method, &path, None).await.0, 401, "{method} {path}");
     }
+    // RustFS asks the root of an address before it sends events there.
+    for path in ["/", "/v1/events/s3"] {
+        assert_eq!(mounted.ask(None, "HEAD", path, None).await.0, 200, "{path}");
+    }
     let unscoped = mounted.token("studio", &["jobs.read"]).await;
     for (method, path) in ruled.iter().filter(|(_, path)| path != "/v1/events/s3") {
         let path = path.replace("{id}", "0190f3c4-0000-7000-8000-000000000000").replace("{delivery}", "1");

@@ -148,6 +148,9 @@ fn a_rule_copies_presentations_whole_and_never_starts_by_its_own_output() {
         assert!(Instant::now() < deadline, "{:?} is not {wanted:?}: {}", stored(&stack, &below), stack.logs());
         std::thread::sleep(Duration::from_millis(100));
     }
+    let status: serde_json::Value = serde_json::from_str(&told(&["status", &job, "--json"])).unwrap();
+    let output = &status["job"]["output"];
+    assert_eq!(output["location"], format!("s3://{SOURCES}/{below}/"), "{status}");
     // An event about the copy is answered, and starts nothing; neither do two more sweeps of the pollers.
     let key = format!("{SOURCES}/{below}/tenth.mp4");
     assert!(Path::new(&stack.dir.path().join("s3").join(&key)).exists(), "{wanted:?}");

@@ -182,6 +182,9 @@ pub struct JobView {
     /// Why nothing of it runs, if so; only where one job is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
+    /// Where the presentation is copied to, if anywhere; only where one job is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<OutputView>,
     /// Hash of the plan, once planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_hash: Option<String>,
@@ -193,6 +196,20 @@ pub struct JobView {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_ms: Option<i64>,
+}
+
+/// A copy of a presentation in another place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OutputView {
+    /// The folder, or where it lies.
+    pub location: String,
+    /// Everything is there.
+    pub is_done: bool,
+    /// It was tried for too long and is not tried any more.
+    pub is_given_up: bool,
+    /// Why the last try failed, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// A page of jobs, newest first.

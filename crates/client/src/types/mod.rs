@@ -13,7 +13,9 @@ mod work;
 
 pub use access::{Scope, TokenCreate, TokenCreated, TokenList, TokenView, WhoAmI};
 pub use installation::{Autoscale, Tenant, TenantList, TenantSettings, WorkerList, WorkerView};
-pub use job::{EventList, FailureView, JobCreate, JobList, JobProgress, JobView, ProfileChoice, TaskCounts, Waiting};
+pub use job::{
+    EventList, FailureView, JobCreate, JobList, JobProgress, JobView, OutputView, ProfileChoice, TaskCounts, Waiting,
+};
 pub use playback::{FileList, FileView, PlaybackCreate, PlaybackGrant};
 pub use profile::{ProfileList, ProfileView};
 pub use quote::{Quote, QuoteBasis, QuoteRequest, Span};
