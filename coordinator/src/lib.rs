@@ -44,6 +44,8 @@ pub struct Config {
     pub sweep_every: Duration,
     /// A ring that was not answered for so long is taken for lost.
     pub ring_lost_after_ms: i64,
+    /// How often tasks are looked for that deserve a second attempt on another machine; `None` = never.
+    pub speculate_every: Option<Duration>,
     /// Unreferenced objects of an ended job are deleted after this time.
     pub garbage_grace_ms: i64,
     /// How often garbage is looked for.
@@ -65,6 +67,7 @@ impl Default for Config {
             reap_every: Duration::from_secs(2),
             sweep_every: Duration::from_secs(20),
             ring_lost_after_ms: 20_000,
+            speculate_every: None,
             garbage_grace_ms: 3_600_000,
             garbage_every: Duration::from_secs(300),
             scope: None,

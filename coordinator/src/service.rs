@@ -1,9 +1,9 @@
-//! The loops: pump (plan, dispatch, relay), reaper, sweeper, garbage collector. Each is safe when another
+//! The loops: pump (plan, dispatch, relay), reaper, sweeper, second attempts, garbage collector. Each is safe when another
 //! coordinator runs it too, and when it is cut off anywhere.
 
 use crate::Coordinator;
 use splitreel_backend::StoreError;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 impl Coordinator {
@@ -17,7 +17,8 @@ impl Coordinator {
         let mut reap = interval_at(now, c.reap_every);
         let mut sweep = interval_at(now + c.sweep_every, c.sweep_every);
         let mut garbage = interval_at(now + c.garbage_every, c.garbage_every);
-        for i in [&mut pump, &mut reap, &mut sweep, &mut garbage] {
+        let mut speculate = c.speculate_every.map(|every| interval_at(now + every, every));
+        for i in [&mut pump, &mut reap, &mut sweep, &mut garbage].into_iter().chain(&mut speculate) {
             i.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         loop {
@@ -31,6 +32,7 @@ impl Coordinator {
                     self.log("sweep", self.inner.store.sweep(&c.scope, lost).await);
                     self.pump().await;
                 }
+                () = next(&mut speculate) => self.speculate().await,
                 _ = garbage.tick() => self.collect_garbage().await,
                 _ = pump.tick() => self.pump().await,
             }
@@ -69,9 +71,30 @@ impl Coordinator {
         }
     }
 
+    async fn speculate(&self) {
+        match self.inner.store.speculate(&self.inner.config.scope, self.now()).await {
+            Ok(tasks) if tasks.is_empty() => {}
+            Ok(tasks) => {
+                for task in tasks {
+                    tracing::info!(%task, "takes too long, a second attempt was called for");
+                }
+                self.pump().await;
+            }
+            Err(error) => tracing::warn!(%error, "second attempts are held up"),
+        }
+    }
+
     fn log<T>(&self, what: &str, outcome: Result<T, StoreError>) {
         if let Err(error) = outcome {
             tracing::warn!(%error, "{what} is held up");
         }
+    }
+}
+
+/// For ever without an interval.
+async fn next(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
     }
 }

@@ -31,6 +31,8 @@ const GARBAGE_EVERY: Duration = Duration::from_secs(300);
 const UPLOAD_GRACES: u32 = 6;
 /// No upload of a client takes longer.
 const LONGEST_UPLOAD: Duration = Duration::from_secs(14 * 24 * 3600);
+/// How often tasks are looked for that take too long.
+const SPECULATE_EVERY: Duration = Duration::from_secs(2);
 /// The port of the API when none is given.
 pub const DEFAULT_PORT: u16 = 8400;
 
@@ -123,6 +125,7 @@ pub async fn coordinator(config: &Config, args: CoordinatorArgs, log_json: bool)
     let mut settings = splitreel_coordinator::Config {
         window: args.window.unwrap_or(256).max(1),
         pump_every: Duration::from_millis(250),
+        speculate_every: Some(SPECULATE_EVERY),
         garbage_every: GARBAGE_EVERY,
         ..splitreel_coordinator::Config::default()
     };

@@ -27,6 +27,8 @@ impl Attempts {
             }
             Happened::TaskDone { task, attempt, .. } => {
                 self.end(*task, Some(*attempt), event.at_ms, AttemptOutcome::Done, None);
+                // One that ran beside it has lost.
+                self.end(*task, None, event.at_ms, AttemptOutcome::Cancelled, None);
             }
             Happened::TaskRetried { task, attempt, failure, .. } => {
                 self.end(*task, Some(*attempt), event.at_ms, AttemptOutcome::Failed, Some(failure.into()));
@@ -40,6 +42,7 @@ impl Attempts {
             Happened::Cancelled => self.end_all(event.at_ms),
             Happened::Submitted
             | Happened::Planned { .. }
+            | Happened::Speculated { .. }
             | Happened::Published
             | Happened::Retried
             | Happened::Paused

@@ -62,11 +62,10 @@ pub fn audit_step(before: &Snapshot, after: &Snapshot) -> Vec<String> {
             format!("task {number}: attempt fell from {} to {}", was.attempt, is.attempt)
         });
         found.unless(was.state != TaskState::Done || was == is, || format!("task {number} was done and changed"));
-        let took_over = match (&was.lease, &is.lease) {
-            (Some(a), Some(b)) => a.id != b.id && was.attempt == is.attempt,
-            _ => false,
-        };
-        found.unless(!took_over, || format!("task {number}: attempt {} was leased twice", was.attempt));
+        for (attempt, lease) in was.live() {
+            let took_over = is.live().any(|(n, l)| n == attempt && l.id != lease.id);
+            found.unless(!took_over, || format!("task {number}: attempt {attempt} was leased twice"));
+        }
     }
     found.list
 }
@@ -164,6 +163,10 @@ fn audit_task(job: &Job, task: &Task, found: &mut Violations) {
     found.unless((task.state == TaskState::Leased) == task.lease.is_some(), || {
         format!("task {number} is {state} with lease {:?}", task.lease)
     });
+    if let Some(elder) = &task.elder {
+        let runs_beside = matches!(task.state, TaskState::Ready | TaskState::Leased) && elder.attempt < task.attempt;
+        found.unless(runs_beside, || format!("task {number} is {state} beside attempt {}", elder.attempt));
+    }
     found.unless(is_done == task.result.is_some(), || {
         format!("task {number} is {state}, has a result: {}", task.result.is_some())
     });
@@ -171,7 +174,8 @@ fn audit_task(job: &Job, task: &Task, found: &mut Violations) {
     let generation = if task.spec.kind == TaskKind::Probe { 0 } else { job.generation };
     found.unless(task.generation == generation, || format!("task {number} is of generation {}", task.generation));
     let num_failures = task.media_failures.saturating_add(task.infra_failures);
-    let num_ended = if task.state == TaskState::Failed { task.attempt } else { task.attempt.saturating_sub(1) };
+    let num_live = u32::from(task.state != TaskState::Failed) + u32::from(task.elder.is_some());
+    let num_ended = task.attempt.saturating_sub(num_live);
     found.unless(task.attempt >= 1 && num_failures <= num_ended, || {
         format!("task {number}: {num_failures} failures in {num_ended} ended attempts")
     });
@@ -180,7 +184,7 @@ fn audit_task(job: &Job, task: &Task, found: &mut Violations) {
 fn audit_leases(tasks: &[Task], found: &mut Violations) {
     let mut seen = BTreeSet::new();
     for task in tasks {
-        if let Some(lease) = task.lease.as_ref().map(|l| l.id).or(task.done_by) {
+        for lease in task.live().map(|(_, lease)| lease.id).chain(task.done_by) {
             found.unless(seen.insert(lease), || format!("task {}: lease {lease} is another task's", task.id.number));
         }
     }
@@ -249,7 +253,11 @@ mod tests {
     #[tokio::test]
     async fn every_planted_fault_is_reported() {
         let sound = running().await;
-        let faults: [(&str, Fault); 12] = [
+        let faults: [(&str, Fault); 13] = [
+            ("beside attempt", |s| {
+                let lease = s.tasks[1].lease.clone().unwrap();
+                s.tasks[1].elder = Some(splitreel_core::task::Elder { attempt: 1, lease });
+            }),
             ("remaining", |s| s.job.remaining -= 1),
             ("ended_ms", |s| s.job.ended_ms = Some(1)),
             ("plan hash", |s| s.job.plan_hash = None),
@@ -288,7 +296,8 @@ mod tests {
             assert!(found.iter().any(|v| v.contains(expected)), "{expected}: {found:?}");
         }
         let mut reaped = before.clone();
-        reaped.tasks[1].reap(1 << 40, &RetryPolicy::default()).unwrap();
+        let Snapshot { job, tasks, .. } = &mut reaped;
+        crate::transition::reap(job, &mut tasks[1], 1 << 40, &RetryPolicy::default()).unwrap();
         assert_eq!(audit_step(&before, &reaped), Vec::<String>::new());
     }
 }

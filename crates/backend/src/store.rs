@@ -144,6 +144,12 @@ pub trait JobStore: Send + Sync {
     /// Deletes outbox rows rung before `sent_before_ms` (their message may be lost), so that dispatch writes
     /// them again. Answers how many.
     async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError>;
+    /// Calls for second attempts of tasks that take much longer than they should ([`transition::speculate`]), in jobs
+    /// of the scope all of whose open tasks are leased. Nothing while outbox rows of the scope exist: other work
+    /// waits. Answers the tasks.
+    ///
+    /// [`transition::speculate`]: crate::transition::speculate
+    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError>;
     /// Cancels a job and its open tasks. False: it had ended.
     async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError>;
     /// Pauses or resumes an open job: while it is paused no task of it is dispatched or claimed, and its rings

@@ -5,11 +5,16 @@
 
 use crate::store::ClaimRequest;
 use splitreel_core::event::Happened;
-use splitreel_core::job::{AfterDone, Job};
+use splitreel_core::job::{AfterDone, Job, JobState};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
-use splitreel_core::task::{AfterFailure, Refusal, RetryPolicy, Task, TaskKind, TaskState};
-use splitreel_core::{Failure, FailureClass, LeaseId, TaskId};
+use splitreel_core::speculate::{Running, second_attempts};
+use splitreel_core::task::{AfterFailure, Lease, Refusal, RetryPolicy, Task, TaskKind, TaskState};
+use splitreel_core::{Failure, FailureClass, LeaseId, TaskId, WorkerId};
+use std::collections::BTreeMap;
+
+/// Second attempts are called for one by one, and by so many running tasks one more at a time.
+const TASKS_PER_COPY: usize = 8;
 
 /// What to write beside the job and the task when a task became done.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +23,8 @@ pub struct Completed {
     pub events: Vec<Happened>,
     /// The one task to insert.
     pub insert: Option<Task>,
+    /// Another attempt was still to be claimed: the task's outbox row is to be deleted.
+    pub is_rung: bool,
 }
 
 /// What to write beside the job and the task when an attempt ended without success. With
@@ -71,15 +78,17 @@ pub fn complete(
     if job.state.is_ended() && !is_repeat {
         return Err(Refusal::Cancelled);
     }
+    let held = held(task, lease).map(|(attempt, lease)| (attempt, lease.claimed_ms));
+    let is_rung = task.state == TaskState::Ready;
     if !task.complete(lease, result)? {
         return Ok(None);
     }
-    let mut events = vec![Happened::TaskDone {
-        task: task.id.number,
-        kind: task.spec.kind,
-        index: task.spec.index,
-        attempt: task.attempt,
-    }];
+    let (attempt, claimed_ms) = held.ok_or(Refusal::LeaseLost)?;
+    if task.spec.kind == TaskKind::Segment {
+        job.pace.add(task.spec.expected_cost, u64::try_from(now_ms.saturating_sub(claimed_ms)).unwrap_or(0));
+    }
+    let mut events =
+        vec![Happened::TaskDone { task: task.id.number, kind: task.spec.kind, index: task.spec.index, attempt }];
     let insert = match job.task_done(task.spec.kind, now_ms) {
         AfterDone::Nothing | AfterDone::AwaitPlan => None,
         AfterDone::InsertAssemble(spec) => {
@@ -91,7 +100,7 @@ pub fn complete(
             None
         }
     };
-    Ok(Some(Completed { events, insert }))
+    Ok(Some(Completed { events, insert, is_rung }))
 }
 
 /// Ends the attempt of a live lease with a failure.
@@ -109,30 +118,69 @@ pub fn fail(
     if job.state.is_ended() {
         return Err(Refusal::Cancelled);
     }
-    let attempt = task.attempt;
+    let attempt = held(task, lease).map_or(task.attempt, |(attempt, _)| attempt);
     let after = task.fail(lease, failure.clone(), now_ms, policy)?;
     Ok(attempt_ended(job, task, attempt, failure, after, now_ms))
 }
 
-/// Takes an expired lease back. `None`: nothing to take.
+/// Takes an expired lease back. `None`: nothing to take; a task may have two.
 pub fn reap(job: &mut Job, task: &mut Task, now_ms: i64, policy: &RetryPolicy) -> Option<AttemptEnded> {
-    let attempt = task.attempt;
-    let after = task.reap(now_ms, policy)?;
-    let failure = task.failure.clone().unwrap_or_else(|| Failure::infra("lease_expired", "the lease expired"));
+    let (attempt, lease) = task.live().find(|(_, lease)| lease.expires_ms <= now_ms)?;
+    let failure = Failure::infra("lease_expired", format!("worker {} stopped answering", lease.worker));
+    let after = task.lose(lease.id, failure.clone(), now_ms, policy).ok()?;
     Some(attempt_ended(job, task, attempt, failure, after, now_ms))
 }
 
-/// Takes the lease of a dead worker back; the next attempt is due at once. `None`: no lease is live.
-pub fn release(job: &mut Job, task: &mut Task, now_ms: i64, policy: &RetryPolicy) -> Option<AttemptEnded> {
-    let lease = task.lease.as_ref()?;
-    let failure = Failure::infra("worker_lost", format!("worker {} is gone", lease.worker));
-    let (id, attempt) = (lease.id, task.attempt);
+/// Takes a lease of a dead worker back; the next attempt is due at once. `None`: it holds none; it may have held two.
+pub fn release(
+    job: &mut Job,
+    task: &mut Task,
+    worker: &WorkerId,
+    now_ms: i64,
+    policy: &RetryPolicy,
+) -> Option<AttemptEnded> {
+    let (attempt, lease) = task.live().find(|(_, lease)| lease.worker == *worker)?;
+    let failure = Failure::infra("worker_lost", format!("worker {worker} is gone"));
+    let id = lease.id;
     let mut after = task.fail(id, failure.clone(), now_ms, policy).ok()?;
     if let AfterFailure::Retry { not_before_ms } = &mut after {
         *not_before_ms = now_ms;
         task.not_before_ms = now_ms;
     }
     Some(attempt_ended(job, task, attempt, failure, after, now_ms))
+}
+
+/// Calls for second attempts of tasks that take much longer than they should. `tasks` are those of the job that are
+/// leased. Answers the events; the tasks they name are to be saved, their attempts wait to be dispatched.
+pub fn speculate(job: &Job, tasks: &mut BTreeMap<u32, Task>, now_ms: i64) -> Vec<Happened> {
+    if job.state != JobState::Running || job.is_paused {
+        return Vec::new();
+    }
+    let running: Vec<Running> = tasks
+        .values()
+        .filter(|t| t.spec.kind == TaskKind::Segment && t.elder.is_none())
+        .filter_map(|t| {
+            let lease = t.lease.as_ref()?;
+            Some(Running {
+                task: t.id,
+                expected_cost: t.spec.expected_cost,
+                claimed_ms: lease.claimed_ms,
+                done_per_mille: lease.progress.done_per_mille,
+            })
+        })
+        .collect();
+    let num_ready = (job.remaining as usize).saturating_sub(tasks.len());
+    let places = 1 + tasks.len() / TASKS_PER_COPY;
+    let late = second_attempts(&running, job.pace, num_ready, places, now_ms);
+    let mut events = Vec::new();
+    for id in late {
+        if let Some(task) = tasks.get_mut(&id.number).filter(|t| t.id == id)
+            && task.speculate(now_ms)
+        {
+            events.push(Happened::Speculated { task: id.number, attempt: task.attempt });
+        }
+    }
+    events
 }
 
 /// Records the plan on the job: the tasks to insert and the event. `None`: the job does not wait for a plan,
@@ -154,6 +202,11 @@ pub fn plan(job: &mut Job, plan: &Plan) -> Option<(Vec<Task>, Happened)> {
 pub fn reject(job: &mut Job, failure: Failure, now_ms: i64) -> Option<Happened> {
     let is_unplanned = job.generation == 0;
     (is_unplanned && job.fail(failure.clone(), now_ms)).then_some(Happened::Failed { task: None, failure })
+}
+
+/// A live lease and its attempt.
+fn held(task: &Task, lease: LeaseId) -> Option<(u32, &Lease)> {
+    task.live().find(|(_, held)| held.id == lease)
 }
 
 fn attempt_ended(

@@ -54,7 +54,7 @@ pub enum Happened {
         /// Attempt number.
         attempt: u32,
     },
-    /// An attempt failed or its lease expired; another will start.
+    /// An attempt failed or its lease expired; another will start, or runs beside it already.
     TaskRetried {
         /// Task number.
         task: u32,
@@ -64,6 +64,13 @@ pub enum Happened {
         failure: Failure,
         /// Earliest start of the next attempt, milliseconds since the epoch.
         not_before_ms: i64,
+    },
+    /// An attempt takes too long: another was called for beside it.
+    Speculated {
+        /// Task number.
+        task: u32,
+        /// The attempt that was called for.
+        attempt: u32,
     },
     /// The job failed for good.
     Failed {

@@ -5,6 +5,7 @@ use crate::fair::Priority;
 use crate::id::JobId;
 use crate::profile::Profile;
 use crate::source::SourceRef;
+use crate::speculate::Pace;
 use crate::task::{TaskKind, TaskSpec};
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +94,9 @@ pub struct Job {
     pub generation: u32,
     /// Number that the next inserted task gets.
     pub next_task: u32,
+    /// How fast its segments were so far.
+    #[serde(default)]
+    pub pace: Pace,
     /// Hash of the plan, once planned.
     pub plan_hash: Option<String>,
     /// Why it failed.
@@ -127,6 +131,7 @@ impl Job {
             remaining: 1,
             generation: 0,
             next_task: 1,
+            pace: Pace::default(),
             plan_hash: None,
             failure: None,
             created_ms: now_ms,

@@ -2,6 +2,7 @@
 //! clock, no store. Who starts, fences and ends the second attempt is not decided here.
 
 use crate::id::TaskId;
+use serde::{Deserialize, Serialize};
 
 /// A task is late past this many per cent of its expected time.
 pub const LATE_PERCENT: u64 = 150;
@@ -22,7 +23,7 @@ pub struct Running {
 }
 
 /// How fast the job's tasks were so far: sums over those that are done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
     /// Expected cost in the plan's unit.
     pub cost: u64,

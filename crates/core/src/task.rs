@@ -113,6 +113,15 @@ pub struct Lease {
     pub progressed_ms: i64,
 }
 
+/// An attempt that still runs although the next one was called for: it takes too long. The first to complete wins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elder {
+    /// Its attempt number, lower than the task's.
+    pub attempt: u32,
+    /// Its lease.
+    pub lease: Lease,
+}
+
 /// What a worker reports with each renewal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
@@ -145,6 +154,9 @@ pub struct Task {
     pub not_before_ms: i64,
     /// Live lease, exactly when `state` is leased.
     pub lease: Option<Lease>,
+    /// Earlier attempt that runs beside the current one; only while `state` is ready or leased.
+    #[serde(default)]
+    pub elder: Option<Elder>,
     /// Lease that completed it: makes completion idempotent.
     pub done_by: Option<LeaseId>,
     /// Result, exactly when `state` is done.
@@ -231,6 +243,7 @@ impl Task {
             infra_failures: 0,
             not_before_ms: 0,
             lease: None,
+            elder: None,
             done_by: None,
             result: None,
             failure: None,
@@ -301,6 +314,7 @@ impl Task {
         self.held_mut(lease)?;
         self.state = TaskState::Done;
         self.lease = None;
+        self.elder = None;
         self.done_by = Some(lease);
         self.result = Some(result);
         self.failure = None;
@@ -322,21 +336,62 @@ impl Task {
         if failure.class == FailureClass::Media && !self.failed_on.contains(&worker) {
             self.failed_on.push(worker);
         }
+        let is_final = matches!(failure.class, FailureClass::Permanent | FailureClass::Source);
+        if !is_final && self.elder.as_ref().is_some_and(|e| e.lease.id == lease) {
+            // The attempt that was called for is there already: no delay, and no end while it may succeed.
+            self.elder = None;
+            let counted =
+                if failure.class == FailureClass::Media { &mut self.media_failures } else { &mut self.infra_failures };
+            *counted = counted.saturating_add(1);
+            self.failure = Some(failure);
+            return Ok(AfterFailure::Retry { not_before_ms: self.not_before_ms });
+        }
         Ok(self.end_attempt(failure, now_ms, policy))
     }
 
-    /// Takes an expired lease back; the first time without a back-off. `None` when there is nothing to take.
-    pub fn reap(&mut self, now_ms: i64, policy: &RetryPolicy) -> Option<AfterFailure> {
-        let lease = self.lease.as_ref().filter(|l| self.state == TaskState::Leased && l.expires_ms <= now_ms)?;
-        let failure = Failure::infra("lease_expired", format!("worker {} stopped answering", lease.worker));
-        let is_first = self.infra_failures == 0;
-        let mut after = self.end_attempt(failure, now_ms, policy);
+    /// Ends the attempt of a lease whose worker was lost; the first time, the next one is due at once.
+    ///
+    /// # Errors
+    /// As [`Task::fail`].
+    pub fn lose(
+        &mut self,
+        lease: LeaseId,
+        failure: Failure,
+        now_ms: i64,
+        policy: &RetryPolicy,
+    ) -> Result<AfterFailure, Refusal> {
+        let is_first = self.infra_failures == 0 && self.lease.as_ref().is_some_and(|l| l.id == lease);
+        let mut after = self.fail(lease, failure, now_ms, policy)?;
         // A worker's end says nothing about the task, unless it happens again.
         if is_first && let AfterFailure::Retry { not_before_ms } = &mut after {
             *not_before_ms = now_ms;
             self.not_before_ms = now_ms;
         }
-        Some(after)
+        Ok(after)
+    }
+
+    /// Calls for another attempt beside the one that runs. False unless exactly one runs.
+    pub fn speculate(&mut self, now_ms: i64) -> bool {
+        if self.elder.is_some() {
+            return false;
+        }
+        let Some(lease) = self.lease.take() else { return false };
+        self.elder = Some(Elder { attempt: self.attempt, lease });
+        self.state = TaskState::Ready;
+        self.attempt = self.attempt.saturating_add(1);
+        self.not_before_ms = now_ms;
+        true
+    }
+
+    /// The leases that are live, with their attempts, the older first.
+    pub fn live(&self) -> impl Iterator<Item = (u32, &Lease)> {
+        let elder = self.elder.as_ref().map(|e| (e.attempt, &e.lease));
+        elder.into_iter().chain(self.lease.as_ref().map(|l| (self.attempt, l)))
+    }
+
+    /// Like [`Task::live`], to change them.
+    pub fn live_mut(&mut self) -> impl Iterator<Item = &mut Lease> {
+        self.elder.as_mut().map(|e| &mut e.lease).into_iter().chain(self.lease.as_mut())
     }
 
     /// Cancels the task unless it is final. Returns whether it changed.
@@ -346,6 +401,7 @@ impl Task {
         }
         self.state = TaskState::Cancelled;
         self.lease = None;
+        self.elder = None;
         true
     }
 
@@ -366,7 +422,7 @@ impl Task {
     fn held_mut(&mut self, lease: LeaseId) -> Result<&mut Lease, Refusal> {
         match self.state {
             TaskState::Cancelled => Err(Refusal::Cancelled),
-            TaskState::Leased => self.lease.as_mut().filter(|l| l.id == lease).ok_or(Refusal::LeaseLost),
+            TaskState::Leased | TaskState::Ready => self.live_mut().find(|l| l.id == lease).ok_or(Refusal::LeaseLost),
             _ => Err(Refusal::LeaseLost),
         }
     }
@@ -397,6 +453,7 @@ impl Task {
             }
             None => {
                 self.state = TaskState::Failed;
+                self.elder = None;
                 AfterFailure::GiveUp
             }
         }
@@ -446,14 +503,15 @@ mod tests {
     fn a_reaped_lease_raises_the_attempt_and_shuts_the_zombie_out() {
         let (mut t, p) = (task(), RetryPolicy::default());
         t.claim(1, lease(1), worker(), 0, p.lease_ttl_ms).unwrap();
-        assert_eq!(t.reap(p.lease_ttl_ms - 1, &p), None);
-        assert_eq!(t.reap(p.lease_ttl_ms, &p), Some(AfterFailure::Retry { not_before_ms: p.lease_ttl_ms }));
+        let lost = || Failure::infra("lease_expired", "gone");
+        let after = t.lose(lease(1), lost(), p.lease_ttl_ms, &p);
+        assert_eq!(after, Ok(AfterFailure::Retry { not_before_ms: p.lease_ttl_ms }));
         assert_eq!(t.attempt, 2);
         assert_eq!(t.complete(lease(1), result()), Err(Refusal::LeaseLost));
         assert_eq!(t.claim(1, lease(2), worker(), 1 << 40, 1), Err(Refusal::NotClaimable));
         t.claim(2, lease(3), worker(), p.lease_ttl_ms, 10).unwrap();
         let now = p.lease_ttl_ms + 10;
-        assert_eq!(t.reap(now, &p), Some(AfterFailure::Retry { not_before_ms: now + 2_000 }));
+        assert_eq!(t.lose(lease(3), lost(), now, &p), Ok(AfterFailure::Retry { not_before_ms: now + 2_000 }));
     }
 
     #[test]
@@ -503,6 +561,58 @@ mod tests {
         assert!(t.renew(lease(1), moving, 100, &p).is_ok());
         assert!(t.renew(lease(1), moving, 100 + p.stall_ms, &p).is_ok());
         assert_eq!(t.renew(lease(1), moving, 101 + p.stall_ms, &p), Err(Refusal::LeaseLost));
+    }
+
+    /// Attempt 1 with lease 1 beside attempt 2, which nobody has claimed.
+    fn called_again() -> Task {
+        let mut t = task();
+        t.claim(1, lease(1), worker(), 0, 10).unwrap();
+        assert!(t.speculate(5));
+        assert!(!t.speculate(6), "one at a time");
+        t
+    }
+
+    #[test]
+    fn of_two_attempts_beside_each_other_the_first_to_complete_wins() {
+        let p = RetryPolicy::default();
+        let mut waiting = called_again();
+        assert_eq!((waiting.state, waiting.attempt, waiting.lease.is_some()), (TaskState::Ready, 2, false));
+        assert!(waiting.renew(lease(1), Progress::default(), 6, &p).is_ok());
+        assert_eq!(waiting.complete(lease(1), result()), Ok(true));
+        assert_eq!(waiting.claim(2, lease(2), worker(), 7, 10), Err(Refusal::NotClaimable));
+
+        for (winner, loser) in [(1, 2), (2, 1)] {
+            let mut t = called_again();
+            t.claim(2, lease(2), worker(), 5, 10).unwrap();
+            assert_eq!(
+                t.live().map(|(attempt, l)| (attempt, l.id)).collect::<Vec<_>>(),
+                [(1, lease(1)), (2, lease(2))]
+            );
+            assert_eq!(t.complete(lease(winner), result()), Ok(true));
+            assert_eq!(t.renew(lease(loser), Progress::default(), 6, &p), Err(Refusal::LeaseLost));
+            assert_eq!(t.complete(lease(loser), result()), Err(Refusal::LeaseLost));
+            assert_eq!((t.done_by, t.live().count()), (Some(lease(winner)), 0));
+        }
+    }
+
+    #[test]
+    fn when_one_of_two_attempts_fails_the_other_goes_on() {
+        let p = RetryPolicy::default();
+        let mut t = called_again();
+        t.claim(2, lease(2), worker(), 5, 10).unwrap();
+        let mut elder_failed = t.clone();
+        let after = elder_failed.fail(lease(1), Failure::media("x", "y"), 9, &p);
+        assert_eq!(after, Ok(AfterFailure::Retry { not_before_ms: 5 }));
+        assert_eq!((elder_failed.state, elder_failed.media_failures), (TaskState::Leased, 1));
+        assert_eq!(elder_failed.complete(lease(2), result()), Ok(true));
+
+        t.fail(lease(2), Failure::infra("x", "y"), 9, &p).unwrap();
+        assert_eq!((t.state, t.attempt, t.infra_failures), (TaskState::Ready, 3, 1));
+        assert_eq!(t.complete(lease(1), result()), Ok(true));
+
+        let mut hopeless = called_again();
+        assert_eq!(hopeless.fail(lease(1), Failure::permanent("x", "y"), 9, &p), Ok(AfterFailure::GiveUp));
+        assert_eq!((hopeless.state, hopeless.live().count()), (TaskState::Failed, 0));
     }
 
     #[test]

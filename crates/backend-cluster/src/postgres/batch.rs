@@ -164,7 +164,7 @@ pub(super) async fn save_changes(
 ) -> Result<(), Fault> {
     let changed: Vec<_> = changes.tasks.iter().filter_map(|number| tasks.get(number)).collect();
     save_tasks(c, job.id, &changed).await?;
-    delete_outbox(c, job.id, &changes.claimed).await?;
+    delete_outbox(c, job.id, &changes.unrung).await?;
     insert_tasks(c, job.id, &changes.inserts).await?;
     if changes.is_job_changed {
         save_job(c, job).await?;

@@ -36,7 +36,7 @@ pub(super) struct Changes {
     pub is_job_changed: bool,
     pub is_closed: bool,
     /// Tasks whose outbox row is to be deleted.
-    pub claimed: Vec<u32>,
+    pub unrung: Vec<u32>,
     pub inserts: Vec<Task>,
     /// With their times, in order.
     pub events: Vec<(i64, Happened)>,
@@ -97,7 +97,7 @@ fn decide_one(job: &mut Job, task: &mut Task, ask: &Ask, changes: &mut Changes) 
             let claimed = transition::claim(job, task, request);
             if let Ok(Some(event)) = &claimed {
                 changes.tasks.insert(number);
-                changes.claimed.push(number);
+                changes.unrung.push(number);
                 changes.events.push((request.now_ms, event.clone()));
             }
             Answer::Claim(Box::new(claimed.map(|_| task.clone())))
@@ -116,6 +116,7 @@ fn decide_one(job: &mut Job, task: &mut Task, ask: &Ask, changes: &mut Changes) 
                 Some(done) => {
                     changes.tasks.insert(number);
                     changes.is_job_changed = true;
+                    changes.unrung.extend(done.is_rung.then_some(number));
                     changes.inserts.extend(done.insert);
                     changes.events.extend(done.events.into_iter().map(|event| (*now_ms, event)));
                     true
@@ -155,9 +156,14 @@ pub(super) fn take_back(
         if job.state.is_ended() {
             break;
         }
-        if let Some(ended) = end(job, task) {
+        let mut is_taken = false;
+        // A task may have two leases.
+        while let Some(ended) = end(job, task) {
             note_ended(*number, ended.after, &mut changes);
             changes.events.push((now_ms, ended.event));
+            is_taken = true;
+        }
+        if is_taken {
             taken.push(*number);
         }
     }

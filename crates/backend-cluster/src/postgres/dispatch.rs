@@ -22,10 +22,11 @@ const JOBS: usize = 1_000;
 /// How often places are shared out again because fewer tasks of a job are due than its counters say.
 const ROUNDS: u32 = 32;
 
-pub(super) const BUSY: &str = "SELECT b.job, j.tenant, b.leased, b.rung
-     FROM (SELECT job, sum(leased)::bigint AS leased, sum(rung)::bigint AS rung
-           FROM (SELECT job, 1 AS leased, 0 AS rung FROM tasks WHERE state = 'leased'
-                 UNION ALL SELECT job, 0, 1 FROM outbox) AS each
+pub(super) const BUSY: &str = "SELECT b.job, j.tenant, b.leased, b.rung, b.beside
+     FROM (SELECT job, sum(leased)::bigint AS leased, sum(rung)::bigint AS rung, sum(beside)::bigint AS beside
+           FROM (SELECT job, 1 AS leased, 0 AS rung, 0 AS beside FROM tasks WHERE state = 'leased'
+                 UNION ALL SELECT job, 0, 1, 0 FROM outbox
+                 UNION ALL SELECT job, 0, 0, 1 FROM tasks WHERE elder IS NOT NULL) AS each
            GROUP BY job) AS b
      JOIN jobs AS j ON j.id = b.job";
 
@@ -73,7 +74,7 @@ const INSERT: &str = "INSERT INTO outbox (job, number, attempt, kind, created_ms
 /// What is in flight, counted.
 #[derive(Default)]
 struct Busy {
-    /// Leased and rung, by tenant.
+    /// Leases and rung tasks, by tenant.
     of_tenant: BTreeMap<String, usize>,
     /// Leased and rung, by job.
     of_job: BTreeMap<JobId, usize>,
@@ -106,7 +107,7 @@ async fn busy(c: &mut PgConnection, scope: &Scope) -> Result<Busy, Fault> {
         let job = JobId(col(&row, "job")?);
         let count = |name| -> Result<usize, StoreError> { Ok(usize::try_from(col::<i64>(&row, name)?).unwrap_or(0)) };
         let (leased, rung) = (count("leased")?, count("rung")?);
-        *busy.of_tenant.entry(col(&row, "tenant")?).or_default() += leased + rung;
+        *busy.of_tenant.entry(col(&row, "tenant")?).or_default() += leased + rung + count("beside")?;
         busy.of_job.insert(job, leased + rung);
         if in_scope.as_ref().is_none_or(|only| only.contains(&job)) {
             busy.num_rung += rung;

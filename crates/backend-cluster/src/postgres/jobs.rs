@@ -139,7 +139,7 @@ pub(super) async fn pause(c: &mut PgConnection, id: JobId, paused: bool, now_ms:
 /// `Task::reset` for all tasks that are not done, in one statement: a job of a million is not loaded for it. What is
 /// stored as ready was cancelled with its job.
 const RESET: &str = "UPDATE tasks SET state = 'ready', attempt = attempt + 1, media_failures = 0, infra_failures = 0,
-         not_before_ms = $2, failed_on = NULL
+         not_before_ms = $2, failed_on = NULL, elder = NULL
      WHERE job = $1 AND state IN ('blocked', 'ready', 'failed', 'cancelled')";
 
 pub(super) async fn retry(c: &mut PgConnection, id: JobId, now_ms: i64) -> Result<bool, Fault> {

@@ -19,6 +19,7 @@ mod records;
 mod rows;
 mod save;
 mod schema;
+mod speculate;
 mod store;
 mod takeback;
 

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use splitreel_backend::{Ring, StoreError};
 use splitreel_core::event::Event;
 use splitreel_core::job::{Job, JobState};
+use splitreel_core::speculate::Pace;
 use splitreel_core::task::{Lease, Progress, Task, TaskKind, TaskSpec, TaskState};
 use splitreel_core::{JobId, LeaseId, TaskId, WorkerId};
 use sqlx::postgres::PgRow;
@@ -15,14 +16,15 @@ use uuid::Uuid;
 // Columns are named: a statement that is prepared on `*` breaks when a newer program adds one.
 macro_rules! job_columns {
     () => {
-        "id, state, is_paused, request, remaining, generation, next_task, plan_hash, failure, created_ms, ended_ms"
+        "id, state, is_paused, request, remaining, generation, next_task, pace_cost, pace_wall_ms, plan_hash, failure, \
+         created_ms, ended_ms"
     };
 }
 macro_rules! task_columns {
     () => {
         "job, number, generation, kind, idx, cost, state, attempt, media_failures, infra_failures, not_before_ms, \
          lease_id, lease_worker, lease_expires_ms, lease_claimed_ms, lease_progressed_ms, \
-         progress_per_mille, progress_speed, progress_frames, done_by, result, failure, failed_on"
+         progress_per_mille, progress_speed, progress_frames, elder, done_by, result, failure, failed_on"
     };
 }
 pub(super) use {job_columns, task_columns};
@@ -66,6 +68,10 @@ pub(super) fn job(row: &PgRow) -> Result<Job, StoreError> {
         remaining: whole(row, "remaining")?,
         generation: whole(row, "generation")?,
         next_task: whole(row, "next_task")?,
+        pace: Pace {
+            cost: col::<i64>(row, "pace_cost")?.cast_unsigned(),
+            wall_ms: col::<i64>(row, "pace_wall_ms")?.cast_unsigned(),
+        },
         plan_hash: col(row, "plan_hash")?,
         failure: optional_json(row, "failure")?,
         created_ms: col(row, "created_ms")?,
@@ -108,6 +114,7 @@ pub(super) fn task(row: &PgRow) -> Result<Task, StoreError> {
         infra_failures: whole(row, "infra_failures")?,
         not_before_ms: col(row, "not_before_ms")?,
         lease: lease(row)?,
+        elder: optional_json(row, "elder")?,
         done_by: col::<Option<Uuid>>(row, "done_by")?.map(LeaseId),
         result: optional_json(row, "result")?,
         failure: optional_json(row, "failure")?,

@@ -40,7 +40,7 @@ pub(super) async fn insert_job(c: &mut PgConnection, job: &Job) -> Result<bool, 
 pub(super) async fn save_job(c: &mut PgConnection, job: &Job) -> Result<(), Fault> {
     sqlx::query(
         "UPDATE jobs SET state = $2, is_paused = $3, remaining = $4, generation = $5, next_task = $6,
-             plan_hash = $7, failure = $8, ended_ms = $9
+             plan_hash = $7, failure = $8, ended_ms = $9, pace_cost = $10, pace_wall_ms = $11
          WHERE id = $1",
     )
     .bind(job.id.0)
@@ -52,6 +52,8 @@ pub(super) async fn save_job(c: &mut PgConnection, job: &Job) -> Result<(), Faul
     .bind(&job.plan_hash)
     .bind(optional_to_json(job.failure.as_ref())?)
     .bind(job.ended_ms)
+    .bind(job.pace.cost.cast_signed())
+    .bind(job.pace.wall_ms.cast_signed())
     .execute(c)
     .await?;
     Ok(())
@@ -88,14 +90,14 @@ pub(super) const SAVE_TASKS: &str = "UPDATE tasks AS t SET state = u.state, atte
          lease_id = u.lease_id, lease_worker = u.lease_worker, lease_expires_ms = u.lease_expires_ms,
          lease_claimed_ms = u.lease_claimed_ms, lease_progressed_ms = u.lease_progressed_ms,
          progress_per_mille = u.progress_per_mille, progress_speed = u.progress_speed,
-         progress_frames = u.progress_frames,
+         progress_frames = u.progress_frames, elder = u.elder,
          done_by = u.done_by, result = u.result, failure = u.failure, failed_on = u.failed_on
      FROM unnest($2::int[], $3::text[], $4::int[], $5::int[], $6::int[], $7::bigint[],
                  $8::uuid[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[],
-                 $13::int[], $14::int[], $15::bigint[], $16::uuid[], $17::text[], $18::text[], $19::text[])
+                 $13::int[], $14::int[], $15::bigint[], $16::uuid[], $17::text[], $18::text[], $19::text[], $20::text[])
          AS u (number, state, attempt, media_failures, infra_failures, not_before_ms,
                lease_id, lease_worker, lease_expires_ms, lease_claimed_ms, lease_progressed_ms,
-               progress_per_mille, progress_speed, progress_frames, done_by, result, failure, failed_on)
+               progress_per_mille, progress_speed, progress_frames, done_by, result, failure, failed_on, elder)
      WHERE t.job = $1 AND t.number = ANY($2) AND t.number = u.number";
 
 /// Writes what can change of tasks of one job.
@@ -132,6 +134,7 @@ pub(super) async fn save_tasks(c: &mut PgConnection, job: JobId, tasks: &[&Task]
         .bind(texts(tasks, |t| optional_to_json(t.result.as_ref()))?)
         .bind(texts(tasks, |t| optional_to_json(t.failure.as_ref()))?)
         .bind(texts(tasks, |t| optional_to_json((!t.failed_on.is_empty()).then_some(&t.failed_on)))?)
+        .bind(texts(tasks, |t| optional_to_json(t.elder.as_ref()))?)
         .execute(c)
         .await?;
     Ok(())
@@ -139,13 +142,18 @@ pub(super) async fn save_tasks(c: &mut PgConnection, job: JobId, tasks: &[&Task]
 
 pub(super) const CANCEL_LEASED: &str = "UPDATE tasks SET state = 'cancelled', lease_id = NULL, lease_worker = NULL,
          lease_expires_ms = NULL, lease_claimed_ms = NULL, lease_progressed_ms = NULL,
-         progress_per_mille = NULL, progress_speed = NULL, progress_frames = NULL
+         progress_per_mille = NULL, progress_speed = NULL, progress_frames = NULL, elder = NULL
      WHERE job = $1 AND state = 'leased'";
+
+/// Those whose current attempt waits beside one that runs.
+pub(super) const CANCEL_BESIDE: &str =
+    "UPDATE tasks SET state = 'cancelled', elder = NULL WHERE job = $1 AND elder IS NOT NULL";
 
 /// After a job got an ended state: ends the attempts that are under way and forgets what was to be rung. The other
 /// open tasks are read as cancelled from now on.
 pub(super) async fn close_job(c: &mut PgConnection, job: JobId) -> Result<(), Fault> {
     sqlx::query(CANCEL_LEASED).bind(job.0).execute(&mut *c).await?;
+    sqlx::query(CANCEL_BESIDE).bind(job.0).execute(&mut *c).await?;
     delete_outbox_of_job(c, job).await
 }
 

@@ -1,7 +1,7 @@
 //! The job store seam: which use-case runs how.
 
 use super::decide::{Answer, Ask, mixed_up};
-use super::{PgStore, dispatch, events, jobs, outbox, plan, rows, takeback};
+use super::{PgStore, dispatch, events, jobs, outbox, plan, rows, speculate, takeback};
 use async_trait::async_trait;
 use splitreel_backend::store::{ClaimRequest, JobFilter, Scope, Submitted};
 use splitreel_backend::{JobStore, Ring, StoreError};
@@ -150,6 +150,10 @@ impl JobStore for PgStore {
         // Where nobody reads events, nobody else would number them.
         events::number(&self.database).await?;
         Ok(num_swept)
+    }
+
+    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
+        speculate::speculate(&self.database, scope.clone(), now_ms).await
     }
 
     async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {

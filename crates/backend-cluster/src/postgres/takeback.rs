@@ -16,11 +16,14 @@ use splitreel_core::{JobId, TaskId, WorkerId};
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
 
-pub(super) const EXPIRED: &str =
-    "SELECT job, number FROM tasks WHERE state = 'leased' AND lease_expires_ms <= $1 ORDER BY job, number";
+pub(super) const EXPIRED: &str = "SELECT job, number FROM tasks WHERE state = 'leased' AND lease_expires_ms <= $1
+     UNION SELECT job, number FROM tasks
+         WHERE elder IS NOT NULL AND (elder::jsonb #>> '{lease,expires_ms}')::bigint <= $1
+     ORDER BY job, number";
 
-pub(super) const HELD_BY: &str =
-    "SELECT job, number FROM tasks WHERE state = 'leased' AND lease_worker = $1 ORDER BY job, number";
+pub(super) const HELD_BY: &str = "SELECT job, number FROM tasks WHERE state = 'leased' AND lease_worker = $1
+     UNION SELECT job, number FROM tasks WHERE elder IS NOT NULL AND elder::jsonb #>> '{lease,worker}' = $1
+     ORDER BY job, number";
 
 /// Whose leases end.
 #[derive(Clone)]
@@ -62,9 +65,19 @@ pub(super) const SHORTEN: &str = "WITH mine AS (
          WHERE state = 'leased' AND lease_worker = $1 AND lease_expires_ms > $2 FOR UPDATE SKIP LOCKED)
      UPDATE tasks AS t SET lease_expires_ms = $2 FROM mine WHERE t.job = mine.job AND t.number = mine.number";
 
+pub(super) const SHORTEN_BESIDE: &str = "WITH mine AS (
+         SELECT job, number FROM tasks
+         WHERE elder IS NOT NULL AND elder::jsonb #>> '{lease,worker}' = $1
+           AND (elder::jsonb #>> '{lease,expires_ms}')::bigint > $2 FOR UPDATE SKIP LOCKED)
+     UPDATE tasks AS t SET elder = jsonb_set(t.elder::jsonb, '{lease,expires_ms}', to_jsonb($2::bigint))::text
+     FROM mine WHERE t.job = mine.job AND t.number = mine.number";
+
 pub(super) async fn shorten(c: &mut PgConnection, worker: &WorkerId, until_ms: i64) -> Result<usize, Fault> {
-    let shortened = sqlx::query(SHORTEN).bind(&worker.0).bind(until_ms).execute(c).await?;
-    Ok(usize::try_from(shortened.rows_affected()).unwrap_or(usize::MAX))
+    let mut num_shortened = 0;
+    for statement in [SHORTEN, SHORTEN_BESIDE] {
+        num_shortened += sqlx::query(statement).bind(&worker.0).bind(until_ms).execute(&mut *c).await?.rows_affected();
+    }
+    Ok(usize::try_from(num_shortened).unwrap_or(usize::MAX))
 }
 
 /// Job by job. What was taken stays taken when a later job cannot be served: its leases are found again next time.
@@ -115,10 +128,7 @@ async fn take(
     let end = |job: &mut Job, task: &mut Task| -> Option<AttemptEnded> {
         match whose {
             Whose::Expired => transition::reap(job, task, now_ms, policy),
-            Whose::Worker(worker) if task.lease.as_ref().is_some_and(|l| l.worker == *worker) => {
-                transition::release(job, task, now_ms, policy)
-            }
-            Whose::Worker(_) => None,
+            Whose::Worker(worker) => transition::release(job, task, worker, now_ms, policy),
         }
     };
     let (taken, changes) = take_back(&mut job, &mut tasks, now_ms, end);

@@ -4,7 +4,7 @@
 #[path = "../../tests/it/postgres/database.rs"]
 mod database;
 
-use super::{PgConfig, PgStore, dispatch, locks, outbox, records, save, takeback};
+use super::{PgConfig, PgStore, dispatch, locks, outbox, records, save, speculate, takeback};
 use database::TestDatabase;
 use serde_json::Value;
 use splitreel_backend::JobStore;
@@ -87,12 +87,16 @@ async fn what_polls_reads_only_what_it_may_act_on() {
         assert!(due.iter().any(|(step, _)| step.contains("tasks_ready")), "{due:?}");
         assert_reads_at_most("busy", 40, &explained(&store, dispatch::BUSY, |q| q).await);
         assert_reads_at_most("open jobs", 4, &explained(&store, dispatch::OPEN, |q| q.bind(10_i64)).await);
-        let none = none.clone();
         let unsent = explained(&store, outbox::UNSENT, |q| q.bind(none.clone()).bind(4_i64)).await;
         assert_reads_at_most("unsent", 10, &unsent);
-        assert_reads_at_most("sweep", 0, &explained(&store, outbox::SWEEP, |q| q.bind(none).bind(5_i64)).await);
+        assert_reads_at_most("sweep", 0, &explained(&store, outbox::SWEEP, |q| q.bind(none.clone()).bind(5_i64)).await);
         assert_reads_at_most("expired", 8, &explained(&store, takeback::EXPIRED, |q| q.bind(0_i64)).await);
         assert_reads_at_most("held by", 8, &explained(&store, takeback::HELD_BY, |q| q.bind("w5")).await);
+        let nothing = explained(&store, speculate::NOTHING_WAITS, |q| q.bind(none.clone())).await;
+        assert_reads_at_most("what waits for nothing", 10, &nothing);
+        let beside = explained(&store, takeback::SHORTEN_BESIDE, |q| q.bind("w5").bind(1_i64)).await;
+        assert_reads_at_most("shorten beside", 8, &beside);
+        assert_reads_at_most("cancel beside", 8, &explained(&store, save::CANCEL_BESIDE, |q| q.bind(job)).await);
         let shorten = explained(&store, takeback::SHORTEN, |q| q.bind("w5").bind(1_i64)).await;
         assert_reads_at_most("shorten", 8, &shorten);
         let lock = explained(&store, locks::LOCK_TASKS, |q| q.bind(job).bind(vec![5_i32, 9_000])).await;
@@ -115,6 +119,7 @@ async fn what_polls_reads_only_what_it_may_act_on() {
                 .bind(vec![None::<i32>; 2])
                 .bind(none)
                 .bind(no_id)
+                .bind(no_text.clone())
                 .bind(no_text.clone())
                 .bind(no_text.clone())
                 .bind(no_text)

@@ -30,9 +30,10 @@ pub(super) const WAITING: &str = "SELECT t.job, t.number, t.attempt, t.kind FROM
       AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.job = t.job AND o.number = t.number)
     ORDER BY t.number LIMIT ?3";
 
-/// Tasks that are rung for or leased, by tenant, of all jobs.
+/// Tasks that are rung for, and leases, by tenant, of all jobs.
 pub(super) const IN_FLIGHT: &str = "SELECT j.tenant, count(*) AS n FROM
-        (SELECT job FROM outbox UNION ALL SELECT job FROM tasks INDEXED BY tasks_leased WHERE state = 'leased') AS f
+        (SELECT job FROM outbox UNION ALL SELECT job FROM tasks INDEXED BY tasks_leased WHERE state = 'leased'
+         UNION ALL SELECT job FROM tasks INDEXED BY tasks_beside WHERE elder IS NOT NULL) AS f
     CROSS JOIN jobs AS j WHERE j.id = f.job GROUP BY j.tenant";
 
 pub(super) const UNSENT: &str = "SELECT job, number, attempt, kind FROM outbox

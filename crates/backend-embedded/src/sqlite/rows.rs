@@ -7,10 +7,12 @@ use splitreel_backend::StoreError;
 use splitreel_core::event::{Event, Happened};
 use splitreel_core::fair::Priority;
 use splitreel_core::job::{Job, JobState};
+use splitreel_core::speculate::Pace;
 use splitreel_core::task::{Lease, Progress, Task, TaskKind, TaskSpec, TaskState};
 use splitreel_core::{JobId, LeaseId, TaskId, WorkerId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 fn col<'r, T>(row: &'r SqliteRow, name: &'static str) -> Result<T, StoreError>
@@ -55,6 +57,10 @@ pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
         remaining: col(row, "remaining")?,
         generation: col(row, "generation")?,
         next_task: col(row, "next_task")?,
+        pace: Pace {
+            cost: col::<i64>(row, "pace_cost")?.cast_unsigned(),
+            wall_ms: col::<i64>(row, "pace_wall_ms")?.cast_unsigned(),
+        },
         plan_hash: col(row, "plan_hash")?,
         failure: optional_json(row, "failure")?,
         created_ms: col(row, "created_ms")?,
@@ -111,6 +117,7 @@ pub(super) fn task(row: &SqliteRow) -> Result<Task, StoreError> {
         infra_failures: col(row, "infra_failures")?,
         not_before_ms: col(row, "not_before_ms")?,
         lease: lease(row)?,
+        elder: optional_json(row, "elder")?,
         done_by: optional::<LeaseId>(row, "done_by")?,
         result: optional_json(row, "result")?,
         failure: optional_json(row, "failure")?,
@@ -151,6 +158,13 @@ pub(super) async fn load_task(c: &mut SqliteConnection, id: TaskId) -> Result<Op
     row.as_ref().map(task).transpose()
 }
 
+/// The leased tasks of one job, by number.
+pub(super) async fn load_leased(c: &mut SqliteConnection, job: JobId) -> Result<BTreeMap<u32, Task>, StoreError> {
+    let query = sqlx::query("SELECT * FROM tasks INDEXED BY tasks_leased WHERE state = 'leased' AND job = ?");
+    let found = query.bind(job.to_string()).fetch_all(c).await.map_err(db)?;
+    found.iter().map(|row| task(row).map(|task| (task.id.number, task))).collect()
+}
+
 /// The two rows that a use-case about one task works on.
 pub(super) async fn load_both(c: &mut SqliteConnection, id: TaskId) -> Result<Option<(Job, Task)>, StoreError> {
     let Some(task) = load_task(c, id).await? else { return Ok(None) };
@@ -181,19 +195,24 @@ pub(super) async fn insert_job(c: &mut SqliteConnection, job: &Job) -> Result<()
 
 /// Writes what can change of a job.
 pub(super) async fn save_job(c: &mut SqliteConnection, job: &Job) -> Result<(), StoreError> {
-    sqlx::query("UPDATE jobs SET state = ?, is_paused = ?, remaining = ?, generation = ?, next_task = ?, plan_hash = ?, failure = ?, ended_ms = ? WHERE id = ?")
-        .bind(job.state.as_str())
-        .bind(job.is_paused)
-        .bind(job.remaining)
-        .bind(job.generation)
-        .bind(job.next_task)
-        .bind(&job.plan_hash)
-        .bind(optional_to_json(job.failure.as_ref())?)
-        .bind(job.ended_ms)
-        .bind(job.id.to_string())
-        .execute(c)
-        .await
-        .map_err(db)?;
+    sqlx::query(
+        "UPDATE jobs SET state = ?, is_paused = ?, remaining = ?, generation = ?, next_task = ?, pace_cost = ?,
+         pace_wall_ms = ?, plan_hash = ?, failure = ?, ended_ms = ? WHERE id = ?",
+    )
+    .bind(job.state.as_str())
+    .bind(job.is_paused)
+    .bind(job.remaining)
+    .bind(job.generation)
+    .bind(job.next_task)
+    .bind(job.pace.cost.cast_signed())
+    .bind(job.pace.wall_ms.cast_signed())
+    .bind(&job.plan_hash)
+    .bind(optional_to_json(job.failure.as_ref())?)
+    .bind(job.ended_ms)
+    .bind(job.id.to_string())
+    .execute(c)
+    .await
+    .map_err(db)?;
     Ok(())
 }
 
@@ -227,7 +246,7 @@ pub(super) async fn save_task(c: &mut SqliteConnection, task: &Task) -> Result<(
     sqlx::query(
         "UPDATE tasks SET state = ?, attempt = ?, media_failures = ?, infra_failures = ?, not_before_ms = ?,
              lease_id = ?, lease_worker = ?, lease_expires_ms = ?, lease_claimed_ms = ?, lease_progressed_ms = ?,
-             progress_per_mille = ?, progress_speed = ?, progress_frames = ?,
+             progress_per_mille = ?, progress_speed = ?, progress_frames = ?, elder = ?,
              done_by = ?, result = ?, failure = ?, failed_on = ?
          WHERE job = ? AND number = ?",
     )
@@ -244,6 +263,7 @@ pub(super) async fn save_task(c: &mut SqliteConnection, task: &Task) -> Result<(
     .bind(lease.map(|l| l.progress.done_per_mille))
     .bind(lease.map(|l| l.progress.speed_milli))
     .bind(lease.map(|l| l.progress.frames.cast_signed()))
+    .bind(optional_to_json(task.elder.as_ref())?)
     .bind(task.done_by.map(|id| id.to_string()))
     .bind(optional_to_json(task.result.as_ref())?)
     .bind(optional_to_json(task.failure.as_ref())?)
@@ -260,7 +280,8 @@ pub(super) async fn save_task(c: &mut SqliteConnection, task: &Task) -> Result<(
 pub(super) async fn close_job(c: &mut SqliteConnection, job: JobId) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE tasks SET state = 'cancelled', lease_id = NULL, lease_worker = NULL, lease_expires_ms = NULL, lease_claimed_ms = NULL,
-             lease_progressed_ms = NULL, progress_per_mille = NULL, progress_speed = NULL, progress_frames = NULL
+             lease_progressed_ms = NULL, progress_per_mille = NULL, progress_speed = NULL, progress_frames = NULL,
+             elder = NULL
          WHERE job = ? AND state IN ('blocked', 'ready', 'leased')",
     )
     .bind(job.to_string())

@@ -140,6 +140,15 @@ impl JobStore for SqliteStore {
         self.write(move |c| Box::pin(async move { outbox::sweep(c, &scope, sent_before_ms).await })).await
     }
 
+    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
+        let looked_at = scope.clone();
+        if self.read(move |c| Box::pin(async move { attempts::nothing_waits(c, &looked_at).await })).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let scope = scope.clone();
+        self.write(move |c| Box::pin(async move { attempts::speculate(c, &scope, now_ms).await })).await
+    }
+
     async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
         self.write(move |c| Box::pin(jobs::cancel(c, job, now_ms))).await
     }

@@ -21,14 +21,16 @@ async fn polling_statements_use_the_partial_indexes_and_do_not_sort() {
     for (statement, indexes) in [
         (outbox::DEMANDS, vec!["jobs_open", "tasks_ready"]),
         (outbox::WAITING, vec!["tasks_ready"]),
-        (outbox::IN_FLIGHT, vec!["tasks_leased"]),
+        (outbox::IN_FLIGHT, vec!["tasks_leased", "tasks_beside"]),
         (outbox::UNSENT, vec!["outbox_unsent"]),
         (outbox::STALE, vec!["outbox_sent"]),
-        (attempts::EXPIRED, vec!["tasks_leased"]),
-        (attempts::HELD_BY, vec!["tasks_leased"]),
+        (attempts::EXPIRED, vec!["tasks_leased", "tasks_beside"]),
+        (attempts::HELD_BY, vec!["tasks_leased", "tasks_beside"]),
         (records::DUE, vec!["records_due"]),
         (records::LIST, vec!["(kind=? AND (tenant,id)>(?,?))"]),
         (attempts::SHORTEN, vec!["tasks_leased"]),
+        (attempts::SHORTEN_BESIDE, vec!["tasks_beside"]),
+        (attempts::NOTHING_WAITS, vec!["tasks_leased"]),
     ] {
         let steps = steps(&store, statement).await;
         for index in indexes {

@@ -127,6 +127,11 @@ macro_rules! store_conformance {
                 an_old_job_overtakes_a_higher_class,
                 jobs_are_listed_by_tenant,
                 a_job_list_is_paged_without_gaps,
+                a_straggler_gets_a_second_attempt,
+                the_first_of_two_attempts_to_complete_wins,
+                leases_beside_each_other_end_one_by_one,
+                cancel_ends_attempts_beside_each_other,
+                attempts_beside_each_other_count_for_the_quota,
                 random_operations_match_the_reference,
             ]
         );

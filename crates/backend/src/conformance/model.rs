@@ -9,6 +9,7 @@ use crate::memory::MemoryStore;
 use crate::store::{ClaimRequest, JobFilter, JobStore, Scope};
 use splitreel_core::fair::{Priority, Share, Shares};
 use splitreel_core::job::{JobRequest, JobState};
+use splitreel_core::speculate::LEAST_RUN_MS;
 use splitreel_core::task::{Progress, RetryPolicy, Task, TaskKind, TaskState};
 use splitreel_core::{Failure, JobId, LeaseId, TaskId};
 use std::collections::BTreeMap;
@@ -85,6 +86,7 @@ enum Operation {
     Release(String, i64),
     Shorten(String, i64),
     Sweep(Scope, i64),
+    Speculate(Scope, i64),
     Cancel(JobId, i64),
     Pause(JobId, bool, i64),
     Retry(JobId, i64),
@@ -135,6 +137,7 @@ async fn apply(store: &dyn JobStore, operation: &Operation) -> String {
             format!("{:?}", store.shorten_leases(&worker(&name), until).await.unwrap())
         }
         Operation::Sweep(scope, before) => format!("{:?}", store.sweep(&scope, before).await.unwrap()),
+        Operation::Speculate(scope, at) => format!("{:?}", store.speculate(&scope, at).await.unwrap()),
         Operation::Cancel(job, at) => format!("{:?}", store.cancel(job, at).await.unwrap()),
         Operation::Pause(job, paused, at) => format!("{:?}", store.pause(job, paused, at).await.unwrap()),
         Operation::Retry(job, at) => format!("{:?}", store.retry(job, at).await.unwrap()),
@@ -215,6 +218,11 @@ impl Walk {
         self.chance.pick(&self.planning).unwrap_or_else(|| self.job())
     }
 
+    fn job_under_way(&mut self) -> JobId {
+        let jobs: Vec<_> = self.tasks.iter().filter(|t| t.lease.is_some()).map(|t| t.id.job).collect();
+        self.chance.pick(&jobs).unwrap_or_else(|| self.job())
+    }
+
     fn scope(&mut self) -> Scope {
         (self.below(5) == 0).then(|| (0..self.below(4)).map(|_| self.job()).collect())
     }
@@ -229,7 +237,7 @@ impl Walk {
     }
 
     fn held(&mut self) -> (TaskId, LeaseId) {
-        let live: Vec<_> = self.tasks.iter().filter_map(|t| Some((t.id, t.lease.as_ref()?.id))).collect();
+        let live: Vec<_> = self.tasks.iter().flat_map(|t| t.live().map(|(_, l)| (t.id, l.id))).collect();
         let leases = if self.below(5) == 0 { self.leases.clone() } else { live };
         self.chance.pick(&leases).unwrap_or((TaskId { job: job_id(99), number: 0 }, lease_id(99)))
     }
@@ -290,11 +298,11 @@ impl Walk {
         if let Some(&(job, has_ended)) = self.jobs.first().filter(|_| self.jobs.len() > MAX_JOBS) {
             return if has_ended { Operation::Forget(job) } else { Operation::Cancel(job, now_ms) };
         }
-        match self.below(114) {
+        match self.below(132) {
             0..=3 => self.submit(),
             4..=12 => Operation::Plan(self.job_to_plan(), 1 + self.small::<u32>(4), self.small(2), now_ms),
             13 => Operation::Reject(self.job(), now_ms),
-            14..=21 => Operation::Dispatch(self.scope(), self.small(12), now_ms),
+            14..=21 | 120..=126 => Operation::Dispatch(self.scope(), self.small(12), now_ms),
             22..=24 => Operation::MarkSent(self.small(4), now_ms),
             25..=54 => self.claim(),
             55..=60 => {
@@ -312,14 +320,16 @@ impl Walk {
                 Operation::Fail(task, lease, self.failure(), now_ms)
             }
             90..=91 => Operation::Reap(now_ms),
-            92 => Operation::Release(self.worker(), now_ms),
-            93..=94 => Operation::Sweep(self.scope(), now_ms - 50),
+            92 | 127 => Operation::Release(self.worker(), now_ms),
+            93..=94 | 114..=119 => Operation::Sweep(self.scope(), now_ms - 50),
             95 => Operation::Cancel(self.job(), now_ms),
             96..=99 => Operation::Retry(self.job(), now_ms),
             100 => Operation::Forget(self.job()),
             101..=103 => Operation::Shorten(self.worker(), now_ms + self.small::<i64>(250)),
-            104..=105 => Operation::Pause(self.job(), true, now_ms),
+            104..=105 | 128 => Operation::Pause(self.job(), true, now_ms),
             106..=110 => Operation::Pause(self.job(), false, now_ms),
+            // As seen by a coordinator whose clock is ahead: all that runs is late.
+            111..=113 => Operation::Speculate(Some(vec![self.job_under_way()]), now_ms + LEAST_RUN_MS),
             _ => self.list(),
         }
     }
@@ -343,6 +353,7 @@ impl Walk {
             Operation::Dispatch(..) if answer != "0" => "dispatched",
             Operation::Shorten(..) if answer != "0" => "shortened",
             Operation::Sweep(..) if answer != "0" => "swept",
+            Operation::Speculate(..) if answer != "[]" => "speculated",
             Operation::Reap(..) if answer != "[]" => "reaped",
             Operation::Release(..) if answer != "[]" => "released",
             Operation::Pause(_, true, _) if answer == "true" => "paused",
@@ -359,6 +370,7 @@ impl Walk {
             ("dispatched", 50),
             ("shortened", 1_500),
             ("swept", 1_500),
+            ("speculated", 1_500),
             ("reaped", 1_000),
             ("released", 1_500),
             ("paused", 250),

@@ -130,6 +130,10 @@ impl JobStore for FaultyStore {
         around!(self.plan, "store.sweep", failed, self.inner.sweep(scope, sent_before_ms))
     }
 
+    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
+        around!(self.plan, "store.speculate", failed, self.inner.speculate(scope, now_ms))
+    }
+
     async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
         around!(self.plan, "store.cancel", failed, self.inner.cancel(job, now_ms))
     }

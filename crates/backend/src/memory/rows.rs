@@ -8,7 +8,7 @@ use splitreel_core::event::{Event, Happened};
 use splitreel_core::fair::{Demand, Shares, allot};
 use splitreel_core::job::Job;
 use splitreel_core::plan::Plan;
-use splitreel_core::task::{AfterFailure, Task, TaskState};
+use splitreel_core::task::{AfterFailure, Lease, Task, TaskState};
 use splitreel_core::{JobId, TaskId};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -110,13 +110,21 @@ impl Rows {
         }
     }
 
-    /// Leased tasks of open jobs that `is` picks, by job and number.
-    pub fn leased(&self, is: impl Fn(&Task) -> bool) -> Vec<TaskId> {
+    /// Tasks of open jobs with a live lease that `is` picks, by job and number.
+    pub fn under_way(&self, is: impl Fn(&Lease) -> bool) -> Vec<TaskId> {
         let open = self.jobs.values().filter(|rows| !rows.job.state.is_ended());
-        open.flat_map(|rows| rows.tasks.values())
-            .filter(|t| t.state == TaskState::Leased && is(t))
-            .map(|t| t.id)
-            .collect()
+        let tasks = open.flat_map(|rows| rows.tasks.values());
+        tasks.filter(|t| t.live().any(|(_, lease)| is(lease))).map(|t| t.id).collect()
+    }
+
+    /// Ends the attempts of a task that `end` ends; it may have two. False: none.
+    pub fn take_back(&mut self, id: TaskId, now_ms: i64, end: impl Fn(&mut Rows) -> Option<AttemptEnded>) -> bool {
+        let mut is_taken = false;
+        while let Some(ended) = end(self) {
+            self.end_attempt(id.job, now_ms, ended);
+            is_taken = true;
+        }
+        is_taken
     }
 
     /// Ready, due tasks without an outbox row, for at most `free` places, in dispatch order.
@@ -126,7 +134,9 @@ impl Rows {
         let mut in_flight: BTreeMap<String, usize> = BTreeMap::new();
         for rows in self.jobs.values().filter(|r| !r.job.state.is_ended()) {
             let busy = |t: &&Task| t.state == TaskState::Leased || self.outbox_of.contains_key(&t.id);
-            *in_flight.entry(rows.job.request.tenant.clone()).or_default() += rows.tasks.values().filter(busy).count();
+            let beside = rows.tasks.values().filter(|t| t.elder.is_some()).count();
+            *in_flight.entry(rows.job.request.tenant.clone()).or_default() +=
+                rows.tasks.values().filter(busy).count() + beside;
             if rows.job.is_paused || !in_scope(scope, rows.job.id) {
                 continue;
             }

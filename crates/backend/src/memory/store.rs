@@ -11,7 +11,7 @@ use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
-use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task, TaskKind, TaskState};
+use splitreel_core::task::{AfterFailure, Lease, Progress, Refusal, RetryPolicy, Task, TaskKind, TaskState};
 use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -175,6 +175,9 @@ impl JobStore for MemoryStore {
             Ok(None) => return Ok(Ok(false)),
             Err(refusal) => return Ok(Err(refusal)),
         };
+        if done.is_rung {
+            rows.delete_outbox(task);
+        }
         if let (Some(insert), Some(found)) = (done.insert, rows.jobs.get_mut(&task.job)) {
             found.tasks.insert(insert.id.number, insert);
         }
@@ -201,10 +204,10 @@ impl JobStore for MemoryStore {
     async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
         let mut rows = self.lock();
         let mut reaped = Vec::new();
-        for id in rows.leased(|task| task.lease.as_ref().is_some_and(|l| l.expires_ms <= now_ms)) {
-            let ended = rows.row(id).and_then(|(job, task)| transition::reap(job, task, now_ms, policy));
-            if let Some(ended) = ended {
-                rows.end_attempt(id.job, now_ms, ended);
+        for id in rows.under_way(|lease| lease.expires_ms <= now_ms) {
+            let end =
+                |rows: &mut Rows| rows.row(id).and_then(|(job, task)| transition::reap(job, task, now_ms, policy));
+            if rows.take_back(id, now_ms, end) {
                 reaped.push(id);
             }
         }
@@ -219,10 +222,11 @@ impl JobStore for MemoryStore {
     ) -> Result<Vec<TaskId>, StoreError> {
         let mut rows = self.lock();
         let mut released = Vec::new();
-        for id in rows.leased(|task| task.lease.as_ref().is_some_and(|l| l.worker == *worker)) {
-            let ended = rows.row(id).and_then(|(job, task)| transition::release(job, task, now_ms, policy));
-            if let Some(ended) = ended {
-                rows.end_attempt(id.job, now_ms, ended);
+        for id in rows.under_way(|lease| lease.worker == *worker) {
+            let end = |rows: &mut Rows| {
+                rows.row(id).and_then(|(job, task)| transition::release(job, task, worker, now_ms, policy))
+            };
+            if rows.take_back(id, now_ms, end) {
                 released.push(id);
             }
         }
@@ -231,13 +235,16 @@ impl JobStore for MemoryStore {
 
     async fn shorten_leases(&self, worker: &WorkerId, until_ms: i64) -> Result<usize, StoreError> {
         let mut rows = self.lock();
-        let longer = rows.leased(|t| t.lease.as_ref().is_some_and(|l| l.worker == *worker && l.expires_ms > until_ms));
-        for id in &longer {
-            if let Some(lease) = rows.row(*id).and_then(|(_, task)| task.lease.as_mut()) {
+        let lasts_longer = |lease: &Lease| lease.worker == *worker && lease.expires_ms > until_ms;
+        let mut num_shortened = 0;
+        for id in rows.under_way(lasts_longer) {
+            let leases = rows.row(id).map(|(_, task)| task).into_iter().flat_map(Task::live_mut);
+            for lease in leases.filter(|lease| lasts_longer(lease)) {
                 lease.expires_ms = until_ms;
+                num_shortened += 1;
             }
         }
-        Ok(longer.len())
+        Ok(num_shortened)
     }
 
     async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
@@ -253,6 +260,29 @@ impl JobStore for MemoryStore {
             rows.delete_outbox(*task);
         }
         Ok(stale.len())
+    }
+
+    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
+        let mut rows = self.lock();
+        if rows.outbox_of.keys().any(|task| in_scope(scope, task.job)) {
+            return Ok(Vec::new());
+        }
+        let jobs: Vec<JobId> = rows.jobs.keys().copied().filter(|job| in_scope(scope, *job)).collect();
+        let mut called = Vec::new();
+        for job in jobs {
+            let Some(found) = rows.jobs.get_mut(&job) else { continue };
+            let mut leased = found.tasks.clone();
+            leased.retain(|_, task| task.state == TaskState::Leased);
+            let events = transition::speculate(&found.job, &mut leased, now_ms);
+            found.tasks.extend(leased);
+            for event in events {
+                if let Happened::Speculated { task: number, .. } = event {
+                    called.push(TaskId { job, number });
+                }
+                rows.log(job, now_ms, event);
+            }
+        }
+        Ok(called)
     }
 
     async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {

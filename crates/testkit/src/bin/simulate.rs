@@ -58,13 +58,14 @@ fn simulate(options: &Options) -> Result<bool, SimulationError> {
         }
     }
     println!(
-        "{} seeds held: {} jobs published, {} ended otherwise; {} effects, {} faults, {} crashes; {} virtual hours in {:.1} s",
+        "{} seeds held: {} jobs published, {} ended otherwise; {} effects, {} faults, {} crashes, {} second attempts; {} virtual hours in {:.1} s",
         sum.seeds,
         sum.published,
         sum.unpublished,
         sum.effects,
         sum.faults,
         sum.crashes,
+        sum.second_attempts,
         sum.virtual_ms / 3_600_000,
         started.elapsed().as_secs_f64()
     );
@@ -79,6 +80,7 @@ struct Sum {
     effects: u64,
     faults: u64,
     crashes: u64,
+    second_attempts: u64,
     virtual_ms: u64,
 }
 
@@ -90,6 +92,7 @@ impl Sum {
         self.effects += outcome.num_effects;
         self.faults += outcome.num_faults;
         self.crashes += outcome.num_crashes;
+        self.second_attempts += outcome.num_second_attempts;
         self.virtual_ms += outcome.virtual_ms;
     }
 }

@@ -130,11 +130,11 @@ impl JobStore for AuditedStore {
         result: TaskResult,
         now_ms: i64,
     ) -> Result<Result<bool, Refusal>, StoreError> {
-        let live = self.ledger.live_lease(task);
+        let live = self.ledger.live_leases(task);
         let answer = self.inner.complete(task, lease, result.clone(), now_ms).await?;
         self.note(|| format!("complete: task {task} by {lease}: {answer:?}"));
         if answer == Ok(true) {
-            self.ledger.completed(task, lease, live, &result).await;
+            self.ledger.completed(task, lease, &live, &result).await;
             self.ledger.step();
         }
         Ok(answer)
@@ -182,6 +182,12 @@ impl JobStore for AuditedStore {
         let num = self.inner.sweep(scope, sent_before_ms).await?;
         self.changed(num > 0, || format!("sweep: {num} rows"));
         Ok(num)
+    }
+
+    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
+        let tasks = self.inner.speculate(scope, now_ms).await?;
+        self.changed(!tasks.is_empty(), || format!("speculate: {tasks:?}"));
+        Ok(tasks)
     }
 
     async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {

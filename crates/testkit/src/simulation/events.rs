@@ -39,6 +39,11 @@ pub(super) fn audit(events: &[Event]) -> Vec<String> {
         match &event.what {
             Happened::Submitted => course.is_submitted = true,
             Happened::Planned { .. } | Happened::TaskRetried { .. } => {}
+            Happened::Speculated { task, attempt } => {
+                if course.done.contains(task) || course.claimed.contains(&(*task, *attempt)) {
+                    broken("a second attempt of what is done or claimed");
+                }
+            }
             Happened::Claimed { task, attempt, .. } => {
                 if course.is_paused {
                     broken("claimed while paused");
@@ -122,6 +127,10 @@ mod tests {
             ("it was so already", vec![Happened::Submitted, Happened::Resumed]),
             ("done twice", vec![Happened::Submitted, claimed(0, 1), done(0, 1), done(0, 1)]),
             ("done without a claim", vec![Happened::Submitted, claimed(0, 1), done(0, 2)]),
+            (
+                "a second attempt",
+                vec![Happened::Submitted, claimed(0, 1), Happened::Speculated { task: 0, attempt: 1 }],
+            ),
             ("a done task", vec![Happened::Submitted, claimed(0, 1), done(0, 1), claimed(0, 2)]),
         ];
         for (what, course) in courses {

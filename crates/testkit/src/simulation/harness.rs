@@ -425,6 +425,7 @@ impl Harness {
             num_effects,
             num_faults,
             num_crashes,
+            num_second_attempts: verify::num_second_attempts(&ledger).await,
             num_published: num(|s| s == JobState::Published),
             num_unpublished: num(|s| s != JobState::Published),
         };

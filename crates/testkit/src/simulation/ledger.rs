@@ -182,7 +182,7 @@ impl Ledger {
             let books = lock(&self.books);
             let lasts = |id: &&TaskId| {
                 let row = books.last.get(&id.job).and_then(|s| s.tasks.iter().find(|t| t.id == **id));
-                row.and_then(|t| t.lease.as_ref()).is_some_and(|lease| lease.expires_ms > now_ms)
+                row.is_some_and(|t| t.live().count() > 0 && t.live().all(|(_, lease)| lease.expires_ms > now_ms))
             };
             tasks.iter().filter(lasts).copied().collect()
         };
@@ -197,7 +197,7 @@ impl Ledger {
         let count = |rows: &mut dyn Iterator<Item = &Snapshot>, tenant: &str| {
             let of = |s: &&Snapshot| s.job.request.tenant == tenant;
             rows.filter(of).fold((0, 0), |(rung, flying), s| {
-                let leased = s.tasks.iter().filter(|t| t.lease.is_some()).count();
+                let leased: usize = s.tasks.iter().map(|t| t.live().count()).sum();
                 (rung + s.outbox.len(), flying + leased + s.outbox.len())
             })
         };
@@ -212,18 +212,17 @@ impl Ledger {
         }
     }
 
-    /// The lease that may complete a task, by the rows.
-    pub(super) fn live_lease(&self, task: TaskId) -> Option<LeaseId> {
+    /// The leases that may complete a task, by the rows.
+    pub(super) fn live_leases(&self, task: TaskId) -> Vec<LeaseId> {
         let books = lock(&self.books);
-        let rows = books.last.get(&task.job)?;
-        let row = rows.tasks.iter().find(|t| t.id == task)?;
-        row.lease.as_ref().map(|l| l.id)
+        let row = books.last.get(&task.job).and_then(|rows| rows.tasks.iter().find(|t| t.id == task));
+        row.map(|t| t.live().map(|(_, lease)| lease.id).collect()).unwrap_or_default()
     }
 
-    /// A completion was accepted that was none before. `live` is the lease that was live.
-    pub(super) async fn completed(&self, task: TaskId, lease: LeaseId, live: Option<LeaseId>, result: &TaskResult) {
-        if live != Some(lease) {
-            self.violate(format!("task {task}: a completion by {lease} was accepted, the live lease was {live:?}"));
+    /// A completion was accepted that was none before. `live` are the leases that were live.
+    pub(super) async fn completed(&self, task: TaskId, lease: LeaseId, live: &[LeaseId], result: &TaskResult) {
+        if !live.contains(&lease) {
+            self.violate(format!("task {task}: a completion by {lease} was accepted, live were {live:?}"));
         }
         let objects = match result {
             TaskResult::Assemble(p) => {

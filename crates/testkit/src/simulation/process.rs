@@ -64,6 +64,7 @@ pub(super) fn coordinator_config() -> splitreel_coordinator::Config {
     splitreel_coordinator::Config {
         retry: RetryPolicy { infra_backoff_max_ms: 20_000, ..RetryPolicy::default() },
         pump_every: Duration::from_secs(1),
+        speculate_every: Some(Duration::from_secs(1)),
         garbage_grace_ms: 5_000,
         garbage_every: Duration::from_secs(10),
         shares: Shares {

@@ -27,6 +27,7 @@ fn assert_eventful(outcomes: &[Outcome]) {
     assert!(sum(|o| o.num_published) > num, "{} published", sum(|o| o.num_published));
     assert!(sum(|o| o.num_unpublished) > num / 20, "{} ended otherwise", sum(|o| o.num_unpublished));
     assert!(sum(|o| o.num_crashes) > num / 2, "{} crashes", sum(|o| o.num_crashes));
+    assert!(sum(|o| o.num_second_attempts) > num / 50, "{} second attempts", sum(|o| o.num_second_attempts));
     assert!(sum(|o| o.num_faults) > num * 10, "{} faults", sum(|o| o.num_faults));
 }
 

@@ -167,7 +167,10 @@ fn check_log(events: &[Event]) {
             Happened::Retried => is_open = true,
             Happened::Paused => is_paused = true,
             Happened::Resumed => is_paused = false,
-            Happened::Submitted | Happened::Planned { .. } | Happened::TaskRetried { .. } => {}
+            Happened::Submitted
+            | Happened::Planned { .. }
+            | Happened::TaskRetried { .. }
+            | Happened::Speculated { .. } => {}
         }
     }
     assert!(num_published <= 1);

@@ -1,6 +1,7 @@
 //! Behaviours of a job store.
 
 mod attempts;
+mod beside;
 mod failures;
 mod jobs;
 mod outbox;
@@ -9,6 +10,7 @@ mod sharing;
 
 pub use crate::conformance::model::random_operations_match_the_reference;
 pub use attempts::*;
+pub use beside::*;
 pub use failures::*;
 pub use jobs::*;
 pub use outbox::*;

@@ -388,6 +388,10 @@ impl JobStore for BuggyStore {
         self.inner.sweep(scope, sent_before_ms).await
     }
 
+    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
+        self.inner.speculate(scope, now_ms).await
+    }
+
     async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
         let open: Vec<Task> = self.inner.tasks(job).await?.into_iter().filter(|t| !t.state.is_final()).collect();
         let is_new = self.inner.cancel(job, now_ms).await?;
