@@ -17,9 +17,11 @@ use splitreel_backend::{BlobError, BlobStore, Doorbell, Ids, Leases};
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::Progress;
 use splitreel_core::{Failure, WorkerId};
+use splitreel_telemetry::trace::{Step, step};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// Settings of an assembler.
 #[derive(Clone, Debug)]
@@ -86,7 +88,7 @@ impl Perform for Hands {
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(Failure::infra("cancelled", "the assembly was stopped")),
-            made = package.make(&progress) => made.map(TaskResult::Assemble),
+            made = package.make(&progress).instrument(step(Step::Package)) => made.map(TaskResult::Assemble),
         }
     }
 }

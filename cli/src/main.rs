@@ -15,15 +15,15 @@ use args::{Cli, Command};
 use clap::Parser;
 use commands::remote::{self, Act, RemoteJobArgs};
 use exit::Exit;
+use splitreel_telemetry::{Format, Guard, Logs, Traces};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // Both of the HTTP clients in here take the process's one; it is installed once and before any of them is made.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    if !cli.command.is_role() {
-        init_logging(&cli);
-    }
+    // Roles begin theirs by themselves. Kept to the end: what was not exported yet leaves then.
+    let _telemetry = if cli.command.is_role() { None } else { init_telemetry(&cli) };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
@@ -89,7 +89,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, exit::Problem> {
     }
 }
 
-fn init_logging(cli: &Cli) {
+fn init_telemetry(cli: &Cli) -> Option<Guard> {
     let default = match cli.verbose {
         0 => "off",
         1 => {
@@ -97,12 +97,12 @@ fn init_logging(cli: &Cli) {
         }
         _ => "debug,sqlx=info",
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if cli.log_json {
-        builder.json().init();
-    } else {
-        builder.init();
-    }
+    let is_chosen = std::env::var("RUST_LOG").is_ok_and(|filter| !filter.trim().is_empty());
+    let logs = Logs {
+        format: if cli.log_json { Format::Json } else { Format::Pretty },
+        filter: (!is_chosen).then(|| default.to_owned()),
+    };
+    let traces = Traces { endpoint: None, service_name: "splitreel".to_owned() };
+    // A command works without telling how; only a wrong filter or address comes this way.
+    splitreel_telemetry::init(&logs, &traces).inspect_err(|e| eprintln!("splitreel: no logs and traces: {e}")).ok()
 }

@@ -7,6 +7,7 @@ use splitreel_backend::store::JobFilter;
 use splitreel_core::JobId;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::{PresentationFile, TaskResult};
+use splitreel_telemetry::record;
 use std::collections::BTreeSet;
 
 /// Why garbage could not be collected this time.
@@ -28,7 +29,7 @@ pub enum GarbageError {
 
 impl Coordinator {
     /// Deletes unreferenced objects of jobs that ended longer than the grace ago.
-    pub(crate) async fn collect_garbage(&self) {
+    pub(crate) async fn collect_garbage(&self) -> Result<(), GarbageError> {
         let filter = JobFilter {
             states: vec![JobState::Published, JobState::Failed, JobState::Cancelled],
             only: self.inner.config.scope.clone(),
@@ -36,17 +37,19 @@ impl Coordinator {
             ..JobFilter::default()
         };
         let due = self.now().saturating_sub(self.inner.config.garbage_grace_ms);
-        let jobs = match self.inner.store.jobs(filter).await {
-            Ok(jobs) => jobs,
-            Err(error) => return tracing::warn!(%error, "garbage collection is held up"),
-        };
+        let jobs = self.inner.store.jobs(filter).await?;
+        let mut held_up = None;
         for job in jobs.iter().filter(|j| j.ended_ms.is_some_and(|t| t <= due)) {
             match self.collect(job).await {
                 Ok(0) => {}
                 Ok(n) => tracing::info!(job = %job.id, objects = n, "deleted what no row names"),
-                Err(error) => tracing::warn!(job = %job.id, %error, "garbage collection is held up"),
+                Err(error) => {
+                    tracing::warn!(job = %job.id, %error, "objects of a job are left for now");
+                    held_up = Some(error);
+                }
             }
         }
+        held_up.map_or(Ok(()), Err)
     }
 
     /// Deletes the objects of an ended job that no row names: parts of dead attempts, and, once published,
@@ -79,6 +82,7 @@ impl Coordinator {
         let mut deleted = 0;
         for key in keys.iter().filter(|key| !named.contains(*key)) {
             self.inner.blobs.delete(key).await?;
+            record::objects_collected(1);
             deleted += 1;
         }
         Ok(deleted)

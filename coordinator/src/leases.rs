@@ -1,6 +1,7 @@
 //! The lease API: turns rings into work orders and outcomes into transitions.
 
 use crate::Coordinator;
+use crate::measure::{self, refused};
 use async_trait::async_trait;
 use splitreel_backend::StoreError;
 use splitreel_backend::doorbell::Ring;
@@ -8,9 +9,14 @@ use splitreel_backend::lease::{Assembly, History, LeaseError, Leases, Work, Work
 use splitreel_backend::store::ClaimRequest;
 use splitreel_core::job::Job;
 use splitreel_core::part::TaskResult;
-use splitreel_core::task::{Progress, Refusal, Task, TaskKind};
+use splitreel_core::plan::VideoPlan;
+use splitreel_core::task::{AfterFailure, Progress, Refusal, Task, TaskKind};
 use splitreel_core::{Failure, LeaseId, TaskId, WorkerId};
+use splitreel_telemetry::labels::Report;
+use splitreel_telemetry::record;
+use splitreel_telemetry::trace::{self, Step};
 use std::sync::Arc;
+use tracing::{Instrument, Span};
 
 fn unavailable(error: &StoreError) -> LeaseError {
     LeaseError::Unavailable { what: error.to_string() }
@@ -24,9 +30,12 @@ fn unreadable(what: &str) -> LeaseError {
 impl Leases for Coordinator {
     async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
         let ttl_ms = self.inner.config.retry.lease_ttl_ms;
-        let request = ClaimRequest { ring: ring.clone(), lease, worker: worker.clone(), now_ms: self.now(), ttl_ms };
-        let task = self.inner.store.claim(request).await.map_err(|e| unavailable(&e))??;
+        let now = self.now();
+        let request = ClaimRequest { ring: ring.clone(), lease, worker: worker.clone(), now_ms: now, ttl_ms };
+        let claim = self.inner.store.claim(request).await.map_err(|e| unavailable(&e))?;
+        let task = claim.map_err(refused(Report::Claim))?;
         let job = self.inner.store.job(task.id.job).await.map_err(|e| unavailable(&e))?.ok_or(Refusal::Cancelled)?;
+        measure::claimed(&job, &task, now);
         let work = self.work(&job, &task).await?;
         Ok(WorkOrder {
             task: task.id,
@@ -48,29 +57,54 @@ impl Leases for Coordinator {
             .store
             .renew(task, lease, progress, now, &self.inner.config.retry)
             .await
-            .map_err(|e| unavailable(&e))??;
+            .map_err(|e| unavailable(&e))?
+            .map_err(refused(Report::Renew))?;
         Ok(expires - now)
     }
 
     async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult) -> Result<(), LeaseError> {
-        self.inner.store.complete(task, lease, result, self.now()).await.map_err(|e| unavailable(&e))??;
+        let (now, kind) = (self.now(), self.kind_of(task, &result).await);
+        let publishes = kind == TaskKind::Assemble;
+        let span = if publishes { trace::step(Step::Publish) } else { Span::none() };
+        let done = self.inner.store.complete(task, lease, result, now).instrument(span).await;
+        let is_new = done.map_err(|e| unavailable(&e))?.map_err(refused(Report::Complete))?;
         self.inner.wake.notify_one();
+        if is_new {
+            record::task_completed(kind);
+        }
+        if is_new && publishes {
+            self.count_end(task.job, now).await;
+        }
         Ok(())
     }
 
     async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure) -> Result<(), LeaseError> {
         tracing::warn!(%task, code = %failure.code, message = %failure.message, "attempt failed");
-        self.inner
-            .store
-            .fail(task, lease, failure, self.now(), &self.inner.config.retry)
-            .await
-            .map_err(|e| unavailable(&e))??;
+        let (now, class) = (self.now(), failure.class);
+        let ended = self.inner.store.fail(task, lease, failure, now, &self.inner.config.retry).await;
+        match ended.map_err(|e| unavailable(&e))?.map_err(refused(Report::Fail))? {
+            AfterFailure::Retry { .. } => record::task_retried(class),
+            AfterFailure::GiveUp => self.count_end(task.job, now).await,
+        }
         self.inner.wake.notify_one();
         Ok(())
     }
 }
 
 impl Coordinator {
+    /// The kind of the task that has this result.
+    async fn kind_of(&self, task: TaskId, result: &TaskResult) -> TaskKind {
+        match result {
+            TaskResult::Probe(_) => TaskKind::Probe,
+            TaskResult::Audio(_) => TaskKind::Audio,
+            TaskResult::Assemble(_) => TaskKind::Assemble,
+            TaskResult::Video(_) => {
+                let plan = self.plan_of(task.job).await.ok().flatten();
+                plan.and_then(|p| p.video.as_ref().map(VideoPlan::task_kind)).unwrap_or(TaskKind::Segment)
+            }
+        }
+    }
+
     async fn work(&self, job: &Job, task: &Task) -> Result<Work, LeaseError> {
         if task.spec.kind == TaskKind::Probe {
             return Ok(Work::Probe { deep: job.request.deep_probe });

@@ -6,6 +6,7 @@ pub mod api;
 pub mod caller;
 mod garbage;
 mod leases;
+mod measure;
 pub mod outputs;
 mod planning;
 mod problem;
@@ -23,11 +24,15 @@ use splitreel_core::job::JobRequest;
 use splitreel_core::plan::Plan;
 use splitreel_core::planner::Capabilities;
 use splitreel_core::task::RetryPolicy;
-use splitreel_core::{JobId, WorkerId};
-use std::collections::BTreeMap;
+use splitreel_core::{JobId, Trace, WorkerId};
+use splitreel_telemetry::labels::Submission;
+use splitreel_telemetry::record;
+use splitreel_telemetry::trace::{self, Parent};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tracing::Instrument;
 
 /// Settings of the coordinator.
 #[derive(Clone, Debug)]
@@ -91,6 +96,7 @@ struct Inner {
     config: Config,
     wake: Notify,
     plans: Mutex<BTreeMap<JobId, Arc<Plan>>>,
+    traces: Mutex<BTreeMap<JobId, Trace>>,
     shares: Mutex<Arc<Shares>>,
 }
 
@@ -104,8 +110,8 @@ impl Coordinator {
         config: Config,
     ) -> Self {
         let shares = Mutex::new(Arc::new(config.shares.clone()));
-        let inner =
-            Inner { store, blobs, doorbell, world, config, wake: Notify::new(), plans: Mutex::default(), shares };
+        let (wake, plans, traces) = (Notify::new(), Mutex::default(), Mutex::default());
+        let inner = Inner { store, blobs, doorbell, world, config, wake, plans, traces, shares };
         Coordinator { inner: Arc::new(inner) }
     }
 
@@ -113,9 +119,16 @@ impl Coordinator {
     ///
     /// # Errors
     /// When the store does not answer: the job may or may not have been accepted; the same request may be repeated.
-    pub async fn submit(&self, request: JobRequest) -> Result<Submitted, StoreError> {
+    pub async fn submit(&self, mut request: JobRequest) -> Result<Submitted, StoreError> {
         let id = JobId(self.inner.world.ids.fresh());
-        let answer = self.inner.store.submit(id, request, self.now()).await?;
+        let span = trace::job(id, &request.tenant);
+        request.trace = Parent::of(&span).kept();
+        let answer = self.inner.store.submit(id, request, self.now()).instrument(span).await?;
+        record::job_submitted(match &answer {
+            Submitted::Created(_) => Submission::Created,
+            Submitted::Existing(_) => Submission::Existing,
+            Submitted::KeyReused(_) => Submission::KeyReused,
+        });
         self.inner.wake.notify_one();
         Ok(answer)
     }
@@ -125,7 +138,12 @@ impl Coordinator {
     /// # Errors
     /// When the store does not answer.
     pub async fn cancel(&self, job: JobId) -> Result<bool, StoreError> {
-        self.inner.store.cancel(job, self.now()).await
+        let now = self.now();
+        let changed = self.inner.store.cancel(job, now).await?;
+        if changed {
+            self.count_end(job, now).await;
+        }
+        Ok(changed)
     }
 
     /// Re-opens a failed or cancelled job; what is done stays done. False: nothing to retry.
@@ -153,7 +171,15 @@ impl Coordinator {
     /// # Errors
     /// When the store does not answer.
     pub async fn take_back(&self) -> Result<usize, StoreError> {
-        let taken = self.inner.store.reap(self.now(), &self.inner.config.retry).await?;
+        let now = self.now();
+        let taken = self.inner.store.reap(now, &self.inner.config.retry).await?;
+        for task in &taken {
+            tracing::warn!(%task, "lease expired, taken back");
+        }
+        record::leases_expired(taken.len() as u64);
+        for job in taken.iter().map(|task| task.job).collect::<BTreeSet<_>>() {
+            self.count_end(job, now).await;
+        }
         self.inner.wake.notify_one();
         Ok(taken.len())
     }

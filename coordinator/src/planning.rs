@@ -10,7 +10,9 @@ use splitreel_core::plan::{Plan, hex};
 use splitreel_core::planner;
 use splitreel_core::source::SourceInfo;
 use splitreel_core::{Failure, JobId};
+use splitreel_telemetry::trace::{Parent, Step, step_of};
 use std::sync::Arc;
+use tracing::Instrument;
 
 /// Plans kept in memory; a job in progress claims often and its plan never changes.
 const CACHED_PLANS: usize = 64;
@@ -24,7 +26,8 @@ impl Coordinator {
             ..JobFilter::default()
         };
         for job in self.inner.store.jobs(filter).await? {
-            if let Err(error) = self.plan_one(&job).await {
+            let span = step_of(&Parent::resumed(&job.request.trace), job.id, Step::Plan);
+            if let Err(error) = self.plan_one(&job).instrument(span).await {
                 tracing::warn!(job = %job.id, %error, "planning will be tried again");
             }
         }
@@ -52,7 +55,10 @@ impl Coordinator {
             }
             Err(failure) => {
                 tracing::info!(job = %job.id, code = %failure.code, "cannot be planned");
-                self.inner.store.reject(job.id, failure, self.now()).await?;
+                let now = self.now();
+                if self.inner.store.reject(job.id, failure, now).await? {
+                    self.count_end(job.id, now).await;
+                }
             }
         }
         Ok(())

@@ -3,6 +3,9 @@
 
 use crate::Coordinator;
 use splitreel_backend::StoreError;
+use splitreel_telemetry::labels::Pass;
+use splitreel_telemetry::record;
+use splitreel_telemetry::trace::{self, Parent};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +14,7 @@ impl Coordinator {
     pub async fn run(&self, shutdown: CancellationToken) {
         let c = &self.inner.config;
         // Rings of an earlier process are lost with it; claims make repeated ones harmless.
-        self.log("sweep", self.inner.store.sweep(&c.scope, i64::MAX).await);
+        self.sweep(i64::MAX).await;
         let now = Instant::now();
         let mut pump = interval_at(now, c.pump_every);
         let mut reap = interval_at(now, c.reap_every);
@@ -29,50 +32,68 @@ impl Coordinator {
                 _ = reap.tick() => self.reap().await,
                 _ = sweep.tick() => {
                     let lost = self.now().saturating_sub(c.ring_lost_after_ms);
-                    self.log("sweep", self.inner.store.sweep(&c.scope, lost).await);
+                    self.sweep(lost).await;
                     self.pump().await;
                 }
                 () = next(&mut speculate) => self.speculate().await,
-                _ = garbage.tick() => self.collect_garbage().await,
+                _ = garbage.tick() => self.garbage().await,
                 _ = pump.tick() => self.pump().await,
             }
         }
     }
 
     async fn pump(&self) {
-        if let Err(error) = self.plan_waiting().await {
+        if let Err(error) = record::pass(Pass::Plan, self.plan_waiting()).await {
             tracing::warn!(%error, "planning is held up");
         }
-        if let Err(error) = self.dispatch().await {
+        let (store, c) = (&self.inner.store, &self.inner.config);
+        let shares = self.shares();
+        let dispatched = record::pass(Pass::Dispatch, store.dispatch(&c.scope, c.window, &shares, self.now())).await;
+        let relayed = match dispatched {
+            Ok(_) => record::pass(Pass::Relay, self.relay()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = relayed {
             tracing::warn!(%error, "dispatch is held up");
         }
     }
 
-    async fn dispatch(&self) -> Result<(), StoreError> {
-        let (store, c) = (&self.inner.store, &self.inner.config);
-        store.dispatch(&c.scope, c.window, &self.shares(), self.now()).await?;
-        let sent = self.inner.doorbell.ring_all(store.unsent(&c.scope, c.window).await?).await;
+    /// Rings for what was dispatched, each ring in the trace of its job.
+    async fn relay(&self) -> Result<(), StoreError> {
+        let mut rings = self.inner.store.unsent(&self.inner.config.scope, self.inner.config.window).await?;
+        // The spans end when the bell has answered.
+        let mut spans = Vec::with_capacity(rings.len());
+        for ring in &mut rings {
+            let span = trace::task(&self.trace_of(ring.task.job).await?, ring.task, ring.kind, ring.attempt);
+            ring.trace = Parent::of(&span).kept();
+            spans.push(span);
+        }
+        let sent = self.inner.doorbell.ring_all(rings).await;
+        drop(spans);
         if !sent.is_empty() {
-            store.mark_sent(&sent, self.now()).await?;
+            self.inner.store.mark_sent(&sent, self.now()).await?;
         }
         Ok(())
     }
 
+    async fn sweep(&self, sent_before_ms: i64) {
+        match record::pass(Pass::Sweep, self.inner.store.sweep(&self.inner.config.scope, sent_before_ms)).await {
+            Ok(swept) => record::rings_swept(swept as u64),
+            Err(error) => tracing::warn!(%error, "sweeping is held up"),
+        }
+    }
+
     async fn reap(&self) {
-        match self.inner.store.reap(self.now(), &self.inner.config.retry).await {
-            Ok(tasks) if tasks.is_empty() => {}
-            Ok(tasks) => {
-                for task in tasks {
-                    tracing::warn!(%task, "lease expired, taken back");
-                }
-                self.pump().await;
-            }
+        match record::pass(Pass::Reap, self.take_back()).await {
+            Ok(0) => {}
+            Ok(_) => self.pump().await,
             Err(error) => tracing::warn!(%error, "reaping is held up"),
         }
     }
 
     async fn speculate(&self) {
-        match self.inner.store.speculate(&self.inner.config.scope, self.now()).await {
+        let called = self.inner.store.speculate(&self.inner.config.scope, self.now());
+        match record::pass(Pass::Speculate, called).await {
             Ok(tasks) if tasks.is_empty() => {}
             Ok(tasks) => {
                 for task in tasks {
@@ -84,9 +105,9 @@ impl Coordinator {
         }
     }
 
-    fn log<T>(&self, what: &str, outcome: Result<T, StoreError>) {
-        if let Err(error) = outcome {
-            tracing::warn!(%error, "{what} is held up");
+    async fn garbage(&self) {
+        if let Err(error) = record::pass(Pass::Garbage, self.collect_garbage()).await {
+            tracing::warn!(%error, "garbage collection is held up");
         }
     }
 }

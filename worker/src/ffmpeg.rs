@@ -3,16 +3,18 @@
 use crate::toolkit::{Encoded, Request, Toolkit};
 use async_trait::async_trait;
 use splitreel_core::Failure;
-use splitreel_core::plan::Plan;
+use splitreel_core::plan::{Plan, VideoPlan};
 use splitreel_core::source::SourceInfo;
-use splitreel_core::task::Progress;
+use splitreel_core::task::{Progress, TaskKind};
 use splitreel_media::Toolkit as _;
 use splitreel_media::piece::EncodedTrack;
 use splitreel_media::{
     AudioRequest, Effort, FfmpegToolkit, Limits, ProbeOptions, ProbeRequest, ProgressSink, VideoRequest,
 };
+use splitreel_telemetry::record;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// ffmpeg with a place to work in.
 pub struct FfmpegTools {
@@ -106,7 +108,9 @@ impl Toolkit for FfmpegTools {
             limits: self.limits.clone(),
             source: request.source.clone(),
         };
+        let kind = ask.plan.video.as_ref().map_or(TaskKind::Whole, VideoPlan::task_kind);
         let made = self.kit.encode_video(ask, sink(&request, length_us), request.cancel.clone()).await?;
+        encoded_as(kind, length_us, &made.effort);
         let tracks = read_back(made.files, made.stderr_tail).await?;
         Ok(encoded(tracks, made.effort, work))
     }
@@ -126,6 +130,7 @@ impl Toolkit for FfmpegTools {
             source: request.source.clone(),
         };
         let made = self.kit.encode_audio(ask, sink(&request, length_us), request.cancel.clone()).await?;
+        encoded_as(TaskKind::Audio, length_us, &made.effort);
         let tracks = read_back(vec![made.file], made.stderr_tail).await?;
         let mut done = encoded(tracks, made.effort, work);
         done.decoded_samples = made.facts.decoded_samples;
@@ -136,6 +141,11 @@ impl Toolkit for FfmpegTools {
     fn build_id(&self) -> String {
         self.kit.build_id().to_owned()
     }
+}
+
+fn encoded_as(kind: TaskKind, length_us: i64, effort: &Effort) {
+    let media = Duration::from_micros(u64::try_from(length_us).unwrap_or(0));
+    record::encoded(kind, media, Duration::from_millis(effort.wall_ms));
 }
 
 fn encoded(tracks: Vec<EncodedTrack>, effort: Effort, work: Workspace) -> Encoded {

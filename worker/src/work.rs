@@ -14,10 +14,12 @@ use splitreel_core::ranges::Need;
 use splitreel_core::task::Progress;
 use splitreel_core::{Failure, FailureClass};
 use splitreel_media::NEEDS_WHOLE;
+use splitreel_telemetry::trace::{Step, step};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 #[async_trait]
 impl Perform for Hands {
@@ -90,7 +92,7 @@ impl Hands {
         let local = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(Failure::infra("cancelled", "the attempt was cancelled")),
-            local = self.sources.local(&access) => local,
+            local = self.sources.local(&access).instrument(step(Step::Fetch)) => local,
         }?;
         reading.bytes = reading.bytes.saturating_add(local.bytes_read());
         reading.requests = reading.requests.saturating_add(local.requests());
@@ -107,11 +109,12 @@ impl Hands {
     }
 
     async fn probe(&self, order: &WorkOrder, request: Request, deep: bool) -> Result<TaskResult, Failure> {
-        let mut info = self.toolkit.probe(request, deep).await?;
+        let mut info = self.toolkit.probe(request, deep).instrument(step(Step::Probe)).await?;
         info.bytes = order.source.bytes;
         let json = serde_json::to_vec(&info).map_err(|e| Failure::permanent("source_info", e.to_string()))?;
         let cost = Cost { bytes_written: json.len() as u64, ..Cost::default() };
-        let info = store_bytes(self.blobs.as_ref(), format!("{}source-info.json", order.key_prefix), json).await?;
+        let key = format!("{}source-info.json", order.key_prefix);
+        let info = store_bytes(self.blobs.as_ref(), key, json).instrument(step(Step::Upload)).await?;
         Ok(TaskResult::Probe(ProbeResult { info, ffmpeg_build: self.toolkit.build_id(), cost }))
     }
 
@@ -125,7 +128,8 @@ impl Hands {
         let missing = || Failure::permanent("plan", format!("the plan has no segment {index}"));
         let video = plan.video.as_ref().ok_or_else(missing)?;
         let segment = video.segments.get(index as usize).ok_or_else(missing)?;
-        let encoded = self.toolkit.encode_video(request, Arc::clone(plan), index, order.media_failures).await?;
+        let encode = self.toolkit.encode_video(request, Arc::clone(plan), index, order.media_failures);
+        let encoded = encode.instrument(step(Step::Encode)).await?;
         if encoded.tracks.len() != video.renditions.len() {
             return Err(Failure::media(
                 "renditions",
@@ -139,7 +143,8 @@ impl Hands {
             let cut = cut_video(video, segment, rendition, track)?;
             let codec = cut.codec.clone();
             let prefix = format!("{}{}/", order.key_prefix, rendition.id);
-            let (init, segments) = store_track(self.blobs.as_ref(), &prefix, cut, track).await?;
+            let (init, segments) =
+                store_track(self.blobs.as_ref(), &prefix, cut, track).instrument(step(Step::Upload)).await?;
             written += init.bytes + segments.iter().map(|s| s.object.bytes).sum::<u64>();
             renditions.push(RenditionPart {
                 rendition: rendition.id.clone(),
@@ -169,12 +174,14 @@ impl Hands {
             .audio
             .get(index as usize)
             .ok_or_else(|| Failure::permanent("plan", format!("the plan has no audio {index}")))?;
-        let encoded = self.toolkit.encode_audio(request, Arc::clone(plan), index).await?;
+        let encode = self.toolkit.encode_audio(request, Arc::clone(plan), index);
+        let encoded = encode.instrument(step(Step::Encode)).await?;
         let Encoded { tracks, cpu_ms, decoded_samples, encoded_samples, keep } = encoded;
         let track = tracks.first().ok_or_else(|| Failure::media("no_audio", "no audio came out"))?;
         let cut = cut_audio_track(planned, index, track, encoded_samples, plan.media_segment_seconds)?;
         let codec = cut.track.codec.clone();
-        let (init, segments) = store_track(self.blobs.as_ref(), &order.key_prefix, cut.track, track).await?;
+        let store = store_track(self.blobs.as_ref(), &order.key_prefix, cut.track, track);
+        let (init, segments) = store.instrument(step(Step::Upload)).await?;
         drop(keep);
         let bytes_written = init.bytes + segments.iter().map(|s| s.object.bytes).sum::<u64>();
         Ok(TaskResult::Audio(AudioPart {

@@ -17,8 +17,10 @@ use splitreel_core::job::{Job, JobRequest, JobState};
 use splitreel_core::plan::hex;
 use splitreel_core::profile::Profile;
 use splitreel_media::Ffmpeg;
+use splitreel_telemetry::trace::{self, Parent};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tracing::Instrument;
 
 /// The one tenant of a laptop.
 const TENANT: &str = "local";
@@ -75,6 +77,7 @@ impl Wanted {
             profile: profile.clone(),
             deep_probe: false,
             output: output.to_str().map(str::to_owned),
+            trace: Default::default(),
             source,
         };
         Ok(Wanted { request, output, holds })
@@ -159,7 +162,11 @@ async fn accept(
         let id = JobId(backends.world.ids.fresh());
         let submitted = match held_job(backends, w).await? {
             Some(job) if tried == 1 => Submitted::Existing(job),
-            _ => store.submit(id, w.request.clone(), now()).await.map_err(|e| store_problem(&e))?,
+            _ => {
+                let span = trace::job(id, &w.request.tenant);
+                let request = JobRequest { trace: Parent::of(&span).kept(), ..w.request.clone() };
+                store.submit(id, request, now()).instrument(span).await.map_err(|e| store_problem(&e))?
+            }
         };
         match submitted {
             Submitted::Created(job) => break job,

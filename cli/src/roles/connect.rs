@@ -66,7 +66,6 @@ pub fn broker(servers: &Servers, name: &str) -> Result<AmqpLink, Problem> {
         options.prefix.clone_from(prefix);
     }
     options.connection_name = name.to_owned();
-    options.trace = Some(std::sync::Arc::new(splitreel_telemetry::trace::inject));
     AmqpLink::open(options).map_err(|e| unusable("the broker cannot be used", &e))
 }
 

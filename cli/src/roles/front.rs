@@ -26,6 +26,8 @@ const SHARES_EVERY: Duration = Duration::from_secs(2);
 const HELD_EVERY: Duration = Duration::from_secs(1);
 /// How often the job log is looked at for webhooks, outputs and the exchange.
 const FEED_EVERY: Duration = Duration::from_millis(500);
+/// How often the gauges about jobs, queue and outbox are read: as often as they are scraped.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// What the API is put on.
 #[derive(Clone)]
@@ -134,6 +136,8 @@ impl Front {
         services.spawn(async move { sender.run(&s).await });
         let (s, uploads) = (stop.clone(), self.uploads.clone());
         services.spawn(async move { uploads.run(&s).await });
+        let (s, core) = (stop.clone(), self.seams.core.clone());
+        services.spawn(async move { core.measure(MEASURE_EVERY, &s).await });
         let (s, core, records) = (stop.clone(), self.seams.core.clone(), Arc::clone(&self.seams.records));
         services.spawn(async move { follow_shares(&core, records.as_ref(), &s).await });
         let (s, intake) = (stop.clone(), self.intake.clone());

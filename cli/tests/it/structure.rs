@@ -10,18 +10,21 @@ use std::process::Command;
 const ARROWS: [(&str, &[&str]); 13] = [
     ("splitreel-core", &[]),
     ("splitreel-packaging", &[]),
-    ("splitreel-backend", &["splitreel-core"]),
+    ("splitreel-backend", &["splitreel-core", "splitreel-telemetry"]),
     ("splitreel-backend-embedded", &["splitreel-backend", "splitreel-core"]),
-    ("splitreel-backend-cluster", &["splitreel-backend", "splitreel-core"]),
-    ("splitreel-client", &["splitreel-backend", "splitreel-core"]),
+    ("splitreel-backend-cluster", &["splitreel-backend", "splitreel-core", "splitreel-telemetry"]),
+    ("splitreel-client", &["splitreel-backend", "splitreel-core", "splitreel-telemetry"]),
     ("splitreel-telemetry", &["splitreel-core"]),
-    ("splitreel-media", &["splitreel-core", "splitreel-packaging"]),
+    ("splitreel-media", &["splitreel-core", "splitreel-packaging", "splitreel-telemetry"]),
     (
         "splitreel-coordinator",
         &["splitreel-backend", "splitreel-client", "splitreel-core", "splitreel-packaging", "splitreel-telemetry"],
     ),
-    ("splitreel-worker", &["splitreel-backend", "splitreel-core", "splitreel-media", "splitreel-packaging"]),
-    ("splitreel-assembler", &["splitreel-backend", "splitreel-core", "splitreel-packaging"]),
+    (
+        "splitreel-worker",
+        &["splitreel-backend", "splitreel-core", "splitreel-media", "splitreel-packaging", "splitreel-telemetry"],
+    ),
+    ("splitreel-assembler", &["splitreel-backend", "splitreel-core", "splitreel-packaging", "splitreel-telemetry"]),
     (
         "splitreel",
         &[
@@ -279,4 +282,21 @@ fn files_say_what_they_own_and_keep_a_readable_size() {
         }
     }
     assert_none(&wrong);
+}
+
+#[test]
+fn every_metric_is_recorded_somewhere() {
+    let record = std::fs::read_to_string(root().join("crates/telemetry/src/record.rs")).unwrap();
+    let declared =
+        record.lines().filter_map(|line| line.strip_prefix("pub fn ").or(line.strip_prefix("pub async fn ")));
+    let names: Vec<&str> = declared.map(|rest| rest.split(['(', '<']).next().unwrap()).collect();
+    assert!(names.len() >= 25, "{names:?}");
+    let mut callers = String::new();
+    for package in packages().iter().filter(|p| p.name != "splitreel-telemetry") {
+        for path in files(&package.folder.join("src")) {
+            callers.push_str(&std::fs::read_to_string(path).unwrap_or_default());
+        }
+    }
+    let silent: Vec<&str> = names.into_iter().filter(|name| !callers.contains(&format!("record::{name}("))).collect();
+    assert_eq!(silent, Vec::<&str>::new(), "recorded by nobody");
 }

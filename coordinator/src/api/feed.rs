@@ -142,6 +142,7 @@ mod tests {
                 priority: Default::default(),
                 deep_probe: false,
                 output: None,
+                trace: Default::default(),
             };
             store.submit(JobId(Uuid::from_u128(n)), request, 0).await.unwrap();
             if n == 0 || n == 1_500 || n == 2_999 {

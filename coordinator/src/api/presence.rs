@@ -89,6 +89,7 @@ impl Api {
         let takeover_ms = self.inner.config.takeover_ms;
         let until_ms = self.now().saturating_add(takeover_ms);
         let shortened = self.inner.store.shorten_leases(&WorkerId(worker.to_owned()), until_ms).await?;
+        splitreel_telemetry::record::leases_shortened(shortened as u64);
         tracing::info!(worker, leases = shortened, "control stream broken");
         let key = worker_key(worker);
         if let Some(record) = self.inner.records.get(&key).await?

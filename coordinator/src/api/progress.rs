@@ -127,6 +127,7 @@ mod tests {
             priority: Default::default(),
             deep_probe: false,
             output: None,
+            trace: Default::default(),
         };
         let mut job = Job::new(JobId(Uuid::nil()), request, 0).0;
         job.task_done(TaskKind::Probe, 0);

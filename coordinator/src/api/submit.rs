@@ -22,6 +22,8 @@ use splitreel_core::JobId;
 use splitreel_core::job::{Job, JobRequest, JobState, output_base};
 use splitreel_core::profile::{Profile, ProfileError};
 use splitreel_core::source::SourceRef;
+use splitreel_telemetry::labels::Submission;
+use splitreel_telemetry::record;
 
 /// The kind of records that remember keys.
 pub(crate) const KEY_KIND: &str = "idempotency";
@@ -106,12 +108,25 @@ pub(crate) async fn create_job(
     headers: HeaderMap,
     Body(wanted): Body<JobCreate>,
 ) -> Result<Response, Refused> {
-    let key = idempotency_key(&headers)?;
+    let made = make_job(&api, &caller, &headers, wanted).await;
+    // What reaches the coordinator is counted there.
+    if let Err(Refused(problem)) = &made
+        && (400..500).contains(&problem.status)
+        && problem.known_code() != Some(Code::KeyReused)
+    {
+        record::job_submitted(Submission::Refused);
+    }
+    made
+}
+
+async fn make_job(api: &Api, caller: &Caller, headers: &HeaderMap, wanted: JobCreate) -> Result<Response, Refused> {
+    let key = idempotency_key(headers)?;
     let canonical = serde_json::to_vec(&wanted).map_err(|e| Refused::new(Code::BadRequest, e.to_string()))?;
     let body_sha256 = fingerprint(&canonical);
     if let Some(key) = &key
         && let Some(job) = api.job_by_key(&caller.tenant, key, &body_sha256).await?
     {
+        record::job_submitted(Submission::Existing);
         return Ok(answer(job, false));
     }
     let mut mistakes = Vec::new();
@@ -126,7 +141,7 @@ pub(crate) async fn create_job(
             None
         }
     };
-    let origin = match api.origin(&caller, &wanted).await? {
+    let origin = match api.origin(caller, &wanted).await? {
         Ok(origin) => Some(origin),
         Err(error) => {
             mistakes.push(error);
@@ -151,6 +166,7 @@ pub(crate) async fn create_job(
         priority: wanted.priority,
         deep_probe: wanted.deep_probe,
         output: None,
+        trace: Default::default(),
     };
     let (job, is_new) = match api.inner.coordinator.submit(request).await? {
         Submitted::Created(job) => (job, true),
@@ -174,6 +190,7 @@ impl Api {
         // A job that retention forgot frees its key.
         let Some(job) = self.inner.store.job(used.job).await? else { return Ok(None) };
         if used.body_sha256 != body_sha256 {
+            record::job_submitted(Submission::KeyReused);
             return Err(Refused::new(Code::KeyReused, ""));
         }
         Ok(Some(job))

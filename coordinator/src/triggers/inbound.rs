@@ -1,7 +1,7 @@
 //! Events by HTTP: the route that stores and topics post their notifications to.
 
 use super::event::{MAX_DOCUMENT_BYTES, parse};
-use super::intake::{Intake, IntakeError, Outcome};
+use super::intake::{Intake, IntakeError, Outcome, counted};
 use async_trait::async_trait;
 use axum::Json;
 use axum::body::Bytes;
@@ -10,6 +10,8 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use splitreel_core::JobId;
+use splitreel_telemetry::labels::{TriggerOutcome, TriggerSource};
+use splitreel_telemetry::record;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
@@ -128,6 +130,7 @@ async fn receive(
     let tenant = admit(&inbound, query.secret.as_deref(), &headers).await?;
     let parsed = parse(&body).map_err(|error| {
         tracing::info!(%error, "an event document was refused");
+        record::trigger_event(TriggerSource::Http, TriggerOutcome::Rejected);
         Refused::new(Code::BadRequest, error.to_string())
     })?;
     for confirm in &parsed.confirm {
@@ -138,14 +141,16 @@ async fn receive(
     if !parsed.events.is_empty() {
         let rules = inbound.intake.rules().await.map_err(|error| held_up(&error))?;
         for event in &parsed.events {
-            events.push(match inbound.intake.offer_by(&rules, event, tenant.as_deref()).await {
-                Ok(outcome) => answer(outcome),
-                Err(error) if error.is_temporary() => return Err(held_up(&error)),
-                Err(error) => {
-                    tracing::error!(%error, bucket = %event.bucket, "an upload cannot be taken");
-                    EventAnswer { outcome: "failed".to_owned(), job: None }
-                }
-            });
+            events.push(
+                match counted(TriggerSource::Http, inbound.intake.offer_by(&rules, event, tenant.as_deref()).await) {
+                    Ok(outcome) => answer(outcome),
+                    Err(error) if error.is_temporary() => return Err(held_up(&error)),
+                    Err(error) => {
+                        tracing::error!(%error, bucket = %event.bucket, "an upload cannot be taken");
+                        EventAnswer { outcome: "failed".to_owned(), job: None }
+                    }
+                },
+            );
         }
     }
     let is_confirmation_needed = !parsed.confirm.is_empty();

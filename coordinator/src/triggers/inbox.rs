@@ -1,9 +1,11 @@
 //! Events by queue: takes documents from an inbox and acknowledges them when what they say is in the job store.
 
 use super::event::{ParseError, parse};
-use super::intake::{Intake, IntakeError, Outcome};
+use super::intake::{Intake, IntakeError, Outcome, counted};
 use async_trait::async_trait;
 use bytes::Bytes;
+use splitreel_telemetry::labels::{TriggerOutcome, TriggerSource};
+use splitreel_telemetry::record;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -104,7 +106,7 @@ async fn handle(inbox: &dyn EventInbox, intake: &Intake, delivery: &Delivery) ->
 
 /// Follows all events of a document. The first that fails ends it: those before it are found again.
 async fn follow(intake: &Intake, body: &[u8]) -> Result<Vec<Outcome>, DocumentError> {
-    let parsed = parse(body)?;
+    let parsed = parse(body).inspect_err(|_| record::trigger_event(TriggerSource::Amqp, TriggerOutcome::Rejected))?;
     for confirm in &parsed.confirm {
         tracing::warn!(topic = %confirm.topic, "a topic asks for confirmation through a queue, which is not possible");
     }
@@ -115,7 +117,7 @@ async fn follow(intake: &Intake, body: &[u8]) -> Result<Vec<Outcome>, DocumentEr
     let mut outcomes = Vec::with_capacity(parsed.events.len());
     let mut failed = None;
     for event in &parsed.events {
-        match intake.offer_by(&rules, event, None).await {
+        match counted(TriggerSource::Amqp, intake.offer_by(&rules, event, None).await) {
             Ok(outcome) => outcomes.push(outcome),
             Err(error) if error.is_temporary() => return Err(error.into()),
             // One bad record must not keep the others of its document from being followed.

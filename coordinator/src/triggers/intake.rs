@@ -17,6 +17,8 @@ use splitreel_core::fair::Priority;
 use splitreel_core::job::{JobRequest, output_base};
 use splitreel_core::profile::Profile;
 use splitreel_core::source::SourceRef;
+use splitreel_telemetry::labels::{TriggerOutcome, TriggerSource};
+use splitreel_telemetry::record;
 use std::sync::Arc;
 
 /// Kind of the records that hold rules.
@@ -76,6 +78,19 @@ pub enum Outcome {
     NotReady,
     /// It lies where this installation writes.
     OwnOutput,
+}
+
+/// Counts what became of a hint, and hands it on.
+pub(crate) fn counted(source: TriggerSource, followed: Result<Outcome, IntakeError>) -> Result<Outcome, IntakeError> {
+    let outcome = match &followed {
+        Ok(Outcome::Started(_)) => TriggerOutcome::Started,
+        Ok(Outcome::Existing(_)) => TriggerOutcome::Replayed,
+        Ok(Outcome::NotReady) => TriggerOutcome::Held,
+        Ok(Outcome::NoRule | Outcome::Gone | Outcome::OwnOutput) => TriggerOutcome::Ignored,
+        Err(_) => TriggerOutcome::Failed,
+    };
+    record::trigger_event(source, outcome);
+    followed
 }
 
 /// Why a hint could not be followed.
@@ -246,6 +261,7 @@ impl Intake {
             priority: target.priority,
             deep_probe: false,
             output: target.output.clone(),
+            trace: Default::default(),
         };
         Ok(match self.inner.coordinator.submit(request).await? {
             Submitted::Created(job) => Outcome::Started(job.id),
@@ -293,7 +309,7 @@ impl Intake {
         let rules = self.rules().await?;
         let mut outcomes = Vec::with_capacity(due.len());
         for record in due {
-            match self.release(&rules, &record).await {
+            match counted(TriggerSource::Held, self.release(&rules, &record).await) {
                 Ok(outcome) => outcomes.push(outcome),
                 Err(error) => {
                     tracing::warn!(%error, id = %record.key.id, "a watched upload cannot be looked at");

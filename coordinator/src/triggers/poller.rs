@@ -6,12 +6,14 @@
 
 use super::event::UploadEvent;
 use super::fingerprint::{fingerprint, short_fingerprint};
-use super::intake::{Intake, IntakeError, Outcome, unwritable};
+use super::intake::{Intake, IntakeError, Outcome, counted, unwritable};
 use super::rule::{NamedRule, RuleSet};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use splitreel_backend::records::{Expect, RecordKey};
 use splitreel_backend::{Records, World};
+use splitreel_telemetry::labels::{Pass, TriggerSource};
+use splitreel_telemetry::record;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,7 +209,7 @@ impl Poller {
     /// Polls until `stop`.
     pub async fn run(&self, stop: &CancellationToken) {
         loop {
-            if let Err(error) = self.poll().await {
+            if let Err(error) = record::pass(Pass::Poll, self.poll()).await {
                 tracing::warn!(%error, "polling is held up");
             }
             tokio::select! {
@@ -262,7 +264,7 @@ impl Poller {
         for listed in state.choose(&page, now, &config) {
             let mut event = UploadEvent::exact(bucket, &listed.key);
             event.etag = Some(listed.etag.trim_matches('"').to_owned());
-            match self.intake.offer_settled(rules, &event).await {
+            match counted(TriggerSource::Poller, self.intake.offer_settled(rules, &event).await) {
                 // What is gone may come back late; what is empty is not chosen.
                 Ok(outcome @ (Outcome::Gone | Outcome::NotReady)) => outcomes.push(outcome),
                 Ok(outcome) => {

@@ -3,11 +3,12 @@
 
 use super::fingerprint::fingerprint;
 use super::folder::{Looks, SeenFile, is_open_for_writing, scan};
-use super::intake::{Intake, IntakeError, Outcome, Target, unwritable};
+use super::intake::{Intake, IntakeError, Outcome, Target, counted, unwritable};
 use notify::Watcher;
 use serde::{Deserialize, Serialize};
 use splitreel_backend::records::{Expect, RecordKey};
 use splitreel_backend::{Records, World};
+use splitreel_telemetry::labels::TriggerSource;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -202,7 +203,8 @@ impl FolderWatch {
             return Ok(None);
         }
         let name = file.path.file_name().and_then(|name| name.to_str()).unwrap_or("video");
-        let outcome = self.intake.start_job(source, &["file", locator], name, &self.config.target).await?;
+        let started = self.intake.start_job(source, &["file", locator], name, &self.config.target).await;
+        let outcome = counted(TriggerSource::WatchFolder, started)?;
         let doc = serde_json::to_value(&handled).map_err(unwritable)?;
         let now = self.world.clock.now_ms();
         let _ = self.records.put(&key, Expect::Any, doc, None, now).await?;

@@ -153,6 +153,7 @@ mod tests {
             priority: Priority::Normal,
             deep_probe: false,
             output: Some("s3://out/hls/".into()),
+            trace: Default::default(),
         };
         Job::new(JobId(Uuid::from_u128(7)), request, 0).0
     }

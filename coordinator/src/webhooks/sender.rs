@@ -13,6 +13,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use splitreel_backend::records::Expect;
 use splitreel_backend::{Records, StoreError, World};
+use splitreel_telemetry::labels::{Pass, WebhookOutcome};
+use splitreel_telemetry::record;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -25,6 +27,9 @@ const BATCH: usize = 200;
 const PER_ENDPOINT: usize = 20;
 /// Of an answer's body, read so that the connection can be used again.
 const ANSWER_BYTES: usize = 16 * 1024;
+/// Why nothing was sent: the policy forbids it.
+const FORBIDDEN_URL: &str = "the URL is not allowed";
+const FORBIDDEN_ADDRESS: &str = "the address is not allowed";
 
 /// Finds the addresses of a name.
 #[async_trait]
@@ -157,7 +162,7 @@ impl Sender {
         loop {
             let sent = tokio::select! {
                 () = stop.cancelled() => return,
-                sent = self.send_due() => sent,
+                sent = record::pass(Pass::Webhooks, self.send_due()) => sent,
             };
             let pause = match sent {
                 Ok(BATCH..) => Duration::ZERO,
@@ -266,10 +271,12 @@ impl Sender {
         let now = self.now();
         match &tried {
             Tried::Delivered { status } => {
+                record::webhook_sent(WebhookOutcome::Accepted);
                 delivery.status = Some(*status);
                 self.keep(&key, version, end(delivery, DeliveryState::Delivered, None)).await?;
             }
             Tried::Gone => {
+                record::webhook_sent(WebhookOutcome::GaveUp);
                 delivery.status = Some(410);
                 self.keep(&key, version, end(delivery, DeliveryState::Dead, Some("the endpoint is gone"))).await?;
             }
@@ -277,7 +284,13 @@ impl Sender {
                 delivery.status = *status;
                 let chance = chance(&key.id, delivery.tries, now);
                 let schedule = &self.config.schedule;
-                match schedule.next_try(delivery.tries, delivery.queued_ms, now, chance, *retry_after_ms) {
+                let next = schedule.next_try(delivery.tries, delivery.queued_ms, now, chance, *retry_after_ms);
+                record::webhook_sent(match next {
+                    _ if matches!(*why, FORBIDDEN_URL | FORBIDDEN_ADDRESS) => WebhookOutcome::Blocked,
+                    Some(_) => WebhookOutcome::Retried,
+                    None => WebhookOutcome::GaveUp,
+                });
+                match next {
                     Some(due) => {
                         delivery.error = Some((*why).to_owned());
                         let _ = self.ledger.put(&key, Expect::Version(version), &delivery, Some(due), now).await?;
@@ -299,7 +312,7 @@ impl Sender {
             Ok(url) => url,
             Err(error) => {
                 tracing::info!(%error, "a webhook URL is refused");
-                return failed("the URL is not allowed");
+                return failed(FORBIDDEN_URL);
             }
         };
         let timestamp_s = self.now().div_euclid(1000);
@@ -375,7 +388,7 @@ fn reason(error: &reqwest::Error) -> &'static str {
     while let Some(at) = source {
         if let Some(refused) = at.downcast_ref::<AddressError>() {
             tracing::info!(error = %refused, "a webhook address is refused");
-            return "the address is not allowed";
+            return FORBIDDEN_ADDRESS;
         }
         source = at.source();
     }

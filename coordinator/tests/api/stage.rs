@@ -236,7 +236,7 @@ impl Stage {
 
     /// The next ring of a job's task, as dispatch would send it.
     pub fn ring(&self, job: JobId, number: u32, kind: TaskKind) -> Ring {
-        Ring { task: TaskId { job, number }, attempt: 1, kind }
+        Ring { task: TaskId { job, number }, attempt: 1, kind, trace: Default::default() }
     }
 
     /// Claims and completes a task in process.

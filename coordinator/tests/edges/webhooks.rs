@@ -133,6 +133,7 @@ impl Hooks {
             priority: Priority::Normal,
             deep_probe: false,
             output: None,
+            trace: Default::default(),
         };
         match self.here.coordinator.submit(request).await.unwrap() {
             splitreel_backend::store::Submitted::Created(job) => job.id,

@@ -8,6 +8,9 @@ use async_trait::async_trait;
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::Progress;
 use splitreel_core::{Failure, FailureClass, LeaseId, WorkerId};
+use splitreel_telemetry::labels::{self, AttemptOutcome};
+use splitreel_telemetry::record;
+use splitreel_telemetry::trace::{self, Parent, Step};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -15,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 /// A renewal is sent this often per lease length.
 const RENEWALS_PER_TTL: u32 = 4;
@@ -66,6 +70,7 @@ impl Server {
     /// and handed back, so that others need not wait for their leases to run out.
     pub async fn run(self, drain: CancellationToken, stop: CancellationToken) {
         let slots = self.slots.max(1);
+        record::set_slots(self.queue.label(), slots as u64);
         let server = Arc::new(self);
         let mut running = JoinSet::new();
         let slot = || {
@@ -105,23 +110,39 @@ impl Server {
                     continue;
                 }
             };
-            let asked = Instant::now();
-            // Right after the claim, not after the work: how long an encode takes is nothing to the broker.
-            match self.claim(&ring, &drain).await {
-                Ok(order) => {
-                    self.doorbell.answered(&ring).await;
-                    let is_ours = self.hold(order, asked, &stop).await;
-                    rest = if is_ours { rest.saturating_mul(2).clamp(REST, LONGEST_REST) } else { Duration::ZERO };
+            let span = trace::attempt(&Parent::resumed(&ring.trace), ring.task, ring.kind, ring.attempt, &self.id);
+            if let Some(outcome) = self.take(ring, &drain, &stop).instrument(span).await {
+                let is_ours = outcome == AttemptOutcome::Infra;
+                rest = if is_ours { rest.saturating_mul(2).clamp(REST, LONGEST_REST) } else { Duration::ZERO };
+            }
+        }
+    }
+
+    /// Follows a ring to the end of its attempt; `None`: there was none.
+    async fn take(&self, ring: Ring, drain: &CancellationToken, stop: &CancellationToken) -> Option<AttemptOutcome> {
+        let asked = Instant::now();
+        // Right after the claim, not after the work: how long an encode takes is nothing to the broker.
+        match self.claim(&ring, drain).instrument(trace::step(Step::Claim)).await {
+            Ok(order) => {
+                self.doorbell.answered(&ring).await;
+                let _busy = record::busy_slot(self.queue.label());
+                let outcome = self.hold(order, asked, stop).await;
+                record::attempt_ended(ring.kind, outcome, asked.elapsed());
+                if outcome != AttemptOutcome::Completed {
+                    trace::failed(&tracing::Span::current(), outcome.as_str());
                 }
-                Err(LeaseError::Refused(refusal)) => {
-                    self.doorbell.answered(&ring).await;
-                    tracing::debug!(task = %ring.task, %refusal, "ring forgotten");
-                }
-                Err(error) => {
-                    tracing::warn!(task = %ring.task, %error, "claim unanswered, the ring will come again");
-                    pause(&drain, PAUSE).await;
-                    self.doorbell.unanswered(&ring).await;
-                }
+                Some(outcome)
+            }
+            Err(LeaseError::Refused(refusal)) => {
+                self.doorbell.answered(&ring).await;
+                tracing::debug!(task = %ring.task, %refusal, "ring forgotten");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(task = %ring.task, %error, "claim unanswered, the ring will come again");
+                pause(drain, PAUSE).await;
+                self.doorbell.unanswered(&ring).await;
+                None
             }
         }
     }
@@ -140,9 +161,9 @@ impl Server {
         self.leases.claim(ring, &self.id, lease).await
     }
 
-    /// Runs an attempt to its end. Nothing of it is left when the lease is lost: no process, no report. Answers whether
-    /// it failed for reasons of this machine, as far as can be told.
-    async fn hold(&self, order: WorkOrder, asked: Instant, stop: &CancellationToken) -> bool {
+    /// Runs an attempt to its end. Nothing of it is left when the lease is lost: no process, no report. What failed for
+    /// reasons of this machine is told so even when the report is refused.
+    async fn hold(&self, order: WorkOrder, asked: Instant, stop: &CancellationToken) -> AttemptOutcome {
         let (task, lease) = (order.task, order.lease);
         let cancel = stop.child_token();
         let (progress_tx, progress) = watch::channel(Progress::default());
@@ -153,21 +174,23 @@ impl Server {
             cancel: cancel.clone(),
             renewed: asked,
         };
-        let _keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
+        let _keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run().in_current_span()));
         tracing::debug!(%task, attempt = order.attempt, "attempt started");
         let outcome = self.role.perform(&order, progress_tx, &cancel).await;
         let is_ours = outcome.as_ref().is_err_and(|failure| failure.class == FailureClass::Infra);
         // The lease is kept alive while the report is repeated; a refusal ends it.
         while !cancel.is_cancelled() {
-            let told = match &outcome {
-                Ok(result) => self.leases.complete(task, lease, result.clone()).await,
-                Err(failure) => self.leases.fail(task, lease, failure.clone()).await,
+            let report = async {
+                match &outcome {
+                    Ok(result) => self.leases.complete(task, lease, result.clone()).await,
+                    Err(failure) => self.leases.fail(task, lease, failure.clone()).await,
+                }
             };
-            match told {
-                Ok(()) => return is_ours,
+            match report.instrument(trace::step(Step::Report)).await {
+                Ok(()) => return outcome.map_or_else(|f| f.class.into(), |_| AttemptOutcome::Completed),
                 Err(LeaseError::Refused(refusal)) => {
                     tracing::info!(%task, %refusal, "report refused");
-                    return is_ours;
+                    return if is_ours { AttemptOutcome::Infra } else { AttemptOutcome::Refused };
                 }
                 Err(error) => tracing::warn!(%task, %error, "report unanswered"),
             }
@@ -180,7 +203,16 @@ impl Server {
             let _ = tokio::time::timeout(HAND_BACK, self.leases.fail(task, lease, failure)).await;
         }
         // What was cancelled says nothing.
-        false
+        AttemptOutcome::Dropped
+    }
+}
+
+impl Queue {
+    fn label(self) -> labels::Queue {
+        match self {
+            Queue::Work => labels::Queue::Work,
+            Queue::Assemble => labels::Queue::Assemble,
+        }
     }
 }
 
@@ -295,7 +327,12 @@ mod tests {
     }
 
     fn ring(number: u32) -> Ring {
-        Ring { task: TaskId { job: JobId(Uuid::nil()), number }, attempt: 1, kind: TaskKind::Segment }
+        Ring {
+            task: TaskId { job: JobId(Uuid::nil()), number },
+            attempt: 1,
+            kind: TaskKind::Segment,
+            trace: Default::default(),
+        }
     }
 
     fn server(bell: &Arc<ChannelDoorbell>, leases: Forgetful) -> Server {

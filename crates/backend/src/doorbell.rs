@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use splitreel_core::TaskId;
 use splitreel_core::task::TaskKind;
+use splitreel_core::{TaskId, Trace};
 
 /// A message: ids only, never state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ pub struct Ring {
     pub attempt: u32,
     /// Routes to the role: `assemble` to assemblers, all else to workers.
     pub kind: TaskKind,
+    /// The trace that the attempt goes on with. Whoever rings sets it: stores do not keep it.
+    #[serde(default, skip_serializing_if = "Trace::is_none")]
+    pub trace: Trace,
 }
 
 /// Who listens.

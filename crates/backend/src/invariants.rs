@@ -226,7 +226,7 @@ mod tests {
         let job = job_id(1);
         store.submit(job, request("t", "k"), 0).await.unwrap();
         let claim = async |number, kind| {
-            let ring = Ring { task: TaskId { job, number }, attempt: 1, kind };
+            let ring = Ring { task: TaskId { job, number }, attempt: 1, kind, trace: Default::default() };
             let lease = lease_id(u128::from(number) + 1);
             store
                 .claim(ClaimRequest { ring, lease, worker: worker("w"), now_ms: 0, ttl_ms: 10 })

@@ -5,6 +5,7 @@
 
 pub mod attempt;
 pub mod blob;
+pub mod census;
 pub mod conformance;
 pub mod doorbell;
 pub mod fault;

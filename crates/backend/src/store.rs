@@ -3,6 +3,7 @@
 //! Decisions are those of `splitreel_core` (`Task::claim`, `Job::task_done` …): a store loads rows, applies
 //! the pure transition, writes rows, events and counters in one transaction, and answers.
 
+use crate::census::Census;
 use crate::doorbell::Ring;
 use async_trait::async_trait;
 use splitreel_core::event::Event;
@@ -157,6 +158,9 @@ pub trait JobStore: Send + Sync {
     async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError>;
     /// Re-opens a failed or cancelled job: done tasks are kept, the others become ready. False: nothing to retry.
     async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError>;
+    /// Counts what an operator watches. Reads open jobs and what is in flight, never all tasks of a job; what changes
+    /// meanwhile may be counted before or after.
+    async fn census(&self) -> Result<Census, StoreError>;
     /// Events after `after_seq`, oldest first, of one job or all.
     async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError>;
     /// Forgets a job with all its rows (retention). Only ended jobs; false otherwise.

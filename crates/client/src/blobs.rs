@@ -13,6 +13,8 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, Head
 use reqwest::{Body, Response, StatusCode};
 use splitreel_backend::blob::{BlobError, BlobStore, Piece, check_key};
 use splitreel_backend::grants::SignedRequest;
+use splitreel_telemetry::labels::{S3Operation, S3Outcome};
+use splitreel_telemetry::record;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -107,7 +109,10 @@ impl RemoteBlobs {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
             let request =
                 self.bare.request(method_of(&grant, key)?, &grant.url).headers(headers).body(body).timeout(limit);
-            let (why, outcome) = match request.send().await {
+            let started = Instant::now();
+            let sent = request.send().await;
+            record::s3_request(S3Operation::Put, outcome_of(&sent), started.elapsed(), len);
+            let (why, outcome) = match sent {
                 Ok(r) if r.status().is_success() => return Ok(()),
                 Ok(r) if r.status() == StatusCode::INSUFFICIENT_STORAGE => {
                     return Err(BlobError::NoSpace { key: key.to_owned() });
@@ -161,7 +166,12 @@ impl RemoteBlobs {
                 headers.insert(RANGE, value);
             }
             let request = self.bare.request(method_of(&grant, key)?, &grant.url).headers(headers);
-            let (why, outcome) = match tokio::time::timeout(STALL, request.send()).await {
+            let started = Instant::now();
+            let sent = tokio::time::timeout(STALL, request.send()).await;
+            let outcome = sent.as_ref().map_or(S3Outcome::TimedOut, outcome_of);
+            let bytes = sent.as_ref().ok().and_then(|s| s.as_ref().ok()?.content_length()).unwrap_or(0);
+            record::s3_request(S3Operation::Get, outcome, started.elapsed(), bytes);
+            let (why, outcome) = match sent {
                 Ok(Ok(r)) if r.status().is_success() || r.status() == StatusCode::RANGE_NOT_SATISFIABLE => {
                     return Ok(r);
                 }
@@ -176,6 +186,14 @@ impl RemoteBlobs {
             let Some(pause) = pause(outcome, tried, MAX_TRIES, chance()) else { return Err(unavailable(key, why)) };
             tokio::time::sleep(pause).await;
         }
+    }
+}
+
+fn outcome_of(sent: &reqwest::Result<Response>) -> S3Outcome {
+    match sent {
+        Ok(response) => S3Outcome::of_status(response.status().as_u16()),
+        Err(error) if error.is_timeout() => S3Outcome::TimedOut,
+        Err(_) => S3Outcome::Failed,
     }
 }
 

@@ -211,7 +211,9 @@ impl Client {
             .pop_if_empty()
             .extend(path);
         let may_repeat = method.is_idempotent();
-        Ok(Call { method, url, headers: HeaderMap::new(), body: None, may_repeat, timeout: None })
+        let mut headers = HeaderMap::new();
+        splitreel_telemetry::http::propagate(&mut headers);
+        Ok(Call { method, url, headers, body: None, may_repeat, timeout: None })
     }
 
     /// Makes the call and reads its answer.

@@ -16,6 +16,18 @@ pub enum FailureClass {
     Source,
 }
 
+impl FailureClass {
+    /// The word used in SQL, API and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FailureClass::Infra => "infra",
+            FailureClass::Media => "media",
+            FailureClass::Permanent => "permanent",
+            FailureClass::Source => "source",
+        }
+    }
+}
+
 /// A failed attempt, as kept on the attempt and shown to people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {

@@ -7,6 +7,7 @@ use crate::profile::Profile;
 use crate::source::SourceRef;
 use crate::speculate::Pace;
 use crate::task::{TaskKind, TaskSpec};
+use crate::trace::Trace;
 use serde::{Deserialize, Serialize};
 
 /// States of a job. `probing → planning → running → published`; side exits `failed`, `cancelled`.
@@ -74,6 +75,9 @@ pub struct JobRequest {
     pub deep_probe: bool,
     /// Where the presentation is exported to, if anywhere (a local directory on the laptop).
     pub output: Option<String>,
+    /// The trace of the submit; tasks and attempts go on with it.
+    #[serde(default, skip_serializing_if = "Trace::is_none")]
+    pub trace: Trace,
 }
 
 /// The job row.

@@ -19,7 +19,9 @@ pub mod source;
 pub mod speculate;
 pub mod task;
 pub mod time;
+pub mod trace;
 
 pub use failure::{Failure, FailureClass};
 pub use id::{JobId, LeaseId, TaskId, WorkerId};
 pub use time::{MediaTime, Rational};
+pub use trace::Trace;

@@ -252,6 +252,13 @@ impl VideoPlan {
     }
 }
 
+impl VideoPlan {
+    /// The kind of its tasks.
+    pub fn task_kind(&self) -> TaskKind {
+        if self.segments.len() == 1 { TaskKind::Whole } else { TaskKind::Segment }
+    }
+}
+
 impl Segment {
     /// Which of the `seek` points decoding starts from: that of level `look_back`, or one further back when
     /// neighbour-looking filters need frames before the first one that counts. Beyond the last: from the beginning.
@@ -274,7 +281,7 @@ impl Plan {
     pub fn tasks(&self, first_number: u32) -> Vec<TaskSpec> {
         let video = self.video.iter().flat_map(|v| {
             let pixels: u64 = v.renditions.iter().map(|r| u64::from(r.width) * u64::from(r.height)).sum();
-            let kind = if v.segments.len() == 1 { TaskKind::Whole } else { TaskKind::Segment };
+            let kind = v.task_kind();
             v.segments.iter().map(move |s| (kind, s.index, s.num_frames.saturating_mul(pixels.max(1)) / 1000 + 1))
         });
         let audio = self.audio.iter().enumerate().map(|(i, a)| {

@@ -3,8 +3,8 @@
 
 use crate::grammar::Kind;
 use crate::labels::{
-    AttemptOutcome, ENDED_STATES, Exit, JOB_STATES, Method, OutboxState, Outcome, Pass, PublishOutcome, Queue,
-    RefusedFor, Report, Role, S3Operation, S3Outcome, Submission, TASK_KINDS, TASK_STATES, TriggerOutcome,
+    AttemptOutcome, ENDED_STATES, Exit, Method, OPEN_STATES, OutboxState, Outcome, Pass, PublishOutcome, Queue,
+    RETRIED_CLASSES, RefusedFor, Report, Role, S3Operation, S3Outcome, Submission, TASK_KINDS, TriggerOutcome,
     TriggerSource, WebhookOutcome,
 };
 
@@ -92,8 +92,8 @@ catalogue! {
     BUILD_INFO Gauge "splitreel_build_info" ["version": Version] &[], EVERYBODY,
         "1, with the version of the process.";
 
-    JOBS Gauge "splitreel_jobs" ["state": Words(JOB_STATES)] &[], COORDINATOR,
-        "Jobs by state; ended ones until they are forgotten.";
+    JOBS Gauge "splitreel_jobs" ["state": Words(OPEN_STATES)] &[], COORDINATOR,
+        "Open jobs by state.";
     JOBS_SUBMITTED Counter "splitreel_jobs_submitted_total" ["outcome": Words(Submission::WORDS)] &[], COORDINATOR,
         "Submits by what they came to.";
     JOBS_ENDED Counter "splitreel_jobs_ended_total" ["state": Words(ENDED_STATES)] &[], COORDINATOR,
@@ -101,24 +101,27 @@ catalogue! {
     JOB_END_TO_END Histogram "splitreel_job_end_to_end_seconds" ["state": Words(ENDED_STATES)] JOB_SECONDS, COORDINATOR,
         "Time from submit to the end of a job.";
 
-    TASKS Gauge "splitreel_tasks" ["kind": Words(TASK_KINDS), "state": Words(TASK_STATES)] &[], COORDINATOR,
-        "Tasks of open jobs by kind and state.";
+    JOB_START Histogram "splitreel_job_start_seconds" [] WAIT_SECONDS, COORDINATOR,
+        "Time from submit to the first claim of a job.";
+
+    LEASES Gauge "splitreel_leases" ["kind": Words(TASK_KINDS)] &[], COORDINATOR,
+        "Leases by the kind of their task.";
     TASKS_CLAIMED Counter "splitreel_tasks_claimed_total" ["kind": Words(TASK_KINDS)] &[], COORDINATOR,
         "Claims that were given a lease.";
-    TASK_WAIT Histogram "splitreel_task_wait_seconds" ["kind": Words(TASK_KINDS)] WAIT_SECONDS, COORDINATOR,
-        "Time from when a task could be claimed to when it was.";
+    TASKS_COMPLETED Counter "splitreel_tasks_completed_total" ["kind": Words(TASK_KINDS)] &[], COORDINATOR,
+        "Tasks that became done.";
+    TASKS_RETRIED Counter "splitreel_tasks_retried_total" ["class": Words(RETRIED_CLASSES)] &[], COORDINATOR,
+        "Attempts that were reported as failed and will be followed by another, by class of the failure.";
     LEASES_EXPIRED Counter "splitreel_leases_expired_total" [] &[], COORDINATOR,
         "Leases taken back because they ran out.";
-    LEASES_RELEASED Counter "splitreel_leases_released_total" [] &[], COORDINATOR,
-        "Leases taken back because their worker was known to be dead.";
+    LEASES_SHORTENED Counter "splitreel_leases_shortened_total" [] &[], COORDINATOR,
+        "Leases shortened because the control stream of their worker broke.";
     REPORTS_REFUSED Counter "splitreel_reports_refused_total"
         ["report": Words(Report::WORDS), "reason": Words(RefusedFor::WORDS)] &[], COORDINATOR,
         "Claims and reports of workers that were refused.";
 
     QUEUE_DEPTH Gauge "splitreel_queue_depth" ["queue": Words(Queue::WORDS)] &[], COORDINATOR,
-        "Tasks that could be claimed now.";
-    QUEUE_OLDEST_AGE Gauge "splitreel_queue_oldest_age_seconds" ["queue": Words(Queue::WORDS)] &[], COORDINATOR,
-        "How long the oldest task that could be claimed now has waited; 0 when there is none.";
+        "Tasks that wait for their lease, those in back-off included; paused jobs are left out.";
     OUTBOX_ROWS Gauge "splitreel_outbox_rows" ["state": Words(OutboxState::WORDS)] &[], COORDINATOR,
         "Outbox rows, not yet rung or not yet claimed.";
     OUTBOX_OLDEST_AGE Gauge "splitreel_outbox_oldest_age_seconds" [] &[], COORDINATOR,
@@ -146,7 +149,7 @@ catalogue! {
     SOURCE_FETCHED Counter "splitreel_source_fetched_bytes_total" [] &[], WORKER,
         "Bytes of sources read over the network.";
     SCRATCH_USED Gauge "splitreel_scratch_used_bytes" [] &[], WORKER,
-        "Scratch space in use.";
+        "Scratch space reserved for bytes of sources.";
     SLOTS Gauge "splitreel_slots" ["queue": Words(Queue::WORDS)] &[], PERFORMERS,
         "Attempts that this process may run at the same time.";
     SLOTS_BUSY Gauge "splitreel_slots_busy" ["queue": Words(Queue::WORDS)] &[], PERFORMERS,
@@ -157,16 +160,16 @@ catalogue! {
         "Requests to the object store, each try for itself.";
     S3_REQUEST Histogram "splitreel_s3_request_seconds"
         ["operation": Words(S3Operation::WORDS)] CALL_SECONDS, EVERYBODY,
-        "Duration of a request to the object store, its body included.";
+        "Time from a request to the object store to the head of its answer.";
     S3_TRANSFERRED Counter "splitreel_s3_transferred_bytes_total"
         ["operation": Words(S3Operation::WORDS)] &[], EVERYBODY,
         "Bytes of bodies sent to or read from the object store.";
 
     HTTP_REQUESTS Counter "splitreel_http_requests_answered_total"
-        ["method": Words(Method::WORDS), "route": Routes, "status": Statuses] &[], EVERYBODY,
+        ["method": Words(Method::WORDS), "route": Routes, "status": Statuses] &[], COORDINATOR,
         "HTTP requests answered.";
     HTTP_REQUEST Histogram "splitreel_http_request_seconds"
-        ["method": Words(Method::WORDS), "route": Routes] CALL_SECONDS, EVERYBODY,
+        ["method": Words(Method::WORDS), "route": Routes] CALL_SECONDS, COORDINATOR,
         "Time from an HTTP request to the head of its answer.";
     WEBHOOKS_SENT Counter "splitreel_webhooks_sent_total" ["outcome": Words(WebhookOutcome::WORDS)] &[], COORDINATOR,
         "Tries to deliver a webhook, by outcome.";
@@ -201,7 +204,7 @@ mod tests {
     use super::*;
     use crate::grammar::{check_label, check_name};
     use splitreel_core::job::JobState;
-    use splitreel_core::task::{TaskKind, TaskState};
+    use splitreel_core::task::TaskKind;
     use std::collections::BTreeSet;
 
     #[test]
@@ -237,9 +240,8 @@ mod tests {
 
     #[test]
     fn words_of_the_domain_are_the_domains() {
-        assert!(JOB_STATES.iter().all(|word| JobState::parse(word).is_some()));
+        assert!(OPEN_STATES.iter().all(|word| JobState::parse(word).is_some_and(|state| !state.is_ended())));
         assert!(ENDED_STATES.iter().all(|word| JobState::parse(word).is_some_and(JobState::is_ended)));
         assert!(TASK_KINDS.iter().all(|word| TaskKind::parse(word).is_some()));
-        assert!(TASK_STATES.iter().all(|word| TaskState::parse(word).is_some()));
     }
 }

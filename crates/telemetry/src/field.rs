@@ -27,12 +27,3 @@ pub const HTTP_ROUTE: &str = "http.route";
 pub const HTTP_STATUS: &str = "http.response.status_code";
 /// OpenTelemetry: path of an HTTP request, without its query (a query may hold a signature).
 pub const URL_PATH: &str = "url.path";
-
-/// OpenTelemetry: which broker.
-pub const MESSAGING_SYSTEM: &str = "messaging.system";
-/// OpenTelemetry: exchange (sending) or queue (processing).
-pub const MESSAGING_DESTINATION: &str = "messaging.destination.name";
-/// OpenTelemetry: `send` or `process`.
-pub const MESSAGING_OPERATION: &str = "messaging.operation.type";
-/// OpenTelemetry: routing key of a message.
-pub const MESSAGING_ROUTING_KEY: &str = "messaging.rabbitmq.destination.routing_key";

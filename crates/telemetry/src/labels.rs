@@ -2,7 +2,7 @@
 
 use splitreel_core::failure::FailureClass;
 use splitreel_core::job::JobState;
-use splitreel_core::task::{Refusal, TaskKind, TaskState};
+use splitreel_core::task::{Refusal, TaskKind};
 
 /// An enum, the words of its variants, and all of them as a list.
 macro_rules! closed {
@@ -173,7 +173,7 @@ closed! {
         Sweep = "sweep",
         /// Objects that no row names.
         Garbage = "garbage",
-        /// Second attempts for stragglers.
+        /// Second attempts beside those that take too long.
         Speculate = "speculate",
         /// Bucket prefixes that are polled.
         Poll = "poll",
@@ -264,6 +264,21 @@ closed! {
     }
 }
 
+impl S3Outcome {
+    /// What a status says.
+    pub const fn of_status(status: u16) -> Self {
+        match status {
+            404 => Self::NotFound,
+            304 | 409 | 412 => Self::Precondition,
+            401 | 403 => Self::Denied,
+            429 | 503 => Self::Throttled,
+            500..=599 => Self::ServerError,
+            100..=399 => Self::Ok,
+            _ => Self::Failed,
+        }
+    }
+}
+
 closed! {
     /// What became of one try to deliver a webhook.
     WebhookOutcome {
@@ -281,24 +296,16 @@ closed! {
 closed! {
     /// Where a trigger event came from.
     TriggerSource {
-        /// AWS S3, direct.
-        AwsS3 = "aws_s3",
-        /// AWS S3, wrapped by SNS.
-        Sns = "sns",
-        /// AWS S3, wrapped by EventBridge.
-        EventBridge = "event_bridge",
-        /// MinIO, RustFS.
-        Minio = "minio",
-        /// Ceph.
-        Ceph = "ceph",
-        /// Cloudflare R2.
-        R2 = "r2",
+        /// A document posted by a store or a topic.
+        Http = "http",
         /// A message on an AMQP queue.
         Amqp = "amqp",
         /// The poller found an object.
         Poller = "poller",
         /// The watch folder found a file.
         WatchFolder = "watch_folder",
+        /// An upload that was watched until it rested.
+        Held = "held",
     }
 }
 
@@ -311,6 +318,8 @@ closed! {
         Replayed = "replayed",
         /// No rule matched, it is about output, or the object is gone.
         Ignored = "ignored",
+        /// It is watched until it rests.
+        Held = "held",
         /// Not authentic, or not understood.
         Rejected = "rejected",
         /// It could not be looked at now.
@@ -347,15 +356,8 @@ impl Method {
     }
 }
 
-/// Words of [`JobState`].
-pub const JOB_STATES: &[&str] = &[
-    JobState::Probing.as_str(),
-    JobState::Planning.as_str(),
-    JobState::Running.as_str(),
-    JobState::Published.as_str(),
-    JobState::Failed.as_str(),
-    JobState::Cancelled.as_str(),
-];
+/// Words of the states in which a job is open.
+pub const OPEN_STATES: &[&str] = &[JobState::Probing.as_str(), JobState::Planning.as_str(), JobState::Running.as_str()];
 /// Words of the states in which a job has ended.
 pub const ENDED_STATES: &[&str] =
     &[JobState::Published.as_str(), JobState::Failed.as_str(), JobState::Cancelled.as_str()];
@@ -367,12 +369,5 @@ pub const TASK_KINDS: &[&str] = &[
     TaskKind::Audio.as_str(),
     TaskKind::Assemble.as_str(),
 ];
-/// Words of [`TaskState`].
-pub const TASK_STATES: &[&str] = &[
-    TaskState::Blocked.as_str(),
-    TaskState::Ready.as_str(),
-    TaskState::Leased.as_str(),
-    TaskState::Done.as_str(),
-    TaskState::Failed.as_str(),
-    TaskState::Cancelled.as_str(),
-];
+/// Words of the [`FailureClass`]es after which there is another attempt.
+pub const RETRIED_CLASSES: &[&str] = &[FailureClass::Infra.as_str(), FailureClass::Media.as_str()];

@@ -4,20 +4,21 @@
 use crate::catalogue as c;
 use crate::catalogue::Metric;
 use crate::labels::{
-    AttemptOutcome, Exit, JOB_STATES, Method, OutboxState, Outcome, Pass, PublishOutcome, Queue, RefusedFor, Report,
-    S3Operation, S3Outcome, Submission, TASK_KINDS, TASK_STATES, TriggerOutcome, TriggerSource, WebhookOutcome,
+    AttemptOutcome, Exit, Method, OPEN_STATES, OutboxState, Outcome, Pass, PublishOutcome, Queue, RETRIED_CLASSES,
+    RefusedFor, Report, S3Operation, S3Outcome, Submission, TASK_KINDS, TriggerOutcome, TriggerSource, WebhookOutcome,
 };
 use metrics::{Counter, Gauge, Histogram, SharedString};
+use splitreel_core::FailureClass;
 use splitreel_core::job::JobState;
-use splitreel_core::task::{TaskKind, TaskState};
+use splitreel_core::task::TaskKind;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const NO_LABELS: [&str; 0] = [];
 
-/// Jobs by state. States that are missing have none.
+/// Open jobs by state. States that are missing have none.
 pub fn set_jobs(counts: &BTreeMap<JobState, u64>) {
-    for word in JOB_STATES {
+    for word in OPEN_STATES {
         let count = JobState::parse(word).and_then(|state| counts.get(&state)).copied().unwrap_or(0);
         gauge(&c::JOBS, [*word]).set(whole(count));
     }
@@ -36,21 +37,34 @@ pub fn job_ended(state: JobState, after: Duration) {
     }
 }
 
-/// Tasks of open jobs. Pairs that are missing have none.
-pub fn set_tasks(counts: &BTreeMap<(TaskKind, TaskState), u64>) {
-    for kind_word in TASK_KINDS {
-        for state_word in TASK_STATES {
-            let pair = TaskKind::parse(kind_word).zip(TaskState::parse(state_word));
-            let count = pair.and_then(|pair| counts.get(&pair)).copied().unwrap_or(0);
-            gauge(&c::TASKS, [*kind_word, *state_word]).set(whole(count));
-        }
+/// A job's first attempt got its lease, so long after the submit.
+pub fn job_started(after: Duration) {
+    histogram(&c::JOB_START, NO_LABELS).record(after);
+}
+
+/// Leases by the kind of their task. Kinds that are missing have none.
+pub fn set_leases(counts: &BTreeMap<TaskKind, u64>) {
+    for word in TASK_KINDS {
+        let count = TaskKind::parse(word).and_then(|kind| counts.get(&kind)).copied().unwrap_or(0);
+        gauge(&c::LEASES, [*word]).set(whole(count));
     }
 }
 
-/// A claim got its lease, so long after the task could be claimed.
-pub fn task_claimed(kind: TaskKind, waited: Duration) {
+/// A claim got its lease.
+pub fn task_claimed(kind: TaskKind) {
     counter(&c::TASKS_CLAIMED, [kind.as_str()]).increment(1);
-    histogram(&c::TASK_WAIT, [kind.as_str()]).record(waited);
+}
+
+/// A task became done.
+pub fn task_completed(kind: TaskKind) {
+    counter(&c::TASKS_COMPLETED, [kind.as_str()]).increment(1);
+}
+
+/// An attempt was reported as failed and the task will be tried again. Classes that allow no other are not counted.
+pub fn task_retried(class: FailureClass) {
+    if RETRIED_CLASSES.contains(&class.as_str()) {
+        counter(&c::TASKS_RETRIED, [class.as_str()]).increment(1);
+    }
 }
 
 /// So many leases ran out and were taken back.
@@ -58,9 +72,9 @@ pub fn leases_expired(count: u64) {
     counter(&c::LEASES_EXPIRED, NO_LABELS).increment(count);
 }
 
-/// So many leases of a dead worker were taken back.
-pub fn leases_released(count: u64) {
-    counter(&c::LEASES_RELEASED, NO_LABELS).increment(count);
+/// So many leases were shortened because the control stream of their worker broke.
+pub fn leases_shortened(count: u64) {
+    counter(&c::LEASES_SHORTENED, NO_LABELS).increment(count);
 }
 
 /// A claim or report was refused. Takes `splitreel_core`'s `Refusal` too.
@@ -68,10 +82,9 @@ pub fn report_refused(report: Report, reason: impl Into<RefusedFor>) {
     counter(&c::REPORTS_REFUSED, [report.as_str(), reason.into().as_str()]).increment(1);
 }
 
-/// Tasks of a queue that could be claimed now, and how long the oldest of them has waited.
-pub fn set_queue(queue: Queue, depth: u64, oldest: Option<Duration>) {
+/// Tasks of a queue that wait for their lease.
+pub fn set_queue(queue: Queue, depth: u64) {
     gauge(&c::QUEUE_DEPTH, [queue.as_str()]).set(whole(depth));
-    gauge(&c::QUEUE_OLDEST_AGE, [queue.as_str()]).set(oldest.unwrap_or_default());
 }
 
 /// Outbox rows by state, and the age of the oldest unsent one.
@@ -91,9 +104,13 @@ pub fn rings_swept(count: u64) {
     counter(&c::RINGS_SWEPT, NO_LABELS).increment(count);
 }
 
-/// One turn of a coordinator's loop.
-pub fn pass(pass: Pass, outcome: Outcome, took: Duration) {
-    histogram(&c::PASS, [pass.as_str(), outcome.as_str()]).record(took);
+/// Takes one turn of a coordinator's loop and times it.
+pub async fn pass<T, E>(pass: Pass, turn: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let started = Instant::now();
+    let answer = turn.await;
+    let outcome = if answer.is_ok() { Outcome::Ok } else { Outcome::Failed };
+    histogram(&c::PASS, [pass.as_str(), outcome.as_str()]).record(started.elapsed());
+    answer
 }
 
 /// So many objects were deleted because no row names them.
@@ -124,9 +141,10 @@ pub fn source_fetched(bytes: u64) {
     counter(&c::SOURCE_FETCHED, NO_LABELS).increment(bytes);
 }
 
-/// Scratch space in use.
-pub fn set_scratch(bytes: u64) {
-    gauge(&c::SCRATCH_USED, NO_LABELS).set(whole(bytes));
+/// So much scratch space is in use for as long as the answer lives.
+#[must_use = "the space counts as free once this is dropped"]
+pub fn scratch(bytes: u64) -> InUse {
+    in_use(gauge(&c::SCRATCH_USED, NO_LABELS), whole(bytes))
 }
 
 /// Slots of this process for a queue.
@@ -136,20 +154,24 @@ pub fn set_slots(queue: Queue, slots: u64) {
 
 /// A slot is busy for as long as the answer lives.
 #[must_use = "the slot counts as free once this is dropped"]
-pub fn busy_slot(queue: Queue) -> BusySlot {
-    let gauge = gauge(&c::SLOTS_BUSY, [queue.as_str()]);
-    gauge.increment(1.0);
-    BusySlot { gauge }
+pub fn busy_slot(queue: Queue) -> InUse {
+    in_use(gauge(&c::SLOTS_BUSY, [queue.as_str()]), 1.0)
 }
 
-/// See [`busy_slot`].
-pub struct BusySlot {
+fn in_use(gauge: Gauge, amount: f64) -> InUse {
+    gauge.increment(amount);
+    InUse { gauge, amount }
+}
+
+/// See [`busy_slot`] and [`scratch`].
+pub struct InUse {
     gauge: Gauge,
+    amount: f64,
 }
 
-impl Drop for BusySlot {
+impl Drop for InUse {
     fn drop(&mut self) {
-        self.gauge.decrement(1.0);
+        self.gauge.decrement(self.amount);
     }
 }
 

@@ -1,12 +1,12 @@
 //! Trace context between processes (W3C Trace Context), and the spans of a job's life. Context travels with the work:
-//! in HTTP headers, in message headers, and as a `traceparent` kept with the job.
+//! in HTTP headers, in rings, and as a `traceparent` kept with the job.
 
 use crate::field;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::{Status, TraceContextExt};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use splitreel_core::task::TaskKind;
-use splitreel_core::{JobId, TaskId, WorkerId};
+use splitreel_core::{JobId, TaskId, Trace, WorkerId};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -33,14 +33,14 @@ impl Parent {
         Parent(span.context())
     }
 
-    /// What [`Parent::traceparent`] gave. Anything else is no parent.
-    pub fn from_traceparent(text: &str) -> Self {
-        extract(&[(TRACEPARENT.to_owned(), text.to_owned())])
+    /// What [`Parent::kept`] gave. Anything else is no parent.
+    pub fn resumed(trace: &Trace) -> Self {
+        trace.as_str().map(|line| extract(&[(TRACEPARENT.to_owned(), line.to_owned())])).unwrap_or_default()
     }
 
-    /// One line to keep with a job (W3C Trace Context §3.2); `None` without a trace.
-    pub fn traceparent(&self) -> Option<String> {
-        self.headers().into_iter().find(|(name, _)| name == TRACEPARENT).map(|(_, value)| value)
+    /// To keep with a job or to send along.
+    pub fn kept(&self) -> Trace {
+        Trace::new(self.headers().into_iter().find(|(name, _)| name == TRACEPARENT).map(|(_, value)| value))
     }
 
     /// The headers to send along; empty without a trace.
@@ -99,32 +99,35 @@ impl Extractor for Carrier {
     }
 }
 
-/// The span `job`, a child of the current one: a job is accepted. Its [`Parent::traceparent`] is kept with the job and
-/// is what tasks and attempts hang on. It ends with the submit: no process holds a span for as long as a job lives.
+/// The span `job`, a child of the current one: a job is accepted. Its [`Parent::kept`] is kept with the job and is what
+/// everything later hangs on. It ends with the submit: no process holds a span for as long as a job lives.
 pub fn job(job: JobId, tenant: &str) -> Span {
     tracing::info_span!(target: TARGET, "job", { field::JOB } = %job, { field::TENANT } = tenant)
 }
 
-/// The span `task`: the coordinator does something for one task (plan, dispatch, complete).
-pub fn task(parent: &Parent, task: TaskId, kind: TaskKind) -> Span {
+/// The producer span `task`: the ring of an attempt goes out. It goes on in the [`attempt`] of whoever takes the ring.
+pub fn task(parent: &Parent, task: TaskId, kind: TaskKind, attempt: u32) -> Span {
     let span = tracing::info_span!(
         target: TARGET,
         parent: None,
         "task",
+        otel.kind = "producer",
         { field::JOB } = %task.job,
         { field::TASK } = %task,
         { field::KIND } = kind.as_str(),
+        { field::ATTEMPT } = attempt,
     );
     parent.adopt(&span);
     span
 }
 
-/// The span `attempt`: a worker or assembler runs one attempt, from claim to report.
+/// The consumer span `attempt`: a worker or assembler runs one attempt, from ring to report.
 pub fn attempt(parent: &Parent, task: TaskId, kind: TaskKind, attempt: u32, worker: &WorkerId) -> Span {
     let span = tracing::info_span!(
         target: TARGET,
         parent: None,
         "attempt",
+        otel.kind = "consumer",
         { field::JOB } = %task.job,
         { field::TASK } = %task,
         { field::KIND } = kind.as_str(),
@@ -135,45 +138,57 @@ pub fn attempt(parent: &Parent, task: TaskId, kind: TaskKind, attempt: u32, work
     span
 }
 
-/// The producer span `send EXCHANGE`: a message is published. The default exchange is the empty name.
-pub fn send(parent: &Parent, exchange: &str, routing_key: &str) -> Span {
-    let span = tracing::info_span!(
-        target: TARGET,
-        parent: None,
-        "send",
-        otel.name = format!("send {exchange}").trim_end(),
-        otel.kind = "producer",
-        { field::MESSAGING_SYSTEM } = "rabbitmq",
-        { field::MESSAGING_DESTINATION } = exchange,
-        { field::MESSAGING_ROUTING_KEY } = routing_key,
-        { field::MESSAGING_OPERATION } = "send",
-    );
-    parent.adopt(&span);
-    span
+/// A part of an attempt, or what the coordinator does with its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A worker asks for the lease.
+    Claim,
+    /// The source's bytes are fetched.
+    Fetch,
+    /// The source is looked at.
+    Probe,
+    /// ffmpeg encodes.
+    Encode,
+    /// Parts are stored.
+    Upload,
+    /// Parts are checked and packaged.
+    Package,
+    /// A worker reports the end of an attempt.
+    Report,
+    /// The coordinator plans a job.
+    Plan,
+    /// The coordinator makes a presentation visible.
+    Publish,
 }
 
-/// The consumer span `process QUEUE`: a message is worked off.
-pub fn process(parent: &Parent, queue: &str) -> Span {
-    let span = tracing::info_span!(
-        target: TARGET,
-        parent: None,
-        "process",
-        otel.name = format!("process {queue}"),
-        otel.kind = "consumer",
-        { field::MESSAGING_SYSTEM } = "rabbitmq",
-        { field::MESSAGING_DESTINATION } = queue,
-        { field::MESSAGING_OPERATION } = "process",
-    );
-    parent.adopt(&span);
-    span
-}
-
-/// Links a span to another that it depends on without being its child: assembling links every part's attempt.
-pub fn link(span: &Span, to: &Parent) {
-    let context = to.0.span().span_context().clone();
-    if context.is_valid() {
-        span.add_link(context);
+impl Step {
+    /// The name of its span.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Step::Claim => "claim",
+            Step::Fetch => "fetch",
+            Step::Probe => "probe",
+            Step::Encode => "encode",
+            Step::Upload => "upload",
+            Step::Package => "package",
+            Step::Report => "report",
+            Step::Plan => "plan",
+            Step::Publish => "publish",
+        }
     }
+}
+
+/// The span of a step, a child of the current one.
+pub fn step(step: Step) -> Span {
+    tracing::info_span!(target: TARGET, "step", otel.name = step.as_str())
+}
+
+/// The span of a step of a job that is taken up again.
+pub fn step_of(parent: &Parent, job: JobId, step: Step) -> Span {
+    let span =
+        tracing::info_span!(target: TARGET, parent: None, "step", otel.name = step.as_str(), { field::JOB } = %job);
+    parent.adopt(&span);
+    span
 }
 
 /// Marks a span as failed. `why` is a code or a short message without secrets.

@@ -8,8 +8,11 @@ use reqwest::{Client, Response, StatusCode};
 use splitreel_backend::lease::SourceGrant;
 use splitreel_core::Failure;
 use splitreel_core::source::{ByteRange, SourceRef};
+use splitreel_telemetry::labels::{S3Operation, S3Outcome};
+use splitreel_telemetry::record;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Arrived bytes are written in steps of about this size.
 const STEP_BYTES: usize = 512 << 10;
@@ -130,11 +133,18 @@ impl Object<'_> {
             request = request.header(IF_MATCH, etag);
         }
         let request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
-        let response = tokio::time::timeout(self.options.stall, request.send())
-            .await
-            .map_err(|_| again("no answer"))?
-            // The error's text holds the URL, which is a secret.
-            .map_err(|error| again(chain(&error.without_url())))?;
+        let started = Instant::now();
+        let sent = tokio::time::timeout(self.options.stall, request.send()).await;
+        let (outcome, bytes) = match &sent {
+            Ok(Ok(response)) => {
+                (S3Outcome::of_status(response.status().as_u16()), response.content_length().unwrap_or(0))
+            }
+            Ok(Err(_)) => (S3Outcome::Failed, 0),
+            Err(_) => (S3Outcome::TimedOut, 0),
+        };
+        record::s3_request(S3Operation::Get, outcome, started.elapsed(), bytes);
+        // The error's text holds the URL, which is a secret.
+        let response = sent.map_err(|_| again("no answer"))?.map_err(|error| again(chain(&error.without_url())))?;
         self.check(&response, range)?;
         self.take(response, range.len(), sink, written).await
     }
@@ -230,6 +240,7 @@ impl Object<'_> {
                 }
             };
             self.traffic.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            record::source_fetched(chunk.len() as u64);
             let useful = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
             step.extend_from_slice(chunk.get(..useful).unwrap_or_default());
             left = left.saturating_sub(useful as u64);

@@ -1,6 +1,7 @@
 //! Scratch files for fetched bytes, and the budget of bytes that all of them together may take.
 
 use splitreel_core::{Failure, LeaseId};
+use splitreel_telemetry::record;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -68,12 +69,13 @@ impl Scratch {
         // From here on the file goes with the guard, whatever happens.
         let guard = PathGuard { path };
         let file = made.await.map_err(|error| unwritable(&self.dir, &error))?;
-        Ok(ScratchFile { file: Arc::new(file), guard, permit })
+        Ok(ScratchFile { file: Arc::new(file), guard, permit, in_use: vec![record::scratch(bytes)] })
     }
 
     /// Room for more bytes in a file.
     pub(super) async fn grow(&self, file: &mut ScratchFile, bytes: u64) -> Result<(), Failure> {
         file.permit.merge(self.reserve(bytes).await?);
+        file.in_use.push(record::scratch(bytes));
         Ok(())
     }
 }
@@ -99,6 +101,7 @@ pub(super) struct ScratchFile {
     file: Arc<File>,
     guard: PathGuard,
     permit: OwnedSemaphorePermit,
+    in_use: Vec<record::InUse>,
 }
 
 impl ScratchFile {

@@ -106,7 +106,7 @@ impl Station {
 
     /// Works one order off.
     pub async fn run(&self, order: WorkOrder) -> Outcome {
-        let ring = Ring { task: order.task, attempt: 1, kind: TaskKind::Segment };
+        let ring = Ring { task: order.task, attempt: 1, kind: TaskKind::Segment, trace: Default::default() };
         self.desk.orders.lock().unwrap().insert(order.task, order);
         self.bell.ring(ring).await.unwrap();
         self.results.lock().await.recv().await.unwrap()

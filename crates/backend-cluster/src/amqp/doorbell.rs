@@ -12,6 +12,8 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use splitreel_backend::Doorbell;
 use splitreel_backend::doorbell::{DoorbellError, Queue, Ring};
+use splitreel_telemetry::labels::PublishOutcome;
+use splitreel_telemetry::record;
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -102,11 +104,26 @@ impl AmqpDoorbell {
         Ok(Message {
             exchange: String::new(),
             routing_key: queue_name(&options.prefix, ring.queue()),
-            headers: trace_headers(options.trace.as_ref(), body.len()),
+            headers: trace_headers(&ring.trace),
             body,
             is_mandatory: true,
         })
     }
+}
+
+/// Counts what became of rings, and hands it on.
+fn counted(outcomes: Vec<Result<(), AmqpError>>) -> Vec<Result<(), AmqpError>> {
+    for outcome in &outcomes {
+        let outcome = match outcome {
+            Ok(()) => PublishOutcome::Confirmed,
+            Err(AmqpError::Returned) => PublishOutcome::Returned,
+            Err(AmqpError::Nacked) => PublishOutcome::Nacked,
+            Err(AmqpError::Timeout { .. }) => PublishOutcome::TimedOut,
+            Err(_) => PublishOutcome::Failed,
+        };
+        record::rings_published(outcome, 1);
+    }
+    outcomes
 }
 
 fn told(error: &AmqpError) -> DoorbellError {
@@ -116,14 +133,14 @@ fn told(error: &AmqpError) -> DoorbellError {
 #[async_trait]
 impl Doorbell for AmqpDoorbell {
     async fn ring(&self, ring: Ring) -> Result<(), DoorbellError> {
-        let outcomes = self.publisher.publish(vec![self.message(&ring)?]).await;
+        let outcomes = counted(self.publisher.publish(vec![self.message(&ring)?]).await);
         outcomes.into_iter().collect::<Result<(), _>>().map_err(|error| told(&error))
     }
 
     async fn ring_all(&self, rings: Vec<Ring>) -> Vec<Ring> {
         let messages: Result<Vec<Message>, _> = rings.iter().map(|ring| self.message(ring)).collect();
         let outcomes = match messages {
-            Ok(messages) => self.publisher.publish(messages).await,
+            Ok(messages) => counted(self.publisher.publish(messages).await),
             Err(error) => {
                 tracing::error!(%error, "rings cannot be sent");
                 return Vec::new();

@@ -1,7 +1,7 @@
 //! Job events for other systems: each goes to a durable topic exchange, once it is in the event log.
 
 use super::link::AmqpLink;
-use super::message::{Message, trace_headers};
+use super::message::Message;
 use super::publisher::Publisher;
 use super::topology::{Topology, events_name};
 use super::{AmqpError, AmqpOptions};
@@ -51,7 +51,7 @@ fn message(options: &AmqpOptions, event: &Event) -> Message {
         exchange: events_name(&options.prefix),
         routing_key: format!("job.{name}"),
         body: value.to_string().into_bytes(),
-        headers: trace_headers(options.trace.as_ref(), 0),
+        headers: Vec::new(),
         is_mandatory: false,
     }
 }

@@ -1,11 +1,11 @@
 //! What a message is on the wire: JSON and a few headers. No connection here.
 
-use super::TraceHeaders;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use splitreel_backend::doorbell::{Queue, Ring};
+use splitreel_core::Trace;
 
-/// The most that the body and headers of a ring may take, in bytes.
+/// The most that the body of a ring may take, in bytes.
 pub(super) const MAX_RING_BYTES: usize = 1024;
 
 /// A message to be published.
@@ -35,18 +35,9 @@ impl Message {
     }
 }
 
-/// The caller's trace. Not more of it than fits: it is only a help.
-pub(super) fn trace_headers(hook: Option<&TraceHeaders>, body_bytes: usize) -> Vec<(String, String)> {
-    let mut left = MAX_RING_BYTES.saturating_sub(body_bytes);
-    let mut headers = hook.map(|hook| hook()).unwrap_or_default();
-    headers.retain(|(name, value)| {
-        let bytes = name.len().saturating_add(value.len());
-        // A name longer than 255 bytes is not a short string (AMQP 0-9-1, 4.2.5.3).
-        let fits = name.len() <= 255 && bytes <= left;
-        left = if fits { left.saturating_sub(bytes) } else { left };
-        fits
-    });
-    headers
+/// The headers by which other programs know the trace of a ring (W3C Trace Context).
+pub(super) fn trace_headers(trace: &Trace) -> Vec<(String, String)> {
+    trace.as_str().map(|line| ("traceparent".to_owned(), line.to_owned())).into_iter().collect()
 }
 
 /// The ring in a body, if it is one and belongs on this queue.
@@ -65,15 +56,16 @@ mod tests {
     use super::*;
     use splitreel_backend::conformance::fixture::ring;
     use splitreel_core::task::TaskKind;
-    use std::sync::Arc;
 
     #[test]
     fn a_ring_survives_the_wire() {
         let mut widest = ring(u128::MAX, u32::MAX);
         widest.attempt = u32::MAX;
+        widest.trace = Trace::new(Some("x".repeat(128)));
         let body = serde_json::to_vec(&widest).unwrap();
-        assert!(body.len() < MAX_RING_BYTES / 4, "{}", body.len());
-        assert_eq!(decode(&body, Queue::Work), Ok(widest));
+        assert!(body.len() < MAX_RING_BYTES / 2, "{}", body.len());
+        let back = decode(&body, Queue::Work).unwrap();
+        assert_eq!((back.trace.as_str(), &back), (widest.trace.as_str(), &widest));
     }
 
     #[test]
@@ -88,16 +80,5 @@ mod tests {
         let long = [body.as_slice(), &[b' '; MAX_RING_BYTES]].concat();
         assert!(serde_json::from_slice::<Ring>(&long).is_ok(), "else the next line would not test the length");
         assert!(decode(&long, Queue::Work).is_err());
-    }
-
-    #[test]
-    fn a_trace_is_passed_on_as_far_as_it_fits() {
-        let parent = ("traceparent".to_owned(), format!("00-{}-{}-01", "a".repeat(32), "b".repeat(16)));
-        let state = ("tracestate".to_owned(), "x".repeat(2000));
-        let (given, kept) = (vec![parent.clone(), state], vec![parent]);
-        let hook: TraceHeaders = Arc::new(move || given.clone());
-        assert_eq!(trace_headers(Some(&hook), 200), kept);
-        assert!(trace_headers(Some(&hook), MAX_RING_BYTES).is_empty());
-        assert!(trace_headers(None, 0).is_empty());
     }
 }

@@ -20,11 +20,7 @@ pub use inbox::{AmqpInbox, Binding, Delivery, InboxOptions};
 pub use link::{AmqpLink, Health};
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
-
-/// Gives the headers that carry the caller's trace (W3C `traceparent`, `tracestate`): name, value.
-pub type TraceHeaders = Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>;
 
 /// How to reach the broker.
 #[derive(Clone)]
@@ -48,8 +44,6 @@ pub struct AmqpOptions {
     /// A consumer that has heard nothing for so long is replaced (default 30 s), because it may have lost its queue
     /// without being told.
     pub renew_after: Duration,
-    /// Called for each publication in the task of the one who publishes.
-    pub trace: Option<TraceHeaders>,
 }
 
 impl AmqpOptions {
@@ -65,7 +59,6 @@ impl AmqpOptions {
             heartbeat: Duration::from_secs(10),
             max_reconnect_delay: Duration::from_secs(10),
             renew_after: Duration::from_secs(30),
-            trace: None,
         }
     }
 }

@@ -249,7 +249,7 @@ mod tests {
 
     fn claim(number: u32, attempt: u32, lease: u128, now_ms: i64) -> Ask {
         let task = TaskId { job: job_id(1), number };
-        let ring = Ring { task, attempt, kind: splitreel_core::task::TaskKind::Segment };
+        let ring = Ring { task, attempt, kind: splitreel_core::task::TaskKind::Segment, trace: Default::default() };
         Ask::Claim(ClaimRequest { ring, lease: lease_id(lease), worker: worker("w"), now_ms, ttl_ms: 10 })
     }
 

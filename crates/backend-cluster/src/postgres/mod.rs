@@ -5,6 +5,7 @@
 //! decoded in `rows`, written in `save`; connections and what may happen to them are the business of `connection`.
 
 mod batch;
+mod census;
 mod config;
 mod connection;
 mod decide;

@@ -91,7 +91,7 @@ pub(super) fn task_id(row: &PgRow) -> Result<TaskId, StoreError> {
 
 /// What to ring for, from a task or outbox row.
 pub(super) fn ring(row: &PgRow) -> Result<Ring, StoreError> {
-    Ok(Ring { task: task_id(row)?, attempt: whole(row, "attempt")?, kind: kind(row)? })
+    Ok(Ring { task: task_id(row)?, attempt: whole(row, "attempt")?, kind: kind(row)?, trace: Default::default() })
 }
 
 /// A task as stored. Of a job that has ended without success, those that were not under way still have to be read as

@@ -1,8 +1,9 @@
 //! The job store seam: which use-case runs how.
 
 use super::decide::{Answer, Ask, mixed_up};
-use super::{PgStore, dispatch, events, jobs, outbox, plan, rows, speculate, takeback};
+use super::{PgStore, census, dispatch, events, jobs, outbox, plan, rows, speculate, takeback};
 use async_trait::async_trait;
+use splitreel_backend::census::Census;
 use splitreel_backend::store::{ClaimRequest, JobFilter, Scope, Submitted};
 use splitreel_backend::{JobStore, Ring, StoreError};
 use splitreel_core::event::Event;
@@ -166,6 +167,10 @@ impl JobStore for PgStore {
 
     async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
         self.database.bulk(move |c| Box::pin(jobs::retry(c, job, now_ms))).await
+    }
+
+    async fn census(&self) -> Result<Census, StoreError> {
+        self.database.plain(move |c| Box::pin(census::census(c))).await
     }
 
     async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {

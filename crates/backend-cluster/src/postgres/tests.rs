@@ -4,7 +4,7 @@
 #[path = "../../tests/it/postgres/database.rs"]
 mod database;
 
-use super::{PgConfig, PgStore, dispatch, locks, outbox, records, save, speculate, takeback};
+use super::{PgConfig, PgStore, census, dispatch, locks, outbox, records, save, speculate, takeback};
 use database::TestDatabase;
 use serde_json::Value;
 use splitreel_backend::JobStore;
@@ -88,6 +88,7 @@ async fn what_polls_reads_only_what_it_may_act_on() {
         assert!(due.iter().any(|(step, _)| step.contains("tasks_ready")), "{due:?}");
         assert_reads_at_most("busy", 40, &explained(&store, dispatch::BUSY, |q| q).await);
         assert_reads_at_most("open jobs", 4, &explained(&store, dispatch::OPEN, |q| q.bind(10_i64)).await);
+        assert_reads_at_most("census", 40, &explained(&store, census::CENSUS, |q| q).await);
         let unsent = explained(&store, outbox::UNSENT, |q| q.bind(none.clone()).bind(4_i64)).await;
         assert_reads_at_most("unsent", 10, &unsent);
         assert_reads_at_most("sweep", 0, &explained(&store, outbox::SWEEP, |q| q.bind(none.clone()).bind(5_i64)).await);

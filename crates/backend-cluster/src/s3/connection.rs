@@ -1,6 +1,7 @@
 //! The client of one server: built once, shared by all that use it.
 
 use super::locator::S3Locator;
+use super::measure::Measured;
 use super::options::{S3Options, S3OptionsError};
 use super::{S3Error, failure::failed};
 use aws_sdk_s3::Client;
@@ -92,7 +93,7 @@ impl S3Connection {
         let working = builder.request_checksum_calculation(calculation).response_checksum_validation(validation);
         Ok(S3Connection {
             inner: Arc::new(Inner {
-                client: Client::from_conf(working.build()),
+                client: Client::from_conf(working.interceptor(Measured).build()),
                 signer: Client::from_conf(signing.build()),
                 options,
                 copies_not: AtomicBool::new(false),

@@ -10,6 +10,7 @@ mod connection;
 mod failure;
 mod grants;
 mod locator;
+mod measure;
 mod multipart;
 mod options;
 mod parts;

@@ -4,6 +4,7 @@
 use super::error::db;
 use super::jobs::{limit, scope_json};
 use super::rows;
+use splitreel_backend::census::{Census, Line};
 use splitreel_backend::store::Scope;
 use splitreel_backend::{Ring, StoreError};
 use splitreel_core::JobId;
@@ -46,8 +47,27 @@ pub(super) const STALE: &str = "SELECT EXISTS (SELECT 1 FROM outbox
 const SWEEP: &str = "DELETE FROM outbox
     WHERE sent_ms IS NOT NULL AND sent_ms < ?2 AND (?1 IS NULL OR job IN (SELECT value FROM json_each(?1)))";
 
+/// The lines of a [`Census`]. An open job's assemble task is the last of its tasks.
+pub(super) const CENSUS: &str = "SELECT 'job' AS what, state AS word, count(*) AS num,
+           coalesce(sum(remaining) FILTER (WHERE is_paused = 0), 0) AS also
+    FROM jobs INDEXED BY jobs_open WHERE ended_ms IS NULL GROUP BY state
+    UNION ALL SELECT 'lease', t.kind, count(*), count(*) FILTER (WHERE j.is_paused = 0)
+    FROM tasks AS t INDEXED BY tasks_leased CROSS JOIN jobs AS j WHERE t.state = 'leased' AND j.id = t.job GROUP BY t.kind
+    UNION ALL SELECT 'lease', kind, count(*), 0 FROM tasks INDEXED BY tasks_beside WHERE elder IS NOT NULL GROUP BY kind
+    UNION ALL SELECT 'assemble', '', count(*), 0
+    FROM jobs AS j INDEXED BY jobs_open CROSS JOIN tasks AS t INDEXED BY tasks_assemble
+    WHERE j.ended_ms IS NULL AND j.is_paused = 0 AND j.state = 'running' AND j.remaining = 1
+      AND t.job = j.id AND t.kind = 'assemble' AND t.state = 'ready'
+    UNION ALL SELECT iif(sent_ms IS NULL, 'unsent', 'sent'), '', count(*), min(created_ms)
+    FROM outbox GROUP BY sent_ms IS NULL";
+
 fn ring(row: &SqliteRow) -> Result<Ring, StoreError> {
-    Ok(Ring { task: rows::task_id(row)?, attempt: rows::attempt(row)?, kind: rows::kind(row)? })
+    Ok(Ring {
+        task: rows::task_id(row)?,
+        attempt: rows::attempt(row)?,
+        kind: rows::kind(row)?,
+        trace: Default::default(),
+    })
 }
 
 /// What dispatch would write now.
@@ -159,4 +179,18 @@ pub(super) async fn has_stale(
 pub(super) async fn sweep(c: &mut SqliteConnection, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
     let swept = sqlx::query(SWEEP).bind(scope_json(scope)?).bind(sent_before_ms).execute(c).await.map_err(db)?;
     Ok(usize::try_from(swept.rows_affected()).unwrap_or(usize::MAX))
+}
+
+pub(super) async fn census(c: &mut SqliteConnection) -> Result<Census, StoreError> {
+    let found = sqlx::query(CENSUS).fetch_all(c).await.map_err(db)?;
+    found.iter().map(line).collect()
+}
+
+fn line(row: &SqliteRow) -> Result<Line, StoreError> {
+    Ok(Line {
+        what: row.try_get("what").map_err(db)?,
+        word: row.try_get("word").map_err(db)?,
+        num: row.try_get("num").map_err(db)?,
+        also: row.try_get("also").map_err(db)?,
+    })
 }

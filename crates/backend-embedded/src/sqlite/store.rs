@@ -3,6 +3,7 @@
 
 use super::{SqliteStore, attempts, jobs, outbox, rows};
 use async_trait::async_trait;
+use splitreel_backend::census::Census;
 use splitreel_backend::store::{ClaimRequest, JobFilter, Scope, Submitted};
 use splitreel_backend::{JobStore, Ring, StoreError};
 use splitreel_core::event::Event;
@@ -159,6 +160,10 @@ impl JobStore for SqliteStore {
 
     async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
         self.write(move |c| Box::pin(jobs::retry(c, job, now_ms))).await
+    }
+
+    async fn census(&self) -> Result<Census, StoreError> {
+        self.read(move |c| Box::pin(outbox::census(c))).await
     }
 
     async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {

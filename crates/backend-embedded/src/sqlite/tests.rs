@@ -24,6 +24,7 @@ async fn polling_statements_use_the_partial_indexes_and_do_not_sort() {
         (outbox::IN_FLIGHT, vec!["tasks_leased", "tasks_beside"]),
         (outbox::UNSENT, vec!["outbox_unsent"]),
         (outbox::STALE, vec!["outbox_sent"]),
+        (outbox::CENSUS, vec!["jobs_open", "tasks_leased", "tasks_beside", "tasks_assemble"]),
         (attempts::EXPIRED, vec!["tasks_leased", "tasks_beside"]),
         (attempts::HELD_BY, vec!["tasks_leased", "tasks_beside"]),
         (records::DUE, vec!["records_due"]),

@@ -32,7 +32,7 @@ pub fn worker(name: &str) -> WorkerId {
 
 /// A ring for the first attempt of a segment.
 pub fn ring(job: u128, number: u32) -> Ring {
-    Ring { task: TaskId { job: job_id(job), number }, attempt: 1, kind: TaskKind::Segment }
+    Ring { task: TaskId { job: job_id(job), number }, attempt: 1, kind: TaskKind::Segment, trace: Default::default() }
 }
 
 /// A small request.
@@ -46,6 +46,7 @@ pub fn request(tenant: &str, key: &str) -> JobRequest {
         profile: Profile::built_in("universal").expect("a built-in profile"),
         deep_probe: false,
         output: None,
+        trace: Default::default(),
     }
 }
 
@@ -219,7 +220,7 @@ impl Stage {
     /// A request for an attempt; the worker is `w<number>`.
     pub fn request(&self, number: u32, attempt: u32, lease: u128, now_ms: i64) -> ClaimRequest {
         ClaimRequest {
-            ring: Ring { task: self.id(number), attempt, kind: TaskKind::Segment },
+            ring: Ring { task: self.id(number), attempt, kind: TaskKind::Segment, trace: Default::default() },
             lease: lease_id(lease),
             worker: worker(&format!("w{number}")),
             now_ms,

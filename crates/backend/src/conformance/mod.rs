@@ -115,6 +115,7 @@ macro_rules! store_conformance {
                 dispatch_serves_only_its_scope,
                 a_ring_is_sent_once_until_swept,
                 a_claim_takes_its_outbox_row,
+                the_census_counts_what_is_open,
                 a_paused_job_starts_nothing,
                 a_resumed_job_goes_on,
                 running_attempts_outlast_a_pause,

@@ -268,7 +268,7 @@ impl Walk {
         self.leases.push((id, lease));
         let worker = worker(&self.worker());
         Operation::Claim(Box::new(ClaimRequest {
-            ring: Ring { task: id, attempt, kind },
+            ring: Ring { task: id, attempt, kind, trace: Default::default() },
             lease,
             worker,
             now_ms: self.now_ms,

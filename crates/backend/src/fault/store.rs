@@ -1,6 +1,7 @@
 //! Faults of the job store.
 
 use super::{FaultPlan, Injected, around};
+use crate::census::Census;
 use crate::doorbell::Ring;
 use crate::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted};
 use async_trait::async_trait;
@@ -144,6 +145,10 @@ impl JobStore for FaultyStore {
 
     async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
         around!(self.plan, "store.retry", failed, self.inner.retry(job, now_ms))
+    }
+
+    async fn census(&self) -> Result<Census, StoreError> {
+        around!(self.plan, "store.census", failed, self.inner.census())
     }
 
     async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {

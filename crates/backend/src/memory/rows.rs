@@ -1,5 +1,6 @@
 //! The tables of the in-memory store and what touches several of them. Synchronous: called under the lock.
 
+use crate::census::{Census, Line};
 use crate::doorbell::Ring;
 use crate::invariants::Snapshot;
 use crate::store::{Scope, StoreError};
@@ -8,7 +9,7 @@ use splitreel_core::event::{Event, Happened};
 use splitreel_core::fair::{Demand, Shares, allot};
 use splitreel_core::job::Job;
 use splitreel_core::plan::Plan;
-use splitreel_core::task::{AfterFailure, Lease, Task, TaskState};
+use splitreel_core::task::{AfterFailure, Lease, Task, TaskKind, TaskState};
 use splitreel_core::{JobId, TaskId};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -36,6 +37,7 @@ pub(super) struct JobRows {
 #[derive(Debug)]
 pub(super) struct OutboxRow {
     pub ring: Ring,
+    pub created_ms: i64,
     pub sent_ms: Option<i64>,
 }
 
@@ -98,10 +100,10 @@ impl Rows {
         ended.after
     }
 
-    pub fn add_outbox(&mut self, ring: Ring) {
+    pub fn add_outbox(&mut self, ring: Ring, created_ms: i64) {
         self.last_outbox_seq += 1;
         self.outbox_of.insert(ring.task, self.last_outbox_seq);
-        self.outbox.insert(self.last_outbox_seq, OutboxRow { ring, sent_ms: None });
+        self.outbox.insert(self.last_outbox_seq, OutboxRow { ring, created_ms, sent_ms: None });
     }
 
     pub fn delete_outbox(&mut self, task: TaskId) {
@@ -144,7 +146,7 @@ impl Rows {
                 .tasks
                 .values()
                 .filter(|t| t.state == TaskState::Ready && t.not_before_ms <= now_ms && !busy(t))
-                .map(|t| Ring { task: t.id, attempt: t.attempt, kind: t.spec.kind })
+                .map(|t| Ring { task: t.id, attempt: t.attempt, kind: t.spec.kind, trace: Default::default() })
                 .take(free)
                 .collect();
             demands.push(Demand {
@@ -167,6 +169,36 @@ impl Rows {
         self.outbox_of.retain(|task, _| task.job != job);
         self.events.retain(|event| event.job != job);
         true
+    }
+
+    pub fn census(&self) -> Census {
+        let line = |what: &str, word: &str, num: usize, also: i64| Line {
+            what: what.to_owned(),
+            word: word.to_owned(),
+            num: i64::try_from(num).unwrap_or(i64::MAX),
+            also,
+        };
+        let mut lines = Vec::new();
+        let mut assemble = 0;
+        for rows in self.jobs.values().filter(|rows| !rows.job.state.is_ended()) {
+            let active = i64::from(!rows.job.is_paused);
+            lines.push(line("job", rows.job.state.as_str(), 1, active * i64::from(rows.job.remaining)));
+            for task in rows.tasks.values() {
+                let is_assemble = task.spec.kind == TaskKind::Assemble && task.state == TaskState::Ready;
+                assemble += usize::from(is_assemble && !rows.job.is_paused);
+                if task.state == TaskState::Leased {
+                    lines.push(line("lease", task.spec.kind.as_str(), 1, active));
+                }
+                if task.elder.is_some() {
+                    lines.push(line("lease", task.spec.kind.as_str(), 1, 0));
+                }
+            }
+        }
+        let unsent: Vec<i64> = self.outbox.values().filter(|r| r.sent_ms.is_none()).map(|r| r.created_ms).collect();
+        lines.push(line("assemble", "", assemble, 0));
+        lines.push(line("unsent", "", unsent.len(), unsent.iter().copied().min().unwrap_or(0)));
+        lines.push(line("sent", "", self.outbox.len() - unsent.len(), 0));
+        lines.into_iter().collect()
     }
 
     pub fn snapshots(&self) -> Vec<Snapshot> {

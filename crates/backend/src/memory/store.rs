@@ -1,6 +1,7 @@
 //! The in-memory job store: each use-case is one critical section.
 
 use super::rows::{Rows, in_scope};
+use crate::census::Census;
 use crate::doorbell::Ring;
 use crate::invariants::Snapshot;
 use crate::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted};
@@ -105,7 +106,7 @@ impl JobStore for MemoryStore {
         let due = rows.due(scope, window.saturating_sub(num_out), shares, now_ms);
         let num_written = due.len();
         for ring in due {
-            rows.add_outbox(ring);
+            rows.add_outbox(ring, now_ms);
         }
         Ok(num_written)
     }
@@ -321,6 +322,10 @@ impl JobStore for MemoryStore {
         }
         rows.log(job, now_ms, Happened::Retried);
         Ok(true)
+    }
+
+    async fn census(&self) -> Result<Census, StoreError> {
+        Ok(self.lock().census())
     }
 
     async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {

@@ -10,6 +10,8 @@ pub use confine::Sandbox;
 pub(crate) use confine::sandbox_of_this_kernel;
 pub use progress::Progress;
 
+use splitreel_telemetry::labels::Exit;
+use splitreel_telemetry::record;
 use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -208,6 +210,19 @@ impl RunError {
 /// # Errors
 /// [`RunError`]; success only means that the process said so.
 pub async fn run(run: Run, cancel: CancellationToken) -> Result<Output, RunError> {
+    let outcome = run_to_its_end(run, cancel).await;
+    record::ffmpeg_exited(match &outcome {
+        Ok(_) => Exit::Ok,
+        Err(RunError::Exit { .. } | RunError::NoSpace { .. }) => Exit::Error,
+        Err(RunError::Killed { .. }) => Exit::Signal,
+        Err(RunError::TimedOut { .. } | RunError::OutputTooLarge { .. }) => Exit::Limit,
+        Err(RunError::Cancelled) => Exit::Cancelled,
+        Err(RunError::Spawn { .. }) => Exit::NotStarted,
+    });
+    outcome
+}
+
+async fn run_to_its_end(run: Run, cancel: CancellationToken) -> Result<Output, RunError> {
     if cancel.is_cancelled() {
         return Err(RunError::Cancelled);
     }

@@ -1,12 +1,13 @@
 //! The middleware of HTTP APIs.
 
-use crate::lines::{Lines, quiet};
+use crate::lines::{Lines, attempt, quiet};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Extension, Path};
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
+use splitreel_core::Trace;
 use splitreel_telemetry::exposition;
 use splitreel_telemetry::http::{RequestId, observed, propagate};
 use splitreel_telemetry::{Format, trace};
@@ -18,7 +19,10 @@ fn api() -> Router {
     observed(
         Router::new()
             .route("/v1/jobs/{id}", get(|Path(id): Path<String>| async move { id }))
-            .route("/v1/trace", get(|| async { trace::Parent::current().traceparent().unwrap_or_default() }))
+            .route(
+                "/v1/trace",
+                get(|| async { trace::Parent::current().kept().as_str().unwrap_or_default().to_owned() }),
+            )
             .route("/v1/id", get(|Extension(id): Extension<RequestId>| async move { id.0 }))
             .route("/v1/broken", post(|| async { StatusCode::INTERNAL_SERVER_ERROR }))
             .route("/v1/never", get(std::future::pending::<()>)),
@@ -87,7 +91,7 @@ async fn the_callers_trace_goes_on() {
     assert_ne!(seen[36..52], TRACEPARENT[36..52], "no span of its own");
     assert_eq!(&seen[53..], "01", "the caller's choice to sample is lost");
     // And out again.
-    let span = trace::process(&trace::Parent::from_traceparent(&seen), "work");
+    let span = attempt(&trace::Parent::resumed(&Trace::new(Some(seen))));
     let mut headers = HeaderMap::new();
     span.in_scope(|| propagate(&mut headers));
     assert_eq!(headers["traceparent"].to_str().unwrap()[..35], TRACEPARENT[..35]);

@@ -1,8 +1,10 @@
 //! The catalogue against what is recorded, and against the document.
 
 use crate::repository;
+use futures::FutureExt;
+use splitreel_core::FailureClass;
 use splitreel_core::job::JobState;
-use splitreel_core::task::{Refusal, TaskKind, TaskState};
+use splitreel_core::task::{Refusal, TaskKind};
 use splitreel_telemetry::catalogue::{CATALOGUE, Metric, Values};
 use splitreel_telemetry::exposition;
 use splitreel_telemetry::grammar::Kind;
@@ -16,19 +18,23 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Calls every recording function but that of HTTP requests, with every value of its closed sets.
 fn record_everything() {
     record::set_jobs(&BTreeMap::from([(JobState::Running, 3)]));
-    record::set_tasks(&BTreeMap::from([((TaskKind::Segment, TaskState::Ready), 7)]));
-    for word in JOB_STATES {
+    record::set_leases(&BTreeMap::from([(TaskKind::Segment, 7)]));
+    record::job_started(SECOND);
+    for word in ENDED_STATES {
         record::job_ended(JobState::parse(word).unwrap(), SECOND);
     }
     for kind in TASK_KINDS.iter().map(|word| TaskKind::parse(word).unwrap()) {
-        record::task_claimed(kind, SECOND);
+        record::task_claimed(kind);
+        record::task_completed(kind);
         record::encoded(kind, SECOND * 30, SECOND * 10);
         for outcome in AttemptOutcome::ALL {
             record::attempt_ended(kind, *outcome, SECOND);
         }
     }
     record::leases_expired(1);
-    record::leases_released(1);
+    record::leases_shortened(1);
+    record::task_retried(FailureClass::Media);
+    record::task_retried(FailureClass::Permanent);
     for report in Report::ALL {
         for reason in [Refusal::NotClaimable, Refusal::LeaseLost, Refusal::Cancelled] {
             record::report_refused(*report, reason);
@@ -38,9 +44,9 @@ fn record_everything() {
     record::rings_swept(1);
     record::objects_collected(1);
     record::source_fetched(1);
-    record::set_scratch(1);
+    drop(record::scratch(1));
     for queue in Queue::ALL {
-        record::set_queue(*queue, 2, None);
+        record::set_queue(*queue, 2);
         record::set_slots(*queue, 8);
         drop(record::busy_slot(*queue));
     }
@@ -49,7 +55,8 @@ fn record_everything() {
     Exit::ALL.iter().for_each(|exit| record::ffmpeg_exited(*exit));
     WebhookOutcome::ALL.iter().for_each(|outcome| record::webhook_sent(*outcome));
     for pass in Pass::ALL {
-        Outcome::ALL.iter().for_each(|outcome| record::pass(*pass, *outcome, SECOND));
+        let turns = [Ok(()), Err(())].map(|answer| record::pass(*pass, std::future::ready(answer)).now_or_never());
+        assert_eq!(turns, [Some(Ok(())), Some(Err(()))]);
     }
     for operation in S3Operation::ALL {
         S3Outcome::ALL.iter().for_each(|outcome| record::s3_request(*operation, *outcome, SECOND, 1));
@@ -112,14 +119,15 @@ fn what_is_recorded_is_what_the_catalogue_says() {
     for line in [
         "splitreel_jobs{state=\"running\"} 3",
         "splitreel_jobs{state=\"planning\"} 0",
-        "splitreel_tasks{kind=\"segment\",state=\"ready\"} 7",
+        "splitreel_leases{kind=\"segment\"} 7",
+        "splitreel_tasks_retried_total{class=\"media\"} 1",
         "splitreel_build_info{version=\"1.2.3\"} 1",
-        "splitreel_queue_oldest_age_seconds{queue=\"work\"} 0",
+        "splitreel_queue_depth{queue=\"work\"} 2",
         "splitreel_slots_busy{queue=\"work\"} 0",
         "splitreel_encode_speed_ratio_sum{kind=\"segment\"} 3",
         "splitreel_attempt_duration_seconds_bucket{kind=\"segment\",outcome=\"completed\",le=\"0.5\"} 0",
         "splitreel_attempt_duration_seconds_bucket{kind=\"segment\",outcome=\"completed\",le=\"1\"} 1",
-        "# TYPE splitreel_task_wait_seconds histogram",
+        "# TYPE splitreel_job_start_seconds histogram",
         "# TYPE splitreel_leases_expired_total counter",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\nis missing in\n{text}");

@@ -108,7 +108,7 @@ fn alerts_ask_for_what_is_told() {
 fn wrong_names_and_labels_are_found() {
     for (text, wrong) in [
         ("rate(splitreel_nothing_total[5m])", "splitreel_nothing_total is not told"),
-        ("splitreel_task_wait_seconds", "splitreel_task_wait_seconds is not told"),
+        ("splitreel_job_start_seconds", "splitreel_job_start_seconds is not told"),
         ("splitreel_jobs_bucket", "splitreel_jobs_bucket is not told"),
         ("splitreel_jobs{status=\"x\"}", "splitreel_jobs has no label status"),
     ] {

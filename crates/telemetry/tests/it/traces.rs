@@ -3,6 +3,7 @@
 use crate::lines::{Lines, attempt, quiet, task_id};
 use crate::sink::{Sink, holds};
 use proptest::prelude::*;
+use splitreel_core::Trace;
 use splitreel_core::task::TaskKind;
 use splitreel_telemetry::start::subscriber;
 use splitreel_telemetry::trace::{self, Parent};
@@ -11,6 +12,14 @@ use std::process::Command;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+fn resumed(line: &str) -> Parent {
+    Parent::resumed(&Trace::new(Some(line.to_owned())))
+}
+
+fn line_of(parent: &Parent) -> Option<String> {
+    parent.kept().as_str().map(str::to_owned)
+}
 
 fn bytes_of(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
@@ -24,12 +33,12 @@ fn header(name: &str, value: &str) -> (String, String) {
 fn context_survives_headers_and_a_kept_line() {
     let given = extract_of(&[header("TraceParent", TRACEPARENT), header("tracestate", "a=1,b=2"), header("x", "y")]);
     assert_eq!(given.trace_id().as_deref(), Some(TRACE));
-    assert_eq!(given.traceparent().as_deref(), Some(TRACEPARENT));
+    assert_eq!(line_of(&given).as_deref(), Some(TRACEPARENT));
     let mut headers = given.headers();
     headers.sort();
     assert_eq!(headers, [header("traceparent", TRACEPARENT), header("tracestate", "a=1,b=2")]);
-    let kept = Parent::from_traceparent(&given.traceparent().unwrap());
-    assert_eq!(kept.traceparent(), given.traceparent());
+    let kept = resumed(&line_of(&given).unwrap());
+    assert_eq!(line_of(&kept), line_of(&given));
 }
 
 fn extract_of(headers: &[(String, String)]) -> Parent {
@@ -40,18 +49,18 @@ fn extract_of(headers: &[(String, String)]) -> Parent {
 fn a_span_continues_the_trace_and_gives_it_on_without_an_exporter() {
     let (subscriber, _guard) = quiet(Format::Json, "off", Lines::default());
     tracing::subscriber::with_default(subscriber, || {
-        let parent = Parent::from_traceparent(TRACEPARENT);
+        let parent = resumed(TRACEPARENT);
         let carried = attempt(&parent).in_scope(trace::inject);
         let next = trace::extract(&carried);
         assert_eq!(next.trace_id().as_deref(), Some(TRACE));
-        let (here, there) = (parent.traceparent().unwrap(), next.traceparent().unwrap());
+        let (here, there) = (line_of(&parent).unwrap(), line_of(&next).unwrap());
         assert_ne!(here, there, "no span of its own");
         assert!(there.ends_with("-01"), "the caller's choice to sample is lost: {there}");
 
         let job = trace::job(task_id().job, "acme");
-        let kept = Parent::of(&job).traceparent().unwrap();
+        let kept = line_of(&Parent::of(&job)).unwrap();
         assert!(kept.ends_with("-00"), "nobody would get the spans: {kept}");
-        let task = trace::task(&Parent::from_traceparent(&kept), task_id(), TaskKind::Audio);
+        let task = trace::task(&resumed(&kept), task_id(), TaskKind::Audio, 1);
         assert_eq!(Parent::of(&task).trace_id(), Parent::of(&job).trace_id());
     });
 }
@@ -60,23 +69,22 @@ fn a_span_continues_the_trace_and_gives_it_on_without_an_exporter() {
 fn without_telemetry_there_is_no_context() {
     assert!(trace::inject().is_empty());
     let parent = Parent::default();
-    assert_eq!((parent.traceparent(), parent.trace_id()), (None, None));
+    assert_eq!((line_of(&parent), parent.trace_id()), (None, None));
     parent.adopt(&tracing::Span::none());
-    trace::link(&tracing::Span::none(), &parent);
 }
 
 proptest! {
     #[test]
     fn whatever_comes_in_is_a_context_or_nothing(value in "\\PC{0,80}", state in "\\PC{0,600}") {
         let parent = trace::extract(&[header("traceparent", &value), header("tracestate", &state)]);
-        prop_assert_eq!(parent.traceparent().is_some(), parent.trace_id().is_some());
+        prop_assert_eq!(line_of(&parent).is_some(), parent.trace_id().is_some());
     }
 
     #[test]
     fn every_context_comes_back(trace in "[0-9a-f]{32}", span in "[0-9a-f]{16}", sampled in any::<bool>()) {
         prop_assume!(trace.contains(|c| c != '0') && span.contains(|c| c != '0'));
         let line = format!("00-{trace}-{span}-0{}", u8::from(sampled));
-        prop_assert_eq!(Parent::from_traceparent(&line).traceparent(), Some(line));
+        prop_assert_eq!(line_of(&resumed(&line)), Some(line));
     }
 
     #[test]
@@ -95,10 +103,8 @@ async fn spans_reach_a_collector() {
     let logs = Logs { filter: Some("off".into()), ..Logs::default() };
     let traces = Traces { endpoint: Some(sink.base.clone()), service_name: "splitreel-worker".into() };
     let (subscriber, guard) = subscriber(&logs, &traces, |_| None, false, std::io::sink).unwrap();
-    let segment = "00-11111111111111111111111111111111-2222222222222222-01";
     tracing::subscriber::with_default(subscriber, || {
-        let span = attempt(&Parent::from_traceparent(TRACEPARENT));
-        trace::link(&span, &Parent::from_traceparent(segment));
+        let span = attempt(&resumed(TRACEPARENT));
         span.in_scope(|| tracing::error!("encoder died"));
         trace::failed(&span, "encoder_died");
     });
@@ -109,7 +115,6 @@ async fn spans_reach_a_collector() {
         assert!(holds(&body, text.as_bytes()), "{text} is missing");
     }
     assert!(holds(&body, &bytes_of(TRACE)) && holds(&body, &bytes_of("b7ad6b7169203331")), "the parent is missing");
-    assert!(holds(&body, &[0x11; 16]) && holds(&body, &[0x22; 8]), "the link is missing");
     assert!(sink.is_empty());
 }
 

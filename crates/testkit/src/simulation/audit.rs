@@ -4,6 +4,7 @@ use super::chaos::Chaos;
 use super::ledger::{Inspected, Ledger};
 use async_trait::async_trait;
 use splitreel_backend::Ring;
+use splitreel_backend::census::Census;
 use splitreel_backend::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted};
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
@@ -206,6 +207,10 @@ impl JobStore for AuditedStore {
         let is_new = self.inner.retry(job, now_ms).await?;
         self.changed(is_new, || format!("retry: job {job}"));
         Ok(is_new)
+    }
+
+    async fn census(&self) -> Result<Census, StoreError> {
+        self.inner.census().await
     }
 
     async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {

@@ -74,6 +74,7 @@ impl FakeSource {
             profile: self.profile.clone(),
             deep_probe: false,
             output: None,
+            trace: Default::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use splitreel_backend::Doorbell;
 use splitreel_backend::conformance::fixture::ring;
 use splitreel_backend::doorbell::{Queue, Ring};
 use splitreel_backend_cluster::amqp::{AmqpOptions, Health, QueueDepth};
+use splitreel_core::Trace;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -170,9 +171,8 @@ async fn a_ring_is_a_small_persistent_message_with_its_trace() {
     let place = Place::new();
     bounded(async {
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let trace = move || vec![("traceparent".to_owned(), parent.to_owned())];
-        let bell = place.bell_with(AmqpOptions { trace: Some(Arc::new(trace)), ..place.options() });
-        bell.ring(ring(1, 1)).await.unwrap();
+        let bell = place.bell();
+        bell.ring(Ring { trace: Trace::new(Some(parent.to_owned())), ..ring(1, 1) }).await.unwrap();
         let client = Client::connect().await;
         let message = client.get(&place.queue()).await.unwrap();
         assert!(message.data.len() <= 1024);
@@ -181,7 +181,7 @@ async fn a_ring_is_a_small_persistent_message_with_its_trace() {
         let headers = message.properties.headers().as_ref().unwrap();
         assert_eq!(headers.inner().get("traceparent"), Some(&AMQPValue::LongString(parent.into())));
         message.acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await.unwrap();
-        assert_eq!(bell.next(Queue::Work).await.unwrap(), ring(1, 1));
+        assert_eq!(bell.next(Queue::Work).await.unwrap().trace.as_str(), Some(parent));
     })
     .await;
 }

@@ -114,7 +114,8 @@ async fn step(store: &dyn JobStore, shared: &Shared, chance: &mut Chance, name: 
             let tasks = store.tasks(job).await.unwrap();
             if !tasks.is_empty() {
                 let task = &tasks[usize::try_from(chance.below(tasks.len() as u64)).unwrap()];
-                let ring = Ring { task: task.id, attempt: task.attempt, kind: task.spec.kind };
+                let ring =
+                    Ring { task: task.id, attempt: task.attempt, kind: task.spec.kind, trace: Default::default() };
                 attempt(store, shared, ring, name, chance).await;
             }
         }
@@ -134,6 +135,7 @@ async fn outbox(connection: &mut PgConnection) -> Vec<Ring> {
         task: TaskId { job: JobId(row.get::<Uuid, _>("job")), number: row.get::<i32, _>("number").cast_unsigned() },
         attempt: row.get::<i32, _>("attempt").cast_unsigned(),
         kind: TaskKind::parse(row.get("kind")).unwrap(),
+        trace: Default::default(),
     };
     rows.iter().map(ring).collect()
 }

@@ -1,10 +1,12 @@
 //! The outbox: which ready tasks are rung for, when, and how often.
 
+use crate::census::Census;
 use crate::conformance::StoreHarness;
 use crate::conformance::fixture::{Stage, job_id, lease_id, plan};
 use crate::doorbell::Ring;
 use splitreel_core::Failure;
 use splitreel_core::fair::Shares;
+use splitreel_core::job::JobState;
 use splitreel_core::task::TaskKind;
 
 fn numbers(rings: &[Ring]) -> Vec<(u128, u32)> {
@@ -111,4 +113,36 @@ pub async fn a_claim_takes_its_outbox_row(harness: &dyn StoreHarness) {
     let rings = stage.store.unsent(&None, 10).await.unwrap();
     assert_eq!(rings.iter().map(|r| (r.task.number, r.attempt)).collect::<Vec<_>>(), [(2, 1), (1, 2)]);
     stage.audit().await;
+}
+
+/// The census counts what is open and in flight, and nothing of ended jobs.
+pub async fn the_census_counts_what_is_open(harness: &dyn StoreHarness) {
+    let stage = Stage::planned(harness, 3).await;
+    let count = async || stage.store.census().await.unwrap();
+    assert_eq!(count().await, Census { jobs: [(JobState::Running, 1)].into(), waiting_work: 3, ..Census::default() });
+    assert_eq!(stage.store.dispatch(&None, 2, &Shares::default(), 5).await.unwrap(), 2);
+    let rings = stage.store.unsent(&None, 1).await.unwrap();
+    stage.store.mark_sent(&rings, 6).await.unwrap();
+    stage.claim(3, 1, 3, 6).await.unwrap();
+    let busy = Census {
+        jobs: [(JobState::Running, 1)].into(),
+        leases: [(TaskKind::Segment, 1)].into(),
+        waiting_work: 2,
+        unsent: 1,
+        sent: 1,
+        oldest_unsent_ms: Some(5),
+        ..Census::default()
+    };
+    assert_eq!(count().await, busy);
+    assert!(stage.store.pause(stage.job, true, 7).await.unwrap());
+    let paused = Census { waiting_work: 0, unsent: 0, sent: 0, oldest_unsent_ms: None, ..busy };
+    assert_eq!(count().await, paused);
+    assert!(stage.store.pause(stage.job, false, 8).await.unwrap());
+    assert_eq!(stage.complete(3, 3, 8).await, Ok(true));
+    stage.finish(1).await;
+    stage.finish(2).await;
+    let last = Census { jobs: [(JobState::Running, 1)].into(), waiting_assemble: 1, ..Census::default() };
+    assert_eq!(count().await, last);
+    stage.finish(4).await;
+    assert_eq!(count().await, Census::default());
 }

@@ -5,6 +5,7 @@ use crate::simulation::ledger::Inspected;
 use crate::simulation::lock;
 use async_trait::async_trait;
 use splitreel_backend::Ring;
+use splitreel_backend::census::Census;
 use splitreel_backend::invariants::Snapshot;
 use splitreel_backend::memory::MemoryStore;
 use splitreel_backend::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted};
@@ -104,7 +105,7 @@ impl BuggyStore {
             Some(live) => live.id,
             None => {
                 let lease = LeaseId(Uuid::from_u64_pair(u64::from(row.attempt), u64::MAX - u64::from(task.number)));
-                let ring = Ring { task, attempt: row.attempt, kind: row.spec.kind };
+                let ring = Ring { task, attempt: row.attempt, kind: row.spec.kind, trace: Default::default() };
                 let request = ClaimRequest {
                     ring,
                     lease,
@@ -258,7 +259,8 @@ impl JobStore for BuggyStore {
         let overlay = lock(&self.overlay);
         let second =
             overlay.second.values().filter(|t| t.state == TaskState::Ready && !overlay.second_sent.contains(&t.id.job));
-        let second = second.map(|t| Ring { task: t.id, attempt: t.attempt, kind: t.spec.kind });
+        let second =
+            second.map(|t| Ring { task: t.id, attempt: t.attempt, kind: t.spec.kind, trace: Default::default() });
         Ok(rings.into_iter().map(|r| overlay.seen_ring(r)).chain(second).collect())
     }
 
@@ -407,6 +409,10 @@ impl JobStore for BuggyStore {
 
     async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
         self.inner.retry(job, now_ms).await
+    }
+
+    async fn census(&self) -> Result<Census, StoreError> {
+        self.inner.census().await
     }
 
     async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {

@@ -1,0 +1,98 @@
+//! The metrics of a coordinator: gauges that are read from the store every few seconds, and the ends of jobs.
+
+use crate::Coordinator;
+use splitreel_backend::StoreError;
+use splitreel_core::job::Job;
+use splitreel_core::task::{Refusal, Task, TaskKind};
+use splitreel_core::{JobId, Trace};
+use splitreel_telemetry::labels::{Pass, Queue, Report};
+use splitreel_telemetry::record;
+use splitreel_telemetry::trace::Parent;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Traces kept in memory; the jobs that are being rung for are few.
+const KEPT_TRACES: usize = 1024;
+
+impl Coordinator {
+    /// Tells the gauges about the store, again and again until `stop`. Every coordinator may: all tell the same.
+    pub async fn measure(&self, every: Duration, stop: &CancellationToken) {
+        let mut tick = tokio::time::interval(every);
+        while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            if let Err(error) = record::pass(Pass::Measure, self.measure_once()).await {
+                tracing::warn!(%error, "the gauges stay as they were");
+            }
+        }
+    }
+
+    async fn measure_once(&self) -> Result<(), StoreError> {
+        let census = self.inner.store.census().await?;
+        record::set_jobs(&census.jobs);
+        record::set_leases(&census.leases);
+        record::set_queue(Queue::Work, census.waiting_work);
+        record::set_queue(Queue::Assemble, census.waiting_assemble);
+        let age = census.oldest_unsent_ms.map(|at| since(at, self.now()));
+        record::set_outbox(census.unsent, census.sent, age);
+        Ok(())
+    }
+
+    /// Counts the end of a job, if it was at `at_ms` that it ended. Whoever may have ended it calls this.
+    pub(crate) async fn count_end(&self, job: JobId, at_ms: i64) {
+        match self.inner.store.job(job).await {
+            Ok(Some(job)) if job.ended_ms == Some(at_ms) => ended(&job, at_ms),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%job, %error, "whether a job ended is not counted"),
+        }
+    }
+
+    /// The trace of a job's submit.
+    pub(crate) async fn trace_of(&self, job: JobId) -> Result<Parent, StoreError> {
+        let known = self.inner.traces.lock().map(|t| t.get(&job).cloned()).unwrap_or(None);
+        let trace = match known {
+            Some(trace) => trace,
+            None => {
+                let trace = self.inner.store.job(job).await?.map(|j| j.request.trace).unwrap_or_default();
+                self.keep_trace(job, trace.clone());
+                trace
+            }
+        };
+        Ok(Parent::resumed(&trace))
+    }
+
+    fn keep_trace(&self, job: JobId, trace: Trace) {
+        if let Ok(mut traces) = self.inner.traces.lock() {
+            if traces.len() >= KEPT_TRACES {
+                traces.pop_first();
+            }
+            traces.insert(job, trace);
+        }
+    }
+}
+
+/// Counts the end of a job.
+pub(crate) fn ended(job: &Job, at_ms: i64) {
+    record::job_ended(job.state, since(job.created_ms, at_ms));
+}
+
+/// Counts a claim that was not answered before, and the first one of a job as its start.
+pub(crate) fn claimed(job: &Job, task: &Task, now_ms: i64) {
+    if task.lease.as_ref().is_none_or(|lease| lease.claimed_ms != now_ms) {
+        return;
+    }
+    record::task_claimed(task.spec.kind);
+    if task.spec.kind == TaskKind::Probe && task.attempt == 1 {
+        record::job_started(since(job.created_ms, now_ms));
+    }
+}
+
+/// Counts a refusal and hands it on.
+pub(crate) fn refused(report: Report) -> impl Fn(Refusal) -> Refusal {
+    move |refusal| {
+        record::report_refused(report, refusal);
+        refusal
+    }
+}
+
+fn since(then_ms: i64, now_ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(now_ms.saturating_sub(then_ms)).unwrap_or(0))
+}

@@ -1,0 +1,31 @@
+//! Counts what an operator watches: open jobs, and what is in flight.
+
+use super::error::Fault;
+use super::rows::col;
+use splitreel_backend::StoreError;
+use splitreel_backend::census::{Census, Line};
+use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
+
+/// The lines of a [`Census`]. An open job's assemble task is the last of its tasks.
+pub(super) const CENSUS: &str = "SELECT 'job' AS what, state AS word, count(*) AS num,
+         coalesce(sum(remaining) FILTER (WHERE NOT is_paused), 0)::bigint AS also
+     FROM jobs WHERE state IN ('probing', 'planning', 'running') GROUP BY state
+     UNION ALL SELECT 'lease', t.kind, count(*), count(*) FILTER (WHERE NOT j.is_paused)
+     FROM tasks AS t JOIN jobs AS j ON j.id = t.job WHERE t.state = 'leased' GROUP BY t.kind
+     UNION ALL SELECT 'lease', kind, count(*), 0 FROM tasks WHERE elder IS NOT NULL GROUP BY kind
+     UNION ALL SELECT 'assemble', '', count(*), 0
+     FROM jobs AS j CROSS JOIN LATERAL (
+         SELECT state FROM tasks WHERE job = j.id AND kind = 'assemble') AS t
+     WHERE j.state = 'running' AND NOT j.is_paused AND j.remaining = 1 AND t.state = 'ready'
+     UNION ALL SELECT CASE WHEN sent_ms IS NULL THEN 'unsent' ELSE 'sent' END, '', count(*), min(created_ms)
+     FROM outbox GROUP BY sent_ms IS NULL";
+
+pub(super) async fn census(c: &mut PgConnection) -> Result<Census, Fault> {
+    let found = sqlx::query(CENSUS).fetch_all(c).await?;
+    Ok(found.iter().map(line).collect::<Result<_, _>>()?)
+}
+
+fn line(row: &PgRow) -> Result<Line, StoreError> {
+    Ok(Line { what: col(row, "what")?, word: col(row, "word")?, num: col(row, "num")?, also: col(row, "also")? })
+}
