@@ -14,6 +14,8 @@ pub enum Exit {
     Source,
     /// Processing failed for good.
     Failed,
+    /// This worker is older than the coordinator accepts; a newer one is to be started.
+    Outdated,
     /// Interrupted; running the same command again resumes.
     Interrupted,
 }
@@ -26,6 +28,7 @@ impl Exit {
             Exit::Usage => 2,
             Exit::Source => 3,
             Exit::Failed => 4,
+            Exit::Outdated => 75,
             Exit::Interrupted => 130,
         }
     }

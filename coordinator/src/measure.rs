@@ -2,9 +2,9 @@
 
 use crate::Coordinator;
 use splitreel_backend::StoreError;
+use splitreel_core::JobId;
 use splitreel_core::job::Job;
 use splitreel_core::task::{Refusal, Task, TaskKind};
-use splitreel_core::{JobId, Trace};
 use splitreel_telemetry::labels::{Pass, Queue, Report};
 use splitreel_telemetry::record;
 use splitreel_telemetry::trace::Parent;
@@ -39,39 +39,29 @@ impl Coordinator {
     /// Counts the end of a job, if it was at `at_ms` that it ended. Whoever may have ended it calls this.
     pub(crate) async fn count_end(&self, job: JobId, at_ms: i64) {
         match self.inner.store.job(job).await {
-            Ok(Some(job)) if job.ended_ms == Some(at_ms) => ended(&job, at_ms),
+            Ok(Some(job)) if job.ended_ms == Some(at_ms) => {
+                record::job_ended(job.state, since(job.created_ms, at_ms));
+            }
             Ok(_) => {}
             Err(error) => tracing::warn!(%job, %error, "whether a job ended is not counted"),
         }
     }
 
-    /// The trace of a job's submit.
-    pub(crate) async fn trace_of(&self, job: JobId) -> Result<Parent, StoreError> {
+    /// The trace of a job's submit, as far as it is to be had: nothing waits for it.
+    pub(crate) async fn trace_of(&self, job: JobId) -> Parent {
         let known = self.inner.traces.lock().map(|t| t.get(&job).cloned()).unwrap_or(None);
-        let trace = match known {
-            Some(trace) => trace,
-            None => {
-                let trace = self.inner.store.job(job).await?.map(|j| j.request.trace).unwrap_or_default();
-                self.keep_trace(job, trace.clone());
-                trace
-            }
-        };
-        Ok(Parent::resumed(&trace))
-    }
-
-    fn keep_trace(&self, job: JobId, trace: Trace) {
+        if let Some(trace) = known {
+            return Parent::resumed(&trace);
+        }
+        let Ok(Some(Job { request, .. })) = self.inner.store.job(job).await else { return Parent::default() };
         if let Ok(mut traces) = self.inner.traces.lock() {
             if traces.len() >= KEPT_TRACES {
                 traces.pop_first();
             }
-            traces.insert(job, trace);
+            traces.insert(job, request.trace.clone());
         }
+        Parent::resumed(&request.trace)
     }
-}
-
-/// Counts the end of a job.
-pub(crate) fn ended(job: &Job, at_ms: i64) {
-    record::job_ended(job.state, since(job.created_ms, at_ms));
 }
 
 /// Counts a claim that was not answered before, and the first one of a job as its start.

@@ -64,7 +64,7 @@ impl Coordinator {
         // The spans end when the bell has answered.
         let mut spans = Vec::with_capacity(rings.len());
         for ring in &mut rings {
-            let span = trace::task(&self.trace_of(ring.task.job).await?, ring.task, ring.kind, ring.attempt);
+            let span = trace::task(&self.trace_of(ring.task.job).await, ring.task, ring.kind, ring.attempt);
             ring.trace = Parent::of(&span).kept();
             spans.push(span);
         }

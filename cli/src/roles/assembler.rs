@@ -11,7 +11,7 @@ use splitreel_assembler::Assembler;
 use splitreel_backend::World;
 use splitreel_backend_cluster::amqp::AmqpDoorbell;
 use splitreel_backend_cluster::s3::S3Blobs;
-use splitreel_client::types::Presence as Hello;
+use splitreel_client::types::{PROTOCOL, Presence as Hello};
 use splitreel_client::{RemoteLeases, SessionTimes};
 use splitreel_telemetry::checks::Checks;
 use splitreel_telemetry::labels::Role;
@@ -57,6 +57,8 @@ pub async fn assembler(config: &Config, args: AssemblerArgs, log_json: bool) -> 
     process.serve_ops(checks).await?;
     let hello = Hello {
         worker: id.0.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: PROTOCOL,
         slots: u32::try_from(slots).unwrap_or(u32::MAX),
         labels: Default::default(),
         capabilities: Vec::new(),

@@ -176,6 +176,11 @@ impl Presence {
         self.stop.cancel();
         match self.held.await {
             Ok(PresenceEnd::Refused(error)) => Err(unusable("the coordinator does not take this process", &error)),
+            Ok(PresenceEnd::Outdated) => {
+                let mut problem = Problem::failed("this program is older than the coordinator accepts");
+                problem.exit = Exit::Outdated;
+                Err(problem.line("start the coordinator's version of it; what it had was finished or handed back"))
+            }
             Ok(PresenceEnd::Shutdown) | Err(_) => Ok(()),
         }
     }

@@ -55,6 +55,9 @@ pub struct CoordinatorArgs {
     /// multipart upload is taken for abandoned: no assembly may take as long [default: 3600].
     #[arg(long, env = "SPLITREEL_GARBAGE_SECONDS", value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
     garbage_seconds: Option<u32>,
+    /// Workers that speak an older protocol are told to drain [default: 1].
+    #[arg(long, env = "SPLITREEL_OLDEST_PROTOCOL", value_name = "N")]
+    oldest_protocol: Option<u32>,
     /// Queue of upload events, written by a storage server; without it none is read.
     #[arg(long, env = "SPLITREEL_EVENTS_QUEUE", value_name = "NAME")]
     events_queue: Option<String>,
@@ -160,6 +163,7 @@ pub async fn coordinator(config: &Config, args: CoordinatorArgs, log_json: bool)
         cors_origins: args.cors_origins,
         webhook_networks: args.webhook_networks,
         local_slots: 0,
+        oldest_protocol: args.oldest_protocol,
         reserved_sources: vec![format!("s3://{bucket}/{}", below(UPLOADS_PREFIX))],
         own: own.map(|prefix| Place { bucket: bucket.clone(), prefix }).into(),
     };

@@ -60,6 +60,8 @@ pub struct Settings {
     pub webhook_networks: Vec<String>,
     /// Slots of workers in this process.
     pub local_slots: u32,
+    /// Workers of an older protocol are told to drain; `None`: older than this program understands.
+    pub oldest_protocol: Option<u32>,
     /// Places in buckets that this installation writes to.
     pub own: Vec<Place>,
     /// Beginnings of the locators of sources that nobody may name.
@@ -104,6 +106,7 @@ impl Front {
         config.work_token = settings.keys.work;
         config.cors_origins = settings.cors_origins;
         config.local_slots = settings.local_slots;
+        config.oldest_protocol = settings.oldest_protocol.unwrap_or(config.oldest_protocol);
         config.reserved_sources = settings.reserved_sources;
         let parts = ApiSeams {
             coordinator: core,

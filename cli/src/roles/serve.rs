@@ -152,6 +152,7 @@ pub async fn serve(config: &Config, args: ServeArgs, log_json: bool) -> Result<E
         cors_origins: args.cors_origins.clone(),
         webhook_networks: args.webhook_networks.clone(),
         local_slots: u32::try_from(slots).unwrap_or(u32::MAX),
+        oldest_protocol: None,
         own: Vec::new(),
         reserved_sources: vec![format!("{}/", reserved.display())],
     };

@@ -11,7 +11,7 @@ use crate::state::State;
 use clap::Args;
 use splitreel_backend::World;
 use splitreel_backend_cluster::amqp::AmqpDoorbell;
-use splitreel_client::types::Presence as Hello;
+use splitreel_client::types::{PROTOCOL, Presence as Hello};
 use splitreel_client::{RemoteLeases, SessionTimes};
 use splitreel_core::WorkerId;
 use splitreel_media::{FfmpegToolkit, Limits, ProbeOptions};
@@ -86,6 +86,8 @@ pub async fn worker(config: &Config, args: WorkerArgs, log_json: bool) -> Result
     process.serve_ops(connect::check_broker(Checks::default(), &link)).await?;
     let hello = Hello {
         worker: id.0.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: PROTOCOL,
         slots: u32::try_from(slots).unwrap_or(u32::MAX),
         labels: Default::default(),
         // More than the coordinator wants to know of one worker; the known ones come first in no order.

@@ -89,6 +89,8 @@ pub struct ApiConfig {
     pub ping_every: Duration,
     /// A worker whose control stream broke keeps its leases so long, unless it renews them; milliseconds.
     pub takeover_ms: i64,
+    /// Workers of an older protocol are told to drain and get no leases.
+    pub oldest_protocol: u32,
     /// Idempotency keys are remembered for so long, in milliseconds.
     pub key_kept_ms: i64,
 }
@@ -113,6 +115,7 @@ impl ApiConfig {
             feed_every: Duration::from_millis(250),
             ping_every: Duration::from_secs(2),
             takeover_ms: 2_000,
+            oldest_protocol: splitreel_client::types::PROTOCOL,
             key_kept_ms: 8 * 24 * 3_600_000,
         }
     }

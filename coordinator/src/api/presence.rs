@@ -152,7 +152,7 @@ impl ControlStream {
         match tokio::time::timeout(NOTING_LIMIT, noting).await {
             Ok(Ok(true)) if !self.is_draining => {
                 self.is_draining = true;
-                self.waiting.push_back(Control::Drain);
+                self.waiting.push_back(self.standing.api.drain(&self.hello));
             }
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(worker = self.hello.worker, %error, "presence is not written down"),
@@ -167,15 +167,30 @@ fn ends_job(what: &Happened) -> bool {
 }
 
 impl Api {
+    /// A worker of this protocol gets no work here.
+    pub(crate) fn is_outdated(&self, protocol: u32) -> bool {
+        protocol < self.inner.config.oldest_protocol
+    }
+
+    fn drain(&self, hello: &Presence) -> Control {
+        let is_outdated = self.is_outdated(hello.protocol);
+        if is_outdated {
+            tracing::warn!(worker = hello.worker, version = hello.version, "too old for this coordinator: it drains");
+        }
+        Control::Drain { is_outdated }
+    }
+
     /// Writes down that a worker is there; answers whether it is to drain.
     async fn note_worker(&self, hello: &Presence, since_ms: i64, connection: &str) -> Result<bool, StoreError> {
         let key = worker_key(&hello.worker);
         // Two writers at once are this stream and somebody who asks to drain: the second look settles it.
         for _ in 0..3 {
             let record = self.inner.records.get(&key).await?;
-            let is_draining = record.as_ref().map(WorkerDocument::read).transpose()?.is_some_and(|d| d.is_draining);
+            let is_asked = record.as_ref().map(WorkerDocument::read).transpose()?.is_some_and(|d| d.is_draining);
+            let is_draining = is_asked || self.is_outdated(hello.protocol);
             let now = self.now();
             let document = WorkerDocument {
+                version: hello.version.clone(),
                 slots: hello.slots,
                 labels: hello.labels.clone(),
                 capabilities: hello.capabilities.clone(),
@@ -200,6 +215,9 @@ fn check(hello: &Presence) -> Result<(), Refused> {
     if !is_word(&hello.worker, 200) {
         mistakes.push(mistake("/worker", "this is no name of a worker", "use 1 to 200 characters"));
     }
+    if !hello.version.is_empty() && !is_word(&hello.version, 100) {
+        mistakes.push(mistake("/version", "this is no version", "use at most 100 characters"));
+    }
     if hello.slots > 100_000 {
         mistakes.push(mistake("/slots", "it is out of range", "use 0 to 100000"));
     }
@@ -213,7 +231,7 @@ fn check(hello: &Presence) -> Result<(), Refused> {
 }
 
 /// Announces a worker. The answer is its control stream: it stands as long as the worker is there, and tells it what
-/// it should know at once. When it breaks, the worker's leases are shortened to 2 seconds.
+/// it should know at once: a worker whose protocol is too old that it drain. When it breaks, the worker's leases are shortened to 2 seconds.
 #[utoipa::path(post, path = "/v1/work/presence", tag = "work", request_body = Presence,
     responses((status = 200, description = "A stream of control messages without end.",
                content_type = "text/event-stream", body = Control)))]
@@ -226,6 +244,7 @@ pub(crate) async fn hold_presence(
     let since_ms = api.now();
     let connection = api.inner.world.ids.fresh().to_string();
     let is_draining = api.note_worker(&hello, since_ms, &connection).await?;
+    let waiting = is_draining.then(|| api.drain(&hello)).into_iter().collect();
     let number = api.inner.connections.add(&hello.worker);
     let standing = Standing { api: api.clone(), worker: hello.worker.clone(), number, connection };
     let mut ping = tokio::time::interval(api.inner.config.ping_every);
@@ -237,7 +256,7 @@ pub(crate) async fn hold_presence(
         since_ms,
         ping,
         noted: Instant::now(),
-        waiting: is_draining.then_some(Control::Drain).into_iter().collect(),
+        waiting,
         is_draining,
     };
     let events = futures::stream::unfold(stream, |mut stream| async move {

@@ -114,6 +114,9 @@ pub(crate) async fn claim(State(api): State<Api>, Body(claim): Body<Claim>) -> R
     if claim.worker.0.is_empty() || claim.worker.0.len() > 200 {
         return Err(invalid(vec![mistake("/worker", "this is no name of a worker", "use 1 to 200 characters")]));
     }
+    if api.is_outdated(claim.protocol) {
+        return Err(Refused::new(Code::WorkerOutdated, ""));
+    }
     let order = api.inner.coordinator.claim(&claim.ring, &claim.worker, claim.lease).await.map_err(lease_refused)?;
     let order = api.with_source(order).await?;
     let ticket = api.ticket(&order.key_prefix);

@@ -27,6 +27,8 @@ const JOBS_PAGE: usize = 1_000;
 /// What is kept of a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct WorkerDocument {
+    #[serde(default)]
+    pub(crate) version: String,
     pub(crate) slots: u32,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) capabilities: Vec<String>,
@@ -58,6 +60,7 @@ impl Api {
                 let d = WorkerDocument::read(&record)?;
                 Ok(WorkerView {
                     worker: record.key.id,
+                    version: d.version,
                     slots: d.slots,
                     labels: d.labels,
                     capabilities: d.capabilities,

@@ -1,9 +1,10 @@
 //! The lease seam over HTTP, through the project's client: the same behaviours as in process.
 
 use crate::stage::{ROOT, Served, Stage, fresh, probe_result, until, within};
+use serde_json::json;
 use splitreel_backend::JobStore;
 use splitreel_backend::lease::{LeaseError, Leases, Work};
-use splitreel_client::types::{Presence, Scope};
+use splitreel_client::types::{PROTOCOL, Presence, Scope};
 use splitreel_client::{RemoteLeases, SessionTimes};
 use splitreel_core::task::{Progress, Refusal, TaskKind, TaskState};
 use splitreel_core::{Failure, LeaseId, WorkerId};
@@ -106,7 +107,7 @@ async fn without_an_answer_the_outcome_is_unknown() {
 }
 
 fn hello(name: &str) -> Presence {
-    Presence { worker: name.to_owned(), slots: 3, ..Presence::default() }
+    Presence { worker: name.to_owned(), slots: 3, protocol: PROTOCOL, ..Presence::default() }
 }
 
 #[tokio::test]
@@ -203,6 +204,32 @@ async fn the_control_stream_tells_of_ended_jobs_and_of_draining() {
     assert_eq!(admin.autoscale(None).await.unwrap().slots, 0);
     shutdown.cancel();
     within("presence ends", holding).await.unwrap();
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_too_old_gets_no_lease_and_is_told_to_drain() {
+    let stage = Stage::new();
+    let served = Served::new(&stage.api).await;
+    let ring = stage.ring(stage.job(ROOT).await, 0, TaskKind::Probe);
+    let claim = json!({"ring": ring, "worker": "old", "lease": fresh()});
+    let answer = stage.ask("POST", "/v1/work/claim", ROOT, Some(claim)).await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (409, Some("worker_outdated")));
+
+    let (drain, shutdown) = (CancellationToken::new(), CancellationToken::new());
+    let (client, leases) = (served.client(ROOT), remote(&served, ROOT));
+    let old = Presence { version: "0.0.1".into(), protocol: PROTOCOL - 1, ..hello("old") };
+    let (told, stop) = (drain.clone(), shutdown.clone());
+    let holding = tokio::spawn(async move { client.hold_presence(&old, &leases, &told, &stop).await });
+    within("the worker is told to drain", drain.cancelled()).await;
+    let workers = served.client(ROOT).workers().await.unwrap().workers;
+    assert_eq!((workers[0].version.as_str(), workers[0].is_draining), ("0.0.1", true));
+    shutdown.cancel();
+    let end = within("presence ends", holding).await.unwrap();
+    assert!(matches!(end, splitreel_client::PresenceEnd::Outdated), "{end:?}");
+
+    // The next one gets what the old one did not.
+    remote(&served, ROOT).claim(&ring, &worker(), fresh()).await.unwrap();
     served.stop().await;
 }
 

@@ -3,7 +3,7 @@
 use crate::blobs::RemoteBlobs;
 use crate::client::{Client, ClientError};
 use crate::problem::Code;
-use crate::types::{Claim, Complete, Fail, Renew};
+use crate::types::{Claim, Complete, Fail, PROTOCOL, Renew};
 use async_trait::async_trait;
 use futures::StreamExt;
 use splitreel_backend::doorbell::Ring;
@@ -165,7 +165,7 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 impl Leases for RemoteLeases {
     async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
         let asked = Instant::now();
-        let claim = Claim { ring: ring.clone(), worker: worker.clone(), lease };
+        let claim = Claim { ring: ring.clone(), worker: worker.clone(), lease, protocol: PROTOCOL };
         let claimed = self.client.claim(&claim, self.times.claim).await.map_err(refusal)?;
         let order = claimed.order;
         self.held.insert(HeldLease {

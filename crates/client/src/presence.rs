@@ -20,6 +20,8 @@ const SILENCE: Duration = Duration::from_secs(8);
 pub enum PresenceEnd {
     /// As asked.
     Shutdown,
+    /// As asked, after the coordinator has said that this program is too old for it.
+    Outdated,
     /// The coordinator does not take this worker: trying again would not help.
     Refused(ClientError),
 }
@@ -34,6 +36,19 @@ impl Client {
         drain: &CancellationToken,
         shutdown: &CancellationToken,
     ) -> PresenceEnd {
+        let mut is_outdated = false;
+        let end = self.hold_until(hello, leases, drain, shutdown, &mut is_outdated).await;
+        if is_outdated { PresenceEnd::Outdated } else { end }
+    }
+
+    async fn hold_until(
+        &self,
+        hello: &Presence,
+        leases: &RemoteLeases,
+        drain: &CancellationToken,
+        shutdown: &CancellationToken,
+        is_outdated: &mut bool,
+    ) -> PresenceEnd {
         let mut failed = 0u32;
         loop {
             let stream = tokio::select! {
@@ -47,7 +62,7 @@ impl Client {
                     tokio::select! {
                         biased;
                         () = shutdown.cancelled() => return PresenceEnd::Shutdown,
-                        () = listen(response, leases, drain) => {}
+                        () = listen(response, leases, drain, is_outdated) => {}
                     }
                     tracing::debug!(worker = hello.worker, "control stream broken");
                     tokio::select! {
@@ -84,7 +99,7 @@ impl Client {
 }
 
 /// Listens until the stream breaks.
-async fn listen(response: Response, leases: &RemoteLeases, drain: &CancellationToken) {
+async fn listen(response: Response, leases: &RemoteLeases, drain: &CancellationToken, outdated: &mut bool) {
     let mut body = response.bytes_stream();
     let mut parser = SseParser::new();
     while let Ok(Some(Ok(bytes))) = tokio::time::timeout(SILENCE, body.next()).await {
@@ -93,7 +108,10 @@ async fn listen(response: Response, leases: &RemoteLeases, drain: &CancellationT
             // What another version says besides is not for this one.
             match serde_json::from_str::<Control>(&event.data) {
                 Ok(Control::JobEnded { job }) => leases.nudge(job),
-                Ok(Control::Drain) => drain.cancel(),
+                Ok(Control::Drain { is_outdated }) => {
+                    *outdated |= is_outdated;
+                    drain.cancel();
+                }
                 Ok(Control::Ping) | Err(_) => {}
             }
         }

@@ -55,6 +55,7 @@ codes! {
     NotClaimable "not_claimable" 409 "There is nothing to claim: forget the ring.";
     LeaseLost "lease_lost" 409 "The lease is lost: drop everything.";
     Cancelled "cancelled" 409 "The job is cancelled or has ended: drop everything.";
+    WorkerOutdated "worker_outdated" 409 "This worker is older than the coordinator accepts: start a newer one.";
     Changed "changed" 412 "It was changed by another in the meantime.";
     TooLarge "too_large" 413 "The body is too large.";
     UnsupportedMediaType "unsupported_media_type" 415 "The body must be application/json.";

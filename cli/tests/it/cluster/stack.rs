@@ -3,6 +3,7 @@
 
 use splitreel_testkit::proxy::HttpProxy;
 use splitreel_testkit::s3::{Server, ServerConfig};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -85,15 +86,23 @@ impl Role {
 
     /// Whether `/readyz` says yes.
     pub fn is_ready(&self) -> bool {
-        let ask = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect(local(self.ops))?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        ask().is_ok_and(|answer| answer.split_whitespace().nth(1) == Some("200"))
+        self.get("/readyz").is_ok_and(|answer| answer.split_whitespace().nth(1) == Some("200"))
+    }
+
+    /// What `/metrics` tells: the value of each sample by its name and labels.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        let text = self.get("/metrics").unwrap();
+        let samples = text.lines().filter(|line| line.starts_with("splitreel_"));
+        samples.map(|line| line.rsplit_once(' ').unwrap()).map(|(s, v)| (s.to_owned(), v.parse().unwrap())).collect()
+    }
+
+    fn get(&self, path: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(local(self.ops))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// The end of its log.

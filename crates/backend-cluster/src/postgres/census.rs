@@ -18,8 +18,8 @@ pub(super) const CENSUS: &str = "SELECT 'job' AS what, state AS word, count(*) A
      FROM jobs AS j CROSS JOIN LATERAL (
          SELECT state FROM tasks WHERE job = j.id AND kind = 'assemble') AS t
      WHERE j.state = 'running' AND NOT j.is_paused AND j.remaining = 1 AND t.state = 'ready'
-     UNION ALL SELECT CASE WHEN sent_ms IS NULL THEN 'unsent' ELSE 'sent' END, '', count(*), min(created_ms)
-     FROM outbox GROUP BY sent_ms IS NULL";
+     UNION ALL SELECT 'unsent', '', count(*), coalesce(min(created_ms), 0) FROM outbox WHERE sent_ms IS NULL
+    UNION ALL SELECT 'sent', '', count(*), 0 FROM outbox WHERE sent_ms IS NOT NULL";
 
 pub(super) async fn census(c: &mut PgConnection) -> Result<Census, Fault> {
     let found = sqlx::query(CENSUS).fetch_all(c).await?;

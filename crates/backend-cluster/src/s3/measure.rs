@@ -12,10 +12,15 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Measured;
 
+/// A request on its way.
 #[derive(Debug)]
-struct Started(Instant);
+struct Sent {
+    at: Instant,
+    operation: S3Operation,
+    bytes: u64,
+}
 
-impl Storable for Started {
+impl Storable for Sent {
     type Storer = StoreReplace<Self>;
 }
 
@@ -24,13 +29,19 @@ impl Intercept for Measured {
         "splitreel metrics"
     }
 
-    fn read_before_attempt(
+    fn read_before_transmit(
         &self,
-        _context: &BeforeTransmitInterceptorContextRef<'_>,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
         _components: &RuntimeComponents,
         cfg: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        cfg.interceptor_state().store_put(Started(Instant::now()));
+        let request = context.request();
+        let query = request.uri().split_once('?').map_or("", |(_, query)| query);
+        let is_copy = request.headers().get("x-amz-copy-source").is_some();
+        if let Some(operation) = operation(request.method(), query, is_copy) {
+            let bytes = length(request.headers().get("content-length"));
+            cfg.interceptor_state().store_put(Sent { at: Instant::now(), operation, bytes });
+        }
         Ok(())
     }
 
@@ -40,22 +51,24 @@ impl Intercept for Measured {
         _components: &RuntimeComponents,
         cfg: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let (Some(started), Some(request)) = (cfg.load::<Started>(), context.request()) else { return Ok(()) };
-        let query = request.uri().split_once('?').map_or("", |(_, query)| query);
-        let is_copy = request.headers().get("x-amz-copy-source").is_some();
-        let Some(operation) = operation(request.method(), query, is_copy) else { return Ok(()) };
+        let Some(sent) = cfg.load::<Sent>() else { return Ok(()) };
         let response = context.response();
         let outcome = match (response, context.output_or_error()) {
             (Some(response), _) => S3Outcome::of_status(response.status().as_u16()),
             (None, Some(Err(error))) if is_timeout(error) => S3Outcome::TimedOut,
             _ => S3Outcome::Failed,
         };
-        let headers =
-            if operation == S3Operation::Get { response.map(|r| r.headers()) } else { Some(request.headers()) };
-        let bytes = headers.and_then(|h| h.get("content-length")).and_then(|length| length.parse().ok()).unwrap_or(0);
-        record::s3_request(operation, outcome, started.0.elapsed(), bytes);
+        let bytes = match response {
+            Some(response) if sent.operation == S3Operation::Get => length(response.headers().get("content-length")),
+            _ => sent.bytes,
+        };
+        record::s3_request(sent.operation, outcome, sent.at.elapsed(), bytes);
         Ok(())
     }
+}
+
+fn length(header: Option<&str>) -> u64 {
+    header.and_then(|length| length.parse().ok()).unwrap_or(0)
 }
 
 fn is_timeout<E>(error: &aws_smithy_runtime_api::client::orchestrator::OrchestratorError<E>) -> bool {

@@ -58,8 +58,8 @@ pub(super) const CENSUS: &str = "SELECT 'job' AS what, state AS word, count(*) A
     FROM jobs AS j INDEXED BY jobs_open CROSS JOIN tasks AS t INDEXED BY tasks_assemble
     WHERE j.ended_ms IS NULL AND j.is_paused = 0 AND j.state = 'running' AND j.remaining = 1
       AND t.job = j.id AND t.kind = 'assemble' AND t.state = 'ready'
-    UNION ALL SELECT iif(sent_ms IS NULL, 'unsent', 'sent'), '', count(*), min(created_ms)
-    FROM outbox GROUP BY sent_ms IS NULL";
+    UNION ALL SELECT 'unsent', '', count(*), coalesce(min(created_ms), 0) FROM outbox WHERE sent_ms IS NULL
+    UNION ALL SELECT 'sent', '', count(*), 0 FROM outbox WHERE sent_ms IS NOT NULL";
 
 fn ring(row: &SqliteRow) -> Result<Ring, StoreError> {
     Ok(Ring {

@@ -59,6 +59,8 @@ pub struct TenantList {
 pub struct WorkerView {
     /// Name of the process incarnation.
     pub worker: String,
+    /// Version of its program.
+    pub version: String,
     /// Attempts at the same time.
     pub slots: u32,
     /// Labels it was started with.

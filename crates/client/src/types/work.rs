@@ -11,6 +11,10 @@ use splitreel_core::{Failure, JobId, LeaseId, WorkerId};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
+/// What this program understands of this protocol between coordinator and workers. Raised when a coordinator or a worker
+/// says something that those before it would misunderstand; not when one is told more, which they may leave out.
+pub const PROTOCOL: u32 = 1;
+
 /// Asks for the lease that a ring announced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +28,9 @@ pub struct Claim {
     /// A fresh random UUID that becomes the lease; a claim that is repeated with it has the same answer.
     #[schema(value_type = uuid::Uuid)]
     pub lease: LeaseId,
+    /// Its [`PROTOCOL`].
+    #[serde(default)]
+    pub protocol: u32,
 }
 
 /// The lease, the order, and the rights that go with it.
@@ -118,6 +125,12 @@ pub struct ObjectGrants {
 pub struct Presence {
     /// Name of the process incarnation, 1 to 200 characters.
     pub worker: String,
+    /// Version of its program, for people; at most 100 characters.
+    #[serde(default)]
+    pub version: String,
+    /// Its [`PROTOCOL`]; one that is older than the coordinator accepts is told to drain.
+    #[serde(default)]
+    pub protocol: u32,
     /// Attempts at the same time.
     pub slots: u32,
     /// Labels it was started with; at most 64.
@@ -141,5 +154,9 @@ pub enum Control {
         job: JobId,
     },
     /// Take no more work, finish what is there, end.
-    Drain,
+    Drain {
+        /// Because a newer program is needed here.
+        #[serde(default)]
+        is_outdated: bool,
+    },
 }
