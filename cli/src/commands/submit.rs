@@ -51,6 +51,9 @@ pub struct SubmitArgs {
     /// How urgent it is among the tenant's jobs.
     #[arg(long, value_enum, default_value_t)]
     priority: Urgency,
+    /// Decode the whole source once to list its frames, whatever its container says of them.
+    #[arg(long)]
+    deep_probe: bool,
     /// Key under which the same request makes the same job, however often it is sent.
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
@@ -73,7 +76,13 @@ pub async fn submit(config: &Config, args: SubmitArgs) -> Result<Exit, Problem> 
         name => name.map(ProfileChoice::Name),
     };
     let client = client(config, args.upstream)?;
-    let mut job = JobCreate { profile, priority: args.priority.into(), base: args.base, ..JobCreate::default() };
+    let mut job = JobCreate {
+        profile,
+        priority: args.priority.into(),
+        base: args.base,
+        deep_probe: args.deep_probe,
+        ..JobCreate::default()
+    };
     let mut sent = None;
     if args.on_server || args.source.starts_with("s3://") {
         job.source = Some(args.source.clone());

@@ -26,9 +26,6 @@ const TICK: Duration = Duration::from_millis(150);
 /// Lines of ffmpeg's own words that are shown; all of them are in `splitreel status`.
 const EVIDENCE_LINES: usize = 5;
 
-/// Failures that mean: the frames that came out are not those that the plan counted on.
-const INEXACT: [&str; 3] = ["frames_differ", "times_differ", "no_keyframe"];
-
 /// A job to be served.
 pub struct Served {
     /// Its row.
@@ -299,7 +296,7 @@ impl Watched {
             }
             JobState::Failed => {
                 self.drop_preview().await;
-                let is_inexact = job.failure.as_ref().is_some_and(|f| INEXACT.contains(&f.code.as_str()));
+                let is_inexact = job.failure.as_ref().is_some_and(Failure::may_be_of_the_frame_list);
                 if is_inexact && !job.request.deep_probe && self.is_index_unproven() {
                     self.exit = Some(Exit::Done);
                     return Ok(Some(job));

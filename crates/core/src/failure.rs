@@ -48,6 +48,12 @@ impl Failure {
         Failure { class, code: code.to_owned(), message: message.into(), evidence: Vec::new() }
     }
 
+    /// A piece held other frames than the plan wanted: the container's list of them may be wrong, which one decode of
+    /// the whole source would put right.
+    pub fn may_be_of_the_frame_list(&self) -> bool {
+        matches!(self.code.as_str(), "frames_differ" | "times_differ" | "no_keyframe")
+    }
+
     /// Shorthand for [`FailureClass::Infra`].
     pub fn infra(code: &str, message: impl Into<String>) -> Self {
         Self::new(FailureClass::Infra, code, message)

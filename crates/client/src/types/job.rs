@@ -96,6 +96,9 @@ pub struct FailureView {
 impl From<&Failure> for FailureView {
     fn from(failure: &Failure) -> Self {
         let hint = match failure.class {
+            FailureClass::Media if failure.may_be_of_the_frame_list() => {
+                "the container's list of frames may be wrong: make a new job with deep_probe, which decodes the source once"
+            }
             FailureClass::Infra => "machines, network or storage failed: retry the job once they are back",
             FailureClass::Media => "look at the evidence; a retry starts with fresh budgets and another worker",
             FailureClass::Permanent => "no attempt can succeed as it is: change the request, then make a new job",
