@@ -1,6 +1,6 @@
 //! The routes put together, the OpenAPI document completed by the table of routes, and the page that shows it.
 
-use super::routes::{Access, Reach, Route};
+use super::routes::{Access, Reach, Route, Verb};
 use super::{
     Api, auth, detail, files, jobs, playback, presence, profiles, quote, stream, submit, tenants, tokens, work, workers,
 };
@@ -139,7 +139,7 @@ fn complete(api: &Api, document: &mut utoipa::openapi::OpenApi) {
             describe(operation);
         }
         for rule in api.inner.rules.values().filter(|r| r.path == path) {
-            if let Some(operation) = operation_of(&mut item, rule) {
+            for operation in operations_of(&mut item, rule) {
                 refine(operation, rule);
             }
         }
@@ -163,14 +163,17 @@ fn describe(operation: &mut Operation) {
     }
 }
 
-fn operation_of<'a>(item: &'a mut PathItem, rule: &Route) -> Option<&'a mut Operation> {
-    match rule.method.as_str() {
-        "GET" => item.get.as_mut(),
-        "POST" => item.post.as_mut(),
-        "PUT" => item.put.as_mut(),
-        "PATCH" => item.patch.as_mut(),
-        _ => item.delete.as_mut(),
-    }
+/// What a rule is about: that of GET is also about HEAD.
+fn operations_of<'a>(item: &'a mut PathItem, rule: &Route) -> impl Iterator<Item = &'a mut Operation> {
+    let PathItem { get, put, post, delete, head, patch, .. } = item;
+    let (first, second) = match rule.method {
+        Verb::Get => (get.as_mut(), head.as_mut()),
+        Verb::Post => (post.as_mut(), None),
+        Verb::Put => (put.as_mut(), None),
+        Verb::Patch => (patch.as_mut(), None),
+        Verb::Delete => (delete.as_mut(), None),
+    };
+    first.into_iter().chain(second)
 }
 
 fn refused(description: &str) -> RefOr<Response> {

@@ -147,7 +147,8 @@ async fn create(State(uploads): State<Uploads>, caller: Known, request: Request)
 
 /// Tells where the upload goes on.
 #[utoipa::path(head, path = "/v1/uploads/{id}", tag = "uploads", params(("id" = Uuid, Path)),
-    responses((status = 200), (status = 404), (status = 410, description = "It has expired.")))]
+    responses((status = 200), (status = 404), (status = 410, description = "It has expired."),
+              (status = 412, description = "Another version of the protocol.")))]
 async fn look(State(uploads): State<Uploads>, caller: Known, Path(id): Path<Uuid>) -> Result<Response, Refused> {
     let tenant = caller.require(UPLOADS_SCOPE)?.tenant.clone();
     let kept = uploads.get(&tenant, id).await?;
@@ -170,7 +171,9 @@ async fn look(State(uploads): State<Uploads>, caller: Known, Path(id): Path<Uuid
     responses(
         (status = 204, description = "Stored."), (status = 400), (status = 404),
         (status = 409, description = "The upload goes on at another offset."),
-        (status = 410, description = "It has expired."), (status = 413, description = "Beyond the size of the upload."),
+        (status = 410, description = "It has expired."),
+        (status = 412, description = "Another version of the protocol."),
+        (status = 413, description = "Beyond the size of the upload."),
         (status = 415), (status = 423, description = "Another request is writing."),
         (status = 460, description = "The piece does not match its checksum; nothing of it was stored."),
     ))]
@@ -193,7 +196,8 @@ async fn piece(
 
 /// Deletes the upload.
 #[utoipa::path(delete, path = "/v1/uploads/{id}", tag = "uploads", params(("id" = Uuid, Path)),
-    responses((status = 204), (status = 404), (status = 410), (status = 423)))]
+    responses((status = 204), (status = 404), (status = 410),
+              (status = 412, description = "Another version of the protocol."), (status = 423)))]
 async fn remove(State(uploads): State<Uploads>, caller: Known, Path(id): Path<Uuid>) -> Result<StatusCode, Refused> {
     let tenant = caller.require(UPLOADS_SCOPE)?.tenant.clone();
     uploads.remove(&tenant, id).await?;
@@ -214,7 +218,8 @@ async fn get_one(
 
 /// The other methods for clients that can only post: `X-HTTP-Method-Override` names the one that is meant.
 #[utoipa::path(post, path = "/v1/uploads/{id}", tag = "uploads",
-    params(("id" = Uuid, Path), ("X-HTTP-Method-Override" = String, Header)), responses((status = 204), (status = 405)))]
+    params(("id" = Uuid, Path), ("X-HTTP-Method-Override" = String, Header)), 
+    responses((status = 204), (status = 405), (status = 412, description = "Another version of the protocol.")))]
 async fn overridden(
     State(uploads): State<Uploads>,
     caller: Known,
