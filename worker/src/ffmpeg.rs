@@ -96,7 +96,7 @@ impl Toolkit for FfmpegTools {
     ) -> Result<Encoded, Failure> {
         let work = self.workspace(&request)?;
         let length_us = plan.video.as_ref().map_or(0, |v| {
-            let ticks = v.segments.get(segment as usize).map_or(0, |s| s.output_end - s.output_start);
+            let ticks = v.segment(segment).map_or(0, |s| s.output_end - s.output_start);
             ticks.saturating_mul(1_000_000) / i64::from(v.timescale.max(1))
         });
         let ask = VideoRequest {

@@ -127,7 +127,7 @@ impl Hands {
     ) -> Result<TaskResult, Failure> {
         let missing = || Failure::permanent("plan", format!("the plan has no segment {index}"));
         let video = plan.video.as_ref().ok_or_else(missing)?;
-        let segment = video.segments.get(index as usize).ok_or_else(missing)?;
+        let segment = video.segment(index).ok_or_else(missing)?;
         let encode = self.toolkit.encode_video(request, Arc::clone(plan), index, order.media_failures);
         let encoded = encode.instrument(step(Step::Encode)).await?;
         if encoded.tracks.len() != video.renditions.len() {

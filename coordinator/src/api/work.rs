@@ -17,6 +17,7 @@ use splitreel_client::types::{
 };
 use splitreel_core::task::Refusal;
 use splitreel_core::{Failure, JobId, LeaseId, TaskId};
+use std::sync::Arc;
 use utoipa::IntoParams;
 
 /// Objects of one request.
@@ -107,6 +108,16 @@ fn source_grant(request: SignedRequest, bytes: u64) -> SourceGrant {
     }
 }
 
+/// A plan has an entry for each segment of the source, and each claim would carry all of them.
+fn only_what_is_needed(mut order: WorkOrder) -> WorkOrder {
+    if let Work::Video { plan, segment } = &mut order.work
+        && let Some(part) = plan.for_segment(*segment)
+    {
+        *plan = Arc::new(part);
+    }
+    order
+}
+
 /// Turns a ring into a lease and its order, for exactly one caller.
 #[utoipa::path(post, path = "/v1/work/claim", tag = "work", request_body = Claim,
     responses((status = 200, body = Claimed)))]
@@ -118,7 +129,7 @@ pub(crate) async fn claim(State(api): State<Api>, Body(claim): Body<Claim>) -> R
         return Err(Refused::new(Code::WorkerOutdated, ""));
     }
     let order = api.inner.coordinator.claim(&claim.ring, &claim.worker, claim.lease).await.map_err(lease_refused)?;
-    let order = api.with_source(order).await?;
+    let order = only_what_is_needed(api.with_source(order).await?);
     let ticket = api.ticket(&order.key_prefix);
     Ok(Json(Claimed { order, ticket }))
 }

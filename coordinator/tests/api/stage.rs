@@ -248,9 +248,14 @@ impl Stage {
 
     /// Brings a job as far as its plan with one segment.
     pub async fn plan(&self, job: JobId) {
+        self.plan_of(job, 1).await;
+    }
+
+    /// Brings a job as far as its plan with so many segments.
+    pub async fn plan_of(&self, job: JobId, segments: u32) {
         let probe = self.ring(job, 0, TaskKind::Probe);
         self.finish(&probe, probe_result).await;
-        assert!(self.store.record_plan(job, &fixture::plan(1, 0), START_MS).await.unwrap());
+        assert!(self.store.record_plan(job, &fixture::plan(segments, 0), START_MS).await.unwrap());
     }
 
     /// Brings a job to its end, with these files.

@@ -67,6 +67,21 @@ async fn leases_are_claimed_renewed_and_completed_from_afar() {
 }
 
 #[tokio::test]
+async fn an_order_holds_no_more_of_the_plan_than_its_segment() {
+    let stage = Stage::new();
+    let served = Served::new(&stage.api).await;
+    let leases = remote(&served, ROOT);
+    let job = stage.job(ROOT).await;
+    stage.plan_of(job, 5).await;
+    let task = stage.store.tasks(job).await.unwrap().into_iter().find(|t| t.spec.index == 3).unwrap();
+    let order = leases.claim(&stage.ring(job, task.id.number, task.spec.kind), &worker(), fresh()).await.unwrap();
+    let Work::Video { plan, segment: 3 } = &order.work else { panic!("{:?}", order.work) };
+    let numbers: Vec<u32> = plan.video.as_ref().unwrap().segments.iter().map(|s| s.index).collect();
+    assert_eq!(numbers, [3]);
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn failures_and_cancelled_jobs_are_told_by_their_codes() {
     let stage = Stage::new();
     let served = Served::new(&stage.api).await;

@@ -246,6 +246,16 @@ pub fn is_temporal_filter(filter: &str) -> bool {
 }
 
 impl VideoPlan {
+    /// The segment of a number.
+    pub fn segment(&self, index: u32) -> Option<&Segment> {
+        self.segments.get(self.place(index)?)
+    }
+
+    /// Where in `segments` a segment is; not at its number when others were left out.
+    pub(crate) fn place(&self, index: u32) -> Option<usize> {
+        self.segments.binary_search_by_key(&index, |s| s.index).ok()
+    }
+
     /// Whether any of the filters looks at neighbouring frames.
     pub fn has_temporal_filter(&self) -> bool {
         self.filters.iter().any(|filter| is_temporal_filter(filter))
@@ -260,6 +270,11 @@ impl VideoPlan {
 }
 
 impl Segment {
+    /// Whether it is one of several, and not the whole video.
+    pub fn is_piece(&self) -> bool {
+        self.index > 0 || self.end.is_some()
+    }
+
     /// Which of the `seek` points decoding starts from: that of level `look_back`, or one further back when
     /// neighbour-looking filters need frames before the first one that counts. Beyond the last: from the beginning.
     pub fn seek_level(&self, look_back: u32, has_temporal_filter: bool) -> u32 {
@@ -269,6 +284,38 @@ impl Segment {
 }
 
 impl Plan {
+    /// What whoever makes one segment needs of the plan: it does not grow with the length of the source. `None`: there
+    /// is no such segment.
+    pub fn for_segment(&self, index: u32) -> Option<Plan> {
+        let video = self.video.as_ref()?;
+        let place = video.place(index)?;
+        let reads = self.reads.as_ref().map(|reads| Reads {
+            layout: reads.layout,
+            source_bytes: reads.source_bytes,
+            shared: reads.shared.clone(),
+            segments: reads.segments.get(place).cloned().into_iter().collect(),
+            audio: Vec::new(),
+        });
+        Some(Plan {
+            version: self.version,
+            demuxer: self.demuxer.clone(),
+            video: Some(VideoPlan {
+                encoder: video.encoder.clone(),
+                preset: video.preset.clone(),
+                filters: video.filters.clone(),
+                pix_fmt: video.pix_fmt.clone(),
+                color: video.color.clone(),
+                renditions: video.renditions.clone(),
+                segments: video.segments.get(place).cloned().into_iter().collect(),
+                ..*video
+            }),
+            audio: Vec::new(),
+            decisions: Vec::new(),
+            reads,
+            ..*self
+        })
+    }
+
     /// SHA-256 of the canonical JSON, hex: the plan's identity, kept on the job.
     pub fn hash(&self) -> String {
         let json = serde_json::to_vec(self).unwrap_or_default();

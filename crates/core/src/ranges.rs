@@ -282,8 +282,8 @@ fn segment_reads(index: &ByteIndex, end: Option<i64>, seek: &[i64]) -> Option<Se
 pub fn video_need(plan: &Plan, segment: u32, look_back: u32) -> Need {
     let found = || {
         let (reads, video) = (plan.reads.as_ref()?, plan.video.as_ref()?);
-        let planned = video.segments.get(segment as usize)?;
-        let bytes = reads.segments.get(segment as usize)?;
+        let place = video.place(segment)?;
+        let (planned, bytes) = (video.segments.get(place)?, reads.segments.get(place)?);
         let level = usize::try_from(planned.seek_level(look_back, video.has_temporal_filter())).ok()?;
         if look_back > 0 && level >= bytes.starts.len() {
             // Nothing nearer helped: no more doubts about bytes.

@@ -189,6 +189,26 @@ fn thirty_second_segments_are_read_little_more_than_once() {
 }
 
 #[test]
+fn the_plan_of_one_segment_needs_the_same_bytes() {
+    let (_, info) = long();
+    let plan = planned(&info, 30.0);
+    for segment in 0..4 {
+        let part = plan.for_segment(segment).unwrap();
+        assert_eq!(
+            part.video.as_ref().unwrap().segments,
+            [plan.video.as_ref().unwrap().segments[segment as usize].clone()]
+        );
+        assert!(serde_json::to_string(&part).unwrap().len() < serde_json::to_string(&plan).unwrap().len());
+        for look_back in 0..3 {
+            assert_eq!(video_need(&part, segment, look_back), video_need(&plan, segment, look_back));
+        }
+        assert_eq!(part.for_segment(segment + 1), None);
+    }
+    let whole = planned(&info, 500.0);
+    assert_eq!(video_need(&whole.for_segment(0).unwrap(), 0, 0), Need::Whole);
+}
+
+#[test]
 fn a_segment_between_keyframes_takes_the_group_it_ends_in() {
     let (made, info) = long();
     let index = info.byte_index.as_ref().unwrap();

@@ -48,7 +48,7 @@ pub fn video_args(
     args.extend(strings(decoder_options()));
     // Frame threads show other frames of a damaged source than a decoder without threads does.
     args.extend(strings(words(&["-thread_type:v", "slice"])));
-    if video.segments.len() > 1 {
+    if segment.is_piece() {
         // Side by side on one machine, single threads cost less than each process taking all cores.
         args.extend(strings(vec!["-threads:v".into(), video.threads.max(1).to_string()]));
     }

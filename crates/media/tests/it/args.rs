@@ -106,6 +106,15 @@ fn video_7_0_further_back() {
 }
 
 #[test]
+fn the_plan_of_one_segment_makes_the_same_command() {
+    let plan = sample();
+    for segment in 0..2 {
+        let part = plan.for_segment(segment).unwrap();
+        assert_eq!(video(&part, 7, 0, segment, 1), video(&plan, 7, 0, segment, 1));
+    }
+}
+
+#[test]
 fn video_encoders() {
     let mut all = String::new();
     for (codec, encoder, preset) in [

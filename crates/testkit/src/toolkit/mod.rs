@@ -136,7 +136,7 @@ impl Toolkit for FakeToolkit {
     ) -> Result<Encoded, Failure> {
         let source = self.source(&request.source)?;
         let video = plan.video.as_ref().ok_or_else(|| missing("video"))?;
-        let segment = video.segments.get(segment as usize).ok_or_else(|| missing("a segment"))?;
+        let segment = video.segment(segment).ok_or_else(|| missing("a segment"))?;
         let work = Duration::from_millis(40).saturating_mul(u32::try_from(segment.num_frames).unwrap_or(u32::MAX));
         let turn = self.labour(&request, work, segment.num_frames).await?;
         let mut tracks = encode::video(source, video, segment)?;
