@@ -49,6 +49,15 @@ pub static OPEN: LazyLock<PathBuf> = LazyLock::new(|| master("open.mkv", "25", 5
 /// 29.97 pictures per second.
 pub static NTSC: LazyLock<PathBuf> = LazyLock::new(|| master("ntsc.mkv", "30000/1001", 60, "open-gop=0"));
 
+/// Pictures of more than 2 Mbit/s.
+pub static HEAVY: LazyLock<PathBuf> = LazyLock::new(|| {
+    made(
+        "heavy.mp4",
+        "-f lavfi -i testsrc2=s=192x108:r=25:d=120,noise=alls=40:allf=t -f lavfi -i sine=440:r=48000:d=120 \
+         -c:v libx264 -preset ultrafast -qp 18 -g 50 -keyint_min 50 -sc_threshold 0 -c:a aac -b:a 128k -shortest",
+    )
+});
+
 /// The same packets in another file.
 pub fn remux(master: &Path, name: &str, args: &str) -> PathBuf {
     made(name, &format!("-i {} -map 0 -c copy {args}", master.display()))

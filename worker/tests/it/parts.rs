@@ -67,6 +67,27 @@ async fn check(path: &Path) {
     assert!(server.conditions().iter().all(|condition| condition.as_deref() == Some("\"v1\"")));
 }
 
+/// At a usual bit rate the tables of an mp4 weigh little, even when each segment is read by a worker that has seen
+/// nothing of the source.
+#[tokio::test]
+async fn cold_workers_read_little_more_of_a_usual_mp4() {
+    let (path, bytes) = (&*clips::HEAVY, std::fs::metadata(&*clips::HEAVY).unwrap().len());
+    assert!(bytes * 8 / 120 > 2_000_000, "{bytes} bytes");
+    let server = Server::start(std::fs::read(path).unwrap()).await;
+    let there = Source { path, server: Some(&server) };
+    let (info, _) = Station::open(ProbeOptions::default()).await.probe(&Source { path, server: None }).await;
+    let (plan, dir) = (planned(&info, 30.0), tempfile::tempdir().unwrap());
+    let mut cold = 0;
+    for segment in 0..4 {
+        let order = there.order(Work::Video { plan: plan.clone(), segment });
+        cold += read(&HttpSources::new(fast(dir.path())).unwrap(), &order).await;
+    }
+    assert_eq!(server.take_counts().1, cold);
+    let cold = cold as f64 / bytes as f64;
+    println!("{bytes} bytes, read {cold:.4} times by one worker per segment");
+    assert!(cold <= MAX_AMPLIFICATION, "{cold}");
+}
+
 #[tokio::test]
 async fn mp4_with_its_tables_last() {
     check(&clips::CLOSED).await;
