@@ -123,6 +123,7 @@ macro_rules! store_conformance {
                 an_ended_job_is_not_paused,
                 dispatch_shares_places_by_weight,
                 a_new_tenant_is_served_at_once,
+                many_running_and_queued_jobs_do_not_hold_up_another_tenant,
                 a_quota_bounds_what_is_in_flight,
                 dispatch_goes_by_priority_within_a_tenant,
                 an_old_job_overtakes_a_higher_class,

@@ -72,6 +72,54 @@ pub async fn a_new_tenant_is_served_at_once(harness: &dyn StoreHarness) {
     assert_eq!(rung(&*store).await, BTreeMap::from([(1, 8), (2, 2)]));
 }
 
+/// One tenant has ten jobs running on every slot and two hundred behind them. Of another tenant's short job, each task
+/// gets the next place that comes free, so that in front of it are only the rings that were out before.
+pub async fn many_running_and_queued_jobs_do_not_hold_up_another_tenant(harness: &dyn StoreHarness) {
+    const SLOTS: usize = 20;
+    const WINDOW: usize = 5;
+    let (store, shares) = (harness.open().await, Shares::default());
+    for n in 1..=10 {
+        planned(&store, n, "many", Priority::High, 20, 0).await;
+    }
+    for n in 11..=210 {
+        store.submit(job_id(n), request("many", &format!("key-{n}")), 0).await.unwrap();
+    }
+    let mut leases = 1_000;
+    // A slot takes the oldest ring; with it goes its outbox row, and one place is free.
+    let mut next = async || {
+        let ring = store.unsent(&None, 1).await.unwrap().remove(0);
+        leases += 1;
+        let stage = Stage { store: Arc::clone(&store), job: ring.task.job, policy: RetryPolicy::default() };
+        stage.claim(ring.task.number, 1, leases, 1).await.unwrap();
+        (stage, ring.task.number, leases)
+    };
+    assert_eq!(store.dispatch(&None, SLOTS, &shares, 0).await.unwrap(), SLOTS);
+    for _ in 0..SLOTS {
+        next().await;
+    }
+    assert_eq!(store.dispatch(&None, WINDOW, &shares, 0).await.unwrap(), WINDOW);
+    let short = job_id(300);
+    store.submit(short, request("few", "key"), 2).await.unwrap();
+    for task in ["probe", "segment"] {
+        assert_eq!(store.dispatch(&None, WINDOW, &shares, 2).await.unwrap(), 0, "{task}: no place is free");
+        for turn in 1..=WINDOW {
+            let (stage, number, lease) = next().await;
+            assert_ne!(stage.job, short, "{task}: it stands behind what was rung before");
+            assert_eq!(store.dispatch(&None, WINDOW, &shares, 2).await.unwrap(), 1);
+            let rung = rung(&*store).await;
+            assert_eq!(rung.get(&300), Some(&1), "{task}, turn {turn}: the first free place is its own: {rung:?}");
+            assert_eq!(stage.complete(number, lease, 2).await, Ok(true));
+        }
+        let (stage, number, lease) = next().await;
+        assert_eq!(stage.job, short, "{task}");
+        assert_eq!(store.dispatch(&None, WINDOW, &shares, 2).await.unwrap(), 1);
+        assert_eq!(stage.complete(number, lease, 2).await, Ok(true));
+        if task == "probe" {
+            assert!(store.record_plan(short, &plan(1, 0), 2).await.unwrap());
+        }
+    }
+}
+
 /// Tasks that are rung or leased, whoever serves them, count against the quota; what a quota bars goes to others.
 pub async fn a_quota_bounds_what_is_in_flight(harness: &dyn StoreHarness) {
     let store = harness.open().await;
