@@ -86,6 +86,6 @@ mod records {
 #[tokio::test]
 async fn random_walks_of_several_seeds_hold() {
     for seed in 100..104 {
-        splitreel_backend::conformance::model::run(&MemoryStore::new(), seed, 1_500).await;
+        splitreel_backend::conformance::model::run(&[&MemoryStore::new()], seed, 1_500).await;
     }
 }

@@ -11,6 +11,7 @@ pub mod same_bytes;
 mod servers;
 mod stack;
 mod stage;
+mod stores;
 mod storm;
 mod upgrade;
 mod uploads;

@@ -15,7 +15,8 @@ const WORK: &str = "worker-token-of-a-test";
 pub const BUCKET: &str = "work";
 pub const SOURCES: &str = "sources";
 
-fn service(name: &str) -> String {
+/// Where a throw-away server is.
+pub fn service(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: scripts/services start && eval \"$(scripts/services env)\""))
 }
@@ -339,6 +340,7 @@ fn try_psql(database: &str, statement: &str) -> Result<String, String> {
     }
 }
 
-fn psql(database: &str, statement: &str) {
+/// A statement for a server, outside of any test's database.
+pub fn psql(database: &str, statement: &str) {
     try_psql(database, statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
 }

@@ -34,31 +34,35 @@ const POLICY: RetryPolicy = RetryPolicy {
 
 /// Several hundred operations, as one behaviour of the suite.
 pub async fn random_operations_match_the_reference(harness: &dyn StoreHarness) {
-    run(&*harness.open().await, 7, 600).await;
+    run(&[&*harness.open().await], 7, 600).await;
 }
 
-/// Applies operations, most of them sensible, some stale, early or mistaken, to an empty store and to the in-memory
+/// Applies operations, most of them sensible, some stale, early or mistaken, to empty stores and to the in-memory
 /// reference. The seed decides them.
 ///
 /// # Panics
 /// When an answer, a row or an event differs, an invariant breaks, or the walk was too tame to prove anything.
-pub async fn run(store: &dyn JobStore, seed: u64, num_operations: usize) {
+pub async fn run(stores: &[&dyn JobStore], seed: u64, num_operations: usize) {
     let reference = MemoryStore::new();
     let mut walk = Walk::new(seed);
     let mut before: BTreeMap<JobId, Snapshot> = BTreeMap::new();
-    let (mut seen_of_store, mut seen_of_reference) = (0, 0);
+    let (mut seen_of_stores, mut seen_of_reference) = (vec![0; stores.len()], 0);
     for step in 0..num_operations {
         let operation = walk.draw();
         let expected = apply(&reference, &operation).await;
-        let answer = apply(store, &operation).await;
-        assert_eq!(answer, expected, "seed {seed}, step {step}: {operation:?}");
-        walk.count(&operation, &answer);
+        for (number, store) in stores.iter().enumerate() {
+            let answer = apply(*store, &operation).await;
+            assert_eq!(answer, expected, "store {number}, seed {seed}, step {step}: {operation:?}");
+        }
+        walk.count(&operation, &expected);
         walk.learn(&reference);
         if step % COMPARED_EVERY == 0 || step + 1 == num_operations {
-            let at = format!("seed {seed}, after step {step}: {operation:?}");
-            assert_eq!(observe(store).await, observe(&reference).await, "{at}");
-            let events = new_events(store, &mut seen_of_store).await;
-            assert_eq!(events, new_events(&reference, &mut seen_of_reference).await, "{at}");
+            let (rows, events) = (observe(&reference).await, new_events(&reference, &mut seen_of_reference).await);
+            for (number, (store, seen)) in stores.iter().zip(&mut seen_of_stores).enumerate() {
+                let at = format!("store {number}, seed {seed}, after step {step}: {operation:?}");
+                assert_eq!(observe(*store).await, rows, "{at}");
+                assert_eq!(new_events(*store, seen).await, events, "{at}");
+            }
         }
         let after: BTreeMap<_, _> = reference.snapshots().into_iter().map(|s| (s.job.id, s)).collect();
         for (id, now) in &after {
