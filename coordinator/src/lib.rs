@@ -29,6 +29,7 @@ use splitreel_telemetry::labels::Submission;
 use splitreel_telemetry::record;
 use splitreel_telemetry::trace::{self, Parent};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -39,7 +40,7 @@ use tracing::Instrument;
 pub struct Config {
     /// Attempts, back-offs, lease length.
     pub retry: RetryPolicy,
-    /// Rings that may be out at a time; about twice the live slots, so that cancel and priority stay effective.
+    /// Rings that may be out at a time, until [`Coordinator::set_window`] says otherwise.
     pub window: usize,
     /// How often new work is looked for when nothing wakes the coordinator.
     pub pump_every: Duration,
@@ -61,6 +62,13 @@ pub struct Config {
     pub shares: Shares,
     /// What the workers' ffmpeg can do.
     pub capabilities: Capabilities,
+}
+
+/// Rings that may be out beside what so many slots work on. What is rung goes first come, first served: a new job of
+/// another tenant waits until all of it has started, which with a quarter of the slots is a quarter of a task's length.
+/// A dispatch takes milliseconds, so no slot waits for a ring unless tasks are about as short.
+pub fn window(live_slots: u64) -> usize {
+    usize::try_from(live_slots / 4).unwrap_or(usize::MAX).clamp(4, 256)
 }
 
 impl Default for Config {
@@ -97,7 +105,9 @@ struct Inner {
     wake: Notify,
     plans: Mutex<BTreeMap<JobId, Arc<Plan>>>,
     traces: Mutex<BTreeMap<JobId, Trace>>,
+    reading_plan: tokio::sync::Mutex<()>,
     shares: Mutex<Arc<Shares>>,
+    window: AtomicUsize,
 }
 
 impl Coordinator {
@@ -111,7 +121,8 @@ impl Coordinator {
     ) -> Self {
         let shares = Mutex::new(Arc::new(config.shares.clone()));
         let (wake, plans, traces) = (Notify::new(), Mutex::default(), Mutex::default());
-        let inner = Inner { store, blobs, doorbell, world, config, wake, plans, traces, shares };
+        let (reading_plan, window) = (tokio::sync::Mutex::default(), AtomicUsize::new(config.window.max(1)));
+        let inner = Inner { store, blobs, doorbell, world, config, wake, plans, traces, reading_plan, shares, window };
         Coordinator { inner: Arc::new(inner) }
     }
 
@@ -201,6 +212,15 @@ impl Coordinator {
 
     fn shares(&self) -> Arc<Shares> {
         Arc::clone(&self.inner.shares.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on so many rings may be out at a time; see [`window`].
+    pub fn set_window(&self, window: usize) {
+        self.inner.window.store(window.max(1), Ordering::Relaxed);
+    }
+
+    fn window(&self) -> usize {
+        self.inner.window.load(Ordering::Relaxed)
     }
 
     /// Looks for work without waiting for the next tick.

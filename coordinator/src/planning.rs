@@ -72,9 +72,14 @@ impl Coordinator {
 
     /// The plan of a job, from memory where possible.
     pub(crate) async fn plan_of(&self, job: JobId) -> Result<Option<Arc<Plan>>, StoreError> {
-        let cached = self.inner.plans.lock().map(|p| p.get(&job).cloned()).unwrap_or(None);
-        if cached.is_some() {
-            return Ok(cached);
+        let cached = || self.inner.plans.lock().map(|p| p.get(&job).cloned()).unwrap_or(None);
+        if let Some(plan) = cached() {
+            return Ok(Some(plan));
+        }
+        // All slots of a cluster want the plan of a new job at the same time: one reads it, the others wait.
+        let _alone = self.inner.reading_plan.lock().await;
+        if let Some(plan) = cached() {
+            return Ok(Some(plan));
         }
         let Some(plan) = self.inner.store.plan(job).await?.map(Arc::new) else { return Ok(None) };
         if let Ok(mut plans) = self.inner.plans.lock() {

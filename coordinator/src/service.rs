@@ -48,7 +48,8 @@ impl Coordinator {
         }
         let (store, c) = (&self.inner.store, &self.inner.config);
         let shares = self.shares();
-        let dispatched = record::pass(Pass::Dispatch, store.dispatch(&c.scope, c.window, &shares, self.now())).await;
+        let dispatched =
+            record::pass(Pass::Dispatch, store.dispatch(&c.scope, self.window(), &shares, self.now())).await;
         let relayed = match dispatched {
             Ok(_) => record::pass(Pass::Relay, self.relay()).await,
             Err(error) => Err(error),
@@ -60,7 +61,7 @@ impl Coordinator {
 
     /// Rings for what was dispatched, each ring in the trace of its job.
     async fn relay(&self) -> Result<(), StoreError> {
-        let mut rings = self.inner.store.unsent(&self.inner.config.scope, self.inner.config.window).await?;
+        let mut rings = self.inner.store.unsent(&self.inner.config.scope, self.window()).await?;
         // The spans end when the bell has answered.
         let mut spans = Vec::with_capacity(rings.len());
         for ring in &mut rings {

@@ -45,7 +45,7 @@ pub struct CoordinatorArgs {
     servers: Servers,
     #[command(flatten)]
     storage: Storage,
-    /// Rings that may be out at a time; about twice the slots of all workers [default: 256].
+    /// Rings that may be out at a time [default: a quarter of the workers' slots].
     #[arg(long, env = "SPLITREEL_WINDOW", value_name = "N")]
     window: Option<usize>,
     /// Seconds after which a worker that gives no sign loses its work [default: 15].
@@ -126,7 +126,7 @@ pub async fn coordinator(config: &Config, args: CoordinatorArgs, log_json: bool)
     let world = World::machine();
     let bell = Arc::new(AmqpDoorbell::new(link.clone(), 1));
     let mut settings = splitreel_coordinator::Config {
-        window: args.window.unwrap_or(256).max(1),
+        window: args.window.unwrap_or(splitreel_coordinator::window(0)).max(1),
         pump_every: Duration::from_millis(250),
         speculate_every: Some(SPECULATE_EVERY),
         garbage_every: GARBAGE_EVERY,
@@ -164,6 +164,7 @@ pub async fn coordinator(config: &Config, args: CoordinatorArgs, log_json: bool)
         webhook_networks: args.webhook_networks,
         local_slots: 0,
         oldest_protocol: args.oldest_protocol,
+        follows_slots: args.window.is_none(),
         reserved_sources: vec![format!("s3://{bucket}/{}", below(UPLOADS_PREFIX))],
         own: own.map(|prefix| Place { bucket: bucket.clone(), prefix }).into(),
     };

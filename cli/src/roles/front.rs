@@ -20,8 +20,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How often the tenants' shares are read.
-const SHARES_EVERY: Duration = Duration::from_secs(2);
+/// How often tenants' shares and live slots are read.
+const FOLLOW_EVERY: Duration = Duration::from_secs(2);
 /// How often uploads are looked at that were still being written.
 const HELD_EVERY: Duration = Duration::from_secs(1);
 /// How often the job log is looked at for webhooks, outputs and the exchange.
@@ -62,6 +62,8 @@ pub struct Settings {
     pub local_slots: u32,
     /// Workers of an older protocol are told to drain; `None`: older than this program understands.
     pub oldest_protocol: Option<u32>,
+    /// As many rings are out as the live slots want, not a fixed number.
+    pub follows_slots: bool,
     /// Places in buckets that this installation writes to.
     pub own: Vec<Place>,
     /// Beginnings of the locators of sources that nobody may name.
@@ -77,6 +79,7 @@ pub struct Front {
     sender: Sender,
     uploads: Uploads,
     router: axum::Router,
+    follows_slots: bool,
 }
 
 impl Front {
@@ -128,7 +131,7 @@ impl Front {
             .merge(webhooks_router(records, sender.clone(), world))
             .merge(uploads_router(uploads.clone()));
         let router = splitreel_telemetry::http::observed(api.router_with(more));
-        Ok(Front { seams, api, sender, uploads, intake, router })
+        Ok(Front { seams, api, sender, uploads, intake, router, follows_slots: settings.follows_slots })
     }
 
     /// Starts the loops, those of the coordinator itself excepted.
@@ -142,7 +145,8 @@ impl Front {
         let (s, core) = (stop.clone(), self.seams.core.clone());
         services.spawn(async move { core.measure(MEASURE_EVERY, &s).await });
         let (s, core, records) = (stop.clone(), self.seams.core.clone(), Arc::clone(&self.seams.records));
-        services.spawn(async move { follow_shares(&core, records.as_ref(), &s).await });
+        let api = self.follows_slots.then(|| self.api.clone());
+        services.spawn(async move { follow(&core, records.as_ref(), api.as_ref(), &s).await });
         let (s, intake) = (stop.clone(), self.intake.clone());
         services.spawn(async move { release_held(&intake, &s).await });
         let Seams { store, records, outputs, world, .. } = &self.seams;
@@ -182,13 +186,18 @@ impl Front {
     }
 }
 
-/// Keeps dispatch to what the API says of tenants.
-async fn follow_shares(core: &Coordinator, records: &dyn Records, stop: &CancellationToken) {
-    let mut tick = tokio::time::interval(SHARES_EVERY);
+/// Keeps dispatch to what the API says of tenants, and with `slots` to the number of slots that are there.
+async fn follow(core: &Coordinator, records: &dyn Records, slots: Option<&Api>, stop: &CancellationToken) {
+    let mut tick = tokio::time::interval(FOLLOW_EVERY);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         match shares(records).await {
             Ok(shares) => core.set_shares(shares),
             Err(error) => tracing::warn!(%error, "the tenants' shares stay as they were"),
+        }
+        let Some(api) = slots else { continue };
+        match api.live_slots().await {
+            Ok(slots) => core.set_window(splitreel_coordinator::window(slots)),
+            Err(error) => tracing::warn!(%error, "the number of slots is not known"),
         }
     }
 }

@@ -153,6 +153,7 @@ pub async fn serve(config: &Config, args: ServeArgs, log_json: bool) -> Result<E
         webhook_networks: args.webhook_networks.clone(),
         local_slots: u32::try_from(slots).unwrap_or(u32::MAX),
         oldest_protocol: None,
+        follows_slots: false,
         own: Vec::new(),
         reserved_sources: vec![format!("{}/", reserved.display())],
     };

@@ -11,6 +11,9 @@ const PAGE: usize = 512;
 /// Batches that a slow listener may be behind before it reads the log itself.
 const BEHIND: usize = 256;
 
+/// Events come in crowds: after a look the next one waits this long.
+const CROWD: Duration = Duration::from_millis(20);
+
 /// New events, in the order of the log. An empty one says that some may have been left out: read the log.
 pub(crate) type Batch = Arc<Vec<Event>>;
 
@@ -81,6 +84,7 @@ impl Feed {
                 Err(error) => return self.failed(&error).await,
             }
         }
+        tokio::time::sleep(CROWD.min(self.every)).await;
         tokio::select! {
             () = self.look.notified() => {}
             () = tokio::time::sleep(self.every) => {}

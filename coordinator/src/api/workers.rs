@@ -74,7 +74,10 @@ impl Api {
     }
 
     /// Slots of all workers that take work.
-    pub(crate) async fn live_slots(&self) -> Result<u64, StoreError> {
+    ///
+    /// # Errors
+    /// When the records do not answer, or hold something unreadable.
+    pub async fn live_slots(&self) -> Result<u64, StoreError> {
         let workers = self.workers().await?;
         let remote: u64 = workers.iter().filter(|w| w.is_live && !w.is_draining).map(|w| u64::from(w.slots)).sum();
         Ok(remote.saturating_add(u64::from(self.inner.config.local_slots)))
