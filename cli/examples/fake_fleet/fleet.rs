@@ -1,0 +1,327 @@
+//! The workers: the real serving loop, doorbell and client, with tasks that wait instead of encoding. What they report
+//! has the shape and size of real results; no object stands behind the parts.
+
+use anyhow::Result;
+use async_trait::async_trait;
+use splitreel_backend::attempt::{Perform, Server};
+use splitreel_backend::doorbell::{Queue, Ring};
+use splitreel_backend::lease::{LeaseError, Leases, Work, WorkOrder};
+use splitreel_backend::{BlobStore, World};
+use splitreel_backend_cluster::amqp::{AmqpDoorbell, AmqpLink, AmqpOptions};
+use splitreel_client::types::{PROTOCOL, Presence};
+use splitreel_client::{Client, RemoteBlobs, RemoteLeases, SessionTimes};
+use splitreel_core::part::{Cost, ProbeResult, RenditionPart, StoredObject, StoredSegment, TaskResult, VideoPart};
+use splitreel_core::plan::{Plan, Segment, hex};
+use splitreel_core::source::{Color, Container, FrameIndex, IndexEvidence, Keyframe, PtsList, SourceInfo, VideoTrack};
+use splitreel_core::task::Progress;
+use splitreel_core::time::Rational;
+use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Length of a made-up segment.
+pub const SEGMENT_SECONDS: u32 = 10;
+const FRAMES_PER_SECOND: u32 = 2;
+
+/// Where the cluster is.
+#[derive(Clone)]
+pub struct Cluster {
+    /// With the token of workers.
+    pub client: Client,
+    pub amqp_url: String,
+    pub queue_prefix: String,
+}
+
+/// One thing that a worker lived through.
+#[derive(Clone, Copy)]
+pub struct Noted {
+    pub job: JobId,
+    pub at: Instant,
+    /// Video, as opposed to the probe before it.
+    pub is_segment: bool,
+}
+
+/// What the workers of a fleet lived through.
+#[derive(Default)]
+pub struct Log {
+    pub started: Mutex<Vec<Noted>>,
+    /// Completions that were answered.
+    pub completed: Mutex<Vec<Noted>>,
+    /// How long claims took that gave a lease.
+    pub claims: Mutex<Vec<Duration>>,
+    changed: Notify,
+}
+
+impl Log {
+    fn note(&self, list: &Mutex<Vec<Noted>>, job: JobId, is_segment: bool) {
+        list.lock().unwrap_or_else(PoisonError::into_inner).push(Noted { job, at: Instant::now(), is_segment });
+        self.changed.notify_waiters();
+    }
+
+    /// All of a list that `wanted` wants.
+    pub fn of(list: &Mutex<Vec<Noted>>, wanted: impl Fn(&Noted) -> bool) -> Vec<Instant> {
+        let all = list.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter(|n| wanted(n)).map(|n| n.at).collect()
+    }
+
+    /// Takes the claims out.
+    pub fn take_claims(&self) -> Vec<Duration> {
+        std::mem::take(&mut self.claims.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until `count` entries of a list are wanted; answers their times, in order.
+    pub async fn wait(
+        &self,
+        list: &Mutex<Vec<Noted>>,
+        count: usize,
+        wanted: impl Fn(&Noted) -> bool,
+    ) -> Result<Vec<Instant>> {
+        let mut seen = (0, Instant::now());
+        loop {
+            let changed = self.changed.notified();
+            let found = Self::of(list, &wanted);
+            if found.len() >= count {
+                return Ok(found);
+            }
+            if found.len() > seen.0 {
+                seen = (found.len(), Instant::now());
+            }
+            anyhow::ensure!(
+                seen.1.elapsed() < Duration::from_secs(60),
+                "{} of {count} tasks, then nothing",
+                found.len()
+            );
+            let _ = tokio::time::timeout(Duration::from_millis(500), changed).await;
+            if count > 100 {
+                // Counting costs the CPU time that the measured need.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+/// A running fleet.
+pub struct Fleet {
+    pub log: Arc<Log>,
+    drain: CancellationToken,
+    serving: JoinHandle<()>,
+    presence: JoinHandle<()>,
+    bell: Arc<AmqpDoorbell>,
+}
+
+impl Fleet {
+    /// Starts one worker with so many slots, whose tasks take `task`.
+    pub async fn start(cluster: &Cluster, slots: u32, task: Duration) -> Result<Self> {
+        let name = format!("fleet-{}", uuid::Uuid::now_v7().simple());
+        let mut options = AmqpOptions::new(&cluster.amqp_url);
+        options.prefix.clone_from(&cluster.queue_prefix);
+        options.connection_name.clone_from(&name);
+        let bell = Arc::new(AmqpDoorbell::new(AmqpLink::open(options)?, u16::try_from(slots)?));
+        let leases = RemoteLeases::new(cluster.client.clone(), SessionTimes::default());
+        let log = Arc::new(Log::default());
+        let server = Server {
+            id: WorkerId(name.clone()),
+            slots: slots as usize,
+            queue: Queue::Work,
+            leases: Arc::new(Timed { leases: leases.clone(), log: Arc::clone(&log) }),
+            doorbell: Arc::clone(&bell) as Arc<_>,
+            ids: World::machine().ids,
+            role: Arc::new(Faker { blobs: leases.blobs()?, log: Arc::clone(&log), task }),
+        };
+        let drain = CancellationToken::new();
+        let (client, token) = (cluster.client.clone(), drain.clone());
+        let hello = Presence {
+            worker: name,
+            slots,
+            labels: Default::default(),
+            capabilities: Vec::new(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            protocol: PROTOCOL,
+        };
+        let presence = tokio::spawn(async move {
+            client.hold_presence(&hello, &leases, &CancellationToken::new(), &token).await;
+        });
+        let serving = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+        // A coordinator counts the slots every 2 seconds, and rings for so many.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        Ok(Fleet { log, drain, serving, presence, bell })
+    }
+
+    /// Ends it after what runs.
+    pub async fn end(self) -> Result<()> {
+        self.drain.cancel();
+        self.serving.await?;
+        self.presence.await?;
+        self.bell.close().await;
+        Ok(())
+    }
+}
+
+/// Leases with a clock.
+struct Timed {
+    leases: RemoteLeases,
+    log: Arc<Log>,
+}
+
+#[async_trait]
+impl Leases for Timed {
+    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+        let asked = Instant::now();
+        let order = self.leases.claim(ring, worker, lease).await?;
+        self.log.claims.lock().unwrap_or_else(PoisonError::into_inner).push(asked.elapsed());
+        Ok(order)
+    }
+
+    async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress) -> Result<i64, LeaseError> {
+        self.leases.renew(task, lease, progress).await
+    }
+
+    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult) -> Result<(), LeaseError> {
+        let is_segment = matches!(result, TaskResult::Video(_));
+        self.leases.complete(task, lease, result).await?;
+        self.log.note(&self.log.completed, task.job, is_segment);
+        Ok(())
+    }
+
+    async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure) -> Result<(), LeaseError> {
+        self.leases.fail(task, lease, failure).await
+    }
+
+    async fn nudged(&self, lease: LeaseId) {
+        self.leases.nudged(lease).await;
+    }
+}
+
+/// Waits, and makes results up.
+struct Faker {
+    blobs: RemoteBlobs,
+    log: Arc<Log>,
+    task: Duration,
+}
+
+#[async_trait]
+impl Perform for Faker {
+    async fn perform(
+        &self,
+        order: &WorkOrder,
+        progress: watch::Sender<Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<TaskResult, Failure> {
+        self.log.note(&self.log.started, order.task.job, matches!(order.work, Work::Video { .. }));
+        let ends = tokio::time::Instant::now() + self.task;
+        let mut frames = 0;
+        while tokio::time::Instant::now() < ends {
+            tokio::select! {
+                () = cancel.cancelled() => return Err(Failure::infra("cancelled", "the attempt was cancelled")),
+                () = tokio::time::sleep_until(ends.min(tokio::time::Instant::now() + Duration::from_secs(5))) => {}
+            }
+            frames += 1;
+            progress.send_modify(|p| p.frames = frames);
+        }
+        match &order.work {
+            Work::Probe { .. } => self.probe(order).await,
+            Work::Video { plan, segment } => video(order, plan, *segment),
+            _ => Err(Failure::permanent("fleet", "a fake worker has no such source")),
+        }
+    }
+}
+
+impl Faker {
+    /// The name of a source says how many segments it has: `film-20.mp4`.
+    async fn probe(&self, order: &WorkOrder) -> Result<TaskResult, Failure> {
+        let name = order.source.locator.rsplit('/').next().unwrap_or_default();
+        let segments = name.trim_start_matches("film-").trim_end_matches(".mp4").parse();
+        let segments: u32 = segments.map_err(|_| Failure::permanent("name", "film-NUMBER.mp4 is expected"))?;
+        let info = info(segments, order.source.bytes);
+        let json = serde_json::to_vec(&info).map_err(|e| Failure::permanent("json", e.to_string()))?;
+        let object = StoredObject {
+            key: format!("{}source-info.json", order.key_prefix),
+            bytes: json.len() as u64,
+            sha256: sha256(&json),
+        };
+        self.blobs.put(&object.key, json.into()).await.map_err(|e| Failure::infra("store", e.to_string()))?;
+        Ok(TaskResult::Probe(ProbeResult { info: object, ffmpeg_build: "none".into(), cost: Cost::default() }))
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    hex(&Sha256::digest(bytes))
+}
+
+/// What probing would find in a film of so many segments: few frames, so that planning is not what is measured.
+fn info(segments: u32, bytes: u64) -> SourceInfo {
+    let num_frames = i64::from(segments) * i64::from(SEGMENT_SECONDS * FRAMES_PER_SECOND);
+    let timebase = Rational::new(1, i64::from(FRAMES_PER_SECOND)).unwrap_or(Rational::ONE);
+    let grid = (SEGMENT_SECONDS * FRAMES_PER_SECOND) as usize;
+    let frames = FrameIndex {
+        pts: PtsList::from_sorted(0..num_frames).unwrap_or_default(),
+        last_duration: 1,
+        keyframes: (0..num_frames).step_by(grid).map(|pts| Keyframe { pts, position: None }).collect(),
+        evidence: IndexEvidence::Moov,
+        is_seekable: true,
+        needs_run_in: false,
+        has_repeats: false,
+    };
+    let video = VideoTrack {
+        stream: 0,
+        codec: "h264".into(),
+        profile: String::new(),
+        width: 1280,
+        height: 720,
+        sar: Rational::ONE,
+        pix_fmt: "yuv420p".into(),
+        bit_depth: 8,
+        color: Color::default(),
+        rotation: 0,
+        interlaced: false,
+        timebase,
+        frame_rate: Rational::new(i64::from(FRAMES_PER_SECOND), 1).unwrap_or(Rational::ONE),
+        bits_per_second: 3_000_000,
+        frames,
+    };
+    SourceInfo {
+        container: Container::Mov,
+        demuxer: "mov".into(),
+        bytes,
+        fragmented: false,
+        video: Some(video),
+        audio: Vec::new(),
+        unused: Vec::new(),
+        byte_index: None,
+        warnings: Vec::new(),
+    }
+}
+
+fn video(order: &WorkOrder, plan: &Plan, index: u32) -> Result<TaskResult, Failure> {
+    let missing = || Failure::permanent("plan", format!("the plan has no segment {index}"));
+    let video = plan.video.as_ref().ok_or_else(missing)?;
+    let segment: &Segment = video.segment(index).ok_or_else(missing)?;
+    let object = |rendition: &str, name: &str| {
+        let key = format!("{}{rendition}/{name}", order.key_prefix);
+        StoredObject { sha256: sha256(key.as_bytes()), key, bytes: 1_000_000 }
+    };
+    let renditions = video.renditions.iter().map(|rendition| RenditionPart {
+        rendition: rendition.id.clone(),
+        init: object(&rendition.id, "init.mp4"),
+        codec: "avc1.64001f".into(),
+        segments: segment
+            .media_segments
+            .iter()
+            .map(|m| StoredSegment {
+                number: m.number,
+                start: m.start,
+                duration: m.duration,
+                decode_time: m.start,
+                num_samples: 100,
+                object: object(&rendition.id, &format!("{}.m4s", m.number)),
+            })
+            .collect(),
+        num_frames: segment.num_frames,
+        pts_sha256: segment.pts_sha256.clone(),
+    });
+    Ok(TaskResult::Video(VideoPart { segment: index, renditions: renditions.collect(), cost: Cost::default() }))
+}
