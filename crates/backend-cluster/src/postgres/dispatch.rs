@@ -17,6 +17,9 @@ use uuid::Uuid;
 
 /// Advisory lock of whoever dispatches.
 const DISPATCH: i64 = 0x7370_6c69_7472_0002;
+/// Takes the lock. What dispatch writes may be lost with the server, as rings may be: it is written again. So nobody
+/// waits for the disk.
+const BEGIN: &str = "SELECT pg_advisory_xact_lock($1), set_config('synchronous_commit', 'off', true)";
 /// Jobs with waiting tasks that are looked at, per tenant and class: the oldest.
 const JOBS: usize = 1_000;
 /// How often places are shared out again because fewer tasks of a job are due than its counters say.
@@ -89,7 +92,7 @@ pub(super) async fn dispatch(
     shares: &Shares,
     now_ms: i64,
 ) -> Result<usize, Fault> {
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(DISPATCH).execute(&mut *c).await?;
+    sqlx::query(BEGIN).bind(DISPATCH).execute(&mut *c).await?;
     let busy = busy(c, scope).await?;
     let free = window.saturating_sub(busy.num_rung);
     if free == 0 {

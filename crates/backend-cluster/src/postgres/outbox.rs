@@ -23,12 +23,14 @@ pub(super) fn limit(n: usize) -> i64 {
 pub(super) const UNSENT: &str = "SELECT job, number, attempt, kind FROM outbox
      WHERE sent_ms IS NULL AND ($1::uuid[] IS NULL OR job = ANY($1)) ORDER BY seq LIMIT $2";
 
+// As with dispatch, nobody waits for the disk.
 const MARK_SENT: &str = "WITH mine AS (
          SELECT o.seq FROM outbox AS o
          JOIN unnest($1::uuid[], $2::int[], $3::int[], $4::text[]) AS r (job, number, attempt, kind)
              ON o.job = r.job AND o.number = r.number AND o.attempt = r.attempt AND o.kind = r.kind
          WHERE o.sent_ms IS NULL FOR UPDATE OF o SKIP LOCKED)
-     UPDATE outbox AS o SET sent_ms = $5 FROM mine WHERE o.seq = mine.seq";
+     UPDATE outbox AS o SET sent_ms = $5
+     FROM mine, (SELECT set_config('synchronous_commit', 'off', true)) AS lax WHERE o.seq = mine.seq";
 
 pub(super) const SWEEP: &str = "WITH lost AS (
          SELECT seq FROM outbox
