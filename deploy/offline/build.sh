@@ -107,13 +107,13 @@ RUN apt-get update && apt-get upgrade -y && rm -rf /var/lib/apt/lists/*
 DOCKERFILE
 }
 
-# program NAME DIR CARGO-ARGUMENT...: puts a program into DIR; builds it when --bin-dir is not given.
+# program NAME DIR: puts a program into DIR; builds it when --bin-dir is not given.
 program() {
     local name=$1 into=$2 from=$bin_dir
-    shift 2
     if [[ -z $from ]]; then
         require_rust
-        (cd "$root" && cargo build --release --locked "$@") >&2
+        # Of the whole workspace: built for one package alone, its dependencies would be compiled once for each.
+        (cd "$root" && cargo build --release --locked --workspace --bin "$name") >&2
         from=$target_dir/release
     fi
     [[ -x $from/$name ]] || die "$from has no program $name"
@@ -129,7 +129,7 @@ program() {
 s3() {
     local context=$work/s3
     cp -r -- "$root/deploy/offline/s3" "$context"
-    program s3-server "$context" --package splitreel-testkit --bin s3-server
+    program s3-server "$context"
     build s3:latest "$context"
 }
 
@@ -138,7 +138,7 @@ splitreel() {
     local context=$work/splitreel
     mkdir -p "$context/deploy/images"
     cp -- "$root/deploy/images/Dockerfile" "$root/deploy/images/closure" "$context/deploy/images"
-    program splitreel "$context" --package splitreel
+    program splitreel "$context"
     build splitreel:latest "$context" --file "$context/deploy/images/Dockerfile" --target prebuilt \
         --build-arg BINARY=splitreel
 }

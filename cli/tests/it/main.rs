@@ -6,6 +6,7 @@
 mod bad_input;
 mod clips;
 mod cluster;
+mod compose;
 mod corpus;
 mod decoded;
 mod determinism;

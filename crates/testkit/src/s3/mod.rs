@@ -1,12 +1,13 @@
 //! An S3 server over a local directory, in this process: for tests, for work without a cloud, and for the stack that
-//! is built without an image registry. It checks signatures. It does not sync what it writes and keeps no quota, so
-//! it is no place for objects that anyone would miss.
+//! is built without an image registry. It checks signatures, and lets pages of any origin in. It does not sync what it
+//! writes and keeps no quota, so it is no place for objects that anyone would miss.
 
 mod disk;
 
 use disk::Disk;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use std::io;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower_http::cors::Cors;
 
 /// Where a server listens, what it serves and to whom.
 #[derive(Clone)]
@@ -121,7 +123,7 @@ async fn accept(listener: TcpListener, service: S3Service, stop: CancellationTok
         // A connection that broke before it was taken concerns nobody.
         let Ok((stream, _)) = accepted else { continue };
         let _ = stream.set_nodelay(true);
-        let (service, stop) = (service.clone(), stop.clone());
+        let (service, stop) = (TowerToHyperService::new(Cors::permissive(service.clone())), stop.clone());
         tasks.spawn(async move {
             let builder = Builder::new(TokioExecutor::new()).http1_only();
             tokio::select! {
