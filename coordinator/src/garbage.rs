@@ -9,6 +9,10 @@ use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::{PresentationFile, TaskResult};
 use splitreel_telemetry::record;
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+/// Ended jobs that are looked at in one go.
+const BATCH: usize = 1000;
 
 /// Why garbage could not be collected this time.
 #[derive(Debug, thiserror::Error)]
@@ -28,16 +32,21 @@ pub enum GarbageError {
 }
 
 impl Coordinator {
-    /// Deletes unreferenced objects of jobs that ended longer than the grace ago.
+    /// Deletes unreferenced objects of jobs that ended longer than the grace ago: of so many jobs, going on with older
+    /// ones the next time, and with the newest after the oldest. A late upload of a dead attempt is thus found too.
     pub(crate) async fn collect_garbage(&self) -> Result<(), GarbageError> {
+        let before = *self.inner.cleaned.lock().unwrap_or_else(PoisonError::into_inner);
         let filter = JobFilter {
             states: vec![JobState::Published, JobState::Failed, JobState::Cancelled],
             only: self.inner.config.scope.clone(),
-            limit: 1000,
+            before,
+            limit: BATCH,
             ..JobFilter::default()
         };
         let due = self.now().saturating_sub(self.inner.config.garbage_grace_ms);
         let jobs = self.inner.store.jobs(filter).await?;
+        let next = jobs.last().filter(|_| jobs.len() == BATCH).map(|job| job.id);
+        *self.inner.cleaned.lock().unwrap_or_else(PoisonError::into_inner) = next;
         let mut held_up = None;
         for job in jobs.iter().filter(|j| j.ended_ms.is_some_and(|t| t <= due)) {
             match self.collect(job).await {
@@ -105,5 +114,88 @@ impl Coordinator {
             }
         }
         Ok(named)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use splitreel_backend::conformance::fixture::{job_id, request};
+    use splitreel_backend::doorbell::Queue;
+    use splitreel_backend::fault::{FaultPlan, FaultyBlobs, Verdict};
+    use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs, MemoryStore};
+    use splitreel_backend::{BlobStore, Doorbell, JobStore, World};
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio_util::sync::CancellationToken;
+
+    /// Lists no objects, ever.
+    struct NoAnswer;
+
+    #[async_trait]
+    impl FaultPlan for NoAnswer {
+        async fn before(&self, op: &'static str) -> Verdict {
+            if op == "blobs.list" { std::future::pending().await } else { Verdict::Proceed }
+        }
+        async fn after(&self, _: &'static str) -> Verdict {
+            Verdict::Proceed
+        }
+    }
+
+    async fn cancelled(store: &MemoryStore, n: u32) -> JobId {
+        let job = job_id(n.into());
+        store.submit(job, request("t", &n.to_string()), i64::from(n)).await.unwrap();
+        store.cancel(job, i64::from(n)).await.unwrap();
+        job
+    }
+
+    #[tokio::test]
+    async fn jobs_behind_the_newest_thousand_have_their_turn() {
+        let (store, blobs) = (Arc::new(MemoryStore::new()), Arc::new(MemoryBlobs::new()));
+        let oldest = cancelled(&store, 1).await;
+        for n in 2..=u32::try_from(BATCH).unwrap() + 1 {
+            cancelled(&store, n).await;
+        }
+        let left = || blobs.list("jobs/");
+        let coordinator = Coordinator::new(
+            Arc::clone(&store) as Arc<_>,
+            Arc::clone(&blobs) as Arc<_>,
+            Arc::new(ChannelDoorbell::new()),
+            World::machine(),
+            Config::default(),
+        );
+        // The second time for a dead attempt whose last object arrived after the first.
+        for _ in 0..2 {
+            blobs.put(&format!("jobs/{oldest}/1/1-x/a"), Bytes::from_static(b"a")).await.unwrap();
+            coordinator.collect_garbage().await.unwrap();
+            assert_eq!(left().await.unwrap().len(), 1);
+            coordinator.collect_garbage().await.unwrap();
+            assert!(left().await.unwrap().is_empty());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn storage_that_does_not_answer_the_collection_holds_up_no_work() {
+        let (store, bell) = (Arc::new(MemoryStore::new()), Arc::new(ChannelDoorbell::new()));
+        cancelled(&store, 1).await;
+        let coordinator = Coordinator::new(
+            Arc::clone(&store) as Arc<_>,
+            Arc::new(FaultyBlobs::new(Arc::new(MemoryBlobs::new()), Arc::new(NoAnswer))),
+            Arc::clone(&bell) as Arc<_>,
+            World::machine(),
+            Config { garbage_every: Duration::from_millis(1), ..Config::default() },
+        );
+        let stop = CancellationToken::new();
+        let (running, s) = (coordinator.clone(), stop.clone());
+        let running = tokio::spawn(async move { running.run(s).await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        coordinator.submit(request("t", "new")).await.unwrap();
+        let rung = tokio::time::timeout(Duration::from_secs(5), bell.next(Queue::Work)).await;
+        assert!(rung.expect("no ring in time").is_ok());
+        stop.cancel();
+        running.await.unwrap();
     }
 }

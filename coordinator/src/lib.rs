@@ -108,6 +108,8 @@ struct Inner {
     reading_plan: tokio::sync::Mutex<()>,
     shares: Mutex<Arc<Shares>>,
     window: AtomicUsize,
+    /// Where garbage collection goes on: with jobs older than this one.
+    cleaned: Mutex<Option<JobId>>,
 }
 
 impl Coordinator {
@@ -120,9 +122,22 @@ impl Coordinator {
         config: Config,
     ) -> Self {
         let shares = Mutex::new(Arc::new(config.shares.clone()));
-        let (wake, plans, traces) = (Notify::new(), Mutex::default(), Mutex::default());
+        let (wake, plans, traces, cleaned) = (Notify::new(), Mutex::default(), Mutex::default(), Mutex::default());
         let (reading_plan, window) = (tokio::sync::Mutex::default(), AtomicUsize::new(config.window.max(1)));
-        let inner = Inner { store, blobs, doorbell, world, config, wake, plans, traces, reading_plan, shares, window };
+        let inner = Inner {
+            store,
+            blobs,
+            doorbell,
+            world,
+            config,
+            wake,
+            plans,
+            traces,
+            reading_plan,
+            shares,
+            window,
+            cleaned,
+        };
         Coordinator { inner: Arc::new(inner) }
     }
 

@@ -12,6 +12,11 @@ use tokio_util::sync::CancellationToken;
 impl Coordinator {
     /// Runs until `shutdown`. Store failures are logged and tried again with the next tick.
     pub async fn run(&self, shutdown: CancellationToken) {
+        // Beside the rest: it asks storage for the objects of many jobs, and a worker may be lost meanwhile.
+        tokio::join!(self.keep_going(&shutdown), self.keep_clean(&shutdown));
+    }
+
+    async fn keep_going(&self, shutdown: &CancellationToken) {
         let c = &self.inner.config;
         // Rings of an earlier process are lost with it; claims make repeated ones harmless.
         self.sweep(i64::MAX).await;
@@ -19,9 +24,8 @@ impl Coordinator {
         let mut pump = interval_at(now, c.pump_every);
         let mut reap = interval_at(now, c.reap_every);
         let mut sweep = interval_at(now + c.sweep_every, c.sweep_every);
-        let mut garbage = interval_at(now + c.garbage_every, c.garbage_every);
         let mut speculate = c.speculate_every.map(|every| interval_at(now + every, every));
-        for i in [&mut pump, &mut reap, &mut sweep, &mut garbage].into_iter().chain(&mut speculate) {
+        for i in [&mut pump, &mut reap, &mut sweep].into_iter().chain(&mut speculate) {
             i.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         loop {
@@ -36,7 +40,6 @@ impl Coordinator {
                     self.pump().await;
                 }
                 () = next(&mut speculate) => self.speculate().await,
-                _ = garbage.tick() => self.garbage().await,
                 _ = pump.tick() => self.pump().await,
             }
         }
@@ -106,9 +109,15 @@ impl Coordinator {
         }
     }
 
-    async fn garbage(&self) {
-        if let Err(error) = record::pass(Pass::Garbage, self.collect_garbage()).await {
-            tracing::warn!(%error, "garbage collection is held up");
+    async fn keep_clean(&self, shutdown: &CancellationToken) {
+        let every = self.inner.config.garbage_every;
+        let mut tick = interval_at(Instant::now() + every, every);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+            let pass = record::pass(Pass::Garbage, self.collect_garbage());
+            if let Some(Err(error)) = shutdown.run_until_cancelled(pass).await {
+                tracing::warn!(%error, "garbage collection is held up");
+            }
         }
     }
 }
