@@ -11,6 +11,10 @@ use uuid::Uuid;
 
 use super::storage::UploadRef;
 
+/// One that is complete but cannot be made an object is given up so long after it would have expired: until then it
+/// may be the storage's fault, and after that storage has given its parts up too.
+const FINISH_FOR_MS: i64 = 14 * 24 * 3_600_000;
+
 /// Kind of the records of uploads.
 pub const UPLOAD_KIND: &str = "upload";
 
@@ -87,6 +91,11 @@ impl Upload {
         self.lock.is_some() && !self.is_locked(now_ms)
     }
 
+    /// All of its bytes came through this service.
+    pub fn is_complete(&self) -> bool {
+        self.part_bytes.is_none() && self.offset == self.bytes
+    }
+
     /// It was not gone on with in time.
     pub fn is_expired(&self, now_ms: i64) -> bool {
         self.state == UploadState::Expired
@@ -97,9 +106,12 @@ impl Upload {
     pub fn chore(&self, now_ms: i64) -> Chore {
         match (&self.state, &self.lock) {
             (_, Some(lock)) if lock.until_ms > now_ms => Chore::Wait(lock.until_ms),
-            (UploadState::Open, _) if self.part_bytes.is_none() && self.offset == self.bytes => Chore::Finish,
+            (UploadState::Open, _) if self.is_complete() && now_ms < self.expires_ms.saturating_add(FINISH_FOR_MS) => {
+                Chore::Finish
+            }
             (UploadState::Open, _) if self.expires_ms > now_ms => Chore::Wait(self.expires_ms),
             (UploadState::Open, _) => Chore::Expire,
+            (UploadState::Done, _) if self.expires_ms > now_ms => Chore::Wait(self.expires_ms),
             (UploadState::Done | UploadState::Expired, _) => Chore::Forget,
         }
     }
@@ -173,6 +185,8 @@ mod tests {
             (UploadState::Open, 5, Some(120), 120, Chore::Expire),
             (UploadState::Open, 10, None, 50, Chore::Finish),
             (UploadState::Open, 10, None, 500, Chore::Finish),
+            (UploadState::Open, 10, None, 100 + FINISH_FOR_MS, Chore::Expire),
+            (UploadState::Done, 10, None, 50, Chore::Wait(100)),
             (UploadState::Done, 10, None, 500, Chore::Forget),
             (UploadState::Expired, 5, None, 500, Chore::Forget),
         ] {

@@ -223,7 +223,13 @@ impl Uploads {
             expires_ms: self.now().saturating_add(config.expire_ms),
         };
         let mut kept = KeptUpload { key: KeptUpload::key(tenant, id), version: 0, id, upload };
-        self.write(&mut kept, Expect::Absent).await?;
+        if let Err(error) = self.write(&mut kept, Expect::Absent).await {
+            // Nobody will hear of it, not even the sweep.
+            if let Err(error) = self.inner.storage.abort(&kept.upload.reference(id)).await {
+                tracing::info!(%error, upload = %id, "an upload that was not made is left to its storage");
+            }
+            return Err(error);
+        }
         if kept.upload.bytes == 0 && part_bytes.is_none() {
             self.finish(&mut kept).await?;
         }
@@ -320,18 +326,21 @@ impl Uploads {
         let reference = kept.upload.reference(kept.id);
         let append = self.inner.storage.append(&reference, offset, piece, checksum);
         tokio::pin!(append);
-        let third = u64::try_from(self.inner.config.lock_ms / 3).unwrap_or(1).max(1);
+        let third = (self.inner.config.lock_ms / 3).max(1);
+        let mut held_until = self.now().saturating_add(self.inner.config.lock_ms);
         loop {
+            let pause = third.min(held_until.saturating_sub(self.now()));
             tokio::select! {
                 appended = &mut append => return Ok(appended?.offset),
-                () = tokio::time::sleep(Duration::from_millis(third)) => {
+                () = tokio::time::sleep(Duration::from_millis(u64::try_from(pause).unwrap_or(0))) => {
                     let until_ms = self.now().saturating_add(self.inner.config.lock_ms);
                     kept.upload.lock = Some(WriteLock { holder: lock, until_ms });
                     let expect = Expect::Version(kept.version);
-                    // Taken for dead by another: it owns the upload now. A store that does not answer may yet do so
-                    // before the lock runs out.
                     match self.write(kept, expect).await {
-                        Ok(()) | Err(UploadError::Store(_)) => {}
+                        Ok(()) => held_until = until_ms,
+                        // It may yet answer before the lock runs out. After that another may write, or does.
+                        Err(UploadError::Store(_)) if self.now() < held_until => {}
+                        Err(UploadError::Store(_)) => return Err(UploadError::Locked),
                         Err(error) => return Err(error),
                     }
                 }
@@ -540,9 +549,7 @@ impl Uploads {
         let due = match &kept.upload.lock {
             Some(lock) => lock.until_ms.max(kept.upload.expires_ms),
             // Complete but not yet an object: soon somebody has to look.
-            None if kept.upload.offset == kept.upload.bytes && kept.upload.part_bytes.is_none() => {
-                self.now().saturating_add(AGAIN_MS)
-            }
+            None if kept.upload.is_complete() => self.now().saturating_add(AGAIN_MS),
             None => kept.upload.expires_ms,
         };
         self.put(kept, expect, due).await

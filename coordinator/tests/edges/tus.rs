@@ -1,6 +1,7 @@
 //! Uploads by the tus protocol into a local directory.
 
-use crate::fixture::{Installation, call, call_json, caller};
+use crate::fixture::{Installation, TestClock, call, call_json, caller};
+use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Response};
@@ -8,10 +9,14 @@ use futures::StreamExt;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
 use sha2::{Digest, Sha256};
-use splitreel_coordinator::uploads::{LocalUploads, UploadRef, UploadStorage, Uploads, UploadsConfig, uploads_router};
+use splitreel_backend::fault::{FaultPlan, FaultyRecords, Verdict};
+use splitreel_coordinator::uploads::{
+    LocalUploads, NewUpload, UploadError, UploadRef, UploadStorage, Uploads, UploadsConfig, uploads_router,
+};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 struct Site {
@@ -340,4 +345,58 @@ async fn tenants_see_their_own_uploads_only_and_not_too_many() {
     let direct = serde_json::json!({ "bytes": 5 });
     let (status, _) = call_json(&site.router, Some(&stranger), "POST", "/v1/uploads:direct", Some(direct)).await;
     assert_eq!(status.as_u16(), 501, "a local directory takes none");
+}
+
+/// Writes of records fail from the given one on, while ten seconds go by.
+struct DeafFrom {
+    first: usize,
+    num_puts: AtomicUsize,
+    clock: Arc<TestClock>,
+}
+
+#[async_trait]
+impl FaultPlan for DeafFrom {
+    async fn before(&self, op: &'static str) -> Verdict {
+        if op != "records.put" || self.num_puts.fetch_add(1, Ordering::SeqCst) < self.first {
+            return Verdict::Proceed;
+        }
+        self.clock.advance(10_000);
+        Verdict::Fail
+    }
+    async fn after(&self, _: &'static str) -> Verdict {
+        Verdict::Proceed
+    }
+}
+
+fn deaf_from(first: usize) -> (Site, Arc<DeafFrom>) {
+    let site = site();
+    let plan = Arc::new(DeafFrom { first, num_puts: AtomicUsize::new(0), clock: site.here.clock.clone() });
+    let records = Arc::new(FaultyRecords::new(site.here.records.clone(), plan.clone()));
+    let storage = Arc::new(LocalUploads::new(site.folder.path()).unwrap());
+    let (intake, world) = (site.here.intake.clone(), site.here.world.clone());
+    let uploads = Uploads::new(storage, records, intake, world, UploadsConfig::default());
+    (Site { uploads, ..site }, plan)
+}
+
+fn three_bytes() -> NewUpload {
+    NewUpload { bytes: 3, name: "a".into(), metadata: String::new(), wish: None, is_direct: false }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_whose_lock_ran_out_stops() {
+    // What makes the upload and locks it is written, nothing after that.
+    let (site, plan) = deaf_from(2);
+    let upload = site.uploads.create("studio", three_bytes()).await.unwrap();
+    let silence = futures::stream::pending().boxed();
+    let written = site.uploads.append("studio", upload.id, 0, None, silence, None);
+    let written = tokio::time::timeout(std::time::Duration::from_secs(600), written).await.expect("it writes on");
+    assert!(matches!(written, Err(UploadError::Locked)), "{written:?}");
+    assert_eq!(plan.num_puts.load(Ordering::SeqCst), 5, "two, and three renewals in thirty seconds");
+}
+
+#[tokio::test]
+async fn an_upload_that_nobody_hears_of_leaves_nothing() {
+    let (site, _) = deaf_from(0);
+    assert!(matches!(site.uploads.create("studio", three_bytes()).await, Err(UploadError::Store(_))));
+    assert!(site.files().is_empty());
 }
