@@ -1,5 +1,10 @@
 //! `splitreel`: arguments, configuration, wiring and terminal output. The only place where adapters meet roles.
 
+#![warn(clippy::print_stdout, reason = "it panics when nobody reads on: use say!")]
+
+#[macro_use]
+mod stdout;
+
 mod args;
 mod commands;
 mod config;

@@ -26,15 +26,15 @@ pub async fn doctor(config: &Config, args: JsonArgs) -> Result<Exit, Problem> {
             "encoders": codecs.iter().map(|(c, e)| json!({"codec": c, "encoder": e})).collect::<Vec<_>>(),
             "tone_mapping": tone_map, "sandbox": sandbox(&ffmpeg.sandbox), "cores": cores, "state": config.state,
         });
-        println!("{value:#}");
+        say!("{value:#}");
         return Ok(Exit::Done);
     }
-    println!("ffmpeg      {}", ffmpeg.ffmpeg.display());
-    println!("ffprobe     {}", ffmpeg.ffprobe.display());
-    println!("version     {}", ffmpeg.banner);
-    println!("build       {}", ffmpeg.build_id);
+    say!("ffmpeg      {}", ffmpeg.ffmpeg.display());
+    say!("ffprobe     {}", ffmpeg.ffprobe.display());
+    say!("version     {}", ffmpeg.banner);
+    say!("build       {}", ffmpeg.build_id);
     for (codec, encoder) in codecs {
-        println!(
+        say!(
             "{codec:<12}{}",
             encoder.map_or_else(
                 || "no encoder in this ffmpeg: install a fuller build to use it".to_owned(),
@@ -42,13 +42,13 @@ pub async fn doctor(config: &Config, args: JsonArgs) -> Result<Exit, Problem> {
             )
         );
     }
-    println!(
+    say!(
         "tone map    {}",
         if tone_map { "ok, zscale and tonemap" } else { "no zscale or tonemap filter: HDR stays HDR in 8-bit outputs" }
     );
-    println!("sandbox     {}", sandbox(&ffmpeg.sandbox));
-    println!("cores       {cores}");
-    println!("state       {}", config.state.display());
+    say!("sandbox     {}", sandbox(&ffmpeg.sandbox));
+    say!("cores       {cores}");
+    say!("state       {}", config.state.display());
     Ok(Exit::Done)
 }
 

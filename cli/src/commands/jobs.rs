@@ -59,30 +59,30 @@ pub async fn status(config: &Config, args: StatusArgs) -> Result<Exit, Problem> 
     let tasks = store.tasks(job.id).await.map_err(|e| store_problem(&e))?;
     if args.json {
         let events = store.events(Some(job.id), 0, 100_000).await.map_err(|e| store_problem(&e))?;
-        println!("{:#}", json!({ "job": job, "tasks": tasks.iter().map(brief).collect::<Vec<_>>(), "events": events }));
+        say!("{:#}", json!({ "job": job, "tasks": tasks.iter().map(brief).collect::<Vec<_>>(), "events": events }));
         return Ok(Exit::Done);
     }
-    println!("job       {}", job.id);
-    println!("state     {}", job.state.as_str());
-    println!("source    {}", printable(&job.request.source.locator));
-    println!("profile   {}", job.request.profile.name);
-    println!("output    {}", job.request.output.as_deref().map_or_else(|| "-".into(), printable));
-    println!("progress  {:.0} %", progress(&tasks));
-    println!("age       {}", ago(job.created_ms));
+    say!("job       {}", job.id);
+    say!("state     {}", job.state.as_str());
+    say!("source    {}", printable(&job.request.source.locator));
+    say!("profile   {}", job.request.profile.name);
+    say!("output    {}", job.request.output.as_deref().map_or_else(|| "-".into(), printable));
+    say!("progress  {:.0} %", progress(&tasks));
+    say!("age       {}", ago(job.created_ms));
     if let Some(f) = &job.failure {
-        println!("failure   {} ({})", printable(&f.message), f.code);
+        say!("failure   {} ({})", printable(&f.message), f.code);
         for line in &f.evidence {
-            println!("          {}", printable(line));
+            say!("          {}", printable(line));
         }
     }
-    println!("\n task  kind      index  state      attempt  by / why");
+    say!("\n task  kind      index  state      attempt  by / why");
     for t in &tasks {
         let why = match (&t.lease, &t.failure) {
             (Some(l), _) => format!("{}, {} %", l.worker, l.progress.done_per_mille / 10),
             (None, Some(f)) => format!("{}: {}", f.code, printable(&f.message)),
             (None, None) => waits(t, &job),
         };
-        println!(
+        say!(
             "{:>5}  {:<9} {:>5}  {:<10} {:>6}  {why}",
             t.spec.number,
             t.spec.kind.as_str(),
@@ -143,16 +143,16 @@ pub async fn list(config: &Config, args: ListArgs) -> Result<Exit, Problem> {
         Vec::new()
     };
     if args.json {
-        println!("{:#}", json!(jobs));
+        say!("{:#}", json!(jobs));
         return Ok(Exit::Done);
     }
     if jobs.is_empty() {
-        println!("no jobs yet: splitreel run VIDEO");
+        say!("no jobs yet: splitreel run VIDEO");
         return Ok(Exit::Done);
     }
-    println!("{:<36}  {:<10} {:>6}  {:<12} source", "job", "state", "age", "profile");
+    say!("{:<36}  {:<10} {:>6}  {:<12} source", "job", "state", "age", "profile");
     for j in jobs {
-        println!(
+        say!(
             "{}  {:<10} {:>6}  {:<12} {}",
             j.id,
             j.state.as_str(),
@@ -170,13 +170,13 @@ pub async fn cancel(config: &Config, args: JobArgs) -> Result<Exit, Problem> {
     let job = find(store.as_ref(), &args.job).await?;
     let now = splitreel_backend::World::machine().clock.now_ms();
     if store.cancel(job.id, now).await.map_err(|e| store_problem(&e))? {
-        println!("cancelled {}; splitreel retry {} takes it up again", job.id, job.id);
+        say!("cancelled {}; splitreel retry {} takes it up again", job.id, job.id);
         return Ok(Exit::Done);
     }
     let job = store.job(job.id).await.map_err(|e| store_problem(&e))?.unwrap_or(job);
     match job.state {
         JobState::Cancelled => {
-            println!("{} was cancelled before", job.id);
+            say!("{} was cancelled before", job.id);
             Ok(Exit::Done)
         }
         s => Err(Problem::failed(format!("{} has ended already: {}", job.id, s.as_str()))),
@@ -189,7 +189,7 @@ pub async fn migrate(config: &Config) -> Result<Exit, Problem> {
         let version = PgStore::migrate(url.expose())
             .await
             .map_err(|e| Problem::because("the database cannot be migrated", &e))?;
-        println!("{} is at version {version}", without_credentials(url.expose()));
+        say!("{} is at version {version}", without_credentials(url.expose()));
         return Ok(Exit::Done);
     }
     let db = state::database(&config.state);
@@ -198,6 +198,6 @@ pub async fn migrate(config: &Config) -> Result<Exit, Problem> {
     let version = splitreel_backend_embedded::migrate(&db)
         .await
         .map_err(|e| Problem::because(format!("the database {} cannot be migrated", db.display()), &e))?;
-    println!("{} is at version {version}", db.display());
+    say!("{} is at version {version}", db.display());
     Ok(Exit::Done)
 }

@@ -41,7 +41,7 @@ pub async fn plan(config: &Config, args: PlanArgs) -> Result<Exit, Problem> {
     let plan = planner::plan(&info, &profile, &capabilities).map_err(refused)?;
     if args.json {
         let json = serde_json::json!({ "source": info, "plan": plan, "plan_sha256": plan.hash() });
-        println!("{json:#}");
+        say!("{json:#}");
     } else {
         explain(&info, &plan);
     }
@@ -49,10 +49,10 @@ pub async fn plan(config: &Config, args: PlanArgs) -> Result<Exit, Problem> {
 }
 
 fn explain(info: &SourceInfo, plan: &Plan) {
-    println!("source      {} bytes, {}", info.bytes, info.demuxer);
+    say!("source      {} bytes, {}", info.bytes, info.demuxer);
     if let Some(v) = &info.video {
         let rotated = if v.rotation == 0 { String::new() } else { format!(", rotated {}°", v.rotation) };
-        println!(
+        say!(
             "  video     stream {}: {} {}x{}{rotated}, {}, {} frames, {} keyframes (by {})",
             v.stream,
             v.codec,
@@ -69,7 +69,7 @@ fn explain(info: &SourceInfo, plan: &Plan) {
         );
     }
     for a in &info.audio {
-        println!(
+        say!(
             "  audio     stream {}: {} {} Hz, {} channels, {} from {:.3} s",
             a.stream,
             a.codec,
@@ -79,14 +79,14 @@ fn explain(info: &SourceInfo, plan: &Plan) {
             a.first_pts.seconds()
         );
     }
-    println!();
+    say!("");
     for d in &plan.decisions {
-        println!("{:<18}{}\n{:18}because {}", d.subject, printable(&d.choice), "", printable(&d.reason));
+        say!("{:<18}{}\n{:18}because {}", d.subject, printable(&d.choice), "", printable(&d.reason));
     }
     if let Some(v) = &plan.video {
         let tb = splitreel_core::Rational::new(1, i64::from(v.timescale)).unwrap_or(splitreel_core::Rational::ONE);
         let at = |t: i64| MediaTime::new(t, tb).seconds();
-        println!("\nsegment        from          to   frames  seek  media segments");
+        say!("\nsegment        from          to   frames  seek  media segments");
         for s in &v.segments {
             let seek = s.seek.first().map_or_else(
                 || "start".to_owned(),
@@ -101,7 +101,7 @@ fn explain(info: &SourceInfo, plan: &Plan) {
                     )
                 },
             );
-            println!(
+            say!(
                 "{:>7} {:>11.3} {:>11.3} {:>8}  {:>8}  {}",
                 s.index + 1,
                 at(s.output_start),
@@ -115,10 +115,10 @@ fn explain(info: &SourceInfo, plan: &Plan) {
     let tasks = plan.tasks(1);
     let cost: u64 = tasks.iter().map(|t| t.expected_cost).sum();
     let most = tasks.iter().map(|t| t.expected_cost).max().unwrap_or(0);
-    println!(
+    say!(
         "\n{} tasks, expected cost {cost} (kilopixels to encode); the longest task is {:.0} % of it",
         tasks.len(),
         100.0 * most as f64 / cost.max(1) as f64
     );
-    println!("plan sha256 {}", plan.hash());
+    say!("plan sha256 {}", plan.hash());
 }

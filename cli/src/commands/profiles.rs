@@ -16,20 +16,20 @@ pub fn profiles(args: &ProfilesArgs) -> Result<Exit, Problem> {
                 return Err(Problem::usage(format!("{name}: {first}")));
             }
             if args.json {
-                println!("{}", serde_json::to_string_pretty(&p).map_err(|e| unprintable(&e))?);
+                say!("{}", serde_json::to_string_pretty(&p).map_err(|e| unprintable(&e))?);
             } else {
-                print!("{}", toml::to_string(&p).map_err(|e| unprintable(&e))?);
+                say!("{}", toml::to_string(&p).map_err(|e| unprintable(&e))?.trim_end());
             }
         }
         None => {
             let all: Vec<Profile> = Profile::BUILT_IN.iter().filter_map(|n| Profile::built_in(n)).collect();
             if args.json {
-                println!("{}", serde_json::to_string_pretty(&all).map_err(|e| unprintable(&e))?);
+                say!("{}", serde_json::to_string_pretty(&all).map_err(|e| unprintable(&e))?);
             } else {
                 for p in all {
-                    println!("{:<13}{}", p.name, p.description);
+                    say!("{:<13}{}", p.name, p.description);
                 }
-                println!(
+                say!(
                     "\nA profile of your own: splitreel profiles universal > my.toml, change it, then --profile my.toml"
                 );
             }

@@ -122,7 +122,7 @@ pub(super) fn client(config: &Config, upstream: Upstream) -> Result<Client, Prob
 }
 
 pub(super) fn print_json(value: &impl serde::Serialize) {
-    println!("{:#}", serde_json::json!(value));
+    say!("{:#}", serde_json::json!(value));
 }
 
 /// `watch`.
@@ -141,7 +141,7 @@ pub(super) async fn follow(client: &Client, id: JobId, json: bool) -> Result<Exi
             Told::Progress(_) => {}
             Told::Event(event) => {
                 if json {
-                    println!("{}", serde_json::json!(event));
+                    say!("{}", serde_json::json!(event));
                 }
                 let ended = match event.what {
                     Happened::Published => true,
@@ -173,7 +173,7 @@ fn end_of(job: &JobView, json: bool) -> Exit {
     match job.state {
         JobState::Published => {
             if !json {
-                println!("{} published", job.id);
+                say!("{} published", job.id);
             }
             Exit::Done
         }
@@ -222,7 +222,7 @@ pub async fn act(config: &Config, args: RemoteJobArgs, act: Act) -> Result<Exit,
     if args.json {
         print_json(&job);
     } else {
-        println!("{} {}{}", job.id, job.state.as_str(), if job.is_paused { ", paused" } else { "" });
+        say!("{} {}{}", job.id, job.state.as_str(), if job.is_paused { ", paused" } else { "" });
     }
     Ok(Exit::Done)
 }
@@ -237,13 +237,13 @@ pub async fn status(config: &Config, args: RemoteJobArgs) -> Result<Exit, Proble
         print_json(&serde_json::json!({ "job": job, "tasks": tasks }));
         return Ok(Exit::Done);
     }
-    println!("job       {}", job.id);
-    println!("source    {}", printable(&job.source.locator));
-    println!("profile   {}", job.profile);
-    println!("state     {}{}", job.state.as_str(), if job.is_paused { ", paused" } else { "" });
-    println!("progress  {:.0} %", job.progress.percent);
+    say!("job       {}", job.id);
+    say!("source    {}", printable(&job.source.locator));
+    say!("profile   {}", job.profile);
+    say!("state     {}{}", job.state.as_str(), if job.is_paused { ", paused" } else { "" });
+    say!("progress  {:.0} %", job.progress.percent);
     if let Some(waiting) = &job.waiting {
-        println!("waits     {}", waiting.message);
+        say!("waits     {}", waiting.message);
     }
     if let Some(output) = &job.output {
         let state = match (output.is_done, output.is_given_up) {
@@ -251,14 +251,14 @@ pub async fn status(config: &Config, args: RemoteJobArgs) -> Result<Exit, Proble
             (_, true) => "given up",
             _ => "to come",
         };
-        println!("output    {} ({state})", printable(&output.location));
+        say!("output    {} ({state})", printable(&output.location));
     }
     if let Some(f) = &job.failure {
-        println!("failure   {}", printable(&f.message));
+        say!("failure   {}", printable(&f.message));
     }
     for t in tasks {
         let lease = t.lease.map(|l| format!("on {}", l.worker)).unwrap_or_default();
-        println!(
+        say!(
             "{:>6}  {:<9} {:>5}  {:<10} attempt {} {lease}",
             t.number,
             t.kind.as_str(),
@@ -279,16 +279,10 @@ pub async fn list(config: &Config, upstream: Upstream, limit: usize, json: bool)
         print_json(&jobs);
         return Ok(Exit::Done);
     }
-    println!("{:<36}  {:<10} {:>5}  {:<12} source", "job", "state", "%", "profile");
+    say!("{:<36}  {:<10} {:>5}  {:<12} source", "job", "state", "%", "profile");
     for j in jobs {
         let state = if j.is_paused { "paused" } else { j.state.as_str() };
-        println!(
-            "{}  {state:<10} {:>5.0}  {:<12} {}",
-            j.id,
-            j.progress.percent,
-            j.profile,
-            printable(&j.source.locator)
-        );
+        say!("{}  {state:<10} {:>5.0}  {:<12} {}", j.id, j.progress.percent, j.profile, printable(&j.source.locator));
     }
     Ok(Exit::Done)
 }
@@ -373,7 +367,7 @@ pub async fn fetch(config: &Config, args: FetchArgs) -> Result<Exit, Problem> {
         fetched?;
     }
     std::fs::rename(&draft, output).map_err(|e| failed(output, e))?;
-    println!("{}: {} files", output.display(), files.len());
+    say!("{}: {} files", output.display(), files.len());
     Ok(Exit::Done)
 }
 

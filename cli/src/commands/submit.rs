@@ -111,7 +111,7 @@ pub async fn submit(config: &Config, args: SubmitArgs) -> Result<Exit, Problem> 
     if args.json {
         print_json(&job)
     } else {
-        println!("{}", job.id)
+        say!("{}", job.id)
     }
     Ok(Exit::Done)
 }

@@ -140,7 +140,7 @@ pub async fn triggers(config: &Config, command: TriggersCommand) -> Result<Exit,
             if json {
                 print_json(&rules);
             } else {
-                rules.iter().for_each(|rule| println!("{}", line(rule)));
+                rules.iter().for_each(|rule| say!("{}", line(rule)));
             }
         }
         TriggersCommand::Show(which) => {
@@ -163,7 +163,7 @@ pub async fn triggers(config: &Config, command: TriggersCommand) -> Result<Exit,
                 poll_seconds: new.poll_seconds,
             };
             let made = client.create_rule(&rule, new.tenant.as_deref()).await;
-            println!("{}", made.map_err(|e| refused("the rule was not added", &e))?.id);
+            say!("{}", made.map_err(|e| refused("the rule was not added", &e))?.id);
         }
         TriggersCommand::Remove(which) => {
             let client = client(config, which.upstream)?;
@@ -179,14 +179,14 @@ pub async fn triggers(config: &Config, command: TriggersCommand) -> Result<Exit,
                 return Ok(Exit::Done);
             }
             match &verdict.taken_by {
-                Some(rule) => println!("{object}: taken by rule {} of tenant {}", rule.id, rule.tenant),
+                Some(rule) => say!("{object}: taken by rule {} of tenant {}", rule.id, rule.tenant),
                 None if verdict.is_own_output => {
-                    println!("{object}: never starts a job, since this installation writes there")
+                    say!("{object}: never starts a job, since this installation writes there")
                 }
-                None => println!("{object}: no rule takes it"),
+                None => say!("{object}: no rule takes it"),
             }
             for rule in verdict.rules.iter().filter(|rule| verdict.taken_by.as_ref() != Some(*rule)) {
-                println!("  {} of {}: {}", rule.id, rule.tenant, reason(rule.fit));
+                say!("  {} of {}: {}", rule.id, rule.tenant, reason(rule.fit));
             }
         }
     }

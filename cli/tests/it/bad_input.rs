@@ -232,3 +232,22 @@ fn options_out_of_range() {
     assert_eq!(finish(bare().arg("run")).code, USAGE);
     assert_eq!(finish(bare().arg("transmogrify")).code, USAGE);
 }
+
+/// `splitreel … | head`, when head is already gone.
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let state = tempfile::tempdir().unwrap();
+    for words in [&["profiles"][..], &["list"], &["completions", "bash"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_splitreel"));
+        command.args(words).env("SPLITREEL_STATE", state.path()).stdout(writer);
+        let done = command.output().unwrap();
+        assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stderr).as_ref()), (Some(0), ""), "{words:?}");
+    }
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_splitreel"));
+    let done = command.arg("profiles").stdout(full).output().unwrap();
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.code() == Some(4) && told.contains("standard output cannot be written"), "{told}");
+}
