@@ -84,7 +84,7 @@ impl Stage {
         let mut found: Vec<String> = stored.difference(&named).map(|key| format!("object {key}")).collect();
         found.extend(named.difference(&stored).map(|key| format!("no object {key}")));
         found.extend(self.stack.s3().open_uploads().unwrap().iter().map(|upload| format!("upload {upload:?}")));
-        let leases = self.stack.rows("SELECT job, number FROM tasks WHERE state = 'leased'");
+        let leases = self.stack.rows("SELECT job, number FROM tasks WHERE state = 'leased' OR elder IS NOT NULL");
         found.extend(leases.iter().map(|lease| format!("lease {lease}")));
         let rings = self.stack.rows("SELECT job, number FROM outbox");
         found.extend(rings.iter().map(|ring| format!("ring {ring}")));
