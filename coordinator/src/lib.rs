@@ -124,20 +124,8 @@ impl Coordinator {
         let shares = Mutex::new(Arc::new(config.shares.clone()));
         let (wake, plans, traces, cleaned) = (Notify::new(), Mutex::default(), Mutex::default(), Mutex::default());
         let (reading_plan, window) = (tokio::sync::Mutex::default(), AtomicUsize::new(config.window.max(1)));
-        let inner = Inner {
-            store,
-            blobs,
-            doorbell,
-            world,
-            config,
-            wake,
-            plans,
-            traces,
-            reading_plan,
-            shares,
-            window,
-            cleaned,
-        };
+        let inner =
+            Inner { store, blobs, doorbell, world, config, wake, plans, traces, reading_plan, shares, window, cleaned };
         Coordinator { inner: Arc::new(inner) }
     }
 

@@ -160,6 +160,7 @@ pub async fn coordinator(config: &Config, args: CoordinatorArgs, log_json: bool)
     };
     let settings = Settings {
         keys,
+        public_url: listen.public_url,
         cors_origins: args.cors_origins,
         webhook_networks: args.webhook_networks,
         local_slots: 0,

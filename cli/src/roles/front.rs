@@ -54,6 +54,8 @@ pub struct Seams {
 pub struct Settings {
     /// Secrets.
     pub keys: Keys,
+    /// How the API is reached from outside.
+    pub public_url: Option<String>,
     /// Origins whose pages may use the API.
     pub cors_origins: Vec<String>,
     /// Networks that webhooks may go to beside public addresses.
@@ -107,6 +109,7 @@ impl Front {
         let mut config = ApiConfig::new(settings.keys.signing);
         config.bootstrap_token = settings.keys.admin;
         config.work_token = settings.keys.work;
+        config.public_url = settings.public_url.as_deref().map(public_url).transpose()?;
         config.cors_origins = settings.cors_origins;
         config.local_slots = settings.local_slots;
         config.oldest_protocol = settings.oldest_protocol.unwrap_or(config.oldest_protocol);
@@ -186,6 +189,17 @@ impl Front {
     }
 }
 
+/// The address that paths of the API are put behind.
+fn public_url(text: &str) -> Result<String, Problem> {
+    let url = url::Url::parse(text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none() && url.fragment().is_none()
+    });
+    let url = url.ok_or_else(|| {
+        Problem::usage(format!("--public-url {text}: no address of an API; use for example https://video.example.com"))
+    })?;
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
 /// Keeps dispatch to what the API says of tenants, and with `slots` to the number of slots that are there.
 async fn follow(core: &Coordinator, records: &dyn Records, slots: Option<&Api>, stop: &CancellationToken) {
     let mut tick = tokio::time::interval(FOLLOW_EVERY);
@@ -208,6 +222,25 @@ async fn release_held(intake: &Intake, stop: &CancellationToken) {
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         if let Err(error) = intake.release_held().await {
             tracing::warn!(%error, "uploads that were watched have to wait");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_addresses_are_judged() {
+        for (text, expected) in [
+            ("https://video.example.com", Some("https://video.example.com")),
+            ("http://10.0.0.1:8400/", Some("http://10.0.0.1:8400")),
+            ("https://example.com/video/", Some("https://example.com/video")),
+            ("video.example.com", None),
+            ("ftp://example.com", None),
+            ("https://example.com/?a=b", None),
+        ] {
+            assert_eq!(public_url(text).ok().as_deref(), expected, "{text}");
         }
     }
 }

@@ -149,6 +149,7 @@ pub async fn serve(config: &Config, args: ServeArgs, log_json: bool) -> Result<E
     };
     let settings = Settings {
         keys,
+        public_url: listen.public_url.clone(),
         cors_origins: args.cors_origins.clone(),
         webhook_networks: args.webhook_networks.clone(),
         local_slots: u32::try_from(slots).unwrap_or(u32::MAX),

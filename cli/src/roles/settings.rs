@@ -36,7 +36,7 @@ group! {
         /// Address of health checks and metrics [default: 127.0.0.1:9600].
         #[arg(long, env = "SPLITREEL_OPS_LISTEN", value_name = "ADDRESS:PORT")]
         ops_listen: SocketAddr,
-        /// How the API is reached from outside, for links in answers and webhooks [default: the address].
+        /// How the API is reached from outside, for playback links and Location headers [default: they are paths].
         #[arg(long, env = "SPLITREEL_PUBLIC_URL", value_name = "URL")]
         public_url: String,
         /// Seconds for running work to end after SIGTERM before it is handed back [default: 20].

@@ -107,6 +107,13 @@ async fn outermost(State(api): State<Api>, request: Request, next: Next) -> Resp
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    // Behind a proxy a path may lead elsewhere.
+    if let Some(place) = response.headers_mut().get_mut(header::LOCATION)
+        && let Some(path) = place.to_str().ok().filter(|place| place.starts_with('/'))
+        && let Ok(address) = HeaderValue::from_str(&api.public(path))
+    {
+        *place = address;
+    }
     if let Some(origin) = origin.and_then(|o| api.cors(o)) {
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);

@@ -111,7 +111,7 @@ impl Api {
         let object = file.object;
         if !names_others(path)
             && method == Method::GET
-            && let Some(place) = self.signed_link(&object).await?
+            && let Some(place) = self.signed_link(&object, caching.seconds).await?
         {
             let headers = [(header::LOCATION, place), (header::CACHE_CONTROL, "no-store".to_owned())];
             return Ok((StatusCode::FOUND, headers).into_response());
@@ -155,9 +155,10 @@ impl Api {
         Ok((status, headers, body).into_response())
     }
 
-    /// Storage's own link, if it has one that needs nothing but its address.
-    async fn signed_link(&self, object: &StoredObject) -> Result<Option<String>, Refused> {
-        let grant = self.inner.grants.read_object(&object.key, self.inner.config.redirect_ttl_ms).await;
+    /// Storage's own link, if it has one that needs nothing but its address. It lasts `seconds` at most.
+    async fn signed_link(&self, object: &StoredObject, seconds: i64) -> Result<Option<String>, Refused> {
+        let ttl_ms = self.inner.config.redirect_ttl_ms.min(seconds.max(1).saturating_mul(1000));
+        let grant = self.inner.grants.read_object(&object.key, ttl_ms).await;
         let grant = grant.map_err(|error| {
             tracing::warn!(%error, "no link could be signed");
             Refused::unavailable("Storage did not answer.")

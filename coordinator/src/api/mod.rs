@@ -77,6 +77,9 @@ pub struct ApiConfig {
     pub grant_ttl_ms: i64,
     /// How long signed links that a redirect leads to last, in milliseconds.
     pub redirect_ttl_ms: i64,
+    /// How callers reach the API: before the paths of playback links and `Location` headers, with no `/` at its end.
+    /// `None`: they are paths.
+    pub public_url: Option<String>,
     /// Origins whose pages may use the API; `*` = all; empty = none.
     pub cors_origins: Vec<String>,
     /// Slots of workers in this process, which hold no control stream.
@@ -109,6 +112,7 @@ impl ApiConfig {
             requests_per_second: 100,
             grant_ttl_ms: 6 * 3_600_000,
             redirect_ttl_ms: 3_600_000,
+            public_url: None,
             cors_origins: Vec::new(),
             local_slots: 0,
             reserved_sources: Vec::new(),
@@ -295,6 +299,11 @@ impl Api {
 
     fn now(&self) -> i64 {
         self.inner.world.clock.now_ms()
+    }
+
+    /// A path of this API as callers reach it.
+    fn public(&self, path: &str) -> String {
+        format!("{}{path}", self.inner.config.public_url.as_deref().unwrap_or_default())
     }
 
     fn rule(&self, verb: Verb, path: &str) -> Option<Route> {

@@ -35,7 +35,7 @@ pub(crate) async fn create_playback(
     }
     let catalogue = api.catalogue(&job).await?;
     let expires_ms = api.now().saturating_add(i64::from(seconds) * 1000);
-    let base = format!("/play/{}/", api.grant(&job, expires_ms));
+    let base = api.public(&format!("/play/{}/", api.grant(&job, expires_ms)));
     let below = |path: &str| format!("{base}{path}");
     // Multivariant playlist, MPD and MP4 lie at the top of a presentation.
     let top = |ending: &str| {

@@ -94,8 +94,26 @@ async fn a_playback_link_plays_without_a_token_until_it_expires() {
     for forged in forged {
         assert_eq!(stage.ask("GET", &format!("/play/{forged}/master.m3u8"), "", None).await.code(), "not_found");
     }
-    stage.advance(60_000);
+    // Nor does storage's own link outlive it.
+    *stage.links.base.lock().unwrap() = Some("https://storage.example".into());
+    stage.advance(50_000);
+    let media = stage.ask("GET", &format!("{base}video/360p/1.m4s"), "", None).await;
+    assert_eq!((media.status, *stage.links.ttl_ms.lock().unwrap()), (302, 10_000));
+    stage.advance(10_000);
     assert_eq!(stage.ask("GET", hls, "", None).await.code(), "grant_expired");
     let too_long = Some(json!({"ttl_seconds": 604_801}));
     assert_eq!(stage.ask("POST", &format!("/v1/jobs/{job}/playback"), ROOT, too_long).await.code(), "invalid");
+}
+
+#[tokio::test]
+async fn links_begin_with_the_public_address() {
+    let mut config = crate::stage::config();
+    config.public_url = Some("https://video.example/api".into());
+    let stage = Stage::with(config);
+    let (job, token) = published(&stage).await;
+    let grant = stage.ask("POST", &format!("/v1/jobs/{job}/playback"), &token, None).await.json();
+    assert!(grant["hls"].as_str().unwrap().starts_with("https://video.example/api/play/"), "{grant}");
+    let made = stage.ask("POST", "/v1/jobs", &token, Some(json!({"source": crate::stage::SOURCE}))).await;
+    let place = format!("https://video.example/api/v1/jobs/{}", made.json()["id"].as_str().unwrap());
+    assert_eq!((made.status, made.header("location")), (201, place.as_str()));
 }

@@ -55,6 +55,8 @@ pub struct Links {
     pub base: Mutex<Option<String>>,
     /// Changes the version that is pinned.
     pub version: Mutex<String>,
+    /// How long the last right to read an object was asked for, in milliseconds.
+    pub ttl_ms: Mutex<i64>,
 }
 
 impl Links {
@@ -88,7 +90,8 @@ impl Grants for Links {
         Ok(self.link("PUT", key, vec![("x-expected-bytes".into(), bytes.to_string())]))
     }
 
-    async fn read_object(&self, key: &str, _ttl_ms: i64) -> Result<Option<SignedRequest>, GrantError> {
+    async fn read_object(&self, key: &str, ttl_ms: i64) -> Result<Option<SignedRequest>, GrantError> {
+        *self.ttl_ms.lock().unwrap() = ttl_ms;
         Ok(self.link("GET", key, Vec::new()))
     }
 }

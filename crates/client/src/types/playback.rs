@@ -36,7 +36,8 @@ pub struct PlaybackCreate {
 /// A signed link below which the files of a presentation can be read until it expires.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlaybackGrant {
-    /// Path of the link, with a `/` at its end; relative names in manifests resolve below it.
+    /// The link, with a `/` at its end: a path where the server knows no public address of its own. Relative names in
+    /// manifests resolve below it.
     pub base: String,
     /// The HLS multivariant playlist, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
