@@ -147,15 +147,24 @@ impl Outputs {
         let mut copies =
             futures::stream::iter(due.into_iter().map(|record| self.copy(record))).buffer_unordered(PARALLEL);
         while let Some(copied) = copies.next().await {
-            copied?;
+            // The others are not to be dropped half way: they are claimed. This one is due again after its claim.
+            if let Err(error) = copied {
+                tracing::warn!(%error, "an output has to wait");
+            }
         }
         Ok(num)
     }
 
     async fn copy(&self, record: Record) -> Result<(), StoreError> {
-        let corrupt = |why: String| StoreError::Corrupt { what: format!("output {}: {why}", record.key.id) };
-        let mut kept: OutputDocument =
-            serde_json::from_value(record.doc.clone()).map_err(|error| corrupt(error.to_string()))?;
+        let mut kept = match serde_json::from_value::<OutputDocument>(record.doc.clone()) {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::error!(job = %record.key.id, %error, "an output's record cannot be read, it is given up");
+                let (expect, now) = (Expect::Version(record.version), self.now());
+                let _ = self.records.put(&record.key, expect, record.doc, None, now).await?;
+                return Ok(());
+            }
+        };
         let until = self.now().saturating_add(CLAIM_MS);
         let claimed = self.put(&record.key, Expect::Version(record.version), &kept, Some(until)).await?;
         let Some(version) = claimed else { return Ok(()) };
@@ -225,7 +234,41 @@ impl EventSink for Outputs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use splitreel_backend::memory::{MemoryRecords, MemoryStore};
     use splitreel_core::part::StoredObject;
+    use uuid::Uuid;
+
+    /// Takes anything.
+    struct Anywhere;
+
+    #[async_trait]
+    impl OutputStore for Anywhere {
+        async fn lay_out(&self, _: &Job, _: &Presentation, _: &str) -> Result<(), OutputError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_that_cannot_be_read_holds_up_no_other() {
+        let records = Arc::new(MemoryRecords::new());
+        let outputs = Outputs::new(
+            Arc::new(MemoryStore::new()),
+            Arc::clone(&records) as Arc<_>,
+            Arc::new(Anywhere),
+            World::machine(),
+        );
+        let [bad, good] = [1, 2].map(|n| key("t", JobId(Uuid::from_u128(n))));
+        let fresh = OutputDocument { since_ms: 0, tries: 0, is_done: false, is_given_up: false, error: None };
+        let docs =
+            [(&bad, serde_json::json!({"since_ms": "long ago"})), (&good, serde_json::to_value(&fresh).unwrap())];
+        for (key, doc) in docs {
+            records.put(key, Expect::Absent, doc, Some(0), 0).await.unwrap().unwrap();
+        }
+        assert_eq!(outputs.copy_due().await.unwrap(), 2);
+        let kept = records.get(&good).await.unwrap().unwrap().doc;
+        assert!(serde_json::from_value::<OutputDocument>(kept).unwrap().is_done);
+        assert_eq!(outputs.copy_due().await.unwrap(), 0);
+    }
 
     #[test]
     fn what_names_others_comes_after_them() {
