@@ -263,9 +263,9 @@ impl VideoPlan {
 }
 
 impl VideoPlan {
-    /// The kind of its tasks.
+    /// The kind of its tasks, also where only one segment of several is left.
     pub fn task_kind(&self) -> TaskKind {
-        if self.segments.len() == 1 { TaskKind::Whole } else { TaskKind::Segment }
+        if self.segments.iter().any(Segment::is_piece) { TaskKind::Segment } else { TaskKind::Whole }
     }
 }
 
