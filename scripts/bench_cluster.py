@@ -7,6 +7,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -148,6 +149,8 @@ def cluster(options, root, target, machine, say):
     if unknown:
         raise SystemExit(f"bench: --only takes {', '.join(SCENARIOS)}")
     details = {}
+    # What was started ends with this, however it is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with Stage(root, target, options.coordinators, say) as stage:
         for name in wanted:
             details[name] = {

