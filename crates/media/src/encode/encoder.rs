@@ -15,7 +15,9 @@ pub(super) fn encoder_args(
     rendition: &Rendition,
 ) -> Result<Vec<String>, ArgsError> {
     let mut args = words(&["-c:v", &plan.encoder]);
-    let threads = plan.threads.max(1);
+    // With a cap, x264 plans each frame by what its other frame threads have written so far: chance decides.
+    let is_by_chance = plan.encoder == "libx264" && rendition.max_kbps.is_some();
+    let threads = if is_by_chance { 1 } else { plan.threads.max(1) };
     args.extend(["-threads:v".into(), threads.to_string()]);
     let specific = match plan.encoder.as_str() {
         "libx264" => x264(plan, rendition),
