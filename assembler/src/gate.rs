@@ -1,5 +1,5 @@
-//! The verification gate: every stored media segment is opened and held against what its part claims. One
-//! difference and nothing is published.
+//! The verification gate: the headers of every stored media segment are read, and no byte of its media, and held
+//! against what its part claims. One difference and nothing is published.
 
 use crate::blob_failure;
 use splitreel_backend::BlobStore;
@@ -8,8 +8,9 @@ use splitreel_core::part::{StoredObject, StoredSegment};
 use splitreel_packaging::fragment::{FragmentSample, Parsed, parse_segment};
 use splitreel_packaging::movie::SampleDefaults;
 
-/// Bytes read first: enough for the headers of nearly every media segment.
-const FIRST_READ: usize = 32 << 10;
+/// Bytes read first of a media segment whose part does not tell how long its headers are: what comes first in it says
+/// how much more is needed.
+const FIRST_READ: u32 = 16;
 /// No header of a media segment is larger.
 const MAX_HEADER: u64 = 64 << 20;
 
@@ -39,7 +40,11 @@ pub(crate) async fn verify(
     if size != s.object.bytes {
         return Err(broken(&s.object, format_args!("{size} bytes instead of {}", s.object.bytes)));
     }
-    let mut want = FIRST_READ;
+    let headers = if s.header_bytes == 0 { FIRST_READ } else { s.header_bytes };
+    if u64::from(headers) > MAX_HEADER.min(size) {
+        return Err(broken(&s.object, format_args!("headers of {headers} bytes")));
+    }
+    let mut want = headers as usize;
     let index = loop {
         let prefix = blobs.read(&s.object.key, 0, want).await.map_err(|e| blob_failure(&e))?;
         match parse_segment(&prefix, size, &|_| SampleDefaults::default()).map_err(|e| broken(&s.object, e))? {
@@ -54,6 +59,10 @@ pub(crate) async fn verify(
     let (Some(run), None) = (runs.next(), runs.next()) else {
         return Err(broken(&s.object, format_args!("not one run of track {track_id}")));
     };
+    let media_from = run.samples.first().map_or(size, |sample| sample.offset);
+    if s.header_bytes != 0 && media_from != u64::from(s.header_bytes) {
+        return Err(broken(&s.object, format_args!("headers of {media_from} bytes instead of {}", s.header_bytes)));
+    }
     let decode_time = run.base_decode_time.ok_or_else(|| broken(&s.object, "no decode time"))?;
     if i64::try_from(decode_time) != Ok(s.decode_time) {
         return Err(broken(&s.object, format_args!("decode time {decode_time} instead of {}", s.decode_time)));

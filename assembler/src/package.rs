@@ -5,6 +5,7 @@ use crate::gate::{Verified, verify};
 use crate::report::Report;
 use crate::{blob_failure, model};
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use sha2::{Digest, Sha256};
 use splitreel_backend::BlobStore;
 use splitreel_backend::blob::Piece;
@@ -20,10 +21,13 @@ use splitreel_packaging::presentation::{Form, MPD_NAME, TrackKind as Folder, ini
 use splitreel_packaging::progressive::{ProgressiveBuilder, ProgressiveTrack};
 use splitreel_packaging::{dash, hls};
 use std::collections::BTreeMap;
+use std::pin::pin;
 use tokio::sync::watch;
 
 /// Bytes read at a time when an object is hashed.
 const HASH_STEP: usize = 4 << 20;
+/// Media segments whose headers are asked for at a time: storage answers slowly, but many at once.
+const AT_ONCE: usize = 16;
 
 /// One assembly.
 pub(crate) struct Package<'a> {
@@ -70,8 +74,11 @@ impl<'a> Package<'a> {
         for (i, t) in tracks.iter().enumerate() {
             files.push(PresentationFile { path: init_path(t.folder, t.rendition), object: t.init.clone() });
             let is_video = matches!(t.folder, Folder::Video);
+            // In order, so that the first difference told is the first there is.
+            let checks: Vec<_> = t.segments.iter().map(|s| verify(self.blobs, t.id, s, is_video)).collect();
+            let mut gate = pin!(stream::iter(checks).buffered(AT_ONCE));
             for s in &t.segments {
-                let verified = verify(self.blobs, t.id, s, is_video).await?;
+                let Some(verified) = gate.next().await.transpose()? else { break };
                 if i == 0 || !is_video {
                     kept.insert((t.id, s.number), verified);
                 }

@@ -67,7 +67,8 @@ async fn store_segment(
     let CutSegment { number, start, duration, decode_time, header, samples } = cut;
     let samples = track.samples.get(samples).unwrap_or_default().to_vec();
     let num_samples = u32::try_from(samples.len()).unwrap_or(u32::MAX);
-    let bytes = header.len() as u64 + samples.iter().map(|s| u64::from(s.size)).sum::<u64>();
+    let header_bytes = u32::try_from(header.len()).unwrap_or(u32::MAX);
+    let bytes = u64::from(header_bytes) + samples.iter().map(|s| u64::from(s.size)).sum::<u64>();
     let object = match &track.payload {
         Payload::File(path) if bytes > IN_MEMORY_BYTES => {
             let spool = path.with_extension("spool");
@@ -92,7 +93,7 @@ async fn store_segment(
             .await?
         }
     };
-    Ok(StoredSegment { number, start, duration, decode_time, num_samples, object })
+    Ok(StoredSegment { number, start, duration, decode_time, num_samples, header_bytes, object })
 }
 
 fn in_memory(

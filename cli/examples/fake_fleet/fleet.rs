@@ -317,6 +317,7 @@ fn video(order: &WorkOrder, plan: &Plan, index: u32) -> Result<TaskResult, Failu
                 duration: m.duration,
                 decode_time: m.start,
                 num_samples: 100,
+                header_bytes: 1_000,
                 object: object(&rendition.id, &format!("{}.m4s", m.number)),
             })
             .collect(),

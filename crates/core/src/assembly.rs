@@ -269,6 +269,7 @@ mod tests {
                                 duration: m.duration,
                                 decode_time: m.start,
                                 num_samples: 1,
+                                header_bytes: 1,
                                 object: object("s"),
                             })
                             .collect(),

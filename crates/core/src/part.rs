@@ -26,6 +26,9 @@ pub struct StoredSegment {
     pub decode_time: i64,
     /// Samples (frames or codec packets) inside.
     pub num_samples: u32,
+    /// Bytes in front of the media data: all boxes up to the payload of `mdat`. 0 where a part does not tell.
+    #[serde(default)]
+    pub header_bytes: u32,
     /// The object.
     pub object: StoredObject,
 }

@@ -1,11 +1,13 @@
 //! A cluster of a coordinator, three workers and an assembler gives the same bytes as one command on one machine.
 
-use super::stack::Stack;
+use super::stack::{BUCKET, Stack};
 use crate::clips;
 use sha2::{Digest, Sha256};
+use splitreel_testkit::proxy::Fault;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 /// SHA-256 of every file but the report, which tells when and how, by path.
 pub fn hashes(dir: &Path) -> BTreeMap<String, String> {
@@ -70,5 +72,54 @@ fn three_workers_over_s3_make_the_bytes_of_one_machine() {
         let (alone, cluster) = (run_alone(&stack, &clip, &profile, name), hashes(&out));
         assert!(alone.len() > 10, "{alone:?}");
         assert_eq!(cluster, alone, "{name}");
+    }
+}
+
+/// Bytes in front of the payload of a media segment's `mdat` (ISO/IEC 14496-12, 4.2: size, then type).
+fn header_bytes(segment: &[u8]) -> u64 {
+    let mut at = 0;
+    loop {
+        let size = u32::from_be_bytes(segment[at..at + 4].try_into().unwrap());
+        if &segment[at + 4..at + 8] == b"mdat" {
+            return at as u64 + 8;
+        }
+        at += size as usize;
+    }
+}
+
+/// The last byte that a range from the first byte asks for.
+fn last_of(range: Option<&str>) -> Option<u64> {
+    range?.strip_prefix("bytes=0-")?.parse().ok()
+}
+
+#[test]
+fn the_assembler_reads_no_byte_of_media_for_hls_and_dash() {
+    let stack = Stack::start();
+    let short = std::fs::read_to_string(short_segments(&stack)).unwrap();
+    let adaptive = stack.dir.path().join("adaptive.toml");
+    assert!(short.contains("progressive = true"));
+    std::fs::write(&adaptive, short.replace("progressive = true", "progressive = false")).unwrap();
+    let s3 = stack.proxy(vec![stack.s3().address()]);
+    let read = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&read);
+    s3.set_rule(move |request| {
+        let is_object = request.method != "HEAD" && request.path.ends_with(".m4s");
+        if is_object {
+            let range = request.header("range").map(str::to_owned);
+            log.lock().unwrap().push((request.method.clone(), request.path.clone(), range));
+        }
+        Fault::None
+    });
+    let _coordinator = stack.coordinator();
+    let _worker = stack.worker("one");
+    let _assembler = stack.role("assembler", &[("AWS_ENDPOINT_URL_S3", s3.endpoint())]);
+    stack.upload("cfr.mp4", &clips::cfr());
+    stack.transcode("cfr.mp4", adaptive.to_str());
+    let read = std::mem::take(&mut *read.lock().unwrap());
+    assert!(read.len() > 10, "{read:?}");
+    for (method, path, range) in read {
+        let key = path.split_once(BUCKET).unwrap().1.trim_start_matches('/');
+        let stored = std::fs::read(stack.dir.path().join("s3").join(BUCKET).join(key)).unwrap();
+        assert_eq!((method.as_str(), last_of(range.as_deref())), ("GET", Some(header_bytes(&stored) - 1)), "{path}");
     }
 }
