@@ -6,7 +6,7 @@ use splitreel_backend::blob::BlobError;
 use splitreel_backend::store::JobFilter;
 use splitreel_core::JobId;
 use splitreel_core::job::{Job, JobState};
-use splitreel_core::part::{PresentationFile, TaskResult};
+use splitreel_core::part::PresentationFile;
 use splitreel_telemetry::record;
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -99,17 +99,17 @@ impl Coordinator {
 
     async fn named_keys(&self, job: &Job) -> Result<BTreeSet<String>, GarbageError> {
         let mut named = BTreeSet::new();
-        for task in self.inner.store.tasks(job.id).await? {
-            let Some(result) = task.result else { continue };
-            if let TaskResult::Assemble(p) = &result {
-                let unreadable = || GarbageError::Catalogue { key: p.catalogue.key.clone() };
-                let len = usize::try_from(p.catalogue.bytes).map_err(|_| unreadable())?;
-                let json = self.inner.blobs.read(&p.catalogue.key, 0, len).await?;
-                let files: Vec<PresentationFile> = serde_json::from_slice(&json).map_err(|_| unreadable())?;
-                named.extend(files.into_iter().map(|f| f.object.key));
-                named.insert(p.catalogue.key.clone());
-            } else if job.state != JobState::Published {
-                // A retry builds on what is done.
+        if let Some(p) = self.inner.store.presentation(job.id).await? {
+            let unreadable = || GarbageError::Catalogue { key: p.catalogue.key.clone() };
+            let len = usize::try_from(p.catalogue.bytes).map_err(|_| unreadable())?;
+            let json = self.inner.blobs.read(&p.catalogue.key, 0, len).await?;
+            let files: Vec<PresentationFile> = serde_json::from_slice(&json).map_err(|_| unreadable())?;
+            named.extend(files.into_iter().map(|f| f.object.key));
+            named.insert(p.catalogue.key.clone());
+        }
+        if job.state != JobState::Published {
+            // A retry builds on what is done.
+            for result in self.inner.store.tasks(job.id).await?.into_iter().filter_map(|task| task.result) {
                 named.extend(result.keys().into_iter().map(str::to_owned));
             }
         }

@@ -1,13 +1,13 @@
 //! The lease API: turns rings into work orders and outcomes into transitions.
 
 use crate::Coordinator;
+use crate::known::Accepted;
 use crate::measure::{self, refused};
 use async_trait::async_trait;
 use splitreel_backend::StoreError;
 use splitreel_backend::doorbell::Ring;
 use splitreel_backend::lease::{Assembly, History, LeaseError, Leases, Work, WorkOrder};
 use splitreel_backend::store::ClaimRequest;
-use splitreel_core::job::Job;
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::VideoPlan;
 use splitreel_core::task::{AfterFailure, Progress, Refusal, Task, TaskKind};
@@ -34,7 +34,7 @@ impl Leases for Coordinator {
         let request = ClaimRequest { ring: ring.clone(), lease, worker: worker.clone(), now_ms: now, ttl_ms };
         let claim = self.inner.store.claim(request).await.map_err(|e| unavailable(&e))?;
         let task = claim.map_err(refused(Report::Claim))?;
-        let job = self.inner.store.job(task.id.job).await.map_err(|e| unavailable(&e))?.ok_or(Refusal::Cancelled)?;
+        let job = self.accepted(task.id.job).await.map_err(|e| unavailable(&e))?.ok_or(Refusal::Cancelled)?;
         measure::claimed(&job, &task, now);
         let work = self.work(&job, &task).await?;
         Ok(WorkOrder {
@@ -44,7 +44,7 @@ impl Leases for Coordinator {
             ttl_ms,
             media_failures: task.media_failures,
             key_prefix: format!("jobs/{}/{}/{}-{}/", task.id.job, task.id.number, task.attempt, lease),
-            source: job.request.source,
+            source: job.request.source.clone(),
             grant: None,
             work,
         })
@@ -105,12 +105,12 @@ impl Coordinator {
         }
     }
 
-    async fn work(&self, job: &Job, task: &Task) -> Result<Work, LeaseError> {
+    async fn work(&self, job: &Accepted, task: &Task) -> Result<Work, LeaseError> {
         if task.spec.kind == TaskKind::Probe {
             return Ok(Work::Probe { deep: job.request.deep_probe });
         }
         let plan = self
-            .plan_of(job.id)
+            .plan_of(task.id.job)
             .await
             .map_err(|e| unavailable(&e))?
             .ok_or_else(|| unreadable("the plan is missing"))?;
@@ -119,7 +119,7 @@ impl Coordinator {
             TaskKind::Whole | TaskKind::Segment => Work::Video { plan, segment: task.spec.index },
             TaskKind::Audio => Work::Audio { plan, index: task.spec.index },
             TaskKind::Assemble => {
-                let tasks = self.inner.store.tasks(job.id).await.map_err(|e| unavailable(&e))?;
+                let tasks = self.inner.store.tasks(task.id.job).await.map_err(|e| unavailable(&e))?;
                 let (mut probe, mut video, mut audio, mut extra) = (None, Vec::new(), Vec::new(), 0);
                 for t in tasks {
                     extra += t.attempt.saturating_sub(1);
@@ -138,7 +138,7 @@ impl Coordinator {
                     video,
                     audio: audio.into_iter().map(|(_, a)| a).collect(),
                     history: History {
-                        job: job.id.to_string(),
+                        job: task.id.job.to_string(),
                         created_ms: job.created_ms,
                         assembled_ms: self.now(),
                         extra_attempts: extra,

@@ -5,6 +5,7 @@
 pub mod api;
 pub mod caller;
 mod garbage;
+mod known;
 mod leases;
 mod measure;
 pub mod outputs;
@@ -16,20 +17,20 @@ pub mod uploads;
 pub mod webhooks;
 
 pub use garbage::GarbageError;
+pub use service::HeldUp;
 
-use splitreel_backend::store::{Scope, StoreError, Submitted};
+use known::KnownJobs;
+use splitreel_backend::store::{Scope, StoreError, Submitted, Window};
 use splitreel_backend::{BlobStore, Doorbell, JobStore, World};
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobRequest;
-use splitreel_core::plan::Plan;
 use splitreel_core::planner::Capabilities;
 use splitreel_core::task::RetryPolicy;
-use splitreel_core::{JobId, Trace, WorkerId};
+use splitreel_core::{JobId, WorkerId};
 use splitreel_telemetry::labels::Submission;
 use splitreel_telemetry::record;
 use splitreel_telemetry::trace::{self, Parent};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -40,8 +41,8 @@ use tracing::Instrument;
 pub struct Config {
     /// Attempts, back-offs, lease length.
     pub retry: RetryPolicy,
-    /// Rings that may be out at a time, until [`Coordinator::set_window`] says otherwise.
-    pub window: usize,
+    /// Rings that may be out, until [`Coordinator::set_window`] says otherwise.
+    pub window: Window,
     /// How often new work is looked for when nothing wakes the coordinator.
     pub pump_every: Duration,
     /// How often expired leases are taken back.
@@ -64,18 +65,19 @@ pub struct Config {
     pub capabilities: Capabilities,
 }
 
-/// Rings that may be out beside what so many slots work on. What is rung goes first come, first served: a new job of
-/// another tenant waits until all of it has started, which with a quarter of the slots is a quarter of a task's length.
-/// A dispatch takes milliseconds, so no slot waits for a ring unless tasks are about as short.
-pub fn window(live_slots: u64) -> usize {
-    usize::try_from(live_slots / 4).unwrap_or(usize::MAX).clamp(4, 256)
+/// Rings that may be out for so many slots: one for each that is free, and a quarter more. What is rung goes first come,
+/// first served: a new job of another tenant waits until all of it has started, which with a quarter of the slots is a
+/// quarter of a task's length. A dispatch takes milliseconds, so no slot waits for a ring unless tasks are about as short.
+pub fn window(live_slots: u64) -> Window {
+    let slots = usize::try_from(live_slots).unwrap_or(usize::MAX);
+    Window { slots, ahead: (slots / 4).clamp(4, 256) }
 }
 
 impl Default for Config {
     fn default() -> Self {
         Config {
             retry: RetryPolicy::default(),
-            window: 8,
+            window: 8.into(),
             pump_every: Duration::from_millis(500),
             reap_every: Duration::from_secs(2),
             sweep_every: Duration::from_secs(20),
@@ -103,11 +105,13 @@ struct Inner {
     world: World,
     config: Config,
     wake: Notify,
-    plans: Mutex<BTreeMap<JobId, Arc<Plan>>>,
-    traces: Mutex<BTreeMap<JobId, Trace>>,
-    reading_plan: tokio::sync::Mutex<()>,
+    /// Probed jobs may wait for their plan.
+    to_plan: Notify,
+    known: KnownJobs,
     shares: Mutex<Arc<Shares>>,
-    window: AtomicUsize,
+    window: Mutex<Window>,
+    /// What fails at present, by what it does.
+    held_up: Mutex<BTreeMap<&'static str, HeldUp>>,
     /// Where garbage collection goes on: with jobs older than this one.
     cleaned: Mutex<Option<JobId>>,
 }
@@ -122,10 +126,21 @@ impl Coordinator {
         config: Config,
     ) -> Self {
         let shares = Mutex::new(Arc::new(config.shares.clone()));
-        let (wake, plans, traces, cleaned) = (Notify::new(), Mutex::default(), Mutex::default(), Mutex::default());
-        let (reading_plan, window) = (tokio::sync::Mutex::default(), AtomicUsize::new(config.window.max(1)));
-        let inner =
-            Inner { store, blobs, doorbell, world, config, wake, plans, traces, reading_plan, shares, window, cleaned };
+        let window = Mutex::new(config.window);
+        let inner = Inner {
+            store,
+            blobs,
+            doorbell,
+            world,
+            config,
+            wake: Notify::new(),
+            to_plan: Notify::new(),
+            known: KnownJobs::default(),
+            shares,
+            window,
+            held_up: Mutex::default(),
+            cleaned: Mutex::default(),
+        };
         Coordinator { inner: Arc::new(inner) }
     }
 
@@ -217,13 +232,13 @@ impl Coordinator {
         Arc::clone(&self.inner.shares.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From now on so many rings may be out at a time; see [`window`].
-    pub fn set_window(&self, window: usize) {
-        self.inner.window.store(window.max(1), Ordering::Relaxed);
+    /// From now on so many rings may be out; see [`window`].
+    pub fn set_window(&self, window: Window) {
+        *self.inner.window.lock().unwrap_or_else(PoisonError::into_inner) = window;
     }
 
-    fn window(&self) -> usize {
-        self.inner.window.load(Ordering::Relaxed)
+    fn window(&self) -> Window {
+        *self.inner.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks for work without waiting for the next tick.

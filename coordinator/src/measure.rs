@@ -1,18 +1,14 @@
 //! The metrics of a coordinator: gauges that are read from the store every few seconds, and the ends of jobs.
 
 use crate::Coordinator;
+use crate::known::Accepted;
 use splitreel_backend::StoreError;
 use splitreel_core::JobId;
-use splitreel_core::job::Job;
 use splitreel_core::task::{Refusal, Task, TaskKind};
 use splitreel_telemetry::labels::{Pass, Queue, Report};
 use splitreel_telemetry::record;
-use splitreel_telemetry::trace::Parent;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-/// Traces kept in memory; the jobs that are being rung for are few.
-const KEPT_TRACES: usize = 1024;
 
 impl Coordinator {
     /// Tells the gauges about the store, again and again until `stop`. Every coordinator may: all tell the same.
@@ -46,26 +42,10 @@ impl Coordinator {
             Err(error) => tracing::warn!(%job, %error, "whether a job ended is not counted"),
         }
     }
-
-    /// The trace of a job's submit, as far as it is to be had: nothing waits for it.
-    pub(crate) async fn trace_of(&self, job: JobId) -> Parent {
-        let known = self.inner.traces.lock().map(|t| t.get(&job).cloned()).unwrap_or(None);
-        if let Some(trace) = known {
-            return Parent::resumed(&trace);
-        }
-        let Ok(Some(Job { request, .. })) = self.inner.store.job(job).await else { return Parent::default() };
-        if let Ok(mut traces) = self.inner.traces.lock() {
-            if traces.len() >= KEPT_TRACES {
-                traces.pop_first();
-            }
-            traces.insert(job, request.trace.clone());
-        }
-        Parent::resumed(&request.trace)
-    }
 }
 
 /// Counts a claim that was not answered before, and the first one of a job as its start.
-pub(crate) fn claimed(job: &Job, task: &Task, now_ms: i64) {
+pub(crate) fn claimed(job: &Accepted, task: &Task, now_ms: i64) {
     if task.lease.as_ref().is_none_or(|lease| lease.claimed_ms != now_ms) {
         return;
     }

@@ -11,7 +11,7 @@ use splitreel_client::types::OutputView;
 use splitreel_core::JobId;
 use splitreel_core::event::{Event, Happened};
 use splitreel_core::job::Job;
-use splitreel_core::part::{Presentation, PresentationFile, TaskResult};
+use splitreel_core::part::{Presentation, PresentationFile};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -190,11 +190,7 @@ impl Outputs {
     async fn lay_out(&self, key: &RecordKey) -> Result<Result<(), OutputError>, StoreError> {
         let Ok(id) = key.id.parse::<JobId>() else { return Ok(Ok(())) };
         let Some(job) = self.jobs.job(id).await? else { return Ok(Ok(())) };
-        let tasks = self.jobs.tasks(id).await?;
-        let presentation = tasks.into_iter().find_map(|task| match task.result {
-            Some(TaskResult::Assemble(presentation)) => Some(presentation),
-            _ => None,
-        });
+        let presentation = self.jobs.presentation(id).await?;
         let Some((presentation, location)) = presentation.zip(job.request.output.clone()) else { return Ok(Ok(())) };
         Ok(self.places.lay_out(&job, &presentation, &location).await)
     }

@@ -3,39 +3,40 @@
 use crate::Coordinator;
 use splitreel_backend::StoreError;
 use splitreel_backend::blob::{BlobError, BlobStore};
-use splitreel_backend::store::JobFilter;
+use splitreel_backend::store::{JobFilter, TaskFilter};
+use splitreel_core::Failure;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::{ProbeResult, StoredObject, TaskResult};
-use splitreel_core::plan::{Plan, hex};
+use splitreel_core::plan::hex;
 use splitreel_core::planner;
 use splitreel_core::source::SourceInfo;
-use splitreel_core::{Failure, JobId};
+use splitreel_core::task::TaskKind;
 use splitreel_telemetry::trace::{Parent, Step, step_of};
-use std::sync::Arc;
 use tracing::Instrument;
 
-/// Plans kept in memory; a job in progress claims often and its plan never changes.
-const CACHED_PLANS: usize = 64;
-
 impl Coordinator {
-    pub(crate) async fn plan_waiting(&self) -> Result<(), StoreError> {
+    /// Plans the jobs that were probed. Answers whether any left that state.
+    pub(crate) async fn plan_waiting(&self) -> Result<bool, StoreError> {
         let filter = JobFilter {
             states: vec![JobState::Planning],
             only: self.inner.config.scope.clone(),
             limit: 100,
             ..JobFilter::default()
         };
+        let mut has_planned = false;
         for job in self.inner.store.jobs(filter).await? {
             let span = step_of(&Parent::resumed(&job.request.trace), job.id, Step::Plan);
-            if let Err(error) = self.plan_one(&job).instrument(span).await {
-                tracing::warn!(job = %job.id, %error, "planning will be tried again");
+            match self.plan_one(&job).instrument(span).await {
+                Ok(()) => has_planned = true,
+                Err(error) => tracing::warn!(job = %job.id, %error, "planning will be tried again"),
             }
         }
-        Ok(())
+        Ok(has_planned)
     }
 
     async fn plan_one(&self, job: &Job) -> Result<(), PlanningError> {
-        let tasks = self.inner.store.tasks(job.id).await?;
+        let kind = Some(TaskKind::Probe);
+        let tasks = self.inner.store.tasks_like(job.id, TaskFilter { kind, ..TaskFilter::default() }).await?;
         let probe = tasks.iter().find_map(|t| match &t.result {
             Some(TaskResult::Probe(p)) => Some(p),
             _ => None,
@@ -68,27 +69,6 @@ impl Coordinator {
         let json = read_object(self.inner.blobs.as_ref(), &probe.info).await?;
         serde_json::from_slice(&json)
             .map_err(|e| PlanningError::Unreadable { key: probe.info.key.clone(), why: e.to_string() })
-    }
-
-    /// The plan of a job, from memory where possible.
-    pub(crate) async fn plan_of(&self, job: JobId) -> Result<Option<Arc<Plan>>, StoreError> {
-        let cached = || self.inner.plans.lock().map(|p| p.get(&job).cloned()).unwrap_or(None);
-        if let Some(plan) = cached() {
-            return Ok(Some(plan));
-        }
-        // All slots of a cluster want the plan of a new job at the same time: one reads it, the others wait.
-        let _alone = self.inner.reading_plan.lock().await;
-        if let Some(plan) = cached() {
-            return Ok(Some(plan));
-        }
-        let Some(plan) = self.inner.store.plan(job).await?.map(Arc::new) else { return Ok(None) };
-        if let Ok(mut plans) = self.inner.plans.lock() {
-            if plans.len() >= CACHED_PLANS {
-                plans.pop_first();
-            }
-            plans.insert(job, Arc::clone(&plan));
-        }
-        Ok(Some(plan))
     }
 }
 

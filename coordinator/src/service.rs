@@ -1,19 +1,49 @@
-//! The loops: pump (plan, dispatch, relay), reaper, sweeper, second attempts, garbage collector. Each is safe when another
-//! coordinator runs it too, and when it is cut off anywhere.
+//! The loops: pump (dispatch, relay), planner, reaper, sweeper, second attempts, garbage collector. Each is safe when
+//! another coordinator runs it too, and when it is cut off anywhere.
 
 use crate::Coordinator;
 use splitreel_backend::StoreError;
 use splitreel_telemetry::labels::Pass;
 use splitreel_telemetry::record;
 use splitreel_telemetry::trace::{self, Parent};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
+
+/// Work of a loop that fails and is tried again.
+#[derive(Clone, Debug)]
+pub struct HeldUp {
+    /// When it failed for the first time, in milliseconds since the epoch.
+    pub since_ms: i64,
+    /// How it failed the last time.
+    pub error: Arc<StoreError>,
+}
+
+/// More claims per second than a coordinator answers.
+const FASTEST_CLAIMS_PER_S: u64 = 10_000;
+const LONGEST_REST: Duration = Duration::from_millis(20);
 
 impl Coordinator {
     /// Runs until `shutdown`. Store failures are logged and tried again with the next tick.
     pub async fn run(&self, shutdown: CancellationToken) {
-        // Beside the rest: it asks storage for the objects of many jobs, and a worker may be lost meanwhile.
-        tokio::join!(self.keep_going(&shutdown), self.keep_clean(&shutdown));
+        // Beside the rest: they ask storage for objects of many jobs, and a worker may be lost meanwhile.
+        tokio::join!(self.keep_going(&shutdown), self.keep_planning(&shutdown), self.keep_clean(&shutdown));
+    }
+
+    async fn keep_planning(&self, shutdown: &CancellationToken) {
+        while shutdown.run_until_cancelled(self.inner.to_plan.notified()).await.is_some() {
+            let planning = record::pass(Pass::Plan, self.plan_waiting());
+            match shutdown.run_until_cancelled(planning).await {
+                Some(planned) => {
+                    if planned.as_ref().is_ok_and(|has_planned| *has_planned) {
+                        self.wake();
+                    }
+                    self.note("planning", planned.map(drop));
+                }
+                None => return,
+            }
+        }
     }
 
     async fn keep_going(&self, shutdown: &CancellationToken) {
@@ -32,7 +62,10 @@ impl Coordinator {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                () = self.inner.wake.notified() => self.pump().await,
+                () = self.inner.wake.notified() => {
+                    self.pump().await;
+                    tokio::time::sleep(rest_of(self.window().ahead)).await;
+                }
                 _ = reap.tick() => self.reap().await,
                 _ = sweep.tick() => {
                     let lost = self.now().saturating_sub(c.ring_lost_after_ms);
@@ -46,9 +79,7 @@ impl Coordinator {
     }
 
     async fn pump(&self) {
-        if let Err(error) = record::pass(Pass::Plan, self.plan_waiting()).await {
-            tracing::warn!(%error, "planning is held up");
-        }
+        self.inner.to_plan.notify_one();
         let (store, c) = (&self.inner.store, &self.inner.config);
         let shares = self.shares();
         let dispatched =
@@ -57,14 +88,31 @@ impl Coordinator {
             Ok(_) => record::pass(Pass::Relay, self.relay()).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = relayed {
-            tracing::warn!(%error, "dispatch is held up");
+        self.note("dispatch", relayed);
+    }
+
+    /// Remembers since when work of a loop fails.
+    fn note(&self, what: &'static str, outcome: Result<(), StoreError>) {
+        let mut held_up = self.inner.held_up.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Ok(()) => drop(held_up.remove(what)),
+            Err(error) => {
+                tracing::warn!(%error, "{what} is held up");
+                let since_ms = held_up.get(what).map_or_else(|| self.now(), |earlier| earlier.since_ms);
+                held_up.insert(what, HeldUp { since_ms, error: Arc::new(error) });
+            }
         }
+    }
+
+    /// What has failed for longest, again and again until now: whoever waits for a job may not want to wait on.
+    pub fn held_up(&self) -> Option<HeldUp> {
+        let held_up = self.inner.held_up.lock().unwrap_or_else(PoisonError::into_inner);
+        held_up.values().min_by_key(|h| h.since_ms).cloned()
     }
 
     /// Rings for what was dispatched, each ring in the trace of its job.
     async fn relay(&self) -> Result<(), StoreError> {
-        let mut rings = self.inner.store.unsent(&self.inner.config.scope, self.window()).await?;
+        let mut rings = self.inner.store.unsent(&self.inner.config.scope, self.window().most()).await?;
         // The spans end when the bell has answered.
         let mut spans = Vec::with_capacity(rings.len());
         for ring in &mut rings {
@@ -88,10 +136,11 @@ impl Coordinator {
     }
 
     async fn reap(&self) {
-        match record::pass(Pass::Reap, self.take_back()).await {
-            Ok(0) => {}
-            Ok(_) => self.pump().await,
-            Err(error) => tracing::warn!(%error, "reaping is held up"),
+        let reaped = record::pass(Pass::Reap, self.take_back()).await;
+        let has_reaped = reaped.as_ref().is_ok_and(|num| *num > 0);
+        self.note("reaping", reaped.map(drop));
+        if has_reaped {
+            self.pump().await;
         }
     }
 
@@ -120,6 +169,13 @@ impl Coordinator {
             }
         }
     }
+}
+
+/// How long dispatch may rest although it was woken: as long as the rings that go ahead last at the fastest. Nobody waits
+/// for a ring because of it, and a large fleet, which wakes it with every completion, is served by the dozen.
+fn rest_of(ahead: usize) -> Duration {
+    let micros = u64::try_from(ahead).unwrap_or(u64::MAX).saturating_mul(1_000_000) / FASTEST_CLAIMS_PER_S;
+    Duration::from_micros(micros).min(LONGEST_REST)
 }
 
 /// For ever without an interval.

@@ -22,6 +22,8 @@ use tokio::sync::watch;
 
 /// How often the display is brought up to date and the job rows are looked at.
 const TICK: Duration = Duration::from_millis(150);
+/// A state directory that cannot be written for so long is not waited for, in milliseconds.
+const PATIENCE_MS: i64 = 10_000;
 
 /// Lines of ffmpeg's own words that are shown; all of them are in `splitreel status`.
 const EVIDENCE_LINES: usize = 5;
@@ -195,7 +197,14 @@ impl<'a> Watch<'a> {
         if self.jobs.values().all(|w| w.exit.is_some()) {
             return Ok(self.jobs.values().filter_map(|w| w.exit).max());
         }
-        Ok(None)
+        match engine.coordinator.held_up() {
+            Some(held) if self.backends.world.clock.now_ms() - held.since_ms > PATIENCE_MS => {
+                Err(Problem::because("the job's records cannot be written", held.error.as_ref())
+                    .line("what is done is kept; is there space left on the disk of the state directory?")
+                    .line("once it can be written, run the same command again to resume"))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn show(&self, display: &mut Display) {

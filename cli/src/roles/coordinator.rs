@@ -45,7 +45,7 @@ pub struct CoordinatorArgs {
     servers: Servers,
     #[command(flatten)]
     storage: Storage,
-    /// Rings that may be out at a time [default: a quarter of the workers' slots].
+    /// Rings that may be out at a time [default: one for each free slot of the workers, and a quarter more].
     #[arg(long, env = "SPLITREEL_WINDOW", value_name = "N")]
     window: Option<usize>,
     /// Seconds after which a worker that gives no sign loses its work [default: 15].
@@ -126,7 +126,7 @@ pub async fn coordinator(config: &Config, args: CoordinatorArgs, log_json: bool)
     let world = World::machine();
     let bell = Arc::new(AmqpDoorbell::new(link.clone(), 1));
     let mut settings = splitreel_coordinator::Config {
-        window: args.window.unwrap_or(splitreel_coordinator::window(0)).max(1),
+        window: args.window.map_or(splitreel_coordinator::window(0), |most| most.max(1).into()),
         pump_every: Duration::from_millis(250),
         speculate_every: Some(SPECULATE_EVERY),
         garbage_every: GARBAGE_EVERY,

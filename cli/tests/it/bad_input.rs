@@ -1,6 +1,7 @@
 //! What cannot be done is refused with the right exit code and with words that a person can act on.
 
 use crate::clips;
+use crate::full_disk;
 use crate::output::Output;
 use crate::reel::{Ended, Reel, bare, finish, lossless};
 use std::os::unix::ffi::OsStrExt;
@@ -98,28 +99,27 @@ fn names_that_look_like_something_else() {
     }
 }
 
-#[test]
-fn no_space_left() {
+/// A run whose state directory has room for files of so many bytes, with results that are larger.
+fn run_on_a_full_disk(room: u64, words: &[&str]) {
     let reel = Reel::new();
     let small = reel.path("small");
     std::fs::create_dir(&small).unwrap();
-    // A file system of 2 MiB of its own, in a mount namespace of its own: it goes with the process.
-    let script = r#"mount -t tmpfs -o size=2m none "$1" && shift && exec "$@""#;
-    let mut shell = std::process::Command::new("unshare");
-    // SAFETY: cannot fail.
-    let is_root = unsafe { libc::geteuid() } == 0;
-    shell.arg(if is_root { "-m" } else { "-rm" }).args(["sh", "-c", script, "sh"]).arg(&small);
-    let allowed = std::process::Command::new(shell.get_program()).args(shell.get_args()).arg("true").output();
-    if !allowed.is_ok_and(|o| o.status.success()) {
-        eprintln!("left out: mount namespaces are not allowed here");
-        return;
-    }
-    shell.arg(env!("CARGO_BIN_EXE_splitreel")).arg("run").arg("--state").arg(small.join("state"));
-    // Lossless: the parts are several times larger than the room there is.
-    shell.arg("--profile").arg(lossless()).arg("-o").arg(reel.path("out")).arg("--").arg(clips::cfr());
-    let ended = finish(shell.stdin(std::process::Stdio::null()));
-    ended.refused(FAILED, &["space"]);
+    let mut run = bare();
+    run.envs(full_disk::settings(&small, room)).arg("run").arg("--state").arg(small.join("state"));
+    run.arg("--profile").arg(lossless()).arg("-o").arg(reel.path("out")).arg("--").arg(clips::cfr());
+    let ended = finish(&mut run).refused(FAILED, words);
     assert!(!reel.path("out").exists());
+    assert!(ended.wall.as_secs() < 90, "given up only after {:?}", ended.wall);
+}
+
+#[test]
+fn no_space_left() {
+    run_on_a_full_disk(3 << 20, &["no space left", "free some space"]);
+}
+
+#[test]
+fn no_space_left_for_the_records_of_the_job() {
+    run_on_a_full_disk(512 << 10, &["records cannot be written", "disk is full", "space left"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod decoded;
 mod determinism;
 mod documents;
 mod exactness;
+mod full_disk;
 mod odd_sources;
 mod output;
 mod preview;

@@ -6,7 +6,7 @@ use splitreel_backend::blob::BlobError;
 use splitreel_client::problem::Code;
 use splitreel_core::JobId;
 use splitreel_core::job::{Job, JobState};
-use splitreel_core::part::{PresentationFile, StoredObject, TaskResult};
+use splitreel_core::part::{PresentationFile, StoredObject};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -54,11 +54,7 @@ impl Api {
         if let Some(found) = kept.lock().unwrap_or_else(PoisonError::into_inner).get(&job.id) {
             return Ok(Arc::clone(found));
         }
-        let tasks = self.inner.store.tasks(job.id).await?;
-        let presentation = tasks.into_iter().find_map(|t| match t.result {
-            Some(TaskResult::Assemble(p)) => Some(p),
-            _ => None,
-        });
+        let presentation = self.inner.store.presentation(job.id).await?;
         let presentation = presentation.ok_or_else(|| Refused::new(Code::NotPublished, ""))?;
         let json = self.whole(&presentation.catalogue).await?;
         let files: Vec<PresentationFile> = serde_json::from_slice(&json).map_err(|error| {

@@ -11,6 +11,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use splitreel_backend::StoreError;
+use splitreel_backend::store::TaskFilter;
 use splitreel_client::problem::Code;
 use splitreel_client::types::{EventList, TaskList};
 use splitreel_core::JobId;
@@ -63,8 +64,9 @@ pub(crate) async fn list_tasks(
 ) -> Result<Json<TaskList>, Refused> {
     api.job_of(&caller, id).await?;
     let limit = page_size(page.limit)?;
-    let mut tasks = api.inner.store.tasks(id).await?;
-    tasks.retain(|t| page.after.is_none_or(|after| t.id.number > after));
+    // One more than asked for tells whether there are more.
+    let filter = TaskFilter { kind: None, after: page.after, limit: Some(limit.saturating_add(1)) };
+    let mut tasks = api.inner.store.tasks_like(id, filter).await?;
     let has_more = tasks.len() > limit;
     tasks.truncate(limit);
     let mut attempts = api.attempts(id).await?;

@@ -21,6 +21,7 @@ mod quote;
 mod range;
 pub mod routes;
 mod signing;
+mod source_grants;
 mod stream;
 mod submit;
 mod tenants;
@@ -44,6 +45,7 @@ use limits::Limits;
 use presence::Connections;
 use routes::{ROUTES, Route, Verb};
 use serde::Serialize;
+use source_grants::SourceGrants;
 use splitreel_backend::records::{Conflict, Expect, RecordFilter, RecordKey};
 use splitreel_backend::{BlobStore, Grants, JobStore, Records, StoreError, World};
 use splitreel_core::JobId;
@@ -168,6 +170,7 @@ struct Inner {
     store: Arc<dyn JobStore>,
     records: Arc<dyn Records>,
     grants: Arc<dyn Grants>,
+    source_grants: SourceGrants,
     blobs: Arc<dyn BlobStore>,
     world: World,
     secrets: Arc<dyn Secrets>,
@@ -236,6 +239,7 @@ impl Api {
             store,
             records,
             grants,
+            source_grants: SourceGrants::default(),
             blobs,
             world,
             secrets,

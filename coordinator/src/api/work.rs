@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use splitreel_backend::blob::check_key;
 use splitreel_backend::grants::{GrantError, SignedRequest};
-use splitreel_backend::lease::{LeaseError, Leases, SourceGrant, Work, WorkOrder};
+use splitreel_backend::lease::{LeaseError, Leases, Work, WorkOrder};
 use splitreel_client::problem::Code;
 use splitreel_client::types::{
     Claim, Claimed, Complete, Fail, ObjectGrants, ObjectsToRead, ObjectsToStore, Renew, Renewed,
@@ -79,9 +79,11 @@ impl Api {
         if matches!(order.work, Work::Assemble(_)) || order.grant.is_some() {
             return Ok(order);
         }
-        let failure = match self.inner.grants.read_source(&order.source, self.inner.config.grant_ttl_ms).await {
+        let (ttl_ms, now_ms) = (self.inner.config.grant_ttl_ms, self.now());
+        let grant = self.inner.source_grants.get(self.inner.grants.as_ref(), &order.source, ttl_ms, now_ms).await;
+        let failure = match grant {
             Ok(grant) => {
-                order.grant = grant.map(|g| source_grant(g, order.source.bytes));
+                order.grant = grant;
                 return Ok(order);
             }
             Err(GrantError::NotFound { .. }) => Failure::source("source_not_found", "the source is gone"),
@@ -93,18 +95,6 @@ impl Api {
         };
         self.inner.coordinator.fail(order.task, order.lease, failure).await.map_err(lease_refused)?;
         Err(Refused::new(Code::NotClaimable, "The source cannot be read now."))
-    }
-}
-
-fn source_grant(request: SignedRequest, bytes: u64) -> SourceGrant {
-    let (etag, headers): (Vec<_>, Vec<_>) = request.headers.into_iter().partition(|(name, _)| name == "if-match");
-    SourceGrant {
-        url: request.url,
-        headers,
-        bytes,
-        etag: etag.into_iter().next().map(|(_, value)| value),
-        sha256: None,
-        expires_ms: request.expires_ms,
     }
 }
 

@@ -239,7 +239,7 @@ mod tests {
         store.complete(probe.id, lease_id(1), result, 0).await.unwrap().unwrap();
         assert!(store.record_plan(job, &plan(2, 0), 0).await.unwrap());
         claim(1, TaskKind::Segment).await;
-        store.dispatch(&None, 10, &Shares::default(), 0).await.unwrap();
+        store.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap();
         store.snapshots().remove(0)
     }
 

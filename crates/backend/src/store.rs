@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest, JobState};
-use splitreel_core::part::TaskResult;
+use splitreel_core::part::{Presentation, TaskResult};
 use splitreel_core::plan::Plan;
-use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task};
+use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task, TaskKind};
 use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
 
 /// Why the store could not answer. Whether the transaction was committed may be unknown: every use-case is
@@ -56,6 +56,58 @@ pub struct JobFilter {
     pub limit: usize,
 }
 
+/// How many rings may be out. What is rung goes first come, first served, so that what waits there is no longer shared
+/// out by anybody: there should be enough for all who are free, and little more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Tasks that may be worked on at a time, as far as is known: for each that is not leased a ring may be out.
+    pub slots: usize,
+    /// And so many more.
+    pub ahead: usize,
+}
+
+impl Window {
+    /// How many rings more may go out, with so many tasks leased and so many rings out. Leases of workers that are gone
+    /// take nothing from what goes ahead.
+    pub fn room(self, leased: usize, rung: usize) -> usize {
+        self.slots.saturating_sub(leased).saturating_add(self.ahead).saturating_sub(rung)
+    }
+
+    /// All rings that may be out at a time.
+    pub fn most(self) -> usize {
+        self.slots.saturating_add(self.ahead)
+    }
+}
+
+/// A fixed number, whoever is free.
+impl From<usize> for Window {
+    fn from(ahead: usize) -> Self {
+        Window { slots: 0, ahead }
+    }
+}
+
+/// Which tasks of a job to read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TaskFilter {
+    /// Only this kind; `None` = all.
+    pub kind: Option<TaskKind>,
+    /// Only those with a greater number: the cursor of a paged listing.
+    pub after: Option<u32>,
+    /// At most so many, the smallest numbers first; `None` = all.
+    pub limit: Option<usize>,
+}
+
+impl TaskFilter {
+    /// What a filter makes of all tasks of a job, given by number.
+    pub fn of(self, tasks: impl Iterator<Item = Task>) -> Vec<Task> {
+        tasks
+            .filter(|task| self.kind.is_none_or(|kind| task.spec.kind == kind))
+            .filter(|task| self.after.is_none_or(|after| task.id.number > after))
+            .take(self.limit.unwrap_or(usize::MAX))
+            .collect()
+    }
+}
+
 /// Jobs that a process serves: all (`None`) or just some (a laptop run serves its own).
 pub type Scope = Option<Vec<JobId>>;
 
@@ -83,8 +135,20 @@ pub trait JobStore: Send + Sync {
     async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError>;
     /// Jobs, newest first.
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<Job>, StoreError>;
-    /// All tasks of a job by number.
-    async fn tasks(&self, job: JobId) -> Result<Vec<Task>, StoreError>;
+    /// Those tasks of a job that the filter wants, by number.
+    async fn tasks_like(&self, job: JobId, filter: TaskFilter) -> Result<Vec<Task>, StoreError>;
+    /// All tasks of a job by number, with their results: a lot in a long film.
+    async fn tasks(&self, job: JobId) -> Result<Vec<Task>, StoreError> {
+        self.tasks_like(job, TaskFilter::default()).await
+    }
+    /// The result of a job's assembly; `None` while there is none.
+    async fn presentation(&self, job: JobId) -> Result<Option<Presentation>, StoreError> {
+        let assembly = self.tasks_like(job, TaskFilter { kind: Some(TaskKind::Assemble), ..TaskFilter::default() });
+        Ok(assembly.await?.into_iter().find_map(|task| match task.result {
+            Some(TaskResult::Assemble(presentation)) => Some(presentation),
+            _ => None,
+        }))
+    }
     /// The recorded plan.
     async fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError>;
     /// Records the plan of a job in state `planning` and inserts its tasks as ready. False: it was not
@@ -92,10 +156,10 @@ pub trait JobStore: Send + Sync {
     async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError>;
     /// Ends a job that cannot be planned. False: it had ended or been planned.
     async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError>;
-    /// Writes outbox rows for ready, due tasks that have none, until `window` outbox rows of the scope exist.
+    /// Writes outbox rows for ready, due tasks that have none, as long as the window has room within the scope.
     /// Which jobs they are of is decided by [`splitreel_core::fair::allot`]; within a job tasks go by number.
     /// Paused and ended jobs get none. Answers how many were written.
-    async fn dispatch(&self, scope: &Scope, window: usize, shares: &Shares, now_ms: i64) -> Result<usize, StoreError>;
+    async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError>;
     /// Outbox rows that were not yet rung, oldest first.
     async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError>;
     /// Marks outbox rows as rung. They go away with the claim, or with `sweep`.
@@ -146,8 +210,8 @@ pub trait JobStore: Send + Sync {
     /// them again. Answers how many.
     async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError>;
     /// Calls for second attempts of tasks that take much longer than they should ([`transition::speculate`]), in jobs
-    /// of the scope all of whose open tasks are leased. Nothing while outbox rows of the scope exist: other work
-    /// waits. Answers the tasks.
+    /// of the scope all of whose open tasks are leased. Nothing while outbox rows of the scope ring for workers: other
+    /// work waits. Answers the tasks.
     ///
     /// [`transition::speculate`]: crate::transition::speculate
     async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError>;

@@ -3,7 +3,7 @@
 use super::servers::OwnServers;
 use super::stack::now_ms;
 use super::stage::{Held, Stage, Step, Trap};
-use crate::clips;
+use crate::{clips, full_disk};
 use splitreel_testkit::proxy::{Fault, Gate};
 
 /// How long storage is out of order.
@@ -68,18 +68,14 @@ fn storage_may_stall_for_30_seconds() {
 
 #[test]
 fn a_worker_with_a_full_disk_fails_its_attempts_and_others_do_the_work() {
-    // A disk of its own, all but full: seen by this worker only.
-    const FULL: &str =
-        "mount -t tmpfs -o size=1m none \"$0\" && head -c 1000000 /dev/zero >\"$0/ballast\" && exec \"$@\"";
     let stage = Stage::new();
     let mut roles = vec![stage.coordinator(0), stage.assembler()];
     let scratch = stage.stack.scratch("full");
     std::fs::create_dir(&scratch).unwrap();
-    let starter = ["unshare", "--map-root-user", "--mount", "sh", "-c", FULL, scratch.to_str().unwrap()];
     let mut settings = stage.stack.hands("full");
     settings.push(("SPLITREEL_SERVER", stage.api.endpoint()));
-    let full = stage.stack.spawn_within(&starter, "worker", &settings);
-    stage.stack.until("a role is ready", || full.is_ready());
+    settings.extend(full_disk::settings(&scratch, 16 << 10));
+    let full = stage.stack.role("worker", &settings);
     let job = stage.submit();
     stage.stack.until("an attempt fails for lack of space", || {
         let failed = |e: &serde_json::Value| e["event"] == "task_retried" && e["failure"]["code"] == "no_space";

@@ -192,14 +192,7 @@ impl Stack {
     }
 
     fn command(&self) -> Command {
-        self.command_within(&[])
-    }
-
-    /// The program, started by another that becomes it.
-    fn command_within(&self, starter: &[&str]) -> Command {
-        let words = [starter, &[env!("CARGO_BIN_EXE_splitreel")]].concat();
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_splitreel"));
         let keys = self.s3().config();
         command
             .env_clear()
@@ -222,14 +215,9 @@ impl Stack {
 
     /// Starts a process of a role.
     pub fn spawn(&self, role: &str, settings: Settings<'_>) -> Role {
-        self.spawn_within(&[], role, settings)
-    }
-
-    /// The same by a program that becomes it.
-    pub fn spawn_within(&self, starter: &[&str], role: &str, settings: Settings<'_>) -> Role {
         let ops = free_port();
         let log = self.dir.path().join(format!("{role}-{ops}.log"));
-        let mut command = self.command_within(starter);
+        let mut command = self.command();
         command
             .args([role, "--ops-listen", &local(ops).to_string()])
             .env("SPLITREEL_TOKEN", WORK)

@@ -7,7 +7,7 @@
 use super::error::{Fault, unreadable};
 use super::outbox::{ids, limit};
 use super::rows::{self, col};
-use splitreel_backend::store::Scope;
+use splitreel_backend::store::{Scope, Window};
 use splitreel_backend::{Ring, StoreError};
 use splitreel_core::JobId;
 use splitreel_core::fair::{Demand, Priority, Shares, allot};
@@ -81,6 +81,8 @@ struct Busy {
     of_tenant: BTreeMap<String, usize>,
     /// Leased and rung, by job.
     of_job: BTreeMap<JobId, usize>,
+    /// Leased tasks of the scope.
+    num_leased: usize,
     /// Outbox rows of the scope.
     num_rung: usize,
 }
@@ -88,13 +90,13 @@ struct Busy {
 pub(super) async fn dispatch(
     c: &mut PgConnection,
     scope: &Scope,
-    window: usize,
+    window: Window,
     shares: &Shares,
     now_ms: i64,
 ) -> Result<usize, Fault> {
     sqlx::query(BEGIN).bind(DISPATCH).execute(&mut *c).await?;
     let busy = busy(c, scope).await?;
-    let free = window.saturating_sub(busy.num_rung);
+    let free = window.room(busy.num_leased, busy.num_rung);
     if free == 0 {
         return Ok(0);
     }
@@ -113,6 +115,7 @@ async fn busy(c: &mut PgConnection, scope: &Scope) -> Result<Busy, Fault> {
         *busy.of_tenant.entry(col(&row, "tenant")?).or_default() += leased + rung + count("beside")?;
         busy.of_job.insert(job, leased + rung);
         if in_scope.as_ref().is_none_or(|only| only.contains(&job)) {
+            busy.num_leased += leased;
             busy.num_rung += rung;
         }
     }

@@ -6,7 +6,7 @@ use super::outbox::{ids, limit};
 use super::rows::{self, job_columns, task_columns};
 use super::save::{close_job, delete_outbox_of_job, insert_job, insert_tasks, log, save_job};
 use futures::TryStreamExt;
-use splitreel_backend::store::{JobFilter, Submitted};
+use splitreel_backend::store::{JobFilter, Submitted, TaskFilter};
 use splitreel_backend::{StoreError, transition};
 use splitreel_core::event::Happened;
 use splitreel_core::job::{Job, JobRequest};
@@ -90,12 +90,18 @@ pub(super) async fn list(c: &mut PgConnection, filter: JobFilter) -> Result<Vec<
 const TASKS: &str = concat!(
     "SELECT ",
     task_columns!(),
-    ", (SELECT ended_ms IS NOT NULL FROM jobs WHERE id = $1) AS has_ended FROM tasks WHERE job = $1 ORDER BY number"
+    ", (SELECT ended_ms IS NOT NULL FROM jobs WHERE id = $1) AS has_ended
+       FROM tasks WHERE job = $1 AND number > $2 AND ($3::text IS NULL OR kind = $3) ORDER BY number LIMIT $4"
 );
 
-pub(super) async fn tasks(c: &mut PgConnection, id: JobId) -> Result<Vec<Task>, Fault> {
+pub(super) async fn tasks(c: &mut PgConnection, id: JobId, filter: TaskFilter) -> Result<Vec<Task>, Fault> {
     let mut tasks = Vec::new();
-    let mut found = sqlx::query(TASKS).bind(id.0).fetch(c);
+    let mut found = sqlx::query(TASKS)
+        .bind(id.0)
+        .bind(filter.after.map_or(-1, u32::cast_signed))
+        .bind(filter.kind.map(|kind| kind.as_str()))
+        .bind(filter.limit.map(limit))
+        .fetch(c);
     while let Some(row) = found.try_next().await? {
         let has_ended = rows::col::<Option<bool>>(&row, "has_ended")?.unwrap_or(false);
         tasks.push(rows::shown(rows::task(&row)?, has_ended));

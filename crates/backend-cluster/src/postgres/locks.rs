@@ -14,7 +14,7 @@ use splitreel_core::JobId;
 use splitreel_core::job::Job;
 use splitreel_core::task::Task;
 use sqlx::PgConnection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the job's row is locked; later ones exclude more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,10 +24,17 @@ pub(super) enum Lock {
     Update,
 }
 
-/// One job, locked until the transaction ends.
+/// One job, locked until the transaction ends. With `KeyShare` the transaction does not wait for the disk: a claim or
+/// a renewal that is lost with the server is as a lease that has expired, and nothing that was committed after it is kept
+/// without it.
 pub(super) async fn lock_job(c: &mut PgConnection, id: JobId, lock: Lock) -> Result<Option<Job>, Fault> {
     let statement = match lock {
-        Lock::KeyShare => concat!("SELECT ", job_columns!(), " FROM jobs WHERE id = $1 FOR KEY SHARE"),
+        Lock::KeyShare => concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM jobs, (SELECT set_config('synchronous_commit', 'off', true)) AS lax WHERE id = $1
+              FOR KEY SHARE OF jobs"
+        ),
         Lock::NoKeyUpdate => concat!("SELECT ", job_columns!(), " FROM jobs WHERE id = $1 FOR NO KEY UPDATE"),
         Lock::Update => concat!("SELECT ", job_columns!(), " FROM jobs WHERE id = $1 FOR UPDATE"),
     };
@@ -35,10 +42,13 @@ pub(super) async fn lock_job(c: &mut PgConnection, id: JobId, lock: Lock) -> Res
     Ok(row.as_ref().map(rows::job).transpose()?)
 }
 
-/// An index is walked through for a list in the order of its key. Asking for the order makes Postgres 15 read all tasks
-/// of the job instead, because it does not rely on that; should it ever be otherwise, a deadlock is tried again.
-pub(super) const LOCK_TASKS: &str =
-    concat!("SELECT ", task_columns!(), " FROM tasks WHERE job = $1 AND number = ANY($2) FOR UPDATE");
+/// Each task is looked up by itself, in the order of the list. With `number = ANY($2)` a planner whose statistics are of
+/// short jobs reads all tasks of a long one and searches the list for each.
+pub(super) const LOCK_TASKS: &str = concat!(
+    "SELECT t.* FROM unnest($2::int[]) AS w (num) CROSS JOIN LATERAL (SELECT ",
+    task_columns!(),
+    " FROM tasks WHERE job = $1 AND number = w.num FOR UPDATE) AS t"
+);
 
 /// Tasks of a locked job by number, locked until the transaction ends.
 pub(super) async fn lock_tasks(
@@ -46,7 +56,8 @@ pub(super) async fn lock_tasks(
     job: JobId,
     numbers: &[u32],
 ) -> Result<BTreeMap<u32, Task>, Fault> {
-    let numbers: Vec<_> = numbers.iter().map(|n| n.cast_signed()).collect();
+    let numbers: BTreeSet<_> = numbers.iter().map(|n| n.cast_signed()).collect();
+    let numbers: Vec<_> = numbers.into_iter().collect();
     let found = sqlx::query(LOCK_TASKS).bind(job.0).bind(numbers).fetch_all(c).await?;
     let tasks = found.iter().map(rows::task).map(|task| task.map(|task| (task.id.number, task)));
     Ok(tasks.collect::<Result<_, _>>()?)

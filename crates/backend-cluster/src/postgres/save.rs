@@ -84,7 +84,8 @@ pub(super) async fn insert_tasks(c: &mut PgConnection, job: JobId, tasks: &[Task
     Ok(())
 }
 
-/// The list of numbers is given twice: with the join alone, the planner may read all tasks of the job.
+/// Each row is looked up by itself and updated where it was found, whatever the planner thinks of how many tasks a job
+/// has. Whoever saves has locked the rows, so that they stay where they are.
 pub(super) const SAVE_TASKS: &str = "UPDATE tasks AS t SET state = u.state, attempt = u.attempt,
          media_failures = u.media_failures, infra_failures = u.infra_failures, not_before_ms = u.not_before_ms,
          lease_id = u.lease_id, lease_worker = u.lease_worker, lease_expires_ms = u.lease_expires_ms,
@@ -98,7 +99,8 @@ pub(super) const SAVE_TASKS: &str = "UPDATE tasks AS t SET state = u.state, atte
          AS u (number, state, attempt, media_failures, infra_failures, not_before_ms,
                lease_id, lease_worker, lease_expires_ms, lease_claimed_ms, lease_progressed_ms,
                progress_per_mille, progress_speed, progress_frames, done_by, result, failure, failed_on, elder)
-     WHERE t.job = $1 AND t.number = ANY($2) AND t.number = u.number";
+     CROSS JOIN LATERAL (SELECT ctid AS place FROM tasks WHERE job = $1 AND number = u.number OFFSET 0) AS f
+     WHERE t.ctid = f.place";
 
 /// Writes what can change of tasks of one job.
 pub(super) async fn save_tasks(c: &mut PgConnection, job: JobId, tasks: &[&Task]) -> Result<(), Fault> {

@@ -15,13 +15,13 @@ use splitreel_core::{JobId, TaskId};
 use sqlx::PgConnection;
 
 /// Running jobs of the scope all of whose open tasks are leased, with those tasks, while no outbox row of the scope
-/// exists.
+/// rings for workers.
 pub(super) const NOTHING_WAITS: &str = "SELECT j.id, b.numbers
      FROM (SELECT job, count(*) AS num, array_agg(number) AS numbers FROM tasks WHERE state = 'leased' GROUP BY job)
          AS b
      JOIN jobs AS j ON j.id = b.job
      WHERE j.state = 'running' AND NOT j.is_paused AND j.remaining = b.num AND ($1 IS NULL OR j.id = ANY($1))
-       AND NOT EXISTS (SELECT 1 FROM outbox WHERE $1 IS NULL OR job = ANY($1))
+       AND NOT EXISTS (SELECT 1 FROM outbox WHERE kind <> 'assemble' AND ($1 IS NULL OR job = ANY($1)))
      ORDER BY j.id";
 
 pub(super) async fn speculate(database: &Database, scope: Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {

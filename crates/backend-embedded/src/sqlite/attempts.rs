@@ -161,13 +161,15 @@ pub(super) async fn shorten(c: &mut SqliteConnection, worker: &WorkerId, until_m
     Ok(usize::try_from(num_shortened).unwrap_or(usize::MAX))
 }
 
-/// Running jobs of the scope all of whose open tasks are leased, while no outbox row of the scope exists.
+/// Running jobs of the scope all of whose open tasks are leased, while no outbox row of the scope rings for
+/// workers.
 pub(super) const NOTHING_WAITS: &str = "SELECT j.id FROM
         (SELECT job, count(*) AS n FROM tasks INDEXED BY tasks_leased WHERE state = 'leased' GROUP BY job) AS b
     CROSS JOIN jobs AS j
     WHERE j.id = b.job AND j.state = 'running' AND j.is_paused = 0 AND j.remaining = b.n
       AND (?1 IS NULL OR j.id IN (SELECT value FROM json_each(?1)))
-      AND NOT EXISTS (SELECT 1 FROM outbox WHERE ?1 IS NULL OR job IN (SELECT value FROM json_each(?1)))
+      AND NOT EXISTS (SELECT 1 FROM outbox WHERE kind <> 'assemble'
+                      AND (?1 IS NULL OR job IN (SELECT value FROM json_each(?1))))
     ORDER BY j.id";
 
 pub(super) async fn nothing_waits(c: &mut SqliteConnection, scope: &Scope) -> Result<Vec<JobId>, StoreError> {

@@ -2,7 +2,7 @@
 
 use super::error::{db, unreadable};
 use super::rows::{self, close_job, insert_job, insert_task, load_job, log, save_job, save_task, to_json};
-use splitreel_backend::store::{JobFilter, Scope, Submitted};
+use splitreel_backend::store::{JobFilter, Scope, Submitted, TaskFilter};
 use splitreel_backend::{StoreError, transition};
 use splitreel_core::event::{Event, Happened};
 use splitreel_core::job::{Job, JobRequest};
@@ -69,9 +69,14 @@ pub(super) async fn list(c: &mut SqliteConnection, filter: JobFilter) -> Result<
     found.iter().map(rows::job).collect()
 }
 
-pub(super) async fn tasks(c: &mut SqliteConnection, job: JobId) -> Result<Vec<Task>, StoreError> {
-    let found = sqlx::query("SELECT * FROM tasks WHERE job = ? ORDER BY number")
+pub(super) async fn tasks(c: &mut SqliteConnection, job: JobId, filter: TaskFilter) -> Result<Vec<Task>, StoreError> {
+    let statement = "SELECT * FROM tasks WHERE job = ?1 AND number > ?2 AND (?3 IS NULL OR kind = ?3)
+                     ORDER BY number LIMIT ?4";
+    let found = sqlx::query(statement)
         .bind(job.to_string())
+        .bind(filter.after.map_or(-1, i64::from))
+        .bind(filter.kind.map(|kind| kind.as_str()))
+        .bind(filter.limit.map_or(-1, |most| i64::try_from(most).unwrap_or(-1)))
         .fetch_all(c)
         .await
         .map_err(db)?;

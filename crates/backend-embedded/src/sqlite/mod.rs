@@ -16,8 +16,9 @@ pub use schema::{migrate, schema_version};
 
 use error::db;
 use splitreel_backend::StoreError;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{Connection, Sqlite, SqliteConnection};
 use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
@@ -66,18 +67,20 @@ impl SqliteStore {
     {
         let pool = self.writer.clone();
         joined(tokio::spawn(async move {
-            let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.map_err(db)?;
-            match work(&mut transaction).await {
-                Ok(answer) => {
-                    transaction.commit().await.map_err(db)?;
-                    Ok(answer)
+            let mut connection = pool.acquire().await.map_err(db)?;
+            let ended = async {
+                let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(db)?;
+                match work(&mut transaction).await {
+                    Ok(answer) => transaction.commit().await.map(|()| Ok(answer)).map_err(db),
+                    // The first error is the one that tells why.
+                    Err(error) => match transaction.rollback().await {
+                        Ok(()) => Ok(Err(error)),
+                        Err(_) => Err(error),
+                    },
                 }
-                Err(error) => {
-                    // The first error is the one that tells why; a connection that cannot roll back is closed.
-                    let _ = transaction.rollback().await;
-                    Err(error)
-                }
-            }
+            };
+            let ended = ended.await;
+            settle(connection, ended).await
         }))
         .await
     }
@@ -91,12 +94,31 @@ impl SqliteStore {
         let pool = self.readers.clone();
         joined(tokio::spawn(async move {
             let mut connection = pool.acquire().await.map_err(db)?;
-            let mut snapshot = connection.begin().await.map_err(db)?;
-            let answer = work(&mut snapshot).await;
-            snapshot.rollback().await.map_err(db)?;
-            answer
+            let ended = async {
+                let mut snapshot = connection.begin().await.map_err(db)?;
+                let answer = work(&mut snapshot).await;
+                snapshot.rollback().await.map(|()| answer).map_err(db)
+            };
+            let ended = ended.await;
+            settle(connection, ended).await
         }))
         .await
+    }
+}
+
+/// The answer of a use-case whose transaction was seen to end. In any other case its connection is closed: SQLite ends a
+/// transaction by itself when the disk is full, sqlx does not notice, and would begin no other on it.
+async fn settle<T>(
+    connection: PoolConnection<Sqlite>,
+    ended: Result<Result<T, StoreError>, StoreError>,
+) -> Result<T, StoreError> {
+    match ended {
+        Ok(answer) => answer,
+        Err(error) => {
+            // What closing has to say is about the same disk.
+            let _ = connection.detach().close().await;
+            Err(error)
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::error::db;
 use super::jobs::{limit, scope_json};
 use super::rows;
 use splitreel_backend::census::{Census, Line};
-use splitreel_backend::store::Scope;
+use splitreel_backend::store::{Scope, Window};
 use splitreel_backend::{Ring, StoreError};
 use splitreel_core::JobId;
 use splitreel_core::fair::{Demand, Shares, allot};
@@ -24,6 +24,12 @@ pub(super) const DEMANDS: &str = "SELECT j.id, j.tenant, j.priority, j.created_m
     FROM jobs AS j INDEXED BY jobs_open
     WHERE j.ended_ms IS NULL AND j.is_paused = 0 AND (?1 IS NULL OR j.id IN (SELECT value FROM json_each(?1)))
     ORDER BY j.created_ms, j.id";
+
+/// What is leased and what is rung, within a scope.
+pub(super) const OUT: &str = "SELECT
+    (SELECT count(*) FROM tasks INDEXED BY tasks_leased
+     WHERE state = 'leased' AND (?1 IS NULL OR job IN (SELECT value FROM json_each(?1)))) AS leased,
+    (SELECT count(*) FROM outbox WHERE ?1 IS NULL OR job IN (SELECT value FROM json_each(?1))) AS rung";
 
 /// The first waiting tasks of one job.
 pub(super) const WAITING: &str = "SELECT t.job, t.number, t.attempt, t.kind FROM tasks AS t INDEXED BY tasks_ready
@@ -74,30 +80,25 @@ fn ring(row: &SqliteRow) -> Result<Ring, StoreError> {
 pub(super) async fn due(
     c: &mut SqliteConnection,
     scope: &Scope,
-    window: usize,
+    window: Window,
     shares: &Shares,
     now_ms: i64,
 ) -> Result<Vec<Ring>, StoreError> {
     let scope = scope_json(scope)?;
-    let num_out: i64 =
-        sqlx::query("SELECT count(*) AS n FROM outbox WHERE ?1 IS NULL OR job IN (SELECT value FROM json_each(?1))")
-            .bind(&scope)
-            .fetch_one(&mut *c)
-            .await
-            .and_then(|row| row.try_get("n"))
-            .map_err(db)?;
-    let room = limit(window).saturating_sub(num_out).max(0);
+    let row = sqlx::query(OUT).bind(&scope).fetch_one(&mut *c).await.map_err(db)?;
+    let count = |name| row.try_get::<i64, _>(name).map(|n| usize::try_from(n).unwrap_or(usize::MAX)).map_err(db);
+    let room = window.room(count("leased")?, count("rung")?);
     if room == 0 {
         return Ok(Vec::new());
     }
-    let found = sqlx::query(DEMANDS).bind(scope).bind(now_ms).bind(room).fetch_all(&mut *c).await.map_err(db)?;
+    let found = sqlx::query(DEMANDS).bind(scope).bind(now_ms).bind(limit(room)).fetch_all(&mut *c).await.map_err(db)?;
     let mut demands = found.iter().map(demand).collect::<Result<Vec<_>, _>>()?;
     demands.retain(|demand| demand.waiting > 0);
     if demands.is_empty() {
         return Ok(Vec::new());
     }
     let in_flight = in_flight(c).await?;
-    let picks = allot(usize::try_from(room).unwrap_or(usize::MAX), &demands, &in_flight, shares, now_ms);
+    let picks = allot(room, &demands, &in_flight, shares, now_ms);
     let mut places: BTreeMap<JobId, usize> = BTreeMap::new();
     for job in &picks {
         *places.entry(*job).or_default() += 1;
@@ -129,7 +130,7 @@ async fn in_flight(c: &mut SqliteConnection) -> Result<BTreeMap<String, usize>, 
 pub(super) async fn dispatch(
     c: &mut SqliteConnection,
     scope: &Scope,
-    window: usize,
+    window: Window,
     shares: &Shares,
     now_ms: i64,
 ) -> Result<usize, StoreError> {

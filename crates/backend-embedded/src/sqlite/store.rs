@@ -4,7 +4,7 @@
 use super::{SqliteStore, attempts, jobs, outbox, rows};
 use async_trait::async_trait;
 use splitreel_backend::census::Census;
-use splitreel_backend::store::{ClaimRequest, JobFilter, Scope, Submitted};
+use splitreel_backend::store::{ClaimRequest, JobFilter, Scope, Submitted, TaskFilter, Window};
 use splitreel_backend::{JobStore, Ring, StoreError};
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
@@ -28,8 +28,8 @@ impl JobStore for SqliteStore {
         self.read(move |c| Box::pin(jobs::list(c, filter))).await
     }
 
-    async fn tasks(&self, job: JobId) -> Result<Vec<Task>, StoreError> {
-        self.read(move |c| Box::pin(jobs::tasks(c, job))).await
+    async fn tasks_like(&self, job: JobId, filter: TaskFilter) -> Result<Vec<Task>, StoreError> {
+        self.read(move |c| Box::pin(jobs::tasks(c, job, filter))).await
     }
 
     async fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError> {
@@ -45,7 +45,7 @@ impl JobStore for SqliteStore {
         self.write(move |c| Box::pin(jobs::reject(c, job, failure, now_ms))).await
     }
 
-    async fn dispatch(&self, scope: &Scope, window: usize, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
+    async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
         let [(scope, shares), (looked_at, seen)] = [(); 2].map(|()| (scope.clone(), shares.clone()));
         let due = self
             .read(move |c| Box::pin(async move { outbox::due(c, &looked_at, window, &seen, now_ms).await }))

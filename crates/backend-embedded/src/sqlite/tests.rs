@@ -52,7 +52,7 @@ async fn a_job_of_thousands_of_segments_is_dispatched_and_claimed_in_order() {
     stage.finish(0).await;
     assert!(store.record_plan(stage.job, &plan(3600, 2), 0).await.unwrap());
     for round in 0..3 {
-        assert_eq!(store.dispatch(&None, 4, &Shares::default(), 0).await.unwrap(), 4);
+        assert_eq!(store.dispatch(&None, 4.into(), &Shares::default(), 0).await.unwrap(), 4);
         let rings = store.unsent(&None, 10).await.unwrap();
         let numbers: Vec<_> = rings.iter().map(|r| r.task.number).collect();
         assert_eq!(numbers, (1 + 4 * round..5 + 4 * round).collect::<Vec<_>>());

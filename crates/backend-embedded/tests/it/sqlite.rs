@@ -71,7 +71,7 @@ async fn a_database_of_the_first_version_is_read_and_goes_on() {
     assert!(stage.store.record_plan(stage.job, &plan(1, 0), 6).await.unwrap());
     assert!(stage.store.pause(stage.job, true, 7).await.unwrap());
     assert!(stage.store.pause(stage.job, false, 8).await.unwrap());
-    assert_eq!(stage.store.dispatch(&None, 9, &Shares::default(), 8).await.unwrap(), 1);
+    assert_eq!(stage.store.dispatch(&None, 9.into(), &Shares::default(), 8).await.unwrap(), 1);
     stage.finish(1).await;
     stage.finish(2).await;
     assert_eq!(stage.job().await.state, JobState::Published);

@@ -6,7 +6,7 @@ use super::fixture::{job_id, lease_id, plan, request, result, worker};
 use crate::doorbell::Ring;
 use crate::invariants::{Snapshot, audit_step};
 use crate::memory::MemoryStore;
-use crate::store::{ClaimRequest, JobFilter, JobStore, Scope};
+use crate::store::{ClaimRequest, JobFilter, JobStore, Scope, Window};
 use splitreel_core::fair::{Priority, Share, Shares};
 use splitreel_core::job::{JobRequest, JobState};
 use splitreel_core::speculate::LEAST_RUN_MS;
@@ -80,7 +80,7 @@ enum Operation {
     Submit(u64, Box<JobRequest>, i64),
     Plan(JobId, u32, u32, i64),
     Reject(JobId, i64),
-    Dispatch(Scope, usize, i64),
+    Dispatch(Scope, Window, i64),
     MarkSent(usize, i64),
     Claim(Box<ClaimRequest>),
     Renew(TaskId, LeaseId, Progress, i64),
@@ -212,6 +212,11 @@ impl Walk {
         T::try_from(self.below(end)).unwrap()
     }
 
+    fn window(&mut self) -> Window {
+        let ahead = self.small(12);
+        Window { slots: ahead % 3, ahead }
+    }
+
     fn job(&mut self) -> JobId {
         let newest = self.num_jobs;
         let back = self.below(JOBS);
@@ -306,7 +311,7 @@ impl Walk {
             0..=3 => self.submit(),
             4..=12 => Operation::Plan(self.job_to_plan(), 1 + self.small::<u32>(4), self.small(2), now_ms),
             13 => Operation::Reject(self.job(), now_ms),
-            14..=21 | 120..=126 => Operation::Dispatch(self.scope(), self.small(12), now_ms),
+            14..=21 | 120..=126 => Operation::Dispatch(self.scope(), self.window(), now_ms),
             22..=24 => Operation::MarkSent(self.small(4), now_ms),
             25..=54 => self.claim(),
             55..=60 => {

@@ -3,7 +3,7 @@
 use super::{FaultPlan, Injected, around};
 use crate::census::Census;
 use crate::doorbell::Ring;
-use crate::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted};
+use crate::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter, Window};
 use async_trait::async_trait;
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
@@ -46,8 +46,8 @@ impl JobStore for FaultyStore {
         around!(self.plan, "store.jobs", failed, self.inner.jobs(filter))
     }
 
-    async fn tasks(&self, job: JobId) -> Result<Vec<Task>, StoreError> {
-        around!(self.plan, "store.tasks", failed, self.inner.tasks(job))
+    async fn tasks_like(&self, job: JobId, filter: TaskFilter) -> Result<Vec<Task>, StoreError> {
+        around!(self.plan, "store.tasks", failed, self.inner.tasks_like(job, filter))
     }
 
     async fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError> {
@@ -62,7 +62,7 @@ impl JobStore for FaultyStore {
         around!(self.plan, "store.reject", failed, self.inner.reject(job, failure, now_ms))
     }
 
-    async fn dispatch(&self, scope: &Scope, window: usize, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
+    async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
         around!(self.plan, "store.dispatch", failed, self.inner.dispatch(scope, window, shares, now_ms))
     }
 

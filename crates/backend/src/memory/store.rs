@@ -1,10 +1,10 @@
 //! The in-memory job store: each use-case is one critical section.
 
-use super::rows::{Rows, in_scope};
+use super::rows::{OutboxRow, Rows, in_scope};
 use crate::census::Census;
 use crate::doorbell::Ring;
 use crate::invariants::Snapshot;
-use crate::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted};
+use crate::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter, Window};
 use crate::transition;
 use async_trait::async_trait;
 use splitreel_core::event::{Event, Happened};
@@ -73,8 +73,8 @@ impl JobStore for MemoryStore {
         Ok(jobs.into_iter().take(filter.limit).cloned().collect())
     }
 
-    async fn tasks(&self, job: JobId) -> Result<Vec<Task>, StoreError> {
-        Ok(self.lock().jobs.get(&job).map(|rows| rows.tasks.values().cloned().collect()).unwrap_or_default())
+    async fn tasks_like(&self, job: JobId, filter: TaskFilter) -> Result<Vec<Task>, StoreError> {
+        Ok(self.lock().jobs.get(&job).map(|rows| filter.of(rows.tasks.values().cloned())).unwrap_or_default())
     }
 
     async fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError> {
@@ -100,10 +100,12 @@ impl JobStore for MemoryStore {
         Ok(true)
     }
 
-    async fn dispatch(&self, scope: &Scope, window: usize, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
+    async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
         let mut rows = self.lock();
         let num_out = rows.outbox_of.keys().filter(|task| in_scope(scope, task.job)).count();
-        let due = rows.due(scope, window.saturating_sub(num_out), shares, now_ms);
+        let in_flight = rows.jobs.iter().filter(|(job, _)| in_scope(scope, **job)).flat_map(|(_, j)| j.tasks.values());
+        let num_leased = in_flight.filter(|task| task.state == TaskState::Leased).count();
+        let due = rows.due(scope, window.room(num_leased, num_out), shares, now_ms);
         let num_written = due.len();
         for ring in due {
             rows.add_outbox(ring, now_ms);
@@ -265,7 +267,8 @@ impl JobStore for MemoryStore {
 
     async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
         let mut rows = self.lock();
-        if rows.outbox_of.keys().any(|task| in_scope(scope, task.job)) {
+        let waits = |row: &OutboxRow| row.ring.kind != TaskKind::Assemble && in_scope(scope, row.ring.task.job);
+        if rows.outbox.values().any(waits) {
             return Ok(Vec::new());
         }
         let jobs: Vec<JobId> = rows.jobs.keys().copied().filter(|job| in_scope(scope, *job)).collect();

@@ -5,7 +5,7 @@ use super::ledger::{Inspected, Ledger};
 use async_trait::async_trait;
 use splitreel_backend::Ring;
 use splitreel_backend::census::Census;
-use splitreel_backend::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted};
+use splitreel_backend::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter, Window};
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest};
@@ -60,8 +60,8 @@ impl JobStore for AuditedStore {
         self.inner.jobs(filter).await
     }
 
-    async fn tasks(&self, job: JobId) -> Result<Vec<Task>, StoreError> {
-        self.inner.tasks(job).await
+    async fn tasks_like(&self, job: JobId, filter: TaskFilter) -> Result<Vec<Task>, StoreError> {
+        self.inner.tasks_like(job, filter).await
     }
 
     async fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError> {
@@ -81,7 +81,7 @@ impl JobStore for AuditedStore {
         Ok(is_new)
     }
 
-    async fn dispatch(&self, scope: &Scope, window: usize, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
+    async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
         let num = self.inner.dispatch(scope, window, shares, now_ms).await?;
         if num > 0 {
             self.ledger.dispatched(shares);

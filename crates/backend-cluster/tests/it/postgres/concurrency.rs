@@ -107,7 +107,7 @@ async fn step(store: &dyn JobStore, shared: &Shared, chance: &mut Chance, name: 
         9 => drop(store.shorten_leases(&worker("a2"), shared.now()).await.unwrap()),
         10..=11 => plan_waiting(store, shared).await,
         12..=14 => {
-            store.dispatch(&None, 10, &Shares::default(), shared.now()).await.unwrap();
+            store.dispatch(&None, 10.into(), &Shares::default(), shared.now()).await.unwrap();
         }
         15..=16 => {
             // A stale message: any task, whether it was dispatched or not.
@@ -227,7 +227,7 @@ async fn invariants_hold_whatever_interleaves() {
         stores[0].reap(i64::MAX / 2, &RetryPolicy { infra_backoff_ms: 0, ..POLICY }).await.unwrap();
         let now_ms = i64::MAX / 2;
         stores[0].sweep(&None, i64::MAX).await.unwrap();
-        stores[0].dispatch(&None, 100, &Shares::default(), now_ms).await.unwrap();
+        stores[0].dispatch(&None, 100.into(), &Shares::default(), now_ms).await.unwrap();
         let rings = stores[0].unsent(&None, 100).await.unwrap();
         for ring in &rings {
             let request = ClaimRequest { now_ms, ..shared.claim(ring.clone(), "last") };
@@ -275,7 +275,7 @@ async fn the_window_is_filled_once() {
         let mut running = tokio::task::JoinSet::new();
         for store in stores.iter().cycle().take(6) {
             let store = store.clone();
-            running.spawn(async move { store.dispatch(&None, WINDOW, &Shares::default(), 0).await.unwrap() });
+            running.spawn(async move { store.dispatch(&None, WINDOW.into(), &Shares::default(), 0).await.unwrap() });
         }
         let num_written: usize = running.join_all().await.iter().sum();
         let rings = outbox(&mut connection).await;

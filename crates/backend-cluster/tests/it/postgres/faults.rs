@@ -92,10 +92,10 @@ async fn a_lock_that_is_held_too_long_is_an_answer_and_no_harm() {
     assert!(matches!(store.cancel(stage.job, 0).await, Err(StoreError::Unavailable(_))));
     // Others are not held up: not by jobs' locks, and dispatch leaves the locked job out.
     let elsewhere = Stage { store: store.clone(), ..other.clone() };
-    assert_eq!(store.dispatch(&None, 10, &Default::default(), 0).await.unwrap(), 1);
+    assert_eq!(store.dispatch(&None, 10.into(), &Default::default(), 0).await.unwrap(), 1);
     assert!(elsewhere.claim(0, 1, 2, 0).await.is_ok());
     holding.rollback().await.unwrap();
-    assert_eq!(store.dispatch(&None, 10, &Default::default(), 0).await.unwrap(), 1);
+    assert_eq!(store.dispatch(&None, 10.into(), &Default::default(), 0).await.unwrap(), 1);
     assert!(stage.claim(0, 1, 1, 0).await.is_ok());
     stage.audit().await;
     other.audit().await;
@@ -124,7 +124,7 @@ async fn claims_and_dispatch_go_on_beside_a_completion() {
         .await
         .unwrap();
     assert!(stage.claim(2, 1, 2, 0).await.is_ok());
-    assert_eq!(store.dispatch(&None, 10, &Default::default(), 0).await.unwrap(), 2);
+    assert_eq!(store.dispatch(&None, 10.into(), &Default::default(), 0).await.unwrap(), 2);
     let renewed = store.renew(stage.id(1), lease_id(1), Default::default(), 1, &stage.policy).await.unwrap();
     assert_eq!(renewed, Ok(1 + stage.policy.lease_ttl_ms));
     let result = result(TaskKind::Segment, 0);
@@ -249,7 +249,7 @@ async fn cancel_writes_only_what_is_in_flight() {
         stage.claim(number, 1, u128::from(number), 0).await.unwrap();
     }
     stage.complete(1, 1, 0).await.unwrap();
-    store.dispatch(&None, 5, &Default::default(), 0).await.unwrap();
+    store.dispatch(&None, 5.into(), &Default::default(), 0).await.unwrap();
     let mut connection = database.connection().await;
     let before: Vec<(i32, String)> = sqlx::query_as("SELECT number, ctid::text FROM tasks ORDER BY number")
         .fetch_all(&mut connection)

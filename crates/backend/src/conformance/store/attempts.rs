@@ -228,7 +228,7 @@ pub async fn cancel_and_publish_exclude_each_other(harness: &dyn StoreHarness) {
 /// A ring that was under way when the job was cancelled gets a clear answer.
 pub async fn no_claim_after_cancel(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
-    stage.store.dispatch(&None, 10, &Shares::default(), 0).await.unwrap();
+    stage.store.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap();
     let rings = stage.store.unsent(&None, 10).await.unwrap();
     assert_eq!(rings.len(), 2);
     stage.store.cancel(stage.job, 1).await.unwrap();

@@ -4,7 +4,7 @@ use crate::conformance::StoreHarness;
 use crate::conformance::fixture::{Stage, lease_id, worker};
 use splitreel_core::event::Happened;
 use splitreel_core::fair::{Share, Shares};
-use splitreel_core::task::{AfterFailure, Progress, Refusal, TaskState};
+use splitreel_core::task::{AfterFailure, Progress, Refusal, TaskKind, TaskState};
 use splitreel_core::{Failure, TaskId};
 
 /// Late by then: the first segment took 10 ms.
@@ -40,7 +40,7 @@ pub async fn a_straggler_gets_a_second_attempt(harness: &dyn StoreHarness) {
     let task = stage.task(2).await;
     assert_eq!((task.state, task.attempt, task.not_before_ms), (TaskState::Ready, 2, LATE));
     stage.audit().await;
-    assert_eq!(stage.store.dispatch(&None, 9, &Shares::default(), LATE).await.unwrap(), 1);
+    assert_eq!(stage.store.dispatch(&None, 9.into(), &Shares::default(), LATE).await.unwrap(), 1);
     assert!(speculate(&stage, LATE).await.is_empty(), "it is rung");
     assert!(stage.claim(2, 2, 20, LATE).await.is_ok());
     let task = stage.task(2).await;
@@ -49,11 +49,24 @@ pub async fn a_straggler_gets_a_second_attempt(harness: &dyn StoreHarness) {
     stage.audit().await;
 }
 
+/// Assemblers take no place of a worker.
+pub async fn what_waits_for_an_assembler_holds_up_no_second_attempt(harness: &dyn StoreHarness) {
+    let stage = with_stragglers(harness, 2).await;
+    let other = Stage::submit(stage.store.clone(), 2, 0).await;
+    other.finish(0).await;
+    assert!(other.store.record_plan(other.job, &crate::conformance::fixture::plan(1, 0), 0).await.unwrap());
+    other.finish(1).await;
+    assert_eq!(stage.store.dispatch(&None, 9.into(), &Shares::default(), LATE).await.unwrap(), 1);
+    assert_eq!(stage.store.unsent(&None, 9).await.unwrap()[0].kind, TaskKind::Assemble);
+    assert_eq!(speculate(&stage, LATE).await, [stage.id(2)]);
+    stage.audit().await;
+}
+
 /// Whoever completes first wins; the other is refused from then on.
 pub async fn the_first_of_two_attempts_to_complete_wins(harness: &dyn StoreHarness) {
     let stage = with_stragglers(harness, 2).await;
     assert_eq!(speculate(&stage, LATE).await, [stage.id(2)]);
-    assert_eq!(stage.store.dispatch(&None, 9, &Shares::default(), LATE).await.unwrap(), 1);
+    assert_eq!(stage.store.dispatch(&None, 9.into(), &Shares::default(), LATE).await.unwrap(), 1);
     // The older one is through before anybody claimed the newer: its ring is of no use.
     assert_eq!(stage.complete(2, 2, LATE).await, Ok(true));
     assert!(stage.store.unsent(&None, 9).await.unwrap().is_empty());
@@ -132,6 +145,6 @@ pub async fn attempts_beside_each_other_count_for_the_quota(harness: &dyn StoreH
     let stage = with_stragglers(harness, 3).await;
     assert_eq!(speculate(&stage, LATE).await, [stage.id(2)]);
     let of_at_most = |most| Shares { default: Share { weight: 1, max_in_flight: Some(most) }, tenants: [].into() };
-    assert_eq!(stage.store.dispatch(&None, 9, &of_at_most(2), LATE).await.unwrap(), 0);
-    assert_eq!(stage.store.dispatch(&None, 9, &of_at_most(3), LATE).await.unwrap(), 1);
+    assert_eq!(stage.store.dispatch(&None, 9.into(), &of_at_most(2), LATE).await.unwrap(), 0);
+    assert_eq!(stage.store.dispatch(&None, 9.into(), &of_at_most(3), LATE).await.unwrap(), 1);
 }

@@ -42,7 +42,7 @@ pub async fn media_failures_use_up_their_attempts(harness: &dyn StoreHarness) {
     for attempt in 1..=stage.policy.media_attempts {
         let lease = 100 + u128::from(attempt);
         stage.claim(2, attempt, lease, now_ms).await.unwrap();
-        stage.store.dispatch(&None, 10, &Shares::default(), now_ms).await.unwrap();
+        stage.store.dispatch(&None, 10.into(), &Shares::default(), now_ms).await.unwrap();
         let after = fail(&stage, 2, lease, Failure::media("crash", "ffmpeg crashed"), now_ms).await.unwrap();
         match after {
             AfterFailure::Retry { not_before_ms } => now_ms = not_before_ms,

@@ -129,7 +129,7 @@ pub async fn cancel_ends_a_job_and_its_tasks(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 3).await;
     stage.finish(1).await;
     stage.claim(2, 1, 2, 0).await.unwrap();
-    stage.store.dispatch(&None, 10, &Shares::default(), 0).await.unwrap();
+    stage.store.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap();
     assert!(stage.store.cancel(stage.job, 9).await.unwrap());
     assert!(!stage.store.cancel(stage.job, 10).await.unwrap());
     assert!(!stage.store.cancel(job_id(9), 10).await.unwrap());
@@ -254,7 +254,7 @@ pub async fn state_survives_reopening(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 3).await;
     stage.finish(1).await;
     stage.claim(2, 1, 2, 4).await.unwrap();
-    stage.store.dispatch(&None, 10, &Shares::default(), 4).await.unwrap();
+    stage.store.dispatch(&None, 10.into(), &Shares::default(), 4).await.unwrap();
     let before =
         (stage.job().await, stage.tasks().await, stage.happened().await, stage.store.unsent(&None, 10).await.unwrap());
     let plan = stage.store.plan(stage.job).await.unwrap();

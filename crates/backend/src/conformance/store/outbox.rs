@@ -4,6 +4,7 @@ use crate::census::Census;
 use crate::conformance::StoreHarness;
 use crate::conformance::fixture::{Stage, job_id, lease_id, plan};
 use crate::doorbell::Ring;
+use crate::store::Window;
 use splitreel_core::Failure;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobState;
@@ -21,7 +22,7 @@ pub async fn dispatch_goes_by_job_age_and_number(harness: &dyn StoreHarness) {
         stage.finish(0).await;
         store.record_plan(stage.job, &plan(2, 1), 30).await.unwrap();
     }
-    assert_eq!(store.dispatch(&None, 100, &Shares::default(), 40).await.unwrap(), 9);
+    assert_eq!(store.dispatch(&None, 100.into(), &Shares::default(), 40).await.unwrap(), 9);
     let rings = store.unsent(&None, 100).await.unwrap();
     assert_eq!(numbers(&rings), [(2, 1), (2, 2), (2, 3), (1, 1), (1, 2), (1, 3), (3, 1), (3, 2), (3, 3)]);
     let kinds: Vec<_> = rings.iter().take(3).map(|r| (r.kind, r.attempt)).collect();
@@ -32,7 +33,8 @@ pub async fn dispatch_goes_by_job_age_and_number(harness: &dyn StoreHarness) {
 /// Rows that exist count against the window, rung or not; a claim makes room.
 pub async fn dispatch_fills_the_window_and_no_more(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 6).await;
-    let dispatch = async |window| stage.store.dispatch(&None, window, &Shares::default(), 0).await.unwrap();
+    let dispatch =
+        async |window: usize| stage.store.dispatch(&None, window.into(), &Shares::default(), 0).await.unwrap();
     assert_eq!(dispatch(0).await, 0);
     assert_eq!(dispatch(3).await, 3);
     assert_eq!(dispatch(3).await, 0);
@@ -48,14 +50,36 @@ pub async fn dispatch_fills_the_window_and_no_more(harness: &dyn StoreHarness) {
     stage.audit().await;
 }
 
+/// All who are free get a ring at once, however few go ahead; leases beyond the slots take nothing from those.
+pub async fn dispatch_rings_for_all_free_slots(harness: &dyn StoreHarness) {
+    let stage = Stage::planned(harness, 20).await;
+    let window = Window { slots: 4, ahead: 1 };
+    let dispatch = async || stage.store.dispatch(&None, window, &Shares::default(), 0).await.unwrap();
+    assert_eq!(dispatch().await, 5);
+    for number in 1..=3 {
+        stage.claim(number, 1, u128::from(number), 1).await.unwrap();
+    }
+    assert_eq!(dispatch().await, 0, "two are rung: for the last slot, and ahead");
+    stage.claim(4, 1, 4, 1).await.unwrap();
+    assert_eq!(dispatch().await, 0, "one goes ahead");
+    stage.claim(5, 1, 5, 1).await.unwrap();
+    assert_eq!(dispatch().await, 1, "of five slots, one has not been heard of yet");
+    for number in 1..=5 {
+        stage.complete(number, u128::from(number), 2).await.unwrap();
+    }
+    assert_eq!(dispatch().await, 4);
+    assert_eq!(stage.store.dispatch(&Some(Vec::new()), window, &Shares::default(), 0).await.unwrap(), 0);
+    stage.audit().await;
+}
+
 /// A task in back-off waits, and does not hold up the ones behind it.
 pub async fn dispatch_skips_what_is_not_due(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
     stage.claim(1, 1, 1, 0).await.unwrap();
     stage.store.fail(stage.id(1), lease_id(1), Failure::infra("x", "y"), 0, &stage.policy).await.unwrap().unwrap();
     let due = stage.task(1).await.not_before_ms;
-    assert_eq!(stage.store.dispatch(&None, 10, &Shares::default(), due - 1).await.unwrap(), 1);
-    assert_eq!(stage.store.dispatch(&None, 10, &Shares::default(), due).await.unwrap(), 1);
+    assert_eq!(stage.store.dispatch(&None, 10.into(), &Shares::default(), due - 1).await.unwrap(), 1);
+    assert_eq!(stage.store.dispatch(&None, 10.into(), &Shares::default(), due).await.unwrap(), 1);
     let rings = stage.store.unsent(&None, 10).await.unwrap();
     assert_eq!(rings.iter().map(|r| (r.task.number, r.attempt)).collect::<Vec<_>>(), [(2, 1), (1, 2)]);
 }
@@ -67,22 +91,22 @@ pub async fn dispatch_serves_only_its_scope(harness: &dyn StoreHarness) {
         Stage::submit(store.clone(), n, 0).await;
     }
     let only = |n: u128| Some(vec![job_id(n)]);
-    assert_eq!(store.dispatch(&Some(Vec::new()), 10, &Shares::default(), 0).await.unwrap(), 0);
-    assert_eq!(store.dispatch(&only(2), 1, &Shares::default(), 0).await.unwrap(), 1);
-    assert_eq!(store.dispatch(&only(1), 1, &Shares::default(), 0).await.unwrap(), 1);
+    assert_eq!(store.dispatch(&Some(Vec::new()), 10.into(), &Shares::default(), 0).await.unwrap(), 0);
+    assert_eq!(store.dispatch(&only(2), 1.into(), &Shares::default(), 0).await.unwrap(), 1);
+    assert_eq!(store.dispatch(&only(1), 1.into(), &Shares::default(), 0).await.unwrap(), 1);
     assert_eq!(numbers(&store.unsent(&only(1), 10).await.unwrap()), [(1, 0)]);
     assert_eq!(numbers(&store.unsent(&None, 10).await.unwrap()), [(2, 0), (1, 0)]);
     let rings = store.unsent(&None, 10).await.unwrap();
     store.mark_sent(&rings, 5).await.unwrap();
     assert_eq!(store.sweep(&only(2), 6).await.unwrap(), 1);
-    assert_eq!(store.dispatch(&None, 10, &Shares::default(), 6).await.unwrap(), 1);
+    assert_eq!(store.dispatch(&None, 10.into(), &Shares::default(), 6).await.unwrap(), 1);
     assert_eq!(numbers(&store.unsent(&None, 10).await.unwrap()), [(2, 0)]);
 }
 
 /// Marked rows are not handed out again, until they are swept and dispatched anew.
 pub async fn a_ring_is_sent_once_until_swept(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
-    stage.store.dispatch(&None, 10, &Shares::default(), 0).await.unwrap();
+    stage.store.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap();
     let rings = stage.store.unsent(&None, 10).await.unwrap();
     let stale = Ring { attempt: 9, ..rings[1].clone() };
     let unknown = Ring { task: splitreel_core::TaskId { job: job_id(9), number: 0 }, ..stale.clone() };
@@ -94,7 +118,7 @@ pub async fn a_ring_is_sent_once_until_swept(harness: &dyn StoreHarness) {
 
     assert_eq!(stage.store.sweep(&None, 100).await.unwrap(), 0, "rung at 100, not before");
     assert_eq!(stage.store.sweep(&None, 101).await.unwrap(), 1, "a second mark does not move the time");
-    assert_eq!(stage.store.dispatch(&None, 10, &Shares::default(), 300).await.unwrap(), 1);
+    assert_eq!(stage.store.dispatch(&None, 10.into(), &Shares::default(), 300).await.unwrap(), 1);
     assert_eq!(stage.store.unsent(&None, 10).await.unwrap(), rings[..1]);
     assert_eq!(stage.store.sweep(&None, 1 << 40).await.unwrap(), 1, "what was never rung stays");
     stage.audit().await;
@@ -103,13 +127,13 @@ pub async fn a_ring_is_sent_once_until_swept(harness: &dyn StoreHarness) {
 /// What is leased is not rung for.
 pub async fn a_claim_takes_its_outbox_row(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
-    stage.store.dispatch(&None, 10, &Shares::default(), 0).await.unwrap();
+    stage.store.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap();
     stage.claim(1, 1, 1, 0).await.unwrap();
     let rings = stage.store.unsent(&None, 10).await.unwrap();
     assert_eq!(numbers(&rings), [(1, 2)]);
-    assert_eq!(stage.store.dispatch(&None, 10, &Shares::default(), 0).await.unwrap(), 0);
+    assert_eq!(stage.store.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap(), 0);
     stage.store.release_worker(&crate::conformance::fixture::worker("w1"), 5, &stage.policy).await.unwrap();
-    assert_eq!(stage.store.dispatch(&None, 10, &Shares::default(), 5).await.unwrap(), 1);
+    assert_eq!(stage.store.dispatch(&None, 10.into(), &Shares::default(), 5).await.unwrap(), 1);
     let rings = stage.store.unsent(&None, 10).await.unwrap();
     assert_eq!(rings.iter().map(|r| (r.task.number, r.attempt)).collect::<Vec<_>>(), [(2, 1), (1, 2)]);
     stage.audit().await;
@@ -120,7 +144,7 @@ pub async fn the_census_counts_what_is_open(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 3).await;
     let count = async || stage.store.census().await.unwrap();
     assert_eq!(count().await, Census { jobs: [(JobState::Running, 1)].into(), waiting_work: 3, ..Census::default() });
-    assert_eq!(stage.store.dispatch(&None, 2, &Shares::default(), 5).await.unwrap(), 2);
+    assert_eq!(stage.store.dispatch(&None, 2.into(), &Shares::default(), 5).await.unwrap(), 2);
     let rings = stage.store.unsent(&None, 1).await.unwrap();
     stage.store.mark_sent(&rings, 6).await.unwrap();
     stage.claim(3, 1, 3, 6).await.unwrap();

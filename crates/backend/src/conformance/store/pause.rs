@@ -10,7 +10,7 @@ use splitreel_core::job::JobState;
 use splitreel_core::task::{Progress, Refusal, TaskState};
 
 async fn dispatch(store: &dyn JobStore, now_ms: i64) -> usize {
-    store.dispatch(&None, 100, &Shares::default(), now_ms).await.unwrap()
+    store.dispatch(&None, 100.into(), &Shares::default(), now_ms).await.unwrap()
 }
 
 /// No ring and no claim while it is paused; rings that were under way are answered with a clear no.

@@ -1,12 +1,13 @@
 //! How dispatch shares places out among tenants and jobs, and how lists are narrowed and paged.
 
 use crate::conformance::StoreHarness;
-use crate::conformance::fixture::{Stage, job_id, plan, request};
-use crate::store::{JobFilter, JobStore, Submitted};
+use crate::conformance::fixture::{Stage, job_id, plan, request, result};
+use crate::store::{JobFilter, JobStore, Submitted, TaskFilter};
 use splitreel_core::JobId;
 use splitreel_core::fair::{Priority, Share, Shares};
 use splitreel_core::job::JobState;
-use splitreel_core::task::RetryPolicy;
+use splitreel_core::part::TaskResult;
+use splitreel_core::task::{RetryPolicy, TaskKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -52,13 +53,13 @@ pub async fn dispatch_shares_places_by_weight(harness: &dyn StoreHarness) {
         planned(&store, n, tenant, Priority::Normal, 40, 10 * i64::try_from(n).unwrap()).await;
     }
     let shares = shares(&[("b", 2, None), ("c", 5, None)]);
-    assert_eq!(store.dispatch(&None, 16, &shares, 50).await.unwrap(), 16);
+    assert_eq!(store.dispatch(&None, 16.into(), &shares, 50).await.unwrap(), 16);
     assert_eq!(rung(&*store).await, BTreeMap::from([(1, 2), (2, 4), (3, 10)]));
     let of_c = Stage { store: store.clone(), job: job_id(3), policy: RetryPolicy::default() };
     for number in 1..=10 {
         of_c.claim(number, 1, u128::from(number), 50).await.unwrap();
     }
-    assert_eq!(store.dispatch(&None, 14, &shares, 50).await.unwrap(), 8);
+    assert_eq!(store.dispatch(&None, 14.into(), &shares, 50).await.unwrap(), 8);
     assert_eq!(rung(&*store).await, BTreeMap::from([(1, 3), (2, 6), (3, 5)]), "3, 6 and 15 of 24");
 }
 
@@ -66,9 +67,9 @@ pub async fn dispatch_shares_places_by_weight(harness: &dyn StoreHarness) {
 pub async fn a_new_tenant_is_served_at_once(harness: &dyn StoreHarness) {
     let store = harness.open().await;
     planned(&store, 1, "many", Priority::High, 200, 0).await;
-    assert_eq!(store.dispatch(&None, 8, &Shares::default(), 1).await.unwrap(), 8);
+    assert_eq!(store.dispatch(&None, 8.into(), &Shares::default(), 1).await.unwrap(), 8);
     planned(&store, 2, "few", Priority::Low, 2, 2).await;
-    assert_eq!(store.dispatch(&None, 10, &Shares::default(), 3).await.unwrap(), 2);
+    assert_eq!(store.dispatch(&None, 10.into(), &Shares::default(), 3).await.unwrap(), 2);
     assert_eq!(rung(&*store).await, BTreeMap::from([(1, 8), (2, 2)]));
 }
 
@@ -93,26 +94,26 @@ pub async fn many_running_and_queued_jobs_do_not_hold_up_another_tenant(harness:
         stage.claim(ring.task.number, 1, leases, 1).await.unwrap();
         (stage, ring.task.number, leases)
     };
-    assert_eq!(store.dispatch(&None, SLOTS, &shares, 0).await.unwrap(), SLOTS);
+    assert_eq!(store.dispatch(&None, SLOTS.into(), &shares, 0).await.unwrap(), SLOTS);
     for _ in 0..SLOTS {
         next().await;
     }
-    assert_eq!(store.dispatch(&None, WINDOW, &shares, 0).await.unwrap(), WINDOW);
+    assert_eq!(store.dispatch(&None, WINDOW.into(), &shares, 0).await.unwrap(), WINDOW);
     let short = job_id(300);
     store.submit(short, request("few", "key"), 2).await.unwrap();
     for task in ["probe", "segment"] {
-        assert_eq!(store.dispatch(&None, WINDOW, &shares, 2).await.unwrap(), 0, "{task}: no place is free");
+        assert_eq!(store.dispatch(&None, WINDOW.into(), &shares, 2).await.unwrap(), 0, "{task}: no place is free");
         for turn in 1..=WINDOW {
             let (stage, number, lease) = next().await;
             assert_ne!(stage.job, short, "{task}: it stands behind what was rung before");
-            assert_eq!(store.dispatch(&None, WINDOW, &shares, 2).await.unwrap(), 1);
+            assert_eq!(store.dispatch(&None, WINDOW.into(), &shares, 2).await.unwrap(), 1);
             let rung = rung(&*store).await;
             assert_eq!(rung.get(&300), Some(&1), "{task}, turn {turn}: the first free place is its own: {rung:?}");
             assert_eq!(stage.complete(number, lease, 2).await, Ok(true));
         }
         let (stage, number, lease) = next().await;
         assert_eq!(stage.job, short, "{task}");
-        assert_eq!(store.dispatch(&None, WINDOW, &shares, 2).await.unwrap(), 1);
+        assert_eq!(store.dispatch(&None, WINDOW.into(), &shares, 2).await.unwrap(), 1);
         assert_eq!(stage.complete(number, lease, 2).await, Ok(true));
         if task == "probe" {
             assert!(store.record_plan(short, &plan(1, 0), 2).await.unwrap());
@@ -128,13 +129,13 @@ pub async fn a_quota_bounds_what_is_in_flight(harness: &dyn StoreHarness) {
     planned(&store, 3, "b", Priority::Normal, 20, 0).await;
     let shares = shares(&[("a", 9, Some(4))]);
     let only = |stage: &Stage| Some(vec![stage.job]);
-    assert_eq!(store.dispatch(&only(&first), 3, &shares, 0).await.unwrap(), 3);
+    assert_eq!(store.dispatch(&only(&first), 3.into(), &shares, 0).await.unwrap(), 3);
     first.claim(1, 1, 1, 0).await.unwrap();
-    assert_eq!(store.dispatch(&only(&second), 10, &shares, 0).await.unwrap(), 1, "two rung, one leased");
-    assert_eq!(store.dispatch(&None, 8, &shares, 0).await.unwrap(), 5);
+    assert_eq!(store.dispatch(&only(&second), 10.into(), &shares, 0).await.unwrap(), 1, "two rung, one leased");
+    assert_eq!(store.dispatch(&None, 8.into(), &shares, 0).await.unwrap(), 5);
     assert_eq!(rung(&*store).await, BTreeMap::from([(1, 2), (2, 1), (3, 5)]));
     assert_eq!(first.complete(1, 1, 1).await, Ok(true));
-    assert_eq!(store.dispatch(&None, 100, &shares, 1).await.unwrap(), 16);
+    assert_eq!(store.dispatch(&None, 100.into(), &shares, 1).await.unwrap(), 16);
     assert_eq!(rung(&*store).await.get(&3), Some(&20));
     assert_eq!(rung(&*store).await.iter().filter(|(n, _)| **n < 3).map(|(_, num)| num).sum::<usize>(), 4);
 }
@@ -147,7 +148,7 @@ pub async fn dispatch_goes_by_priority_within_a_tenant(harness: &dyn StoreHarnes
     planned(&store, 3, "a", Priority::High, 3, 40).await;
     planned(&store, 4, "a", Priority::High, 3, 30).await;
     planned(&store, 5, "b", Priority::Low, 9, 50).await;
-    assert_eq!(store.dispatch(&None, 18, &Shares::default(), 60).await.unwrap(), 18);
+    assert_eq!(store.dispatch(&None, 18.into(), &Shares::default(), 60).await.unwrap(), 18);
     let rings = store.unsent(&None, 100).await.unwrap();
     let of_a: Vec<_> = rings.iter().map(|r| r.task.job.0.as_u128()).filter(|n| *n < 5).collect();
     assert_eq!(of_a, [4, 4, 4, 3, 3, 3, 2, 2, 2]);
@@ -164,7 +165,7 @@ pub async fn an_old_job_overtakes_a_higher_class(harness: &dyn StoreHarness) {
     let wait = splitreel_core::fair::AGING_MS;
     planned(&store, 1, "a", Priority::Low, 1, 0).await;
     planned(&store, 2, "a", Priority::Normal, 1, wait).await;
-    assert_eq!(store.dispatch(&None, 1, &Shares::default(), wait).await.unwrap(), 1);
+    assert_eq!(store.dispatch(&None, 1.into(), &Shares::default(), wait).await.unwrap(), 1);
     assert_eq!(rung(&*store).await, BTreeMap::from([(1, 1)]));
 }
 
@@ -219,4 +220,25 @@ pub async fn a_job_list_is_paged_without_gaps(harness: &dyn StoreHarness) {
     let place = everything.iter().position(|id| *id == job_id(5)).unwrap();
     assert_eq!(ids(&*store, after_cancelled).await, everything[place + 1..], "a cursor that the filter leaves out");
     assert!(ids(&*store, JobFilter { before: Some(job_id(99)), ..all }).await.is_empty());
+}
+
+/// Tasks are read by number, all of them or a page of a kind.
+pub async fn a_task_list_is_paged_and_filtered(harness: &dyn StoreHarness) {
+    let stage = Stage::planned(harness, 5).await;
+    for number in 1..=5 {
+        stage.finish(number).await;
+    }
+    let numbers = async |kind, after, limit| {
+        let found = stage.store.tasks_like(stage.job, TaskFilter { kind, after, limit }).await.unwrap();
+        found.into_iter().map(|task| task.id.number).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(None, None, None).await, [0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(numbers(None, Some(0), Some(3)).await, [1, 2, 3]);
+    assert_eq!(numbers(None, Some(5), Some(3)).await, [6]);
+    assert_eq!(numbers(Some(TaskKind::Segment), Some(2), None).await, [3, 4, 5]);
+    assert_eq!(numbers(Some(TaskKind::Audio), None, None).await, [0; 0]);
+    assert_eq!(stage.store.presentation(stage.job).await.unwrap(), None);
+    stage.finish(6).await;
+    let TaskResult::Assemble(assembled) = result(TaskKind::Assemble, 0) else { unreachable!("the fixture says so") };
+    assert_eq!(stage.store.presentation(stage.job).await.unwrap(), Some(assembled));
 }

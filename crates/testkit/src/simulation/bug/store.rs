@@ -8,7 +8,7 @@ use splitreel_backend::Ring;
 use splitreel_backend::census::Census;
 use splitreel_backend::invariants::Snapshot;
 use splitreel_backend::memory::MemoryStore;
-use splitreel_backend::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted};
+use splitreel_backend::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter, Window};
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest, JobState};
@@ -228,10 +228,10 @@ impl JobStore for BuggyStore {
         self.inner.jobs(filter).await
     }
 
-    async fn tasks(&self, job: JobId) -> Result<Vec<Task>, StoreError> {
+    async fn tasks_like(&self, job: JobId, filter: TaskFilter) -> Result<Vec<Task>, StoreError> {
         let tasks = self.inner.tasks(job).await?;
         let overlay = lock(&self.overlay);
-        Ok(tasks.into_iter().map(|t| overlay.seen(t)).chain(overlay.second.get(&job).cloned()).collect())
+        Ok(filter.of(tasks.into_iter().map(|t| overlay.seen(t)).chain(overlay.second.get(&job).cloned())))
     }
 
     async fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError> {
@@ -246,7 +246,7 @@ impl JobStore for BuggyStore {
         self.inner.reject(job, failure, now_ms).await
     }
 
-    async fn dispatch(&self, scope: &Scope, window: usize, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
+    async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
         match self.bug {
             Bug::QuotaIgnored => self.inner.dispatch(scope, window, &Shares::default(), now_ms).await,
             Bug::BackOffIgnored => self.inner.dispatch(scope, window, shares, now_ms + HASTE_MS).await,
