@@ -22,6 +22,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// Slots of a worker: those of a usual machine.
+const SLOTS_OF_A_WORKER: u32 = 16;
 /// Length of a made-up segment.
 pub const SEGMENT_SECONDS: u32 = 10;
 const FRAMES_PER_SECOND: u32 = 2;
@@ -107,31 +109,61 @@ impl Log {
 pub struct Fleet {
     pub log: Arc<Log>,
     drain: CancellationToken,
+    workers: Vec<FleetWorker>,
+}
+
+/// A worker with connections of its own, as if it were alone on its machine.
+struct FleetWorker {
     serving: JoinHandle<()>,
     presence: JoinHandle<()>,
     bell: Arc<AmqpDoorbell>,
 }
 
 impl Fleet {
-    /// Starts one worker with so many slots, whose tasks take `task`.
+    /// Starts workers with so many slots together, whose tasks take `task`.
     pub async fn start(cluster: &Cluster, slots: u32, task: Duration) -> Result<Self> {
+        let (log, drain) = (Arc::new(Log::default()), CancellationToken::new());
+        let mut workers = Vec::new();
+        let mut left = slots;
+        while left > 0 {
+            let mine = left.min(SLOTS_OF_A_WORKER);
+            workers.push(FleetWorker::start(cluster, mine, task, &log, &drain)?);
+            left -= mine;
+        }
+        // A coordinator counts the slots every 2 seconds, and rings for so many.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        Ok(Fleet { log, drain, workers })
+    }
+
+    /// Ends it after what runs.
+    pub async fn end(self) -> Result<()> {
+        self.drain.cancel();
+        for worker in self.workers {
+            worker.serving.await?;
+            worker.presence.await?;
+            worker.bell.close().await;
+        }
+        Ok(())
+    }
+}
+
+impl FleetWorker {
+    fn start(cluster: &Cluster, slots: u32, task: Duration, log: &Arc<Log>, drain: &CancellationToken) -> Result<Self> {
         let name = format!("fleet-{}", uuid::Uuid::now_v7().simple());
         let mut options = AmqpOptions::new(&cluster.amqp_url);
         options.prefix.clone_from(&cluster.queue_prefix);
         options.connection_name.clone_from(&name);
         let bell = Arc::new(AmqpDoorbell::new(AmqpLink::open(options)?, u16::try_from(slots)?));
         let leases = RemoteLeases::new(cluster.client.clone(), SessionTimes::default());
-        let log = Arc::new(Log::default());
         let server = Server {
             id: WorkerId(name.clone()),
             slots: slots as usize,
             queue: Queue::Work,
-            leases: Arc::new(Timed { leases: leases.clone(), log: Arc::clone(&log) }),
+            leases: Arc::new(Timed { leases: leases.clone(), log: Arc::clone(log) }),
             doorbell: Arc::clone(&bell) as Arc<_>,
             ids: World::machine().ids,
-            role: Arc::new(Faker { blobs: leases.blobs()?, log: Arc::clone(&log), task }),
+            role: Arc::new(Faker { blobs: leases.blobs()?, log: Arc::clone(log), task }),
         };
-        let drain = CancellationToken::new();
         let (client, token) = (cluster.client.clone(), drain.clone());
         let hello = Presence {
             worker: name,
@@ -145,18 +177,7 @@ impl Fleet {
             client.hold_presence(&hello, &leases, &CancellationToken::new(), &token).await;
         });
         let serving = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
-        // A coordinator counts the slots every 2 seconds, and rings for so many.
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        Ok(Fleet { log, drain, serving, presence, bell })
-    }
-
-    /// Ends it after what runs.
-    pub async fn end(self) -> Result<()> {
-        self.drain.cancel();
-        self.serving.await?;
-        self.presence.await?;
-        self.bell.close().await;
-        Ok(())
+        Ok(FleetWorker { serving, presence, bell })
     }
 }
 

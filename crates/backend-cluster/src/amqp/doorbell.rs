@@ -22,15 +22,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub struct QueueDepth {
     /// Rings that no listener has.
     pub ready: u32,
-    /// Consumers, which are the free slots of all listeners, give or take those of the last quarter second.
+    /// Consumers, which are the free slots of all listeners, and of those that were free a short while ago.
     pub consumers: u32,
 }
 
 /// Rings over two durable quorum queues, `<prefix>.v1.work` and `<prefix>.v1.assemble`.
 ///
 /// `next` waits through outages and errs only after closing. A ring is acknowledged after
-/// [`Doorbell::answered`], at the latest a quarter second later; one without an answer goes to another listener
-/// when the connection ends, at once after [`Doorbell::unanswered`].
+/// [`Doorbell::answered`], at the latest after [`keep_answered`](super::AmqpOptions::keep_answered); one without an
+/// answer goes to another listener when the connection ends, at once after [`Doorbell::unanswered`].
 pub struct AmqpDoorbell {
     link: AmqpLink,
     publisher: Arc<Publisher>,

@@ -19,8 +19,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long a free consumer, an answered ring or a ring without a listener is kept. Long against the time from an
-/// answer to the next question, short against an encode.
+/// How long a free consumer or a ring without a listener is kept. Long against the time from an answer to the next
+/// question, short against an encode.
 const LINGER: Duration = Duration::from_millis(250);
 
 /// What listeners and the task of a queue share.
@@ -52,7 +52,7 @@ impl Tap {
     pub(super) fn open(shared: &Arc<Shared>, queue: Queue, limit: usize, closing: CancellationToken) -> Arc<Self> {
         let tap = Arc::new(Tap {
             queue,
-            ledger: Mutex::new(Ledger::new(limit, LINGER, shared.options.renew_after)),
+            ledger: Mutex::new(Ledger::new(limit, LINGER, shared.options.keep_answered, shared.options.renew_after)),
             arrived: Notify::new(),
             changed: Notify::new(),
             closing,

@@ -3,8 +3,8 @@
 //!
 //! A *seat* is one consumer with room for one ring (prefetch 1). There are as many free seats as listeners wait,
 //! so no ring ever lies at a process whose slots are all busy while another one has a free slot. A seat that has
-//! been answered is kept, unacknowledged, for a short while: a listener that comes back in that time costs one
-//! acknowledgement instead of a new consumer.
+//! been answered is kept, unacknowledged, for a while: the broker sends it nothing, and a listener that comes back in
+//! that time costs one acknowledgement instead of a new consumer.
 //!
 //! A free seat can be deaf: at times RabbitMQ 3.10 neither ends a consumer nor feeds it when its quorum queue is
 //! deleted and declared again at once. So seats that have heard nothing for long are replaced, over a new channel.
@@ -13,6 +13,9 @@ use splitreel_backend::doorbell::Ring;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// Seats opened in one go: who waits for the broker to open all of a large worker hears no ring meanwhile.
+const OPENED_AT_ONCE: usize = 16;
 
 /// What a listener said about its ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +59,7 @@ struct Seat<T> {
 pub(super) struct Ledger<T> {
     limit: usize,
     linger: Duration,
+    keep: Duration,
     renew: Duration,
     waiting: usize,
     seats: BTreeMap<u64, Seat<T>>,
@@ -65,12 +69,13 @@ pub(super) struct Ledger<T> {
 }
 
 impl<T> Ledger<T> {
-    /// At most `limit` rings unacknowledged; what is not needed is given back after `linger`; a seat that has been
-    /// free for `renew` may be deaf.
-    pub(super) fn new(limit: usize, linger: Duration, renew: Duration) -> Self {
+    /// At most `limit` rings unacknowledged; what is not needed is given back after `linger`, and what was answered after
+    /// `keep`; a seat that has been free for `renew` may be deaf.
+    pub(super) fn new(limit: usize, linger: Duration, keep: Duration, renew: Duration) -> Self {
         Ledger {
             limit: limit.max(1),
             linger,
+            keep,
             renew,
             waiting: 0,
             seats: BTreeMap::new(),
@@ -169,7 +174,9 @@ impl<T> Ledger<T> {
                 steps.push(step);
             }
         }
-        while free < need && self.seats.len() < self.limit {
+        let mut num_opened = 0;
+        while free < need && self.seats.len() < self.limit && num_opened < OPENED_AT_ONCE {
+            num_opened += 1;
             self.last_seat += 1;
             self.seats.insert(self.last_seat, Seat { is_open: true, free_since: now, holds: Holds::Nothing });
             steps.push(Step::Open { seat: self.last_seat });
@@ -191,8 +198,12 @@ impl<T> Ledger<T> {
 
     /// When `steps` and `is_stale` should be asked again although nothing happens.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        let need = self.waiting.saturating_sub(self.heard.len());
+        if self.seats.len() < self.limit && self.free_seats().count() < need {
+            return Some(now);
+        }
         let answered = self.seats.values().filter_map(|s| match s.holds {
-            Holds::Answered { since, .. } => Some(since),
+            Holds::Answered { since, .. } => Some(since + self.keep),
             _ => None,
         });
         let oldest = self.heard.front().and_then(|id| self.seats.get(id)).and_then(|s| match s.holds {
@@ -200,7 +211,7 @@ impl<T> Ledger<T> {
             _ => None,
         });
         let unheard = oldest.filter(|_| self.heard.len() > self.waiting);
-        let linger = answered.chain(unheard).chain(self.surplus_since).map(|since| since + self.linger);
+        let linger = unheard.into_iter().chain(self.surplus_since).map(|since| since + self.linger).chain(answered);
         // One that is overdue waits for an answer, which is heard of.
         let stale = self.free_seats().map(|s| s.free_since + self.renew).filter(|due| *due > now);
         linger.chain(stale).min()
@@ -243,7 +254,7 @@ impl<T> Ledger<T> {
         let seat = self.seats.get_mut(&id)?;
         match std::mem::replace(&mut seat.holds, Holds::Nothing) {
             Holds::Answered { token, answer, since }
-                if keep || !seat.is_open || answer == Answer::Again || now >= since + self.linger =>
+                if keep || !seat.is_open || answer == Answer::Again || now >= since + self.keep =>
             {
                 let close = seat.is_open && !keep;
                 seat.free_since = now;

@@ -44,6 +44,10 @@ pub struct AmqpOptions {
     /// A consumer that has heard nothing for so long is replaced (default 30 s), because it may have lost its queue
     /// without being told.
     pub renew_after: Duration,
+    /// A ring that was answered is acknowledged when its listener asks for the next one, at the latest after this time
+    /// (default 10 s). Long against a short encode: what comes again because the connection was lost meanwhile is
+    /// refused by its claim.
+    pub keep_answered: Duration,
 }
 
 impl AmqpOptions {
@@ -59,6 +63,7 @@ impl AmqpOptions {
             heartbeat: Duration::from_secs(10),
             max_reconnect_delay: Duration::from_secs(10),
             renew_after: Duration::from_secs(30),
+            keep_answered: Duration::from_secs(10),
         }
     }
 }

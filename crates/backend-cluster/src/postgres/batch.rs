@@ -20,8 +20,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// Asks in one transaction, at most.
-const MOST: usize = 256;
+/// Asks in one transaction, at most: enough that what a transaction costs is little for each, and few enough that those
+/// who come in a crowd are not all answered at the end.
+const MOST: usize = 64;
 
 struct Waiting {
     ask: Ask,
@@ -66,6 +67,8 @@ impl Queues {
             Entry::Occupied(entry) if entry.get().is_empty() => entry.remove(),
             Entry::Occupied(mut entry) => {
                 let waiting = entry.get_mut();
+                // Behind a claim a slot stands idle. The sort is stable, and what is asked at one time has no order.
+                waiting.sort_by_key(|w| !matches!(w.ask, Ask::Claim(_)));
                 let rest = waiting.split_off(waiting.len().min(MOST));
                 std::mem::replace(waiting, rest)
             }

@@ -10,7 +10,7 @@ const LINGER: Duration = Duration::from_millis(100);
 const RENEW: Duration = Duration::from_secs(5);
 
 fn ledger(limit: usize) -> (Ledger<u32>, Instant) {
-    (Ledger::new(limit, LINGER, RENEW), Instant::now())
+    (Ledger::new(limit, LINGER, LINGER, RENEW), Instant::now())
 }
 
 #[test]
@@ -23,6 +23,38 @@ fn a_seat_is_opened_per_listener_up_to_the_limit() {
     ledger.wait();
     assert_eq!(ledger.steps(now), [Step::Open { seat: 2 }]);
     assert!(ledger.steps(now).is_empty());
+}
+
+#[test]
+fn a_large_worker_opens_its_seats_by_and_by() {
+    let (mut ledger, now) = ledger(100);
+    (0..40).for_each(|_| ledger.wait());
+    let mut opened = Vec::new();
+    while ledger.due(now) == Some(now) {
+        opened.push(ledger.steps(now).len());
+    }
+    assert_eq!(opened, [OPENED_AT_ONCE, OPENED_AT_ONCE, 40 - 2 * OPENED_AT_ONCE]);
+    assert!(ledger.steps(now).is_empty());
+}
+
+#[test]
+fn what_was_answered_is_kept_for_longer_than_what_nobody_wants() {
+    const KEEP: Duration = Duration::from_secs(1);
+    let (mut ledger, now): (Ledger<u32>, _) = (Ledger::new(8, LINGER, KEEP, RENEW), Instant::now());
+    ledger.wait();
+    ledger.steps(now);
+    ledger.deliver(1, ring(1, 1), 10, now);
+    ledger.take();
+    ledger.answer(&ring(1, 1), Answer::Done, now);
+    assert!(ledger.steps(now + LINGER).is_empty());
+    assert_eq!(ledger.due(now + LINGER), Some(now + KEEP));
+    assert_eq!(ledger.steps(now + KEEP).len(), 1);
+    ledger.wait();
+    ledger.steps(now);
+    ledger.deliver(2, ring(1, 2), 11, now);
+    ledger.unwait();
+    assert_eq!(ledger.due(now), Some(now + LINGER));
+    assert_eq!(ledger.steps(now + LINGER).len(), 1);
 }
 
 #[test]

@@ -43,7 +43,8 @@ impl Place {
     }
 
     pub fn options(&self) -> AmqpOptions {
-        AmqpOptions { prefix: self.prefix.clone(), ..AmqpOptions::new(url()) }
+        let keep_answered = std::time::Duration::from_millis(250);
+        AmqpOptions { prefix: self.prefix.clone(), keep_answered, ..AmqpOptions::new(url()) }
     }
 
     pub fn bell(&self) -> AmqpDoorbell {
