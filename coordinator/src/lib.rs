@@ -11,6 +11,7 @@ mod measure;
 pub mod outputs;
 mod planning;
 mod problem;
+mod quota;
 mod service;
 pub mod triggers;
 pub mod uploads;

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 100;
 /// Segments of a job of the backlog.
 const BACKLOG_JOB: u32 = 10_000;
+/// Segments of one of as many jobs that just keep the slots busy as long as the measurement lasts.
+const SMALL_JOB: u32 = 600;
 /// Jobs that a busy tenant has: running, and behind them.
 const BUSY_JOBS: u32 = 10;
 const QUEUED_JOBS: u32 = 200;
@@ -129,13 +131,19 @@ impl Stage {
         let job = self.submit(&self.admin, self.segments).await?;
         let (log, count) = (&fleet.log, self.segments as usize);
         let done = log.wait(&log.completed, count, segments_of(job)).await?;
-        let seconds = span(&Log::of(&log.started, segments_of(job)), &done)?;
+        let mut started = Log::of(&log.started, segments_of(job));
+        started.sort_unstable();
+        let seconds = span(&started, &done)?;
+        let first_wave = started.get(..self.slots as usize).context("fewer tasks than slots")?;
+        let ramp = span(first_wave, first_wave)?;
         let ideal = self.task.as_secs_f64() * f64::from(self.segments.div_ceil(self.slots));
+        let claims = log.take_claims();
         self.cancel(job).await?;
         fleet.end().await?;
         Ok(json!({
             "slots": self.slots, "tasks": count, "task_ms": self.task.as_millis(), "seconds": round(seconds),
-            "ideal_seconds": round(ideal), "efficiency": round(ideal / seconds),
+            "ideal_seconds": round(ideal), "first_wave_seconds": round(ramp), "claim_call_p50_ms": p50_ms(claims),
+            "efficiency": round(ideal / seconds),
         }))
     }
 
@@ -201,41 +209,58 @@ impl Stage {
         Ok(starts)
     }
 
-    /// Claims and cancels with nothing behind them, and with `segments` waiting.
+    /// Claims and cancels with `segments` waiting behind them, over the same before and after with few waiting in as
+    /// many jobs. Few and not none: the slots are to be as busy on either side, so that what differs is what waits.
     pub async fn backlog(&self) -> Result<Value> {
         let fleet = Fleet::start(&self.cluster, self.slots, self.task).await?;
-        let alone = self.claims_and_cancels(&fleet).await?;
+        let idle = self.claims_and_cancels(&fleet).await?;
         let count = self.segments.div_ceil(BACKLOG_JOB);
-        let began = Instant::now();
+        let mut sides = Vec::new();
+        let mut large = Vec::new();
+        let mut filled = 0.0;
+        for (side, size) in [SMALL_JOB, BACKLOG_JOB, SMALL_JOB].into_iter().enumerate() {
+            let began = Instant::now();
+            let jobs = self.wait_behind(side, count, size).await?;
+            filled = began.elapsed().as_secs_f64().max(filled);
+            sides.push(self.claims_and_cancels(&fleet).await?);
+            let mut is_busy = false;
+            for job in jobs {
+                is_busy |= self.admin.job(job).await?.progress.percent < 99.0;
+                large.push(self.cancel(job).await?);
+            }
+            ensure!(is_busy, "the jobs behind ended before the measurement did");
+        }
+        fleet.end().await?;
+        let [before, behind, after] = sides[..] else { anyhow::bail!("three sides are measured") };
+        let few = (f64::midpoint(before.0, after.0), f64::midpoint(before.1, after.1));
+        Ok(json!({
+            "waiting": self.segments, "few": count * SMALL_JOB, "jobs": count, "fill_seconds": round(filled),
+            "claim_call_p50_ms": {"idle": idle.0, "few_before": before.0, "waiting": behind.0, "few_after": after.0},
+            "cancel_p50_ms": {"idle": idle.1, "few_before": before.1, "waiting": behind.1, "few_after": after.1},
+            "claim_ratio": round(behind.0 / few.0), "cancel_ratio": round(behind.1 / few.1),
+            "cancel_large_job_p50_ms": p50_ms(large),
+        }))
+    }
+
+    /// Submits `count` jobs of `size` segments, each of a tenant of its own (in one tenant a job would be probed after those before it
+    /// have ended), and waits until all are planned.
+    async fn wait_behind(&self, side: usize, count: u32, size: u32) -> Result<Vec<JobId>> {
         let mut jobs = Vec::new();
         for number in 0..count {
-            // In one tenant a job would be probed after those before it have ended.
-            let other = self.tenant(&format!("backlog-{number}")).await?;
-            jobs.push(self.submit(&other, BACKLOG_JOB).await?);
+            let other = self.tenant(&format!("backlog-{side}-{number}")).await?;
+            jobs.push(self.submit(&other, size).await?);
         }
         for job in &jobs {
             self.until_planned(*job).await?;
         }
-        let filled = began.elapsed();
-        let behind = self.claims_and_cancels(&fleet).await?;
-        let mut cancels = Vec::new();
-        for job in jobs {
-            cancels.push(self.cancel(job).await?);
-        }
-        fleet.end().await?;
-        Ok(json!({
-            "waiting": count * BACKLOG_JOB, "fill_seconds": round(filled.as_secs_f64()),
-            "claim_call_p50_ms": [alone.0, behind.0], "claim_ratio": round(behind.0 / alone.0),
-            "cancel_p50_ms": [alone.1, behind.1], "cancel_ratio": round(behind.1 / alone.1),
-            "cancel_large_job_p50_ms": p50_ms(cancels),
-        }))
+        Ok(jobs)
     }
 
     /// The median claim and the median cancel of a running job, in milliseconds.
     async fn claims_and_cancels(&self, fleet: &Fleet) -> Result<(f64, f64)> {
         fleet.log.take_claims();
         let mut cancels = Vec::new();
-        for _ in 0..30 {
+        for _ in 0..60 {
             let job = self.submit(&self.admin, 100).await?;
             fleet.log.wait(&fleet.log.completed, 20, segments_of(job)).await?;
             cancels.push(self.cancel(job).await?);

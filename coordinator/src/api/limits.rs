@@ -1,12 +1,11 @@
 //! What a token and a tenant may ask for: rates by token, settings by tenant, both looked up seldom.
 
-use super::tenants::{self, TENANT_KIND};
+use super::tenants::tenant_settings;
 use crate::problem::Refused;
 use governor::clock::Clock as GovernorClock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use splitreel_backend::records::RecordKey;
 use splitreel_backend::{Records, StoreError, World};
 use splitreel_client::problem::{Code, Problem};
 use splitreel_client::types::TenantSettings;
@@ -57,11 +56,7 @@ impl Limits {
         {
             return Ok(settings);
         }
-        let key = RecordKey { kind: TENANT_KIND.into(), tenant: String::new(), id: tenant.to_owned() };
-        let settings = match self.records.get(&key).await? {
-            Some(record) => tenants::settings_of(&record)?,
-            None => TenantSettings::default(),
-        };
+        let settings = tenant_settings(self.records.as_ref(), tenant).await?;
         let mut all = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= REMEMBERED {
             all.clear();

@@ -33,6 +33,7 @@ pub use files::content_type;
 pub use signing::Secret;
 pub use submit::{FinishedUpload, FinishedUploads};
 pub use tenants::shares;
+pub(crate) use tenants::tenant_settings;
 pub use tokens::{Secrets, SystemSecrets};
 
 use crate::Coordinator;

@@ -6,6 +6,7 @@ use super::progress::{coarse, view};
 use super::signing::fingerprint;
 use crate::caller::{Caller, Known};
 use crate::problem::Refused;
+use crate::quota;
 use async_trait::async_trait;
 use axum::Json;
 use axum::extract::State;
@@ -15,11 +16,11 @@ use serde::{Deserialize, Serialize};
 use splitreel_backend::StoreError;
 use splitreel_backend::grants::GrantError;
 use splitreel_backend::records::{Expect, RecordKey};
-use splitreel_backend::store::{JobFilter, Submitted};
+use splitreel_backend::store::Submitted;
 use splitreel_client::problem::{Code, Mistake, Problem};
 use splitreel_client::types::{JobCreate, JobView, ProfileChoice};
 use splitreel_core::JobId;
-use splitreel_core::job::{Job, JobRequest, JobState, output_base};
+use splitreel_core::job::{Job, JobRequest, output_base};
 use splitreel_core::profile::{Profile, ProfileError};
 use splitreel_core::source::SourceRef;
 use splitreel_telemetry::labels::Submission;
@@ -28,7 +29,6 @@ use splitreel_telemetry::record;
 /// The kind of records that remember keys.
 pub(crate) const KEY_KIND: &str = "idempotency";
 const DEFAULT_PROFILE: &str = "universal";
-const OPEN: [JobState; 3] = [JobState::Probing, JobState::Planning, JobState::Running];
 
 /// An upload that is complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,18 +282,9 @@ impl Api {
         })
     }
 
-    /// Two requests at once may both pass: the quota bounds queues, it does not count money.
     async fn check_quota(&self, tenant: &str, key: Option<&str>) -> Result<(), Refused> {
         let Some(most) = self.inner.limits.settings(tenant).await?.max_open_jobs else { return Ok(()) };
-        let filter = JobFilter {
-            states: OPEN.to_vec(),
-            tenant: Some(tenant.to_owned()),
-            limit: most as usize,
-            ..JobFilter::default()
-        };
-        let open = self.inner.store.jobs(filter).await?;
-        let is_repetition = key.is_some_and(|key| open.iter().any(|j| j.request.idempotency_key == key));
-        if open.len() < most as usize || is_repetition {
+        if !quota::is_used_up(self.inner.store.as_ref(), tenant, Some(most), key).await? {
             return Ok(());
         }
         let problem = Problem::new(Code::QuotaExceeded, format!("At most {most} open jobs."));

@@ -23,7 +23,15 @@ pub(crate) fn is_tenant_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
-pub(crate) fn settings_of(record: &Record) -> Result<TenantSettings, StoreError> {
+/// A tenant's settings as they are now.
+pub(crate) async fn tenant_settings(records: &dyn Records, tenant: &str) -> Result<TenantSettings, StoreError> {
+    match records.get(&key(tenant)).await? {
+        Some(record) => settings_of(&record),
+        None => Ok(TenantSettings::default()),
+    }
+}
+
+fn settings_of(record: &Record) -> Result<TenantSettings, StoreError> {
     serde_json::from_value(record.doc.clone())
         .map_err(|e| StoreError::Corrupt { what: format!("tenant {}: {e}", record.key.id) })
 }

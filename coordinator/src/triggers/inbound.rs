@@ -183,6 +183,7 @@ fn answer(outcome: Outcome) -> EventAnswer {
         Outcome::NoRule => ("no_rule", None),
         Outcome::Gone => ("gone", None),
         Outcome::NotReady => ("not_ready", None),
+        Outcome::Waiting => ("waiting", None),
         Outcome::OwnOutput => ("own_output", None),
     };
     EventAnswer { outcome: word.to_owned(), job }

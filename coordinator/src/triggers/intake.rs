@@ -4,7 +4,7 @@
 use super::event::UploadEvent;
 use super::fingerprint::fingerprint;
 use super::rule::{NamedRule, Place, RuleSet, Verdict};
-use crate::Coordinator;
+use crate::{Coordinator, quota};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use splitreel_backend::grants::GrantError;
@@ -19,6 +19,7 @@ use splitreel_core::profile::Profile;
 use splitreel_core::source::SourceRef;
 use splitreel_telemetry::labels::{TriggerOutcome, TriggerSource};
 use splitreel_telemetry::record;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Kind of the records that hold rules.
@@ -26,7 +27,7 @@ pub const RULE_KIND: &str = "rule";
 /// Kind of the records of uploads that are watched until they rest.
 pub const HELD_KIND: &str = "held_upload";
 const PAGE: usize = 500;
-/// A watched upload that could not be looked at is looked at again after this time.
+/// A watched upload that could not be looked at, or had no room, is looked at again after this time.
 const HELD_RETRY_MS: i64 = 30_000;
 const MAX_RULES: usize = 10_000;
 
@@ -76,6 +77,8 @@ pub enum Outcome {
     Gone,
     /// It is empty, or still watched until it rests.
     NotReady,
+    /// The tenant has as many open jobs as it may: its job starts when there is room.
+    Waiting,
     /// It lies where this installation writes.
     OwnOutput,
 }
@@ -85,7 +88,7 @@ pub(crate) fn counted(source: TriggerSource, followed: Result<Outcome, IntakeErr
     let outcome = match &followed {
         Ok(Outcome::Started(_)) => TriggerOutcome::Started,
         Ok(Outcome::Existing(_)) => TriggerOutcome::Replayed,
-        Ok(Outcome::NotReady) => TriggerOutcome::Held,
+        Ok(Outcome::NotReady | Outcome::Waiting) => TriggerOutcome::Held,
         Ok(Outcome::NoRule | Outcome::Gone | Outcome::OwnOutput) => TriggerOutcome::Ignored,
         Err(_) => TriggerOutcome::Failed,
     };
@@ -220,7 +223,7 @@ impl Intake {
     ) -> Result<Outcome, IntakeError> {
         match self.find(rules, event, tenant).await? {
             Err(outcome) => Ok(outcome),
-            Ok(found) if found.named.rule.settle_seconds > 0 => self.hold(&found).await,
+            Ok(found) if found.named.rule.settle_seconds > 0 => self.rest(&found).await,
             Ok(found) => self.start(&found).await,
         }
     }
@@ -237,7 +240,8 @@ impl Intake {
     }
 
     /// Starts the job of a source that was pinned by the caller, at most one for the same `identity` texts, version
-    /// of the source and profile. `name`: what the output is named after.
+    /// of the source and profile. `name`: what the output is named after. [`Outcome::Waiting`] started nothing: the
+    /// caller asks again.
     ///
     /// # Errors
     /// As [`Intake::offer`].
@@ -251,6 +255,10 @@ impl Intake {
         let mut texts = identity.to_vec();
         texts.extend([source.version.as_str(), target.profile.as_str()]);
         let idempotency_key = format!("upload-{}", fingerprint(&texts));
+        let (store, records) = (&self.inner.coordinator.inner.store, &self.inner.records);
+        if quota::is_used_up_now(store.as_ref(), records.as_ref(), &target.tenant, &idempotency_key).await? {
+            return Ok(Outcome::Waiting);
+        }
         let profile = self.inner.profiles.resolve(&target.tenant, &target.profile).await?;
         let request = JobRequest {
             tenant: target.tenant.clone(),
@@ -308,18 +316,35 @@ impl Intake {
         }
         let rules = self.rules().await?;
         let mut outcomes = Vec::with_capacity(due.len());
-        for record in due {
+        let mut full: BTreeSet<String> = BTreeSet::new();
+        for (place, record) in (0..).zip(due) {
+            // Storage is not asked about all that waits behind the first one without room.
+            if full.contains(&record.key.tenant) {
+                self.look_later(record, place).await?;
+                continue;
+            }
             match counted(TriggerSource::Held, self.release(&rules, &record).await) {
-                Ok(outcome) => outcomes.push(outcome),
+                Ok(outcome) => {
+                    if outcome == Outcome::Waiting {
+                        full.insert(record.key.tenant);
+                    }
+                    outcomes.push(outcome);
+                }
                 Err(error) => {
                     tracing::warn!(%error, id = %record.key.id, "a watched upload cannot be looked at");
-                    let (now, expect) = (self.now(), Expect::Version(record.version));
-                    let due = Some(now.saturating_add(HELD_RETRY_MS));
-                    let _ = self.inner.records.put(&record.key, expect, record.doc, due, now).await?;
+                    self.look_later(record, place).await?;
                 }
             }
         }
         Ok(outcomes)
+    }
+
+    /// Puts a record off; those of one pass keep their order by their `place`.
+    async fn look_later(&self, record: Record, place: i64) -> Result<(), IntakeError> {
+        let (now, expect) = (self.now(), Expect::Version(record.version));
+        let due = Some(now.saturating_add(HELD_RETRY_MS).saturating_add(place));
+        let _ = self.inner.records.put(&record.key, expect, record.doc, due, now).await?;
+        Ok(())
     }
 
     async fn release(&self, rules: &RuleSet, record: &Record) -> Result<Outcome, IntakeError> {
@@ -331,10 +356,14 @@ impl Intake {
                 match self.find(rules, &event, Some(&record.key.tenant)).await? {
                     Err(outcome) => outcome,
                     Ok(found) if found.held() == held => self.start(&found).await?,
-                    Ok(found) => return self.hold(&found).await,
+                    Ok(found) => return self.rest(&found).await,
                 }
             }
         };
+        if outcome == Outcome::Waiting {
+            // Its record was written anew.
+            return Ok(outcome);
+        }
         // A conflict means that another hint came in: its record stays, and its job will be the same.
         let _ = self.inner.records.delete(&record.key, Expect::Version(record.version)).await?;
         Ok(outcome)
@@ -397,17 +426,27 @@ impl Intake {
         let name = found.key.rsplit('/').next().unwrap_or(&found.key);
         let outcome = self.start_job(found.source.clone(), &[&found.bucket, &found.key], name, &target).await?;
         tracing::info!(tenant = %target.tenant, rule = %found.named.id, ?outcome, "an upload was offered");
+        if outcome == Outcome::Waiting {
+            self.hold(found, HELD_RETRY_MS).await?;
+        }
         Ok(outcome)
     }
 
-    async fn hold(&self, found: &Found<'_>) -> Result<Outcome, IntakeError> {
+    /// Watches an upload until it rests.
+    async fn rest(&self, found: &Found<'_>) -> Result<Outcome, IntakeError> {
+        self.hold(found, i64::from(found.named.rule.settle_seconds).saturating_mul(1000)).await?;
+        Ok(Outcome::NotReady)
+    }
+
+    /// Notes an upload to be looked at after `ms`, unless it is noted as it is.
+    async fn hold(&self, found: &Found<'_>, ms: i64) -> Result<(), IntakeError> {
         let key = RecordKey {
             kind: HELD_KIND.to_owned(),
             tenant: found.named.tenant.clone(),
             id: fingerprint(&[&found.bucket, &found.key]),
         };
         let now = self.now();
-        let due = now.saturating_add(i64::from(found.named.rule.settle_seconds).saturating_mul(1000));
+        let due = now.saturating_add(ms);
         let held = found.held();
         let before = self.inner.records.get(&key).await?;
         let expect = match &before {
@@ -415,7 +454,7 @@ impl Intake {
             Some(record) => {
                 let is_same = serde_json::from_value::<Held>(record.doc.clone()).is_ok_and(|seen| seen == held);
                 if is_same && record.due_ms.is_some_and(|due| due > now) {
-                    return Ok(Outcome::NotReady);
+                    return Ok(());
                 }
                 Expect::Version(record.version)
             }
@@ -423,7 +462,7 @@ impl Intake {
         let doc = serde_json::to_value(&held).map_err(unwritable)?;
         // A conflict means that another process watches it already.
         let _ = self.inner.records.put(&key, expect, doc, Some(due), now).await?;
-        Ok(Outcome::NotReady)
+        Ok(())
     }
 
     fn now(&self) -> i64 {

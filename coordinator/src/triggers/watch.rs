@@ -158,6 +158,8 @@ impl FolderWatch {
         for file in self.looks.note(listing, self.world.clock.now_ms(), self.config.settle_ms) {
             match self.take(&file).await {
                 Ok(None) => {}
+                // There is no room for those behind it either; all are looked at again.
+                Ok(Some(Outcome::Waiting)) => break,
                 Ok(Some(outcome)) => {
                     self.looks.handled(&file);
                     outcomes.push(outcome);
@@ -205,6 +207,9 @@ impl FolderWatch {
         let name = file.path.file_name().and_then(|name| name.to_str()).unwrap_or("video");
         let started = self.intake.start_job(source, &["file", locator], name, &self.config.target).await;
         let outcome = counted(TriggerSource::WatchFolder, started)?;
+        if outcome == Outcome::Waiting {
+            return Ok(Some(outcome));
+        }
         let doc = serde_json::to_value(&handled).map_err(unwritable)?;
         let now = self.world.clock.now_ms();
         let _ = self.records.put(&key, Expect::Any, doc, None, now).await?;

@@ -74,6 +74,8 @@ pub enum Chore {
     Wait(i64),
     /// All bytes are there: make it an object.
     Finish,
+    /// It is an object, and its job waits until the tenant may have one more.
+    Start,
     /// Delete the bytes, keep the note that it has expired.
     Expire,
     /// Delete everything.
@@ -96,6 +98,11 @@ impl Upload {
         self.part_bytes.is_none() && self.offset == self.bytes
     }
 
+    /// A job was asked for, and neither started nor refused.
+    pub fn waits_for_job(&self) -> bool {
+        self.state == UploadState::Done && self.wish.is_some() && self.job.is_none() && self.job_error.is_none()
+    }
+
     /// It was not gone on with in time.
     pub fn is_expired(&self, now_ms: i64) -> bool {
         self.state == UploadState::Expired
@@ -111,6 +118,7 @@ impl Upload {
             }
             (UploadState::Open, _) if self.expires_ms > now_ms => Chore::Wait(self.expires_ms),
             (UploadState::Open, _) => Chore::Expire,
+            (UploadState::Done, _) if self.waits_for_job() => Chore::Start,
             (UploadState::Done, _) if self.expires_ms > now_ms => Chore::Wait(self.expires_ms),
             (UploadState::Done | UploadState::Expired, _) => Chore::Forget,
         }

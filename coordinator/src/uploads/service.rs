@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 /// Uploads that a sweep looks at in one go.
 const BATCH: usize = 100;
-/// What failed for no fault of the upload is looked at again after this time.
+/// What failed for no fault of the upload, or waits for its job, is looked at again after this time.
 const AGAIN_MS: i64 = 30_000;
 
 /// Settings of uploads.
@@ -469,6 +469,10 @@ impl Uploads {
         match kept.upload.chore(now) {
             Chore::Wait(until_ms) => self.put(kept, expect, until_ms).await,
             Chore::Finish => self.finish(kept).await,
+            Chore::Start => match kept.upload.locator.clone() {
+                Some(locator) => self.conclude(kept, locator).await,
+                None => self.finish(kept).await,
+            },
             Chore::Expire => {
                 // Nobody may go on with it once its bytes begin to go.
                 kept.upload.state = UploadState::Expired;
@@ -513,8 +517,9 @@ impl Uploads {
         kept.upload.locator = Some(locator);
         kept.upload.state = UploadState::Done;
         kept.upload.lock = None;
-        let due = self.now().saturating_add(self.inner.config.keep_ms);
-        kept.upload.expires_ms = due;
+        kept.upload.expires_ms = self.now().saturating_add(self.inner.config.keep_ms);
+        let due =
+            if kept.upload.waits_for_job() { self.now().saturating_add(AGAIN_MS) } else { kept.upload.expires_ms };
         let expect = Expect::Version(kept.version);
         self.put(kept, expect, due).await
     }

@@ -177,6 +177,41 @@ async fn an_upload_that_has_to_rest_is_taken_when_it_does() {
     assert_eq!(here.jobs().await[0].request.source.version, "v2");
 }
 
+#[tokio::test]
+async fn what_the_quota_has_no_room_for_waits_and_starts_when_there_is() {
+    let here = Installation::new();
+    here.save_rule("studio", "r", &rule()).await;
+    here.save_quota("studio", Some(2)).await;
+    let offer = async |n: u32| {
+        here.grants.set(&format!("s3://media-in/in/{n}.mp4"), 9, "v");
+        here.clock.advance(10);
+        here.intake.offer(&UploadEvent::exact("media-in", &format!("in/{n}.mp4")), None).await.unwrap()
+    };
+    for n in 0..2 {
+        assert!(matches!(offer(n).await, Outcome::Started(_)));
+    }
+    for n in 2..7 {
+        assert_eq!(offer(n).await, Outcome::Waiting);
+    }
+    // A replay of what has its job, and of what waits, changes nothing.
+    assert!(matches!(offer(0).await, Outcome::Existing(_)));
+    assert_eq!(offer(3).await, Outcome::Waiting);
+    here.clock.advance(30_000);
+    let heads = here.grants.num_heads.load(Ordering::SeqCst);
+    assert_eq!(here.intake.release_held().await.unwrap(), [Outcome::Waiting]);
+    assert_eq!(here.grants.num_heads.load(Ordering::SeqCst), heads + 1, "storage is asked once for all that wait");
+    let open = async || here.jobs().await.into_iter().filter(|job| !job.state.is_ended()).count();
+    for left in [3, 1, 0] {
+        here.cancel_all().await;
+        here.clock.advance(30_100);
+        let released = here.intake.release_held().await.unwrap();
+        let num_started = released.iter().filter(|outcome| matches!(outcome, Outcome::Started(_))).count();
+        assert_eq!((num_started, open().await), if left > 0 { (2, 2) } else { (1, 1) }, "{released:?}");
+    }
+    let bases: Vec<String> = here.jobs().await.into_iter().rev().map(|job| job.request.base).collect();
+    assert_eq!(bases, ["0", "1", "2", "3", "4", "5", "6"], "the longest waiting first");
+}
+
 struct TokenGate;
 
 #[async_trait]

@@ -10,6 +10,7 @@ use splitreel_backend::records::{Expect, RecordKey};
 use splitreel_backend::store::JobFilter;
 use splitreel_backend::world::Machine;
 use splitreel_backend::{Clock, Grants, JobStore, Records, World};
+use splitreel_client::types::TenantSettings;
 use splitreel_coordinator::caller::Caller;
 use splitreel_coordinator::triggers::{BuiltInProfiles, Intake, Place, Rule};
 use splitreel_coordinator::{Config, Coordinator};
@@ -120,6 +121,21 @@ impl Installation {
         let key = RecordKey { kind: "rule".into(), tenant: tenant.into(), id: id.into() };
         let doc = serde_json::to_value(rule).unwrap();
         self.records.put(&key, Expect::Any, doc, None, 0).await.unwrap().unwrap();
+    }
+
+    /// How many jobs of a tenant may be open.
+    pub async fn save_quota(&self, tenant: &str, max_open_jobs: Option<u32>) {
+        let key = RecordKey { kind: "tenant".into(), tenant: String::new(), id: tenant.into() };
+        let settings = TenantSettings { max_open_jobs, ..TenantSettings::default() };
+        let doc = serde_json::to_value(settings).unwrap();
+        self.records.put(&key, Expect::Any, doc, None, 0).await.unwrap().unwrap();
+    }
+
+    /// Ends the open jobs.
+    pub async fn cancel_all(&self) {
+        for job in self.jobs().await {
+            self.coordinator.cancel(job.id).await.unwrap();
+        }
     }
 
     pub async fn jobs(&self) -> Vec<Job> {

@@ -8,6 +8,7 @@ use axum::http::{Request, Response};
 use futures::StreamExt;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use splitreel_backend::fault::{FaultPlan, FaultyRecords, Verdict};
 use splitreel_coordinator::uploads::{
@@ -307,6 +308,37 @@ async fn what_nobody_goes_on_with_expires_and_what_is_complete_is_kept_for_its_j
     site.uploads.sweep().await.unwrap();
     assert!(site.files().is_empty());
     assert_eq!(site.send(request("HEAD", &film, &[], Body::empty())).await.status().as_u16(), 404);
+}
+
+#[tokio::test]
+async fn the_job_of_an_upload_waits_for_room_in_the_quota() {
+    let site = site();
+    site.here.save_quota("studio", Some(1)).await;
+    let mut paths = Vec::new();
+    for _ in 0..2 {
+        let path = site.create(3, "profile dW5pdmVyc2Fs").await;
+        assert_eq!(site.patch(&path, 0, "abc").await.status().as_u16(), 204);
+        paths.push(path);
+    }
+    let caller = caller("studio", &["uploads.write"]);
+    let told = async || call_json(&site.router, Some(&caller), "GET", &paths[1], None).await.1;
+    assert_eq!(site.here.jobs().await.len(), 1);
+    let waiting = told().await;
+    assert_eq!(
+        (&waiting["state"], &waiting["job"], &waiting["job_error"]),
+        (&"done".into(), &Value::Null, &Value::Null)
+    );
+    // Longer than a complete upload is kept.
+    for _ in 0..3 {
+        site.here.clock.advance(5 * 24 * 3_600_000);
+        site.uploads.sweep().await.unwrap();
+        assert_eq!((site.here.jobs().await.len(), site.files().len()), (1, 2));
+    }
+    site.here.cancel_all().await;
+    site.here.clock.advance(31_000);
+    site.uploads.sweep().await.unwrap();
+    let jobs = site.here.jobs().await;
+    assert_eq!((jobs.len(), told().await["job"].as_str()), (2, Some(jobs[0].id.to_string().as_str())));
 }
 
 #[tokio::test]

@@ -52,6 +52,26 @@ async fn a_file_is_taken_when_its_writer_is_done_and_only_then() {
 }
 
 #[tokio::test]
+async fn files_wait_in_the_folder_for_room_in_the_quota() {
+    let here = Installation::new();
+    let folder = tempfile::tempdir().unwrap();
+    here.save_quota("local", Some(1)).await;
+    for name in ["a.mp4", "b.mp4"] {
+        std::fs::write(folder.path().join(name), name).unwrap();
+    }
+    let mut watch = watch(&here, folder.path(), false);
+    let mut taken = 0;
+    for _ in 0..5 {
+        taken += watch.look().await.unwrap().len();
+        here.clock.advance(10_000);
+    }
+    assert_eq!((taken, here.jobs().await.len()), (1, 1));
+    here.cancel_all().await;
+    assert!(matches!(watch.look().await.unwrap()[..], [Outcome::Started(_)]));
+    assert_eq!(here.jobs().await.len(), 2);
+}
+
+#[tokio::test]
 async fn a_restart_takes_nothing_twice_even_when_the_job_is_forgotten() {
     let here = Installation::new();
     let folder = tempfile::tempdir().unwrap();

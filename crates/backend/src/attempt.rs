@@ -6,15 +6,15 @@ use crate::lease::{LeaseError, Leases, WorkOrder};
 use crate::world::Ids;
 use async_trait::async_trait;
 use splitreel_core::part::TaskResult;
-use splitreel_core::task::Progress;
-use splitreel_core::{Failure, FailureClass, LeaseId, WorkerId};
+use splitreel_core::task::{Progress, TaskKind};
+use splitreel_core::{Failure, FailureClass, LeaseId, TaskId, WorkerId};
 use splitreel_telemetry::labels::{self, AttemptOutcome};
 use splitreel_telemetry::record;
 use splitreel_telemetry::trace::{self, Parent, Step};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -92,14 +92,16 @@ impl Server {
         }
     }
 
-    async fn slot(&self, drain: CancellationToken, stop: CancellationToken) {
+    async fn slot(self: Arc<Self>, drain: CancellationToken, stop: CancellationToken) {
         let mut rest = Duration::ZERO;
+        // One attempt is reported beside the work on the next one, never more: what is done and not told is at risk.
+        let mut report: Option<JoinHandle<()>> = None;
         while !drain.is_cancelled() {
             pause(&drain, rest).await;
             let ring = tokio::select! {
                 biased;
-                () = drain.cancelled() => return,
-                () = stop.cancelled() => return,
+                () = drain.cancelled() => break,
+                () = stop.cancelled() => break,
                 ring = self.doorbell.next(self.queue) => ring,
             };
             let ring = match ring {
@@ -111,27 +113,27 @@ impl Server {
                 }
             };
             let span = trace::attempt(&Parent::resumed(&ring.trace), ring.task, ring.kind, ring.attempt, &self.id);
-            if let Some(outcome) = self.take(ring, &drain, &stop).instrument(span).await {
-                let is_ours = outcome == AttemptOutcome::Infra;
-                rest = if is_ours { rest.saturating_mul(2).clamp(REST, LONGEST_REST) } else { Duration::ZERO };
+            let Some(worked) = self.take(ring, &drain, &stop).instrument(span.clone()).await else { continue };
+            rest = if worked.is_ours { rest.saturating_mul(2).clamp(REST, LONGEST_REST) } else { Duration::ZERO };
+            if let Some(before) = report.take() {
+                let _ = before.await;
             }
+            report = Some(tokio::spawn(Arc::clone(&self).tell(worked, stop.clone()).instrument(span)));
+        }
+        if let Some(last) = report {
+            let _ = last.await;
         }
     }
 
-    /// Follows a ring to the end of its attempt; `None`: there was none.
-    async fn take(&self, ring: Ring, drain: &CancellationToken, stop: &CancellationToken) -> Option<AttemptOutcome> {
+    /// Follows a ring to the end of its work; `None`: there was none.
+    async fn take(&self, ring: Ring, drain: &CancellationToken, stop: &CancellationToken) -> Option<Worked> {
         let asked = Instant::now();
         // Right after the claim, not after the work: how long an encode takes is nothing to the broker.
         match self.claim(&ring, drain).instrument(trace::step(Step::Claim)).await {
             Ok(order) => {
                 self.doorbell.answered(&ring).await;
                 let _busy = record::busy_slot(self.queue.label());
-                let outcome = self.hold(order, asked, stop).await;
-                record::attempt_ended(ring.kind, outcome, asked.elapsed());
-                if outcome != AttemptOutcome::Completed {
-                    trace::failed(&tracing::Span::current(), outcome.as_str());
-                }
-                Some(outcome)
+                Some(self.work(order, ring.kind, asked, stop).await)
             }
             Err(LeaseError::Refused(refusal)) => {
                 self.doorbell.answered(&ring).await;
@@ -161,10 +163,9 @@ impl Server {
         self.leases.claim(ring, &self.id, lease).await
     }
 
-    /// Runs an attempt to its end. Nothing of it is left when the lease is lost: no process, no report. What failed for
-    /// reasons of this machine is told so even when the report is refused.
-    async fn hold(&self, order: WorkOrder, asked: Instant, stop: &CancellationToken) -> AttemptOutcome {
-        let (task, lease) = (order.task, order.lease);
+    /// Works an order off, while its lease is kept alive.
+    async fn work(&self, order: WorkOrder, kind: TaskKind, asked: Instant, stop: &CancellationToken) -> Worked {
+        let (task, lease, attempt) = (order.task, order.lease, order.attempt);
         let cancel = stop.child_token();
         let (progress_tx, progress) = watch::channel(Progress::default());
         let keeper = Keeper {
@@ -174,27 +175,48 @@ impl Server {
             cancel: cancel.clone(),
             renewed: asked,
         };
-        let _keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run().in_current_span()));
-        tracing::debug!(%task, attempt = order.attempt, "attempt started");
+        let keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run().in_current_span()));
+        tracing::debug!(%task, attempt, "attempt started");
         let outcome = self.role.perform(&order, progress_tx, &cancel).await;
-        let is_ours = outcome.as_ref().is_err_and(|failure| failure.class == FailureClass::Infra);
+        // What was cancelled says nothing of this machine.
+        let is_infra = outcome.as_ref().is_err_and(|failure| failure.class == FailureClass::Infra);
+        let is_ours = is_infra && !cancel.is_cancelled();
+        Worked { task, lease, kind, asked, outcome, is_ours, cancel, _keeper: keeper }
+    }
+
+    /// Reports an attempt and notes how it ended.
+    async fn tell(self: Arc<Self>, worked: Worked, stop: CancellationToken) {
+        let outcome = self.report(&worked, &stop).await;
+        record::attempt_ended(worked.kind, outcome, worked.asked.elapsed());
+        if outcome != AttemptOutcome::Completed {
+            trace::failed(&tracing::Span::current(), outcome.as_str());
+        }
+    }
+
+    /// Brings an attempt to its end. Nothing of it is left when the lease is lost: no process, no report. What failed
+    /// for reasons of this machine is told so even when the report is refused.
+    async fn report(&self, worked: &Worked, stop: &CancellationToken) -> AttemptOutcome {
+        let Worked { task, lease, outcome, cancel, .. } = worked;
+        let (task, lease) = (*task, *lease);
         // The lease is kept alive while the report is repeated; a refusal ends it.
         while !cancel.is_cancelled() {
             let report = async {
-                match &outcome {
+                match outcome {
                     Ok(result) => self.leases.complete(task, lease, result.clone()).await,
                     Err(failure) => self.leases.fail(task, lease, failure.clone()).await,
                 }
             };
             match report.instrument(trace::step(Step::Report)).await {
-                Ok(()) => return outcome.map_or_else(|f| f.class.into(), |_| AttemptOutcome::Completed),
+                Ok(()) => {
+                    return outcome.as_ref().map_or_else(|f| f.class.into(), |_| AttemptOutcome::Completed);
+                }
                 Err(LeaseError::Refused(refusal)) => {
                     tracing::info!(%task, %refusal, "report refused");
-                    return if is_ours { AttemptOutcome::Infra } else { AttemptOutcome::Refused };
+                    return if worked.is_ours { AttemptOutcome::Infra } else { AttemptOutcome::Refused };
                 }
                 Err(error) => tracing::warn!(%task, %error, "report unanswered"),
             }
-            pause(&cancel, PAUSE).await;
+            pause(cancel, PAUSE).await;
         }
         tracing::info!(%task, "attempt dropped");
         if stop.is_cancelled() {
@@ -202,9 +224,24 @@ impl Server {
             // One try: an unanswered one costs what a killed process costs.
             let _ = tokio::time::timeout(HAND_BACK, self.leases.fail(task, lease, failure)).await;
         }
-        // What was cancelled says nothing.
         AttemptOutcome::Dropped
     }
+}
+
+/// An attempt whose work has ended and is still to be reported.
+struct Worked {
+    task: TaskId,
+    lease: LeaseId,
+    kind: TaskKind,
+    /// When its claim was asked for.
+    asked: Instant,
+    outcome: Result<TaskResult, Failure>,
+    /// It failed for reasons of this machine.
+    is_ours: bool,
+    /// Fires when the lease is lost or the process stops.
+    cancel: CancellationToken,
+    /// Keeps the lease alive.
+    _keeper: AbortOnDropHandle<()>,
 }
 
 impl Queue {
@@ -270,16 +307,18 @@ mod tests {
     use crate::lease::Work;
     use crate::memory::ChannelDoorbell;
     use crate::world::Machine;
+    use splitreel_core::JobId;
     use splitreel_core::source::SourceRef;
-    use splitreel_core::task::{Refusal, TaskKind};
-    use splitreel_core::{JobId, TaskId};
-    use tokio::sync::mpsc;
+    use splitreel_core::task::Refusal;
+    use tokio::sync::{Semaphore, mpsc};
     use uuid::Uuid;
 
     /// Answers claims, or none; knows no lease.
     struct Forgetful {
         asked: mpsc::UnboundedSender<LeaseId>,
         answers: bool,
+        /// Each report waits for one of these and uses it up.
+        reports: Option<Arc<Semaphore>>,
     }
 
     #[async_trait]
@@ -308,6 +347,9 @@ mod tests {
             Err(Refusal::LeaseLost.into())
         }
         async fn fail(&self, _: TaskId, _: LeaseId, _: Failure) -> Result<(), LeaseError> {
+            if let Some(reports) = &self.reports {
+                reports.acquire().await.unwrap().forget();
+            }
             Err(Refusal::LeaseLost.into())
         }
     }
@@ -353,7 +395,7 @@ mod tests {
         let bell = Arc::new(ChannelDoorbell::new());
         bell.ring_all((0..100).map(ring).collect()).await;
         let drain = CancellationToken::new();
-        let server = server(&bell, Forgetful { asked, answers: true });
+        let server = server(&bell, Forgetful { asked, answers: true, reports: None });
         let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
         tokio::time::sleep(Duration::from_secs(60)).await;
         drain.cancel();
@@ -366,12 +408,51 @@ mod tests {
         assert_eq!(num_claims, 7);
     }
 
+    /// Fails for reasons of the media.
+    struct Spoilt;
+
+    #[async_trait]
+    impl Perform for Spoilt {
+        async fn perform(
+            &self,
+            _: &WorkOrder,
+            _: watch::Sender<Progress>,
+            _: &CancellationToken,
+        ) -> Result<TaskResult, Failure> {
+            Err(Failure::media("spoilt", "cannot be decoded"))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_attempt_starts_while_one_is_reported_and_no_more_than_one() {
+        let (asked, _seen) = mpsc::unbounded_channel();
+        let bell = Arc::new(ChannelDoorbell::new());
+        bell.ring_all((0..5).map(ring).collect()).await;
+        let reports = Arc::new(Semaphore::new(0));
+        let leases = Forgetful { asked, answers: true, reports: Some(Arc::clone(&reports)) };
+        let drain = CancellationToken::new();
+        let server = Server { role: Arc::new(Spoilt), ..server(&bell, leases) };
+        let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+        // The first is being reported, the second worked off and kept back.
+        for expected in [2, 3, 5] {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(bell.num_waiting(Queue::Work), 5 - expected);
+            reports.add_permits(if expected == 3 { 2 } else { 1 });
+        }
+        drain.cancel();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!running.is_finished(), "what was worked off is reported before the end");
+        reports.add_permits(1);
+        running.await.unwrap();
+        assert_eq!(reports.available_permits(), 0);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_unanswered_claim_is_repeated_with_its_lease_and_the_next_ring_has_another() {
         let (asked, mut seen) = mpsc::unbounded_channel();
         let bell = Arc::new(ChannelDoorbell::new());
         bell.ring(ring(1)).await.unwrap();
-        let server = server(&bell, Forgetful { asked, answers: false });
+        let server = server(&bell, Forgetful { asked, answers: false, reports: None });
         let drain = CancellationToken::new();
         let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
         let first = seen.recv().await.unwrap();

@@ -10,10 +10,6 @@ use std::collections::VecDeque;
 pub const MAX_REQUESTS: usize = 4;
 /// Shared ranges of an index: what is left of [`MAX_REQUESTS`] beside the segment's own range.
 pub const MAX_SHARED: usize = MAX_REQUESTS - 1;
-/// Packets behind a random-access point, and behind the last picture shown before it, that a decoder may want before
-/// it shows what is due: more than codecs reorder in practice. What a decoder lacks here it makes up at the end of
-/// its input, so this saves time and decides nothing.
-const LEAD_PACKETS: u32 = 10;
 /// Packets of a run-in that are remembered: two seconds of the fastest cameras.
 const MAX_RECENT: usize = 512;
 /// From this share of a source on (in percent), one request for all of it is better.
@@ -36,9 +32,24 @@ pub struct PacketBytes {
     pub end: Option<u64>,
 }
 
+/// What readers of a source take besides the packets that they are sent for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Margins {
+    /// Packets at the start of the source, which belong to what every reader needs.
+    pub head_packets: u64,
+    /// A reader sent to a keyframe starts at the last packet that is decoded so many ticks before the keyframe is
+    /// shown; 0 starts at the keyframe.
+    pub run_in: i64,
+    /// Packets behind a random-access point, and behind the last picture shown before it, that a decoder may want
+    /// before it shows what is due. What it lacks of them it makes up at the end of its input, so this saves time where
+    /// the input goes on, and decides nothing.
+    pub lead_packets: u32,
+}
+
 /// Collects packets in decode order into runs. Holds some bytes per random-access point, nothing per packet.
 #[derive(Clone, Debug, Default)]
 pub struct RunCollector {
+    margins: Margins,
     runs: Vec<ByteRun>,
     /// Runs whose lead still grows: index and packets to go.
     leads: VecDeque<(usize, u32)>,
@@ -46,19 +57,15 @@ pub struct RunCollector {
     open: Option<(u64, Vec<usize>)>,
     /// Decode times and starts of the packets within the run-in, oldest first.
     recent: VecDeque<(i64, u64)>,
-    run_in: i64,
     num_packets: u64,
-    head_packets: u64,
     head: Option<ByteRange>,
     is_unusable: bool,
 }
 
 impl RunCollector {
-    /// `head_packets`: so many packets at the start of the source belong to what every reader needs. `run_in`: a
-    /// reader sent to a keyframe starts at the last packet that is decoded so many ticks before the keyframe is shown;
-    /// 0 starts at the keyframe.
-    pub fn new(head_packets: u64, run_in: i64) -> Self {
-        RunCollector { head_packets, run_in, ..RunCollector::default() }
+    /// For readers that take so much more.
+    pub fn new(margins: Margins) -> Self {
+        RunCollector { margins, ..RunCollector::default() }
     }
 
     /// Takes the next packet.
@@ -77,18 +84,18 @@ impl RunCollector {
         self.close(position);
         match &mut self.head {
             None => self.head = Some(ByteRange { start: position, end: u64::MAX }),
-            Some(head) if head.end == u64::MAX && self.num_packets > self.head_packets => {
+            Some(head) if head.end == u64::MAX && self.num_packets > self.margins.head_packets => {
                 head.end = position.max(head.start);
             }
             Some(_) => {}
         }
         if let (true, Some(pts)) = (packet.is_key, packet.pts) {
             self.is_unusable |= self.runs.last().is_some_and(|last| last.pts >= pts);
-            self.leads.push_back((self.runs.len(), LEAD_PACKETS));
+            self.leads.push_back((self.runs.len(), self.margins.lead_packets));
             let start = self.run_in_start(pts).unwrap_or(position).min(position);
             self.runs.push(ByteRun { pts, start, end: position, lead_end: position });
         }
-        if let Some(dts) = packet.dts.filter(|_| self.run_in > 0) {
+        if let Some(dts) = packet.dts.filter(|_| self.margins.run_in > 0) {
             self.recent.push_back((dts, position));
             if self.recent.len() > MAX_RECENT {
                 self.recent.pop_front();
@@ -106,7 +113,7 @@ impl RunCollector {
 
     /// Where the run-in of a keyframe starts; forgets what is older.
     fn run_in_start(&mut self, pts: i64) -> Option<u64> {
-        let until = pts.saturating_sub(self.run_in);
+        let until = pts.saturating_sub(self.margins.run_in);
         while self.recent.get(1).is_some_and(|(dts, _)| *dts <= until) {
             self.recent.pop_front();
         }
@@ -116,11 +123,11 @@ impl RunCollector {
     /// Counts the packet for the leads that still grow; names them.
     fn advance(&mut self, pts: Option<i64>) -> Vec<usize> {
         let mut counted = Vec::with_capacity(self.leads.len());
-        let runs = &self.runs;
+        let (runs, lead) = (&self.runs, self.margins.lead_packets);
         self.leads.retain_mut(|(run, left)| {
             counted.push(*run);
             let is_leading = pts.is_some_and(|pts| runs.get(*run).is_some_and(|run| pts < run.pts));
-            *left = if is_leading { LEAD_PACKETS } else { *left - 1 };
+            *left = if is_leading { lead } else { left.saturating_sub(1) };
             *left > 0
         });
         counted

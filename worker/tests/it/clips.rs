@@ -58,6 +58,21 @@ pub static HEAVY: LazyLock<PathBuf> = LazyLock::new(|| {
     )
 });
 
+/// A Matroska file without the duration of its frames (`DefaultDuration`, RFC 9559 §5.1.4.1.13), as recorders of a
+/// varying rate write it.
+pub fn without_frame_duration(matroska: &Path, name: &str) -> PathBuf {
+    const ID: [u8; 3] = [0x23, 0xE3, 0x83];
+    const VOID: u8 = 0xEC;
+    let mut bytes = std::fs::read(matroska).unwrap();
+    let at = bytes.windows(ID.len()).position(|window| window == ID).unwrap();
+    let length = bytes[at + 3] & 0x7F;
+    assert!(length <= 8);
+    bytes[at..at + 2].copy_from_slice(&[VOID, 0x80 | (length + 2)]);
+    let path = matroska.with_file_name(format!("{}-{name}", std::process::id()));
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
 /// The same packets in another file.
 pub fn remux(master: &Path, name: &str, args: &str) -> PathBuf {
     made(name, &format!("-i {} -map 0 -c copy {args}", master.display()))

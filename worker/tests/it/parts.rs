@@ -67,11 +67,11 @@ async fn check(path: &Path) {
     assert!(server.conditions().iter().all(|condition| condition.as_deref() == Some("\"v1\"")));
 }
 
-/// At a usual bit rate the tables of an mp4 weigh little, even when each segment is read by a worker that has seen
-/// nothing of the source.
-#[tokio::test]
-async fn cold_workers_read_little_more_of_a_usual_mp4() {
-    let (path, bytes) = (&*clips::HEAVY, std::fs::metadata(&*clips::HEAVY).unwrap().len());
+/// At a usual bit rate the tables weigh little, even when each segment is read by a worker that has seen nothing of the
+/// source.
+async fn check_cold(path: &Path) {
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    let bytes = std::fs::metadata(path).unwrap().len();
     assert!(bytes * 8 / 120 > 2_000_000, "{bytes} bytes");
     let server = Server::start(std::fs::read(path).unwrap()).await;
     let there = Source { path, server: Some(&server) };
@@ -84,8 +84,23 @@ async fn cold_workers_read_little_more_of_a_usual_mp4() {
     }
     assert_eq!(server.take_counts().1, cold);
     let cold = cold as f64 / bytes as f64;
-    println!("{bytes} bytes, read {cold:.4} times by one worker per segment");
-    assert!(cold <= MAX_AMPLIFICATION, "{cold}");
+    println!("{name}: {bytes} bytes, read {cold:.4} times by one worker per segment");
+    assert!(cold <= MAX_AMPLIFICATION, "{name}: {cold}");
+}
+
+#[tokio::test]
+async fn cold_workers_read_little_more_of_a_usual_mp4() {
+    check_cold(&clips::HEAVY).await;
+}
+
+#[tokio::test]
+async fn cold_workers_read_little_more_of_a_usual_matroska() {
+    check_cold(&remux(&clips::HEAVY, "heavy.mkv", "")).await;
+}
+
+#[tokio::test]
+async fn cold_workers_read_little_more_of_a_usual_transport_stream() {
+    check_cold(&remux(&clips::HEAVY, "heavy.ts", "")).await;
 }
 
 #[tokio::test]
@@ -101,6 +116,14 @@ async fn mp4_with_its_tables_first() {
 #[tokio::test]
 async fn matroska() {
     check(&remux(&clips::CLOSED, "closed.mkv", "")).await;
+}
+
+/// ffmpeg finds the frame rate in the packets then, and looks at more of them.
+#[tokio::test]
+async fn matroska_that_does_not_tell_its_frame_rate() {
+    let path = clips::without_frame_duration(&remux(&clips::CLOSED, "closed.mkv", ""), "untold.mkv");
+    check(&path).await;
+    std::fs::remove_file(path).unwrap();
 }
 
 #[tokio::test]

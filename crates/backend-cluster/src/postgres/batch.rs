@@ -2,7 +2,8 @@
 //! next one. Completions count down the job's row one after the other: with one transaction each, a job would get
 //! no more of them per second than the disk syncs.
 //!
-//! Alone, an ask is served at once. Jobs do not wait for each other.
+//! Alone, an ask is served at once. Jobs do not wait for each other, nor do claims and renewals, which share the job's
+//! row and are not synced, wait for what changes it and is.
 
 use super::connection::Database;
 use super::decide::Changes;
@@ -36,18 +37,25 @@ pub(super) struct Attempts {
     queues: Arc<Queues>,
 }
 
-/// What waits, by job. A job has an entry as long as a task serves it.
+/// What is served one transaction after the other: asks about one job that change its row, or that only share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Lane {
+    job: JobId,
+    is_shared: bool,
+}
+
+/// What waits. A lane has an entry as long as a task serves it.
 #[derive(Default)]
-struct Queues(Mutex<HashMap<JobId, Vec<Waiting>>>);
+struct Queues(Mutex<HashMap<Lane, Vec<Waiting>>>);
 
 impl Queues {
-    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Vec<Waiting>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Lane, Vec<Waiting>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True when nobody serves the job yet.
-    fn push(&self, job: JobId, waiting: Waiting) -> bool {
-        match self.lock().entry(job) {
+    /// True when nobody serves the lane yet.
+    fn push(&self, lane: Lane, waiting: Waiting) -> bool {
+        match self.lock().entry(lane) {
             Entry::Occupied(mut entry) => {
                 entry.get_mut().push(waiting);
                 false
@@ -59,10 +67,10 @@ impl Queues {
         }
     }
 
-    /// The next asks of a job; empty when there are none, and then the job's entry is gone.
-    fn take(&self, job: JobId) -> Vec<Waiting> {
-        let mut jobs = self.lock();
-        match jobs.entry(job) {
+    /// The next asks of a lane; empty when there are none, and then its entry is gone.
+    fn take(&self, lane: Lane) -> Vec<Waiting> {
+        let mut lanes = self.lock();
+        match lanes.entry(lane) {
             Entry::Vacant(_) => Vec::new(),
             Entry::Occupied(entry) if entry.get().is_empty() => entry.remove(),
             Entry::Occupied(mut entry) => {
@@ -76,17 +84,17 @@ impl Queues {
     }
 }
 
-/// Removes the job's entry however serving ends: those who wait get an error instead of waiting for ever.
+/// Removes the lane's entry however serving ends: those who wait get an error instead of waiting for ever.
 struct Serving {
     queues: Arc<Queues>,
-    job: JobId,
+    lane: Lane,
     is_over: bool,
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
         if !self.is_over {
-            self.queues.lock().remove(&self.job);
+            self.queues.lock().remove(&self.lane);
         }
     }
 }
@@ -99,17 +107,19 @@ impl Attempts {
     /// Asks, and waits for the answer. What was asked is carried out even when the caller goes away.
     pub(super) async fn ask(&self, job: JobId, ask: Ask) -> Result<Answer, StoreError> {
         let (reply, answer) = oneshot::channel();
-        if self.queues.push(job, Waiting { ask, reply }) {
-            tokio::spawn(serve(self.database.clone(), self.queues.clone(), job));
+        let lane = Lane { job, is_shared: ask.lock() == Lock::KeyShare };
+        if self.queues.push(lane, Waiting { ask, reply }) {
+            tokio::spawn(serve(self.database.clone(), self.queues.clone(), lane));
         }
         answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable(Box::new(CutOff))))
     }
 }
 
-async fn serve(database: Database, queues: Arc<Queues>, job: JobId) {
-    let mut serving = Serving { queues, job, is_over: false };
+async fn serve(database: Database, queues: Arc<Queues>, lane: Lane) {
+    let job = lane.job;
+    let mut serving = Serving { queues, lane, is_over: false };
     loop {
-        let waiting = serving.queues.take(job);
+        let waiting = serving.queues.take(lane);
         if waiting.is_empty() {
             serving.is_over = true;
             return;

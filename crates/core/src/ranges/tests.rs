@@ -40,9 +40,11 @@ fn packets(groups: &[(u8, u8)], sizes: &[u64], head: u64) -> Vec<Made> {
     made
 }
 
+const LEAD_PACKETS: u32 = 10;
+
 fn info(made: &[Made], has_ends: bool, layout: ByteLayout, tail: u64, run_in: i64) -> SourceInfo {
     let bytes = made.last().unwrap().end + tail;
-    let mut collector = RunCollector::new(3, run_in);
+    let mut collector = RunCollector::new(Margins { head_packets: 3, run_in, lead_packets: LEAD_PACKETS });
     for (number, packet) in made.iter().enumerate() {
         collector.push(PacketBytes {
             pts: Some(packet.pts),
@@ -151,7 +153,7 @@ proptest! {
 
     #[test]
     fn any_packets_are_survived(list in prop::collection::vec((any::<Option<i64>>(), any::<bool>(), any::<Option<u64>>(), any::<Option<u64>>()), 0..60), bytes in any::<u64>()) {
-        let mut collector = RunCollector::new(5, 7);
+        let mut collector = RunCollector::new(Margins { head_packets: 5, run_in: 7, lead_packets: LEAD_PACKETS });
         for (pts, is_key, position, end) in list {
             collector.push(PacketBytes { pts, dts: pts, is_key, position, end });
         }

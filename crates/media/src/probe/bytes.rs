@@ -6,12 +6,13 @@ use super::ebml::Outline;
 use super::index::Job;
 use super::moov::{Boxed, OnDisk};
 use crate::encode::{PULLED_BACK_US, WELL_BEFORE_US, has_seek_room};
-use splitreel_core::ranges::{MAX_SHARED, merge};
+use splitreel_core::ranges::{MAX_SHARED, Margins, merge};
 use splitreel_core::source::{
     AudioBytes, AudioTrack, ByteIndex, ByteLayout, ByteRange, ByteRun, Container, IndexEvidence,
 };
 use splitreel_core::{MediaTime, Rational};
 use splitreel_packaging::movie::{Handler, Track};
+use std::ops::Range;
 
 /// Ranges so near to each other are one: a request costs more than these bytes.
 const NEAR_BYTES: u64 = 64 << 10;
@@ -28,15 +29,41 @@ const AUDIO_NEAR_BYTES: u64 = 256 << 10;
 /// More samples are not looked through.
 const MAX_AUDIO_SAMPLES: usize = 5_000_000;
 
-/// Video packets at the start that ffmpeg looks at when it opens a file: enough to know the decoder's delay, and,
-/// where times are coarse, the frame rate.
-pub(crate) fn head_packets(demuxer: &str) -> u64 {
-    if demuxer == "matroska" { 46 } else { 24 }
+/// Video packets at the start that ffmpeg looks at when it opens a file: enough to know the decoder's delay.
+const HEAD_PACKETS: u64 = 24;
+/// The same of a Matroska file, whose times are coarse, when the frame rate has to be found too.
+const HEAD_PACKETS_FOR_RATE: u64 = 46;
+/// Nanoseconds per frame that ffmpeg takes a Matroska file's word for: rates between 5 and 1000.
+const BELIEVED_FRAME_NS: Range<u64> = 1_000_001..200_000_000;
+/// More packets than codecs reorder in practice.
+const LEAD_PACKETS: u32 = 10;
+/// Where the input ends behind them, a decoder shows what it has.
+const LEAD_PACKETS_AT_END: u32 = 2;
+
+/// What ffmpeg reads of a source besides what it is sent for; a Matroska file has an `outline`.
+pub(crate) fn margins(container: Container, timebase: Rational, outline: Option<&Outline>) -> Margins {
+    let is_rate_told = outline.and_then(|outline| outline.frame_ns).is_some_and(|ns| BELIEVED_FRAME_NS.contains(&ns));
+    let is_rate_sought = container == Container::Matroska && !is_rate_told;
+    let is_compact = container == Container::MpegTs;
+    Margins {
+        head_packets: if is_rate_sought { HEAD_PACKETS_FOR_RATE } else { HEAD_PACKETS },
+        run_in: run_in(container, timebase),
+        lead_packets: if is_compact { LEAD_PACKETS_AT_END } else { LEAD_PACKETS },
+    }
+}
+
+/// The outline of a complete Matroska file that has one.
+pub(crate) async fn outline(job: &Job<'_>) -> Option<Outline> {
+    if job.container != Container::Matroska {
+        return None;
+    }
+    let path = job.subject.source.to_owned();
+    tokio::task::spawn_blocking(move || Outline::read(&OnDisk::open(&path)?)).await.ok()?.ok()?
 }
 
 /// Ticks in front of a keyframe that a reader starts at: where seeks land anywhere, they aim early, and what a decoder
 /// has seen before the keyframe decides how it orders pictures.
-pub(crate) fn run_in(container: Container, timebase: Rational) -> i64 {
+fn run_in(container: Container, timebase: Rational) -> i64 {
     if container != Container::MpegTs {
         return 0;
     }
@@ -47,8 +74,9 @@ pub(crate) fn run_in(container: Container, timebase: Rational) -> i64 {
 }
 
 /// The index, as far as the container's own tables make it certain that its demuxer will read just these bytes.
-pub(crate) async fn byte_index(
+pub(crate) fn byte_index(
     job: &Job<'_>,
+    outline: Option<Outline>,
     (runs, head): (Vec<ByteRun>, ByteRange),
     evidence: IndexEvidence,
 ) -> Option<ByteIndex> {
@@ -58,9 +86,7 @@ pub(crate) async fn byte_index(
             (ByteLayout::Sparse, boxes_shared(job.boxed?, head, bytes), runs)
         }
         Container::Matroska => {
-            let path = job.subject.source.to_owned();
-            let read = tokio::task::spawn_blocking(move || Outline::read(&OnDisk::open(&path)?)).await;
-            let outline = read.ok()?.ok()??;
+            let outline = outline?;
             let runs = by_cues(&outline, runs, job.timebase(), bytes)?;
             let mut shared = outline.elements;
             shared.push(ByteRange { start: 0, end: outline.first_cluster.max(head.end) });
@@ -170,7 +196,8 @@ mod tests {
         let cues = [(0, 800), (2000, 49_000), (2040, 50_990), (5000, 89_000)]
             .map(|(time, cluster)| Cue { time, cluster })
             .to_vec();
-        let outline = Outline { elements: vec![], first_cluster: 800, timestamp_scale: 1_000_000, cues };
+        let outline =
+            Outline { elements: vec![], first_cluster: 800, timestamp_scale: 1_000_000, frame_ns: None, cues };
         let millis = Rational::new(1, 1000).unwrap();
         let found = by_cues(&outline, runs.clone(), millis, 100_000).unwrap();
         // No room behind 2000: the seek may be pulled back to 1869, whose cue is the first.

@@ -1,6 +1,6 @@
 //! The frame list as the container tells it, and how far it can be believed. Pure.
 
-use splitreel_core::ranges::{PacketBytes, RunCollector};
+use splitreel_core::ranges::{Margins, PacketBytes, RunCollector};
 use splitreel_core::source::{IndexEvidence, Keyframe};
 
 /// How much a doubt weighs.
@@ -83,14 +83,8 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// `max_gap` is the distance of decode times, in ticks, beyond which the timeline has a break; `head_packets` the
-    /// number of packets at the start that every reader looks at, and `run_in` the ticks that seeks aim too early.
-    pub(crate) fn new(
-        evidence: IndexEvidence,
-        max_frames: usize,
-        max_gap: i64,
-        (head_packets, run_in): (u64, i64),
-    ) -> Self {
+    /// `max_gap` is the distance of decode times, in ticks, beyond which the timeline has a break.
+    pub(crate) fn new(evidence: IndexEvidence, max_frames: usize, max_gap: i64, margins: Margins) -> Self {
         let out = Candidate {
             pts: Vec::new(),
             keyframes: Vec::new(),
@@ -98,7 +92,7 @@ impl Collector {
             bytes: 0,
             evidence,
             doubts: Vec::new(),
-            runs: RunCollector::new(head_packets, run_in),
+            runs: RunCollector::new(margins),
         };
         Collector {
             pts: Vec::new(),
@@ -198,12 +192,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const MARGINS: Margins = Margins { head_packets: 1, run_in: 0, lead_packets: 1 };
+
     fn packet(pts: i64, dts: i64, is_key: bool) -> Packet {
         Packet { pts: Some(pts), dts: Some(dts), duration: 1, size: 10, is_key, ..Packet::default() }
     }
 
     fn collect(packets: &[Packet]) -> Candidate {
-        let mut collector = Collector::new(IndexEvidence::PacketScan, 1000, 100, (0, 0));
+        let mut collector = Collector::new(IndexEvidence::PacketScan, 1000, 100, MARGINS);
         for packet in packets {
             assert!(collector.push(*packet));
         }
@@ -237,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_number_of_frames_is_bounded() {
-        let mut collector = Collector::new(IndexEvidence::PacketScan, 2, 10, (0, 0));
+        let mut collector = Collector::new(IndexEvidence::PacketScan, 2, 10, MARGINS);
         assert!(collector.push(packet(0, 0, true)) && collector.push(packet(1, 1, false)));
         assert!(!collector.push(packet(2, 2, false)));
         assert_eq!(collector.finish().pts.len(), 2);

@@ -1,5 +1,5 @@
-//! The outline of a Matroska file (RFC 9559): its level-1 elements, the time scale, and the cues of its one video
-//! track. Reads headers and cues, never a block; trusts no length.
+//! The outline of a Matroska file (RFC 9559): its level-1 elements, the time scale, and frame rate and cues of its one
+//! video track. Reads headers and cues, never a block; trusts no length.
 
 use splitreel_core::source::ByteRange;
 use splitreel_packaging::bmff::{ReadAt, read_exact_at};
@@ -14,6 +14,7 @@ const TIMESTAMP_SCALE: u32 = 0x2A_D7B1;
 const TRACK_ENTRY: u32 = 0xAE;
 const TRACK_NUMBER: u32 = 0xD7;
 const TRACK_TYPE: u32 = 0x83;
+const DEFAULT_DURATION: u32 = 0x23_E383;
 const CUE_POINT: u32 = 0xBB;
 const CUE_TIME: u32 = 0xB3;
 const CUE_TRACK_POSITIONS: u32 = 0xB7;
@@ -38,6 +39,8 @@ pub(crate) struct Outline {
     pub(crate) first_cluster: u64,
     /// Nanoseconds per tick.
     pub(crate) timestamp_scale: u64,
+    /// `DefaultDuration` of the video track (RFC 9559 §5.1.4.1.13): nanoseconds per frame.
+    pub(crate) frame_ns: Option<u64>,
     /// Of the video track, by time; at least one.
     pub(crate) cues: Vec<Cue>,
 }
@@ -89,9 +92,10 @@ impl Outline {
             }
             at = found.end;
         }
-        let (Some(first_cluster), Some(video), true) = (first_cluster, only_video(&tracks), at >= segment.end) else {
+        let (Some(first_cluster), Some(entry), true) = (first_cluster, only_video(&tracks), at >= segment.end) else {
             return Ok(None);
         };
+        let Some(video) = number(entry, TRACK_NUMBER) else { return Ok(None) };
         let mut cues: Vec<Cue> = children(&cues, CUE_POINT)
             .filter_map(|point| {
                 let position = children(point, CUE_TRACK_POSITIONS).find(|p| number(p, CUE_TRACK) == Some(video))?;
@@ -101,7 +105,13 @@ impl Outline {
             .filter(|cue| cue.cluster >= first_cluster && cue.cluster < segment.end)
             .collect();
         cues.sort_by_key(|cue| cue.time);
-        let outline = Outline { elements, first_cluster, timestamp_scale: scale, cues };
+        let outline = Outline {
+            elements,
+            first_cluster,
+            timestamp_scale: scale,
+            frame_ns: number(entry, DEFAULT_DURATION),
+            cues,
+        };
         Ok((!outline.cues.is_empty()).then_some(outline))
     }
 }
@@ -171,10 +181,10 @@ fn number(data: &[u8], wanted: u32) -> Option<u64> {
     Some(content.iter().fold(0, |value, byte| (value << 8) | u64::from(*byte)))
 }
 
-/// The number of the one video track.
-fn only_video(tracks: &[u8]) -> Option<u64> {
+/// The entry of the one video track.
+fn only_video(tracks: &[u8]) -> Option<&[u8]> {
     let mut videos = children(tracks, TRACK_ENTRY).filter(|entry| number(entry, TRACK_TYPE) == Some(VIDEO));
-    let found = number(videos.next()?, TRACK_NUMBER);
+    let found = videos.next();
     if videos.next().is_some() { None } else { found }
 }
 
@@ -193,7 +203,8 @@ mod tests {
 
     fn file(cues_first: bool) -> (Vec<u8>, usize) {
         let entry = |number: u8, kind: u8| {
-            made(TRACK_ENTRY, &[made(TRACK_NUMBER, &[number]), made(TRACK_TYPE, &[kind])].concat())
+            let frame = made(DEFAULT_DURATION, &[kind, 0, 0, 0]);
+            made(TRACK_ENTRY, &[made(TRACK_NUMBER, &[number]), made(TRACK_TYPE, &[kind]), frame].concat())
         };
         let tracks = made(TRACKS, &[entry(1, 2), entry(2, 1)].concat());
         let info = made(INFO, &made(TIMESTAMP_SCALE, &[0x0F, 0x42, 0x40]));
@@ -225,6 +236,7 @@ mod tests {
             assert_eq!(outline.cues.iter().map(|cue| cue.time).collect::<Vec<_>>(), [0, 40]);
             assert!(outline.cues.iter().all(|cue| at(cue.cluster) == CLUSTER));
             assert_eq!((outline.cues[0].cluster, outline.timestamp_scale), (outline.first_cluster, 1_000_000));
+            assert_eq!(outline.frame_ns, Some(1 << 24));
             let behind = (data.len() - cues_bytes) as u64..data.len() as u64;
             let elements: &[_] = &[ByteRange { start: behind.start, end: behind.end }];
             assert_eq!(outline.elements, if cues_first { &[] } else { elements });

@@ -1,9 +1,10 @@
 //! Decides how the frame list of the video track is found: from the container alone, or by decoding it once; and
 //! whether seeking can be trusted.
 
-use super::bytes::{byte_index, run_in};
+use super::bytes::{byte_index, margins, outline};
 use super::candidate::{Candidate, Weight};
 use super::describe::Stream;
+use super::ebml::Outline;
 use super::moov::{Boxed, frames_of};
 use super::scans::{ScanLimits, Shown, Subject, Threading};
 use super::tracks::is_intra_only;
@@ -55,7 +56,8 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         byte_index: None,
         needs_whole: false,
     };
-    let Some(mut candidate) = candidate(job, effort).await? else {
+    let outline = outline(job).await;
+    let Some(mut candidate) = candidate(job, outline.as_ref(), effort).await? else {
         indexed.needs_whole = true;
         return Ok(indexed);
     };
@@ -63,7 +65,7 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
     indexed.bytes = candidate.bytes;
     let runs = std::mem::take(&mut candidate.runs).finish(job.file_bytes);
     indexed.byte_index = match runs {
-        Some(runs) if can_be_sought(job) => byte_index(job, runs, candidate.evidence).await,
+        Some(runs) if can_be_sought(job) => byte_index(job, outline, runs, candidate.evidence),
         _ => None,
     };
     let is_full = is_scan_worthwhile(job, &candidate);
@@ -136,7 +138,7 @@ impl Job<'_> {
             }
             _ => i64::MAX,
         };
-        ScanLimits { max_frames, max_gap, run_in: run_in(self.container, self.timebase()), wall }
+        ScanLimits { max_frames, max_gap, wall }
     }
 
     pub(crate) fn timebase(&self) -> Rational {
@@ -146,7 +148,11 @@ impl Job<'_> {
 
 /// The container's own list: the `moov` where it has everything, a packet scan otherwise. `None` when there are not
 /// all bytes to scan.
-async fn candidate(job: &Job<'_>, effort: &mut Effort) -> Result<Option<Candidate>, RunError> {
+async fn candidate(
+    job: &Job<'_>,
+    outline: Option<&Outline>,
+    effort: &mut Effort,
+) -> Result<Option<Candidate>, RunError> {
     if let Some(found) = from_moov(job) {
         return Ok(Some(found));
     }
@@ -154,7 +160,9 @@ async fn candidate(job: &Job<'_>, effort: &mut Effort) -> Result<Option<Candidat
         return Ok(None);
     }
     let limits = job.limits(job.options.max_frames, job.options.scan_wall);
-    let (found, output) = job.subject.packets((job.demuxer, job.stream.index), limits, job.progress.clone()).await?;
+    let margins = margins(job.container, job.timebase(), outline);
+    let track = (job.demuxer, job.stream.index);
+    let (found, output) = job.subject.packets(track, limits, margins, job.progress.clone()).await?;
     effort.add(&output);
     Ok(Some(found))
 }

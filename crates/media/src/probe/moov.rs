@@ -1,8 +1,9 @@
 //! The frame list of an unfragmented mp4/mov from its `moov` alone, and what the box structure says about the file.
 
-use super::bytes::head_packets;
+use super::bytes::margins;
 use super::candidate::{Candidate, Collector, Packet, Weight};
-use splitreel_core::source::IndexEvidence;
+use splitreel_core::Rational;
+use splitreel_core::source::{Container, IndexEvidence};
 use splitreel_packaging::bmff::{Layout, ReadAt, ScanError, ScanLimits, read_box, scan};
 use splitreel_packaging::movie::{Handler, Movie, Track};
 use std::fs::File;
@@ -85,7 +86,8 @@ impl Boxed {
 
 /// The frames of an unfragmented track. `file_bytes` tells samples that the file does not hold.
 pub(crate) fn frames_of(movie: &Movie, track: &Track, file_bytes: u64, max_frames: usize) -> Candidate {
-    let mut collector = Collector::new(IndexEvidence::Moov, max_frames, i64::MAX, (head_packets("mov"), 0));
+    let mut collector =
+        Collector::new(IndexEvidence::Moov, max_frames, i64::MAX, margins(Container::Mov, Rational::ONE, None));
     let map = track.presentation(movie.timescale).aligned_to_samples(track.samples.iter().map(|sample| sample.pts()));
     let mut is_short = false;
     let mut entries = (u16::MAX, 0u16);

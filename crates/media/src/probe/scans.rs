@@ -1,12 +1,12 @@
 //! Runs over the source with ffprobe: description, packets, decoded frames, first samples. Parses line by line, bounded.
 
-use super::bytes::head_packets;
 use super::candidate::{Candidate, Collector, Packet};
 use super::describe::{Description, ENTRIES};
 use crate::detect::Ffmpeg;
 use crate::encode::input_options;
 use crate::process::{Access, Output, Progress, ProgressSink, Run, RunError, Stdout, run};
 use crate::scratch::NeutralName;
+use splitreel_core::ranges::Margins;
 use splitreel_core::source::IndexEvidence;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -80,6 +80,7 @@ impl Subject<'_> {
         &self,
         (demuxer, stream): (&str, u32),
         limits: ScanLimits,
+        margins: Margins,
         progress: ProgressSink,
     ) -> Result<(Candidate, Output), RunError> {
         let mut args = input_options(demuxer);
@@ -87,12 +88,7 @@ impl Subject<'_> {
         args.extend(
             ["-show_entries", "packet=pts,dts,duration,size,pos,flags", "-of", "compact=p=0"].map(str::to_owned),
         );
-        let collector = Collector::new(
-            IndexEvidence::PacketScan,
-            limits.max_frames,
-            limits.max_gap,
-            (head_packets(demuxer), limits.run_in),
-        );
+        let collector = Collector::new(IndexEvidence::PacketScan, limits.max_frames, limits.max_gap, margins);
         let collector = Arc::new(Mutex::new(collector));
         let sink = {
             let collector = Arc::clone(&collector);
@@ -111,7 +107,7 @@ impl Subject<'_> {
         let output = self.ffprobe(args, stdout, limits.wall).await?;
         let collector = {
             let mut slot = collector.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *slot, Collector::new(IndexEvidence::PacketScan, 0, 0, (0, 0)))
+            std::mem::replace(&mut *slot, Collector::new(IndexEvidence::PacketScan, 0, 0, margins))
         };
         Ok((collector.finish(), output))
     }
@@ -224,8 +220,6 @@ pub(crate) struct ScanLimits {
     pub(crate) max_frames: usize,
     /// Distance of decode times, in ticks, beyond which the timeline has a break.
     pub(crate) max_gap: i64,
-    /// Ticks that a seek aims in front of a keyframe.
-    pub(crate) run_in: i64,
     pub(crate) wall: Duration,
 }
 
