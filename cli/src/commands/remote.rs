@@ -1,5 +1,6 @@
 //! Commands that talk to a server: watch, fetch, cancel, pause, resume, retry, list, workers, token.
 
+use super::watch::without_name;
 use crate::config::Config;
 use crate::exit::{Exit, Problem, printable};
 use crate::roles::settings::Upstream;
@@ -7,7 +8,8 @@ use crate::roles::{connect, local_server};
 use clap::{Args, Subcommand};
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
-use splitreel_client::types::{JobProgress, JobView, Scope, TokenCreate};
+use splitreel_client::problem::Code;
+use splitreel_client::types::{JobProgress, JobView, Scope, TaskCounts, TaskList, TokenCreate};
 use splitreel_client::{Client, ClientError, JobQuery, Told};
 use splitreel_core::JobId;
 use splitreel_core::event::Happened;
@@ -87,6 +89,9 @@ pub enum TokensCommand {
     },
     /// List tokens.
     List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         upstream: Upstream,
     },
@@ -103,6 +108,9 @@ pub(super) fn refused(what: &str, error: &ClientError) -> Problem {
     let mut problem = Problem::because(what, error);
     if let Some(p) = error.problem() {
         problem.exit = if p.status < 500 { Exit::Usage } else { Exit::Failed };
+        if p.code == Code::Unauthenticated.as_str() {
+            problem = problem.line("SPLITREEL_TOKEN, or the file that SPLITREEL_TOKEN_FILE names, has to hold one");
+        }
         for mistake in &p.errors {
             problem = problem.line(format!("{}: {}", mistake.pointer, mistake.message));
         }
@@ -127,11 +135,11 @@ pub(super) fn print_json(value: &impl serde::Serialize) {
 
 /// `watch`.
 pub async fn watch(config: &Config, args: RemoteJobArgs) -> Result<Exit, Problem> {
-    follow(&client(config, args.upstream)?, args.job, args.json).await
+    follow(&client(config, args.upstream)?, args.job, None, args.json).await
 }
 
-/// Tells what happens to a job until it has ended.
-pub(super) async fn follow(client: &Client, id: JobId, json: bool) -> Result<Exit, Problem> {
+/// Tells what happens to a job until it has ended. `name`: what its source is called, when its locator does not tell.
+pub(super) async fn follow(client: &Client, id: JobId, name: Option<&str>, json: bool) -> Result<Exit, Problem> {
     let lost = |e: ClientError| refused("the server tells no more", &e);
     let mut events = client.events(Some(id), 0);
     let mut told = 0;
@@ -152,7 +160,7 @@ pub(super) async fn follow(client: &Client, id: JobId, json: bool) -> Result<Exi
                     _ => false,
                 };
                 if ended {
-                    return Ok(end_of(&client.job(id).await.map_err(lost)?, json));
+                    return Ok(end_of(&client.job(id).await.map_err(lost)?, name, json));
                 }
             }
         }
@@ -169,7 +177,7 @@ fn tell_progress(progress: &JobProgress, told: u32) -> u32 {
     tenth.max(told)
 }
 
-fn end_of(job: &JobView, json: bool) -> Exit {
+fn end_of(job: &JobView, name: Option<&str>, json: bool) -> Exit {
     match job.state {
         JobState::Published => {
             if !json {
@@ -183,7 +191,8 @@ fn end_of(job: &JobView, json: bool) -> Exit {
         }
         _ => {
             if let Some(f) = &job.failure {
-                eprintln!("{}: {}", printable(&job.source.locator), printable(&f.message));
+                let locator = &job.source.locator;
+                eprintln!("{}: {}", printable(name.unwrap_or(locator)), printable(without_name(&f.message, locator)));
                 if !f.hint.is_empty() {
                     eprintln!("{}", f.hint);
                 }
@@ -232,8 +241,14 @@ pub async fn status(config: &Config, args: RemoteJobArgs) -> Result<Exit, Proble
     let client = client(config, args.upstream)?;
     let no = |e: ClientError| refused(&format!("job {}", args.job), &e);
     let job = client.job(args.job).await.map_err(no)?;
-    let tasks = client.tasks(args.job, None, None).await.map_err(no)?.tasks;
+    let TaskList { mut tasks, mut next } = client.tasks(args.job, None, None).await.map_err(no)?;
     if args.json {
+        // A program wants all of them.
+        while let Some(after) = next {
+            let page = client.tasks(args.job, Some(after), None).await.map_err(no)?;
+            tasks.extend(page.tasks);
+            next = page.next;
+        }
         print_json(&serde_json::json!({ "job": job, "tasks": tasks }));
         return Ok(Exit::Done);
     }
@@ -257,15 +272,21 @@ pub async fn status(config: &Config, args: RemoteJobArgs) -> Result<Exit, Proble
         say!("failure   {}", printable(&f.message));
     }
     for t in tasks {
-        let lease = t.lease.map(|l| format!("on {}", l.worker)).unwrap_or_default();
+        let lease = t.lease.map(|l| format!(" on {}", printable(&l.worker))).unwrap_or_default();
         say!(
-            "{:>6}  {:<9} {:>5}  {:<10} attempt {} {lease}",
+            "{:>6}  {:<9} {:>5}  {:<10} attempt {}{lease}",
             t.number,
             t.kind.as_str(),
             t.index,
             t.state.as_str(),
             t.attempt
         );
+    }
+    if next.is_some() {
+        say!("and more (--json lists all)");
+    }
+    if let Some(TaskCounts { ready, leased, done, ended }) = job.progress.tasks {
+        say!("tasks     {ready} wait, {leased} run, {done} are done, {ended} failed or were cancelled");
     }
     Ok(Exit::Done)
 }
@@ -291,7 +312,26 @@ pub async fn list(config: &Config, upstream: Upstream, limit: usize, json: bool)
 pub async fn workers(config: &Config, args: WorkersArgs) -> Result<Exit, Problem> {
     let client = client(config, args.upstream)?;
     let workers = client.workers().await.map_err(|e| refused("the workers cannot be listed", &e))?.workers;
-    print_json(&workers);
+    if args.json {
+        print_json(&workers);
+        return Ok(Exit::Done);
+    }
+    if workers.is_empty() {
+        say!("no workers or assemblers are connected (those of splitreel serve work in its own process)");
+        return Ok(Exit::Done);
+    }
+    let width = workers.iter().map(|w| w.worker.chars().count()).max().unwrap_or(0);
+    say!("{:<width$}  {:>5}  {:<9}  {:<8}  labels", "worker", "slots", "state", "version");
+    for w in workers {
+        let state = match (w.is_live, w.is_draining) {
+            (false, _) => "gone",
+            (true, true) => "draining",
+            (true, false) => "live",
+        };
+        let labels: Vec<String> = w.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let (name, labels) = (printable(&w.worker), labels.join(" "));
+        say!("{name:<width$}  {:>5}  {state:<9}  {:<8}  {}", w.slots, printable(&w.version), printable(&labels));
+    }
     Ok(Exit::Done)
 }
 
@@ -309,9 +349,18 @@ pub async fn tokens(config: &Config, command: TokensCommand) -> Result<Exit, Pro
             let made = client.create_token(&token).await.map_err(|e| refused("no token was made", &e))?;
             print_json(&made);
         }
-        TokensCommand::List { upstream } => {
+        TokensCommand::List { json, upstream } => {
             let client = client(config, upstream)?;
-            print_json(&client.tokens(None).await.map_err(|e| refused("the tokens cannot be listed", &e))?.tokens);
+            let tokens = client.tokens(None).await.map_err(|e| refused("the tokens cannot be listed", &e))?.tokens;
+            if json {
+                print_json(&tokens);
+                return Ok(Exit::Done);
+            }
+            say!("{:<32}  {:<20}  {:<16}  scopes", "token", "name", "tenant");
+            for t in tokens {
+                let scopes: Vec<&str> = t.scopes.iter().map(|scope| scope.as_str()).collect();
+                say!("{:<32}  {:<20}  {:<16}  {}", t.id, printable(&t.name), t.tenant, scopes.join(","));
+            }
         }
         TokensCommand::Revoke { id, upstream } => {
             let client = client(config, upstream)?;

@@ -106,7 +106,7 @@ pub async fn submit(config: &Config, args: SubmitArgs) -> Result<Exit, Problem> 
         if !args.json {
             eprintln!("job {}", job.id);
         }
-        return follow(&client, job.id, args.json).await;
+        return follow(&client, job.id, Some(&args.source), args.json).await;
     }
     if args.json {
         print_json(&job)

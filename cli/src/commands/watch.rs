@@ -48,12 +48,16 @@ pub fn presentation_of(tasks: &[Task]) -> Option<Presentation> {
 
 /// A failure for people: the file, what is wrong, and ffmpeg's last words.
 pub fn failed(locator: &str, f: &Failure) -> Problem {
-    let name = Path::new(locator).file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    let what = f.message.strip_prefix(&format!("{name:?}: ")).unwrap_or(&f.message);
-    let mut lines = vec![format!("{locator}: {what}")];
+    let mut lines = vec![format!("{locator}: {}", without_name(&f.message, locator))];
     let skip = f.evidence.len().saturating_sub(EVIDENCE_LINES);
     lines.extend(f.evidence.iter().skip(skip).map(|l| format!("ffmpeg: {l}")));
     Problem { exit: Exit::of_failure(f), lines }
+}
+
+/// A failure's message without the name of the source that it begins with: what people call the source goes there.
+pub fn without_name<'m>(message: &'m str, locator: &str) -> &'m str {
+    let name = Path::new(locator).file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    message.strip_prefix(&format!("{name:?}: ")).unwrap_or(message)
 }
 
 /// What is running now.

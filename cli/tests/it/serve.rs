@@ -153,6 +153,11 @@ fn a_file_that_is_sent_survives_a_kill_and_becomes_the_bytes_of_a_run() {
     // Only uploads and folders that were named are sources.
     let refused = finish(home.command().args(["submit", "--on-server", clip.to_str().unwrap()]));
     refused.refused(2, &["not accepted"]);
+    // A file that is no film is called what its sender calls it.
+    let letter = home.reel.file("letter.mp4", "Dear all,");
+    let told = finish(home.command().args(["submit", letter.to_str().unwrap(), "--wait"]));
+    assert!(!told.stderr.contains(".upload"), "{}", told.stderr);
+    told.refused(3, &["letter.mp4: this is a text file"]);
     serving.signal(libc::SIGTERM);
     let mut serving = serving;
     assert!(serving.0.wait().unwrap().success(), "{}", home.log());
