@@ -73,7 +73,7 @@ async fn main() -> Result<()> {
         slots: args.slots,
         segments: args.segments,
         task: std::time::Duration::from_millis(args.task_ms),
-        watched: args.watch,
+        watched: args.watch.into_iter().chain([Watched::fleet()?]).collect(),
     };
     stage.unlimited("default").await?;
     let figures = match args.scenario {

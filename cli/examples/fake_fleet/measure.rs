@@ -22,6 +22,13 @@ pub struct Watched {
     pids: Vec<i32>,
 }
 
+impl Watched {
+    /// The workers themselves, which take their share of the machine.
+    pub fn fleet() -> Result<Self> {
+        Ok(Watched { name: "fleet".into(), pids: vec![std::process::id().try_into()?] })
+    }
+}
+
 impl std::str::FromStr for Watched {
     type Err = anyhow::Error;
 

@@ -130,7 +130,9 @@ impl Stage {
         let fleet = Fleet::start(&self.cluster, self.slots, self.task).await?;
         let job = self.submit(&self.admin, self.segments).await?;
         let (log, count) = (&fleet.log, self.segments as usize);
+        let before = cpu(&self.watched)?;
         let done = log.wait(&log.completed, count, segments_of(job)).await?;
+        let after = cpu(&self.watched)?;
         let mut started = Log::of(&log.started, segments_of(job));
         started.sort_unstable();
         let seconds = span(&started, &done)?;
@@ -143,7 +145,7 @@ impl Stage {
         Ok(json!({
             "slots": self.slots, "tasks": count, "task_ms": self.task.as_millis(), "seconds": round(seconds),
             "ideal_seconds": round(ideal), "first_wave_seconds": round(ramp), "claim_call_p50_ms": p50_ms(claims),
-            "efficiency": round(ideal / seconds),
+            "cpu_ms_per_segment": per_piece(&before, &after, count), "efficiency": round(ideal / seconds),
         }))
     }
 
