@@ -6,8 +6,9 @@ use splitreel_core::{JobId, TaskId, WorkerId};
 use splitreel_telemetry::start::subscriber;
 use splitreel_telemetry::{Format, Guard, Logs, Traces, trace};
 use std::io::Write;
-use std::sync::{Arc, Mutex};
-use tracing::Subscriber;
+use std::sync::{Arc, Mutex, OnceLock};
+use tracing::subscriber::NoSubscriber;
+use tracing::{Dispatch, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::registry::LookupSpan;
 
@@ -44,12 +45,20 @@ impl Lines {
     }
 }
 
+/// Keeps a second subscriber in the process. Where there is one only, of some other thread, a call site that is reached
+/// without a subscriber is taken for one that nobody wants, and stays so for those who do.
+pub fn beside_others() {
+    static OTHER: OnceLock<Dispatch> = OnceLock::new();
+    OTHER.get_or_init(|| Dispatch::new(NoSubscriber::default()));
+}
+
 /// Logs into `lines` and exports nothing.
 pub fn quiet(
     format: Format,
     filter: &str,
     lines: Lines,
 ) -> (impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync + use<>, Guard) {
+    beside_others();
     let logs = Logs { format, filter: Some(filter.to_owned()) };
     subscriber(&logs, &Traces::default(), |_| None, false, lines).unwrap()
 }

@@ -1,6 +1,6 @@
 //! Trace context, and spans that leave the process.
 
-use crate::lines::{Lines, attempt, quiet, task_id};
+use crate::lines::{Lines, attempt, beside_others, quiet, task_id};
 use crate::sink::{Sink, holds};
 use proptest::prelude::*;
 use splitreel_core::Trace;
@@ -102,6 +102,7 @@ async fn spans_reach_a_collector() {
     let mut sink = Sink::start().await;
     let logs = Logs { filter: Some("off".into()), ..Logs::default() };
     let traces = Traces { endpoint: Some(sink.base.clone()), service_name: "splitreel-worker".into() };
+    beside_others();
     let (subscriber, guard) = subscriber(&logs, &traces, |_| None, false, std::io::sink).unwrap();
     tracing::subscriber::with_default(subscriber, || {
         let span = attempt(&resumed(TRACEPARENT));
