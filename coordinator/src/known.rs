@@ -1,41 +1,59 @@
 //! What never changes about a job, kept in memory: a job in progress is asked about often.
 
 use crate::Coordinator;
+use lru::LruCache;
 use splitreel_backend::StoreError;
 use splitreel_core::JobId;
 use splitreel_core::job::JobRequest;
 use splitreel_core::plan::Plan;
 use splitreel_telemetry::trace::Parent;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Jobs whose request is kept.
-const MOST_ACCEPTED: usize = 1024;
-/// Jobs whose plan is kept.
-const MOST_PLANS: usize = 64;
+const MOST_ACCEPTED: usize = 4_096;
+/// Segments of all plans that are kept, about 400 bytes each. A claim whose plan is not there reads and parses all of it,
+/// which for a long film takes longer than everything else about the claim.
+const MOST_SEGMENTS: usize = 1_000_000;
+/// A plan counts for so many segments more: what else is in it.
+const PLAN_ITSELF: usize = 16;
 
-/// A bounded number of values by job; the oldest job makes room.
+/// Values by job, of a bounded weight together; those that were not asked for the longest make room.
 pub(crate) struct Known<V> {
     most: usize,
-    values: Mutex<BTreeMap<JobId, Arc<V>>>,
+    weigh: fn(&V) -> usize,
+    held: Mutex<Held<V>>,
+}
+
+struct Held<V> {
+    values: LruCache<JobId, Arc<V>>,
+    weight: usize,
 }
 
 impl<V> Known<V> {
-    fn new(most: usize) -> Self {
-        Known { most, values: Mutex::default() }
+    fn new(most: usize, weigh: fn(&V) -> usize) -> Self {
+        Known { most, weigh, held: Mutex::new(Held { values: LruCache::unbounded(), weight: 0 }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held<V>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get(&self, job: JobId) -> Option<Arc<V>> {
-        self.values.lock().unwrap_or_else(PoisonError::into_inner).get(&job).cloned()
+        self.lock().values.get(&job).cloned()
     }
 
+    /// One that weighs more than all together may is kept too, alone.
     fn put(&self, job: JobId, value: V) -> Arc<V> {
         let value = Arc::new(value);
-        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        if values.len() >= self.most {
-            values.pop_first();
+        let mut held = self.lock();
+        held.weight += (self.weigh)(&value);
+        if let Some(before) = held.values.put(job, Arc::clone(&value)) {
+            held.weight -= (self.weigh)(&before);
         }
-        values.insert(job, Arc::clone(&value));
+        while held.weight > self.most && held.values.len() > 1 {
+            let Some((_, oldest)) = held.values.pop_lru() else { break };
+            held.weight -= (self.weigh)(&oldest);
+        }
         value
     }
 }
@@ -56,11 +74,15 @@ pub(crate) struct KnownJobs {
 impl Default for KnownJobs {
     fn default() -> Self {
         KnownJobs {
-            accepted: Known::new(MOST_ACCEPTED),
-            plans: Known::new(MOST_PLANS),
+            accepted: Known::new(MOST_ACCEPTED, |_| 1),
+            plans: Known::new(MOST_SEGMENTS, weight_of),
             reading_plan: tokio::sync::Mutex::default(),
         }
     }
+}
+
+fn weight_of(plan: &Plan) -> usize {
+    PLAN_ITSELF + plan.video.as_ref().map_or(0, |video| video.segments.len())
 }
 
 impl Coordinator {
@@ -94,5 +116,39 @@ impl Coordinator {
             return Ok(Some(plan));
         }
         Ok(self.inner.store.plan(job).await?.map(|plan| known.plans.put(job, plan)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn job(n: u128) -> JobId {
+        JobId(Uuid::from_u128(n))
+    }
+
+    /// Which of the first jobs are known; asking makes them the last that were asked for, in order.
+    fn known(values: &Known<usize>) -> Vec<u128> {
+        (1..=9).filter(|n| values.get(job(*n)).is_some()).collect()
+    }
+
+    #[test]
+    fn what_was_not_asked_for_the_longest_makes_room_by_weight() {
+        let values = Known::new(10, |weight: &usize| *weight);
+        for (n, weight) in [(1, 4), (2, 3), (3, 3)] {
+            assert_eq!(*values.put(job(n), weight), weight);
+        }
+        assert_eq!(known(&values), [1, 2, 3]);
+        values.get(job(1));
+        values.put(job(4), 3);
+        assert_eq!(known(&values), [1, 3, 4], "two was not asked for since");
+        values.put(job(3), 1);
+        values.put(job(5), 2);
+        assert_eq!(known(&values), [1, 3, 4, 5], "another value of a job takes the place of the first");
+        values.put(job(6), 99);
+        assert_eq!(known(&values), [6], "too heavy for all, and kept");
+        values.put(job(7), 1);
+        assert_eq!(known(&values), [7]);
     }
 }

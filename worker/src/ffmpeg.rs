@@ -1,5 +1,6 @@
 //! The real toolkit: gives ffmpeg a scratch directory per attempt, tells how far it is, reads back what it made.
 
+use crate::progress::encoded_share;
 use crate::toolkit::{Encoded, Request, Toolkit};
 use async_trait::async_trait;
 use splitreel_core::Failure;
@@ -52,13 +53,13 @@ impl Drop for Workspace {
     }
 }
 
-/// Turns ffmpeg's progress into the share of `total_us` microseconds.
+/// Turns ffmpeg's progress into that of the attempt; `total_us` is the length in microseconds, 0 when there is none.
 fn sink(request: &Request, total_us: i64) -> ProgressSink {
     let progress = request.progress.clone();
     Arc::new(move |now| {
-        let share = now.out_time_us.max(0).saturating_mul(1000).checked_div(total_us.max(1)).unwrap_or(0).min(1000);
+        let done = encoded_share(now.out_time_us.max(0).unsigned_abs(), total_us.max(0).unsigned_abs());
         progress.send_modify(|p: &mut Progress| {
-            p.done_per_mille = p.done_per_mille.max(u16::try_from(share).unwrap_or(1000));
+            p.done_per_mille = p.done_per_mille.max(done);
             p.frames = now.frames.max(p.frames);
             p.speed_milli = now.speed.map_or(0, |s| (f64::from(s) * 1000.0).clamp(0.0, 1e9) as u32);
         });

@@ -3,6 +3,7 @@
 
 pub mod ffmpeg;
 pub mod piece;
+mod progress;
 pub mod source;
 mod store;
 pub mod toolkit;

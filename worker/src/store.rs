@@ -11,6 +11,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::piece::{CutSegment, CutTrack};
+use crate::progress::Transfer;
 
 /// Media segments above this many bytes go through a scratch file instead of memory.
 const IN_MEMORY_BYTES: u64 = 64 << 20;
@@ -42,18 +43,30 @@ pub(crate) async fn store_bytes(blobs: &dyn BlobStore, key: String, bytes: Vec<u
     Ok(object)
 }
 
+/// What is stored of a track, without its headers: what a [`Transfer`] of it counts.
+pub(crate) fn bytes_to_store(cut: &CutTrack, track: &EncodedTrack) -> u64 {
+    cut.segments.iter().map(|segment| sample_bytes(segment, track)).sum()
+}
+
+fn sample_bytes(segment: &CutSegment, track: &EncodedTrack) -> u64 {
+    track.samples.get(segment.samples.clone()).unwrap_or_default().iter().map(|s| u64::from(s.size)).sum()
+}
+
 /// Stores a track's init and media segments under `prefix`.
 pub(crate) async fn store_track(
     blobs: &dyn BlobStore,
     prefix: &str,
     cut: CutTrack,
     track: &EncodedTrack,
+    transfer: &Transfer<'_>,
 ) -> Result<(StoredObject, Vec<StoredSegment>), Failure> {
     let init = store_bytes(blobs, format!("{prefix}init.mp4"), cut.init).await?;
     let mut stored = Vec::with_capacity(cut.segments.len());
     for s in cut.segments {
         let key = format!("{prefix}seg-{:05}.m4s", s.number);
+        let bytes = sample_bytes(&s, track);
         stored.push(store_segment(blobs, key, s, track).await?);
+        transfer.moved(bytes);
     }
     Ok((init, stored))
 }

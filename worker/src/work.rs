@@ -2,8 +2,9 @@
 
 use crate::Hands;
 use crate::piece::{cut_audio_track, cut_video};
+use crate::progress::{STORING, Transfer};
 use crate::source::{LocalSource, SourceAccess, need};
-use crate::store::{store_bytes, store_track};
+use crate::store::{bytes_to_store, store_bytes, store_track};
 use crate::toolkit::{Encoded, Request};
 use async_trait::async_trait;
 use splitreel_backend::attempt::Perform;
@@ -128,6 +129,7 @@ impl Hands {
         let missing = || Failure::permanent("plan", format!("the plan has no segment {index}"));
         let video = plan.video.as_ref().ok_or_else(missing)?;
         let segment = video.segment(index).ok_or_else(missing)?;
+        let progress = request.progress.clone();
         let encode = self.toolkit.encode_video(request, Arc::clone(plan), index, order.media_failures);
         let encoded = encode.instrument(step(Step::Encode)).await?;
         if encoded.tracks.len() != video.renditions.len() {
@@ -137,14 +139,19 @@ impl Hands {
             ));
         }
         let Encoded { tracks, cpu_ms, keep, .. } = encoded;
+        let mut cuts = Vec::with_capacity(tracks.len());
+        for (rendition, track) in video.renditions.iter().zip(&tracks) {
+            cuts.push((rendition, track, cut_video(video, segment, rendition, track)?));
+        }
+        let to_store = cuts.iter().map(|(_, track, cut)| bytes_to_store(cut, track)).sum();
+        let transfer = Transfer::new(&progress, STORING, to_store);
         let mut renditions = Vec::with_capacity(tracks.len());
         let mut written = 0;
-        for (rendition, track) in video.renditions.iter().zip(&tracks) {
-            let cut = cut_video(video, segment, rendition, track)?;
+        for (rendition, track, cut) in cuts {
             let codec = cut.codec.clone();
             let prefix = format!("{}{}/", order.key_prefix, rendition.id);
-            let (init, segments) =
-                store_track(self.blobs.as_ref(), &prefix, cut, track).instrument(step(Step::Upload)).await?;
+            let store = store_track(self.blobs.as_ref(), &prefix, cut, track, &transfer);
+            let (init, segments) = store.instrument(step(Step::Upload)).await?;
             written += init.bytes + segments.iter().map(|s| s.object.bytes).sum::<u64>();
             renditions.push(RenditionPart {
                 rendition: rendition.id.clone(),
@@ -174,13 +181,15 @@ impl Hands {
             .audio
             .get(index as usize)
             .ok_or_else(|| Failure::permanent("plan", format!("the plan has no audio {index}")))?;
+        let progress = request.progress.clone();
         let encode = self.toolkit.encode_audio(request, Arc::clone(plan), index);
         let encoded = encode.instrument(step(Step::Encode)).await?;
         let Encoded { tracks, cpu_ms, decoded_samples, encoded_samples, keep } = encoded;
         let track = tracks.first().ok_or_else(|| Failure::media("no_audio", "no audio came out"))?;
         let cut = cut_audio_track(planned, index, track, encoded_samples, plan.media_segment_seconds)?;
         let codec = cut.track.codec.clone();
-        let store = store_track(self.blobs.as_ref(), &order.key_prefix, cut.track, track);
+        let transfer = Transfer::new(&progress, STORING, bytes_to_store(&cut.track, track));
+        let store = store_track(self.blobs.as_ref(), &order.key_prefix, cut.track, track, &transfer);
         let (init, segments) = store.instrument(step(Step::Upload)).await?;
         drop(keep);
         let bytes_written = init.bytes + segments.iter().map(|s| s.object.bytes).sum::<u64>();

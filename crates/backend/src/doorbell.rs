@@ -28,10 +28,20 @@ pub enum Queue {
     Assemble,
 }
 
+impl Queue {
+    /// Both.
+    pub const ALL: [Queue; 2] = [Queue::Assemble, Queue::Work];
+
+    /// Where tasks of a kind are rung for.
+    pub fn of(kind: TaskKind) -> Queue {
+        if kind == TaskKind::Assemble { Queue::Assemble } else { Queue::Work }
+    }
+}
+
 impl Ring {
     /// The queue it belongs on.
     pub fn queue(&self) -> Queue {
-        if self.kind == TaskKind::Assemble { Queue::Assemble } else { Queue::Work }
+        Queue::of(self.kind)
     }
 }
 

@@ -19,7 +19,7 @@ pub mod transition;
 pub mod world;
 
 pub use blob::{BlobError, BlobStore};
-pub use doorbell::{Doorbell, Ring};
+pub use doorbell::{Doorbell, Queue, Ring};
 pub use grants::Grants;
 pub use lease::{Leases, WorkOrder};
 pub use records::Records;

@@ -56,8 +56,8 @@ pub struct JobFilter {
     pub limit: usize,
 }
 
-/// How many rings may be out. What is rung goes first come, first served, so that what waits there is no longer shared
-/// out by anybody: there should be enough for all who are free, and little more.
+/// How many rings may be out on a queue. What is rung goes first come, first served, so that what waits there is no
+/// longer shared out by anybody: there should be enough for all who are free, and little more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Tasks that may be worked on at a time, as far as is known: for each that is not leased a ring may be out.
@@ -158,6 +158,7 @@ pub trait JobStore: Send + Sync {
     async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError>;
     /// Writes outbox rows for ready, due tasks that have none, as long as the window has room within the scope.
     /// Which jobs they are of is decided by [`splitreel_core::fair::allot`]; within a job tasks go by number.
+    /// Each queue has the window and the shares to itself: what waits for assemblers that are away keeps no worker idle.
     /// Paused and ended jobs get none. Answers how many were written.
     async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError>;
     /// Outbox rows that were not yet rung, oldest first.

@@ -40,7 +40,7 @@ impl Priority {
 pub struct Share {
     /// Share of the places, in relation to the other tenants' weights; at least 1.
     pub weight: u32,
-    /// Tasks rung or leased at a time; `None` = any number.
+    /// Tasks of workers that are rung or leased at a time, and again of assemblers; `None` = any number.
     pub max_in_flight: Option<u32>,
 }
 
@@ -97,6 +97,8 @@ const TURN_MS: i64 = 1_000;
 ///    tenants could come nearer to their weights by one of them giving the other a place.
 ///
 /// Within the tenant it goes to the job of the highest class after aging (ties: the oldest).
+///
+/// Workers and assemblers are shared out apart: places, demands and what is in flight are those of one of the two.
 ///
 /// `in_flight`: tasks of each tenant that are rung or leased now. Deterministic in its inputs, whatever their order;
 /// demands that get no place have no influence on who else gets one.

@@ -75,8 +75,8 @@ pub fn second_attempts(
     late.into_iter().take(free_slots).map(|(_, task)| task).collect()
 }
 
-/// How long an attempt still takes at the speed that it had so far.
-fn left_ms(ran_ms: u64, done_per_mille: u16) -> u64 {
+/// How long an attempt still takes at the speed that it had so far, in milliseconds; `u64::MAX` when nothing is done yet.
+pub fn left_ms(ran_ms: u64, done_per_mille: u16) -> u64 {
     let done = u128::from(done_per_mille.min(1_000));
     let left = (u128::from(ran_ms) * (1_000 - done)).checked_div(done);
     left.map_or(u64::MAX, |left| u64::try_from(left).unwrap_or(u64::MAX))

@@ -5,7 +5,8 @@ use super::cache::{Pieces, Wholes};
 use super::range::{Object, RangeError, Sink};
 use super::scratch::{Scratch, ScratchFile, blocking};
 use super::tables::fetch_tables;
-use super::{LocalSource, LocalSources, SourceAccess, Sources, Traffic, Transfer};
+use super::{LocalSource, LocalSources, SourceAccess, Sources, Traffic};
+use crate::progress::{FETCHING, Transfer};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -109,7 +110,7 @@ impl HttpSources {
         fetch: &Fetch,
         traffic: &Traffic,
     ) -> Result<LocalSource, RangeError> {
-        let transfer = Transfer::new(access.progress, fetch.bytes());
+        let transfer = Transfer::new(access.progress, FETCHING, fetch.bytes());
         let object = self.object(access, grant, traffic, &transfer);
         let file = self.scratch.file(access.lease, fetch.file_bytes(), fetch.bytes()).await?;
         let pieces = fetch.placed().map(|(piece, at)| self.piece(&object, &file, piece, at));
@@ -150,7 +151,7 @@ impl HttpSources {
         if access.source.bytes < TABLES_FROM_BYTES {
             return Ok(None);
         }
-        let transfer = Transfer::new(access.progress, access.source.bytes);
+        let transfer = Transfer::new(access.progress, FETCHING, access.source.bytes);
         let object = self.object(access, grant, traffic, &transfer);
         let file = self.scratch.file(access.lease, access.source.bytes, 1).await?;
         let filled = fetch_tables(&object, &self.scratch, file).await?;
@@ -166,7 +167,7 @@ impl HttpSources {
     ) -> Result<LocalSource, Failure> {
         let slot = self.wholes.slot(access.source);
         let mut done = slot.done.subscribe();
-        let transfer = Transfer::new(access.progress, access.source.bytes);
+        let transfer = Transfer::new(access.progress, FETCHING, access.source.bytes);
         let mut held = loop {
             tokio::select! {
                 biased;

@@ -111,33 +111,3 @@ impl Traffic {
         (self.bytes.load(Ordering::Relaxed), self.requests.load(Ordering::Relaxed))
     }
 }
-
-/// Tells a transfer as the first tenth of an attempt.
-struct Transfer<'a> {
-    progress: &'a watch::Sender<Progress>,
-    expected_bytes: u64,
-    arrived: AtomicU64,
-}
-
-impl<'a> Transfer<'a> {
-    /// Share of an attempt's progress that fetching takes, in per mille.
-    const SHARE: u64 = 100;
-
-    fn new(progress: &'a watch::Sender<Progress>, expected_bytes: u64) -> Self {
-        Transfer { progress, expected_bytes, arrived: AtomicU64::new(0) }
-    }
-
-    fn arrived(&self, bytes: u64) {
-        let all = self.arrived.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        let share = all.saturating_mul(Self::SHARE).checked_div(self.expected_bytes).unwrap_or(0);
-        self.tell(u16::try_from(share.min(Self::SHARE)).unwrap_or(0));
-    }
-
-    fn tell(&self, done_per_mille: u16) {
-        self.progress.send_if_modified(|progress| {
-            let is_news = done_per_mille > progress.done_per_mille;
-            progress.done_per_mille = progress.done_per_mille.max(done_per_mille);
-            is_news
-        });
-    }
-}

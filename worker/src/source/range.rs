@@ -2,7 +2,8 @@
 //! cut, repeated with growing pauses. Follows no redirect; believes no answer about another version.
 
 use super::scratch::ScratchFile;
-use super::{HttpOptions, Traffic, Transfer};
+use super::{HttpOptions, Traffic};
+use crate::progress::Transfer;
 use reqwest::header::{CONTENT_RANGE, ETAG, IF_MATCH, RANGE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use splitreel_backend::lease::SourceGrant;
@@ -263,7 +264,7 @@ impl Object<'_> {
         };
         sink.write(at, data).await?;
         *written = written.saturating_add(length);
-        self.transfer.arrived(length);
+        self.transfer.moved(length);
         Ok(())
     }
 }

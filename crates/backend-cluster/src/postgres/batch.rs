@@ -10,8 +10,8 @@ use super::decide::Changes;
 use super::decide::{Answer, Ask, decide};
 use super::error::{CutOff, Fault, repeated};
 use super::locks::{Lock, lock_job, lock_tasks};
-use super::save::{close_job, delete_outbox, insert_tasks, log, save_job, save_tasks};
-use splitreel_backend::StoreError;
+use super::save::{close_job, delete_outbox, insert_tasks, log, save_job, save_tasks, turn_to_assembly};
+use splitreel_backend::{Queue, StoreError};
 use splitreel_core::JobId;
 use splitreel_core::job::Job;
 use splitreel_core::task::Task;
@@ -181,6 +181,9 @@ pub(super) async fn save_changes(
     insert_tasks(c, job.id, &changes.inserts).await?;
     if changes.is_job_changed {
         save_job(c, job).await?;
+    }
+    if changes.inserts.iter().any(|task| Queue::of(task.spec.kind) == Queue::Assemble) {
+        turn_to_assembly(c, job.id).await?;
     }
     if changes.is_closed {
         close_job(c, job.id).await?;

@@ -8,7 +8,7 @@ use super::error::{Fault, unreadable};
 use super::outbox::{ids, limit};
 use super::rows::{self, col};
 use splitreel_backend::store::{Scope, Window};
-use splitreel_backend::{Ring, StoreError};
+use splitreel_backend::{Queue, Ring, StoreError};
 use splitreel_core::JobId;
 use splitreel_core::fair::{Demand, Priority, Shares, allot};
 use sqlx::{PgConnection, Row};
@@ -25,20 +25,24 @@ const JOBS: usize = 1_000;
 /// How often places are shared out again because fewer tasks of a job are due than its counters say.
 const ROUNDS: u32 = 32;
 
-pub(super) const BUSY: &str = "SELECT b.job, j.tenant, b.leased, b.rung, b.beside
-     FROM (SELECT job, sum(leased)::bigint AS leased, sum(rung)::bigint AS rung, sum(beside)::bigint AS beside
-           FROM (SELECT job, 1 AS leased, 0 AS rung, 0 AS beside FROM tasks WHERE state = 'leased'
-                 UNION ALL SELECT job, 0, 1, 0 FROM outbox
-                 UNION ALL SELECT job, 0, 0, 1 FROM tasks WHERE elder IS NOT NULL) AS each
-           GROUP BY job) AS b
+/// What is in flight of each job, by queue.
+pub(super) const BUSY: &str = "SELECT b.job, j.tenant, b.is_assembly, b.leased, b.rung, b.beside
+     FROM (SELECT job, kind = 'assemble' AS is_assembly,
+                  sum(leased)::bigint AS leased, sum(rung)::bigint AS rung, sum(beside)::bigint AS beside
+           FROM (SELECT job, kind, 1 AS leased, 0 AS rung, 0 AS beside FROM tasks WHERE state = 'leased'
+                 UNION ALL SELECT job, kind, 0, 1, 0 FROM outbox
+                 UNION ALL SELECT job, kind, 0, 0, 1 FROM tasks WHERE elder IS NOT NULL) AS each
+           GROUP BY 1, 2) AS b
      JOIN jobs AS j ON j.id = b.job";
 
-/// The oldest open jobs of each tenant and class. Tenants are found one after the other in the index, however many
-/// jobs they have.
+/// The oldest open jobs of each tenant and class that have tasks for one queue. Tenants are found one after the other
+/// in the index, however many jobs they have.
 pub(super) const OPEN: &str = "WITH RECURSIVE tenants (tenant) AS (
-         (SELECT tenant FROM jobs WHERE ended_ms IS NULL AND NOT is_paused ORDER BY tenant LIMIT 1)
+         (SELECT tenant FROM jobs WHERE ended_ms IS NULL AND NOT is_paused AND is_assembling = $2
+          ORDER BY tenant LIMIT 1)
          UNION ALL
-         SELECT (SELECT j.tenant FROM jobs AS j WHERE j.ended_ms IS NULL AND NOT j.is_paused AND j.tenant > t.tenant
+         SELECT (SELECT j.tenant FROM jobs AS j
+                 WHERE j.ended_ms IS NULL AND NOT j.is_paused AND j.is_assembling = $2 AND j.tenant > t.tenant
                  ORDER BY j.tenant LIMIT 1)
          FROM tenants AS t WHERE t.tenant IS NOT NULL)
      SELECT j.id, j.tenant, j.priority, j.created_ms, j.remaining
@@ -46,12 +50,13 @@ pub(super) const OPEN: &str = "WITH RECURSIVE tenants (tenant) AS (
      CROSS JOIN (VALUES (0::smallint), (1::smallint), (2::smallint)) AS p (priority)
      CROSS JOIN LATERAL (
          SELECT id, tenant, priority, created_ms, remaining FROM jobs
-         WHERE ended_ms IS NULL AND NOT is_paused AND tenant = t.tenant AND priority = p.priority AND remaining > 0
+         WHERE ended_ms IS NULL AND NOT is_paused AND is_assembling = $2 AND tenant = t.tenant
+           AND priority = p.priority AND remaining > 0
          ORDER BY created_ms, id LIMIT $1) AS j
      WHERE t.tenant IS NOT NULL";
 
 const OPEN_OF: &str = "SELECT id, tenant, priority, created_ms, remaining FROM jobs
-     WHERE id = ANY($1) AND ended_ms IS NULL AND NOT is_paused AND remaining > 0";
+     WHERE id = ANY($1) AND ended_ms IS NULL AND NOT is_paused AND is_assembling = $2 AND remaining > 0";
 
 /// The first due tasks of jobs that have no outbox row, by number, at most so many of each job. The order is written as
 /// the index `tasks_ready` has it, and no other.
@@ -74,8 +79,8 @@ const INSERT: &str = "INSERT INTO outbox (job, number, attempt, kind, created_ms
      WHERE t.state = 'ready' AND t.attempt = p.attempt
      ORDER BY p.place FOR UPDATE OF t SKIP LOCKED";
 
-/// What is in flight, counted.
-#[derive(Default)]
+/// What is in flight on a queue, counted.
+#[derive(Clone, Default)]
 struct Busy {
     /// Leases and rung tasks, by tenant.
     of_tenant: BTreeMap<String, usize>,
@@ -96,20 +101,24 @@ pub(super) async fn dispatch(
 ) -> Result<usize, Fault> {
     sqlx::query(BEGIN).bind(DISPATCH).execute(&mut *c).await?;
     let busy = busy(c, scope).await?;
-    let free = window.room(busy.num_leased, busy.num_rung);
-    if free == 0 {
-        return Ok(0);
+    let mut due = Vec::new();
+    for queue in Queue::ALL {
+        let busy = busy.get(&queue).cloned().unwrap_or_default();
+        let free = window.room(busy.num_leased, busy.num_rung);
+        if free > 0 {
+            let demands = demands(c, queue, scope, free, &busy).await?;
+            due.extend(choose(c, free, demands, &busy.of_tenant, shares, now_ms).await?);
+        }
     }
-    let demands = demands(c, scope, free, &busy).await?;
-    let due = choose(c, free, demands, &busy.of_tenant, shares, now_ms).await?;
     write(c, due, now_ms).await
 }
 
-async fn busy(c: &mut PgConnection, scope: &Scope) -> Result<Busy, Fault> {
+async fn busy(c: &mut PgConnection, scope: &Scope) -> Result<BTreeMap<Queue, Busy>, Fault> {
     let in_scope: Option<HashSet<JobId>> = scope.as_ref().map(|only| only.iter().copied().collect());
-    let mut busy = Busy::default();
+    let mut queues: BTreeMap<Queue, Busy> = BTreeMap::new();
     for row in sqlx::query(BUSY).fetch_all(c).await? {
         let job = JobId(col(&row, "job")?);
+        let busy = queues.entry(if col(&row, "is_assembly")? { Queue::Assemble } else { Queue::Work }).or_default();
         let count = |name| -> Result<usize, StoreError> { Ok(usize::try_from(col::<i64>(&row, name)?).unwrap_or(0)) };
         let (leased, rung) = (count("leased")?, count("rung")?);
         *busy.of_tenant.entry(col(&row, "tenant")?).or_default() += leased + rung + count("beside")?;
@@ -119,16 +128,23 @@ async fn busy(c: &mut PgConnection, scope: &Scope) -> Result<Busy, Fault> {
             busy.num_rung += rung;
         }
     }
-    Ok(busy)
+    Ok(queues)
 }
 
 /// Jobs whose counters say that tasks wait. They count those in back-off too: `choose` finds out.
-async fn demands(c: &mut PgConnection, scope: &Scope, free: usize, busy: &Busy) -> Result<Vec<Demand>, Fault> {
-    let found = match ids(scope) {
-        Some(only) => sqlx::query(OPEN_OF).bind(only).fetch_all(c).await?,
+async fn demands(
+    c: &mut PgConnection,
+    queue: Queue,
+    scope: &Scope,
+    free: usize,
+    busy: &Busy,
+) -> Result<Vec<Demand>, Fault> {
+    let open = match ids(scope) {
+        Some(only) => sqlx::query(OPEN_OF).bind(only),
         // Jobs with all their tasks in flight may stand before those that wait.
-        None => sqlx::query(OPEN).bind(limit(free.min(JOBS).saturating_add(busy.of_job.len()))).fetch_all(c).await?,
+        None => sqlx::query(OPEN).bind(limit(free.min(JOBS).saturating_add(busy.of_job.len()))),
     };
+    let found = open.bind(queue == Queue::Assemble).fetch_all(c).await?;
     let mut demands = Vec::with_capacity(found.len());
     for row in &found {
         let job = JobId(col(row, "id")?);

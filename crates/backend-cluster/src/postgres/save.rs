@@ -59,6 +59,12 @@ pub(super) async fn save_job(c: &mut PgConnection, job: &Job) -> Result<(), Faul
     Ok(())
 }
 
+/// From now on the job waits for an assembler: all its other tasks are done, for good.
+pub(super) async fn turn_to_assembly(c: &mut PgConnection, job: JobId) -> Result<(), Fault> {
+    sqlx::query("UPDATE jobs SET is_assembling = true WHERE id = $1").bind(job.0).execute(c).await?;
+    Ok(())
+}
+
 /// Inserts tasks of one job that were never claimed.
 pub(super) async fn insert_tasks(c: &mut PgConnection, job: JobId, tasks: &[Task]) -> Result<(), Fault> {
     for chunk in tasks.chunks(CHUNK) {

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 const SEGMENTS: u32 = 20_000;
 const SHORT_JOBS: u128 = 100;
+const ASSEMBLING_JOBS: u128 = 20;
 
 /// What one step of a query plan did.
 fn steps(plan: &Value, into: &mut Vec<(String, u64)>) {
@@ -51,7 +52,8 @@ fn assert_reads_at_most(what: &str, most: u64, steps: &[(String, u64)]) {
     assert!(!steps.iter().any(|(step, _)| step.contains("Seq Scan")), "{what}: {steps:?}");
 }
 
-/// A job with done, leased, rung and very many ready tasks, beside one that was cancelled with all of its.
+/// A job with done, leased, rung and very many ready tasks, beside one that was cancelled with all of its, and jobs that
+/// wait for an assembler.
 async fn crowded(database: &TestDatabase) -> (PgStore, Stage) {
     let store = database.store().await;
     let seam: Arc<dyn JobStore> = Arc::new(store.clone());
@@ -60,6 +62,12 @@ async fn crowded(database: &TestDatabase) -> (PgStore, Stage) {
         short.finish(0).await;
         assert!(seam.record_plan(short.job, &plan(1, 0), 0).await.unwrap());
         assert!(seam.cancel(short.job, 0).await.unwrap());
+    }
+    for n in 2_000..2_000 + ASSEMBLING_JOBS {
+        let parts = Stage::submit(seam.clone(), n, 0).await;
+        parts.finish(0).await;
+        assert!(seam.record_plan(parts.job, &plan(1, 0), 0).await.unwrap());
+        parts.finish(1).await;
     }
     sqlx::raw_sql("ANALYZE").execute(store.database.pool()).await.unwrap();
     let cancelled = Stage::submit(seam.clone(), 1, 0).await;
@@ -75,7 +83,7 @@ async fn crowded(database: &TestDatabase) -> (PgStore, Stage) {
     for number in 1..=4 {
         stage.complete(number, u128::from(number), 0).await.unwrap();
     }
-    assert_eq!(seam.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap(), 10);
+    assert_eq!(seam.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap(), 10 + 10, "of both queues");
     (store, stage)
 }
 
@@ -95,7 +103,9 @@ async fn what_polls_reads_only_what_it_may_act_on() {
         assert_reads_at_most("due", 15 * 10, &due);
         assert!(due.iter().any(|(step, _)| step.contains("tasks_ready")), "{due:?}");
         assert_reads_at_most("busy", 40, &explained(&store, dispatch::BUSY, |q| q).await);
-        assert_reads_at_most("open jobs", 4, &explained(&store, dispatch::OPEN, |q| q.bind(10_i64)).await);
+        assert_reads_at_most("open jobs", 4, &explained(&store, dispatch::OPEN, |q| q.bind(10_i64).bind(false)).await);
+        let to_assemble = explained(&store, dispatch::OPEN, |q| q.bind(3_i64).bind(true)).await;
+        assert_reads_at_most("jobs to assemble", 4, &to_assemble);
         assert_reads_at_most("census", 40, &explained(&store, census::CENSUS, |q| q).await);
         let unsent = explained(&store, outbox::UNSENT, |q| q.bind(none.clone()).bind(4_i64)).await;
         assert_reads_at_most("unsent", 10, &unsent);

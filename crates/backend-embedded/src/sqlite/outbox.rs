@@ -6,42 +6,44 @@ use super::jobs::{limit, scope_json};
 use super::rows;
 use splitreel_backend::census::{Census, Line};
 use splitreel_backend::store::{Scope, Window};
-use splitreel_backend::{Ring, StoreError};
+use splitreel_backend::{Queue, Ring, StoreError};
 use splitreel_core::JobId;
 use splitreel_core::fair::{Demand, Shares, allot};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Open jobs of the scope by age, with their ready, due tasks without an outbox row, counted up to a limit. Join
+/// Open jobs of the scope by age, with the ready, due tasks without an outbox row of one queue, counted up to a limit. Join
 /// order and indexes are given, because the planner would read all tasks of a job; what the walk passes over is
 /// rung for or in back-off, never all that wait.
 pub(super) const DEMANDS: &str = "SELECT j.id, j.tenant, j.priority, j.created_ms, (SELECT count(*) FROM
         (SELECT 1 FROM tasks AS t INDEXED BY tasks_ready
-         WHERE t.job = j.id AND t.state = 'ready' AND t.not_before_ms <= ?2
+         WHERE t.job = j.id AND t.state = 'ready' AND t.not_before_ms <= ?2 AND (t.kind = 'assemble') = ?4
            AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.job = t.job AND o.number = t.number)
          LIMIT ?3)) AS waiting
     FROM jobs AS j INDEXED BY jobs_open
     WHERE j.ended_ms IS NULL AND j.is_paused = 0 AND (?1 IS NULL OR j.id IN (SELECT value FROM json_each(?1)))
     ORDER BY j.created_ms, j.id";
 
-/// What is leased and what is rung, within a scope.
+/// What is leased and what is rung of one queue, within a scope.
 pub(super) const OUT: &str = "SELECT
-    (SELECT count(*) FROM tasks INDEXED BY tasks_leased
-     WHERE state = 'leased' AND (?1 IS NULL OR job IN (SELECT value FROM json_each(?1)))) AS leased,
-    (SELECT count(*) FROM outbox WHERE ?1 IS NULL OR job IN (SELECT value FROM json_each(?1))) AS rung";
+    (SELECT count(*) FROM tasks INDEXED BY tasks_leased WHERE state = 'leased'
+       AND (kind = 'assemble') = ?2 AND (?1 IS NULL OR job IN (SELECT value FROM json_each(?1)))) AS leased,
+    (SELECT count(*) FROM outbox
+     WHERE (kind = 'assemble') = ?2 AND (?1 IS NULL OR job IN (SELECT value FROM json_each(?1)))) AS rung";
 
-/// The first waiting tasks of one job.
+/// The first waiting tasks of one job and queue.
 pub(super) const WAITING: &str = "SELECT t.job, t.number, t.attempt, t.kind FROM tasks AS t INDEXED BY tasks_ready
-    WHERE t.job = ?1 AND t.state = 'ready' AND t.not_before_ms <= ?2
+    WHERE t.job = ?1 AND t.state = 'ready' AND t.not_before_ms <= ?2 AND (t.kind = 'assemble') = ?4
       AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.job = t.job AND o.number = t.number)
     ORDER BY t.number LIMIT ?3";
 
-/// Tasks that are rung for, and leases, by tenant, of all jobs.
+/// Tasks of one queue that are rung for, and leases, by tenant, of all jobs.
 pub(super) const IN_FLIGHT: &str = "SELECT j.tenant, count(*) AS n FROM
-        (SELECT job FROM outbox UNION ALL SELECT job FROM tasks INDEXED BY tasks_leased WHERE state = 'leased'
-         UNION ALL SELECT job FROM tasks INDEXED BY tasks_beside WHERE elder IS NOT NULL) AS f
-    CROSS JOIN jobs AS j WHERE j.id = f.job GROUP BY j.tenant";
+        (SELECT job, kind FROM outbox
+         UNION ALL SELECT job, kind FROM tasks INDEXED BY tasks_leased WHERE state = 'leased'
+         UNION ALL SELECT job, kind FROM tasks INDEXED BY tasks_beside WHERE elder IS NOT NULL) AS f
+    CROSS JOIN jobs AS j WHERE (f.kind = 'assemble') = ?1 AND j.id = f.job GROUP BY j.tenant";
 
 pub(super) const UNSENT: &str = "SELECT job, number, attempt, kind FROM outbox
     WHERE sent_ms IS NULL AND (?1 IS NULL OR job IN (SELECT value FROM json_each(?1)))
@@ -84,20 +86,36 @@ pub(super) async fn due(
     shares: &Shares,
     now_ms: i64,
 ) -> Result<Vec<Ring>, StoreError> {
-    let scope = scope_json(scope)?;
-    let row = sqlx::query(OUT).bind(&scope).fetch_one(&mut *c).await.map_err(db)?;
+    let mut due = Vec::new();
+    for queue in Queue::ALL {
+        due.extend(due_of(c, queue, scope, window, shares, now_ms).await?);
+    }
+    Ok(due)
+}
+
+async fn due_of(
+    c: &mut SqliteConnection,
+    queue: Queue,
+    scope: &Scope,
+    window: Window,
+    shares: &Shares,
+    now_ms: i64,
+) -> Result<Vec<Ring>, StoreError> {
+    let (scope, is_assembly) = (scope_json(scope)?, queue == Queue::Assemble);
+    let row = sqlx::query(OUT).bind(&scope).bind(is_assembly).fetch_one(&mut *c).await.map_err(db)?;
     let count = |name| row.try_get::<i64, _>(name).map(|n| usize::try_from(n).unwrap_or(usize::MAX)).map_err(db);
     let room = window.room(count("leased")?, count("rung")?);
     if room == 0 {
         return Ok(Vec::new());
     }
-    let found = sqlx::query(DEMANDS).bind(scope).bind(now_ms).bind(limit(room)).fetch_all(&mut *c).await.map_err(db)?;
+    let query = sqlx::query(DEMANDS).bind(scope).bind(now_ms).bind(limit(room)).bind(is_assembly);
+    let found = query.fetch_all(&mut *c).await.map_err(db)?;
     let mut demands = found.iter().map(demand).collect::<Result<Vec<_>, _>>()?;
     demands.retain(|demand| demand.waiting > 0);
     if demands.is_empty() {
         return Ok(Vec::new());
     }
-    let in_flight = in_flight(c).await?;
+    let in_flight = in_flight(c, is_assembly).await?;
     let picks = allot(room, &demands, &in_flight, shares, now_ms);
     let mut places: BTreeMap<JobId, usize> = BTreeMap::new();
     for job in &picks {
@@ -105,7 +123,7 @@ pub(super) async fn due(
     }
     let mut waiting: BTreeMap<JobId, VecDeque<Ring>> = BTreeMap::new();
     for (job, num) in places {
-        let query = sqlx::query(WAITING).bind(job.to_string()).bind(now_ms).bind(limit(num));
+        let query = sqlx::query(WAITING).bind(job.to_string()).bind(now_ms).bind(limit(num)).bind(is_assembly);
         let found = query.fetch_all(&mut *c).await.map_err(db)?;
         waiting.insert(job, found.iter().map(ring).collect::<Result<_, _>>()?);
     }
@@ -122,8 +140,8 @@ fn demand(row: &SqliteRow) -> Result<Demand, StoreError> {
     })
 }
 
-async fn in_flight(c: &mut SqliteConnection) -> Result<BTreeMap<String, usize>, StoreError> {
-    let found = sqlx::query(IN_FLIGHT).fetch_all(c).await.map_err(db)?;
+async fn in_flight(c: &mut SqliteConnection, is_assembly: bool) -> Result<BTreeMap<String, usize>, StoreError> {
+    let found = sqlx::query(IN_FLIGHT).bind(is_assembly).fetch_all(c).await.map_err(db)?;
     found.iter().map(|row| Ok((row.try_get("tenant").map_err(db)?, rows::count(row, "n")?))).collect()
 }
 

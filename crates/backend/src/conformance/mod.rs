@@ -112,6 +112,7 @@ macro_rules! store_conformance {
                 dispatch_goes_by_job_age_and_number,
                 dispatch_fills_the_window_and_no_more,
                 dispatch_rings_for_all_free_slots,
+                who_waits_for_assemblers_takes_no_place_of_workers,
                 dispatch_skips_what_is_not_due,
                 dispatch_serves_only_its_scope,
                 a_ring_is_sent_once_until_swept,

@@ -1,7 +1,7 @@
 //! The tables of the in-memory store and what touches several of them. Synchronous: called under the lock.
 
 use crate::census::{Census, Line};
-use crate::doorbell::Ring;
+use crate::doorbell::{Queue, Ring};
 use crate::invariants::Snapshot;
 use crate::store::{Scope, StoreError};
 use crate::transition::AttemptEnded;
@@ -129,22 +129,20 @@ impl Rows {
         is_taken
     }
 
-    /// Ready, due tasks without an outbox row, for at most `free` places, in dispatch order.
-    pub fn due(&self, scope: &Scope, free: usize, shares: &Shares, now_ms: i64) -> Vec<Ring> {
+    /// Ready, due tasks of a queue without an outbox row, for at most `free` places, in dispatch order.
+    pub fn due(&self, queue: Queue, scope: &Scope, free: usize, shares: &Shares, now_ms: i64) -> Vec<Ring> {
         let mut waiting: BTreeMap<JobId, VecDeque<Ring>> = BTreeMap::new();
         let mut demands = Vec::new();
         let mut in_flight: BTreeMap<String, usize> = BTreeMap::new();
         for rows in self.jobs.values().filter(|r| !r.job.state.is_ended()) {
+            let tasks = || rows.tasks.values().filter(|t| Queue::of(t.spec.kind) == queue);
             let busy = |t: &&Task| t.state == TaskState::Leased || self.outbox_of.contains_key(&t.id);
-            let beside = rows.tasks.values().filter(|t| t.elder.is_some()).count();
-            *in_flight.entry(rows.job.request.tenant.clone()).or_default() +=
-                rows.tasks.values().filter(busy).count() + beside;
+            let beside = tasks().filter(|t| t.elder.is_some()).count();
+            *in_flight.entry(rows.job.request.tenant.clone()).or_default() += tasks().filter(busy).count() + beside;
             if rows.job.is_paused || !in_scope(scope, rows.job.id) {
                 continue;
             }
-            let rings: VecDeque<_> = rows
-                .tasks
-                .values()
+            let rings: VecDeque<_> = tasks()
                 .filter(|t| t.state == TaskState::Ready && t.not_before_ms <= now_ms && !busy(t))
                 .map(|t| Ring { task: t.id, attempt: t.attempt, kind: t.spec.kind, trace: Default::default() })
                 .take(free)

@@ -2,7 +2,7 @@
 
 use super::rows::{OutboxRow, Rows, in_scope};
 use crate::census::Census;
-use crate::doorbell::Ring;
+use crate::doorbell::{Queue, Ring};
 use crate::invariants::Snapshot;
 use crate::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter, Window};
 use crate::transition;
@@ -102,13 +102,18 @@ impl JobStore for MemoryStore {
 
     async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
         let mut rows = self.lock();
-        let num_out = rows.outbox_of.keys().filter(|task| in_scope(scope, task.job)).count();
-        let in_flight = rows.jobs.iter().filter(|(job, _)| in_scope(scope, **job)).flat_map(|(_, j)| j.tasks.values());
-        let num_leased = in_flight.filter(|task| task.state == TaskState::Leased).count();
-        let due = rows.due(scope, window.room(num_leased, num_out), shares, now_ms);
-        let num_written = due.len();
-        for ring in due {
-            rows.add_outbox(ring, now_ms);
+        let mut num_written = 0;
+        for queue in Queue::ALL {
+            let rung = rows.outbox.values().map(|row| &row.ring);
+            let num_rung = rung.filter(|ring| ring.queue() == queue && in_scope(scope, ring.task.job)).count();
+            let tasks = rows.jobs.iter().filter(|(job, _)| in_scope(scope, **job)).flat_map(|(_, j)| j.tasks.values());
+            let is_leased = |task: &&Task| task.state == TaskState::Leased && Queue::of(task.spec.kind) == queue;
+            let room = window.room(tasks.filter(is_leased).count(), num_rung);
+            let due = rows.due(queue, scope, room, shares, now_ms);
+            num_written += due.len();
+            for ring in due {
+                rows.add_outbox(ring, now_ms);
+            }
         }
         Ok(num_written)
     }

@@ -4,6 +4,7 @@
 use super::chaos::Chaos;
 use super::lock;
 use sha2::{Digest, Sha256};
+use splitreel_backend::Queue;
 use splitreel_backend::blob::BlobStore;
 use splitreel_backend::invariants::{Snapshot, audit_step};
 use splitreel_backend::memory::{MemoryBlobs, MemoryStore};
@@ -191,23 +192,25 @@ impl Ledger {
         }
     }
 
-    /// Rings were written: to no tenant more than it may have in flight.
+    /// Rings were written: to no tenant more than it may have in flight on a queue.
     pub(super) fn dispatched(&self, shares: &Shares) {
         let now = self.store.snapshots();
-        let count = |rows: &mut dyn Iterator<Item = &Snapshot>, tenant: &str| {
+        let count = |rows: &mut dyn Iterator<Item = &Snapshot>, tenant: &str, queue: Queue| {
             let of = |s: &&Snapshot| s.job.request.tenant == tenant;
-            rows.filter(of).fold((0, 0), |(rung, flying), s| {
-                let leased: usize = s.tasks.iter().map(|t| t.live().count()).sum();
-                (rung + s.outbox.len(), flying + leased + s.outbox.len())
+            rows.filter(of).fold((0, 0), |(num_rung, num_flying), s| {
+                let rung = s.outbox.iter().filter(|ring| ring.queue() == queue).count();
+                let tasks = s.tasks.iter().filter(|t| Queue::of(t.spec.kind) == queue);
+                let leased: usize = tasks.map(|t| t.live().count()).sum();
+                (num_rung + rung, num_flying + leased + rung)
             })
         };
         let tenants: BTreeSet<&str> = now.iter().map(|s| s.job.request.tenant.as_str()).collect();
-        for tenant in tenants {
+        for (tenant, queue) in tenants.into_iter().flat_map(|tenant| Queue::ALL.map(|queue| (tenant, queue))) {
             let Some(most) = shares.of(tenant).max_in_flight else { continue };
-            let (rung_before, _) = count(&mut lock(&self.books).last.values(), tenant);
-            let (rung, in_flight) = count(&mut now.iter(), tenant);
+            let (rung_before, _) = count(&mut lock(&self.books).last.values(), tenant, queue);
+            let (rung, in_flight) = count(&mut now.iter(), tenant, queue);
             if rung > rung_before && in_flight > most as usize {
-                self.violate(format!("{tenant} has {in_flight} tasks in flight, its quota is {most}"));
+                self.violate(format!("{tenant} has {in_flight} tasks in flight ({queue:?}), its quota is {most}"));
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::conformance::fixture::{Stage, job_id, lease_id, plan};
 use crate::doorbell::Ring;
 use crate::store::Window;
 use splitreel_core::Failure;
-use splitreel_core::fair::Shares;
+use splitreel_core::fair::{Share, Shares};
 use splitreel_core::job::JobState;
 use splitreel_core::task::TaskKind;
 
@@ -70,6 +70,39 @@ pub async fn dispatch_rings_for_all_free_slots(harness: &dyn StoreHarness) {
     assert_eq!(dispatch().await, 4);
     assert_eq!(stage.store.dispatch(&Some(Vec::new()), window, &Shares::default(), 0).await.unwrap(), 0);
     stage.audit().await;
+}
+
+/// However many jobs wait for assemblers, and however long: workers get as many rings as if there were none, and the
+/// other way round.
+pub async fn who_waits_for_assemblers_takes_no_place_of_workers(harness: &dyn StoreHarness) {
+    let store = harness.open().await;
+    let window = Window { slots: 2, ahead: 1 };
+    let shares = Shares { default: Share { weight: 1, max_in_flight: Some(3) }, tenants: [].into() };
+    let dispatch = async |shares: &Shares| store.dispatch(&None, window, shares, 0).await.unwrap();
+    for n in 1..=6 {
+        let stage = Stage::submit(store.clone(), n, 0).await;
+        stage.finish(0).await;
+        store.record_plan(stage.job, &plan(1, 0), 0).await.unwrap();
+        stage.finish(1).await;
+    }
+    assert_eq!(dispatch(&shares).await, 3, "as many assemblies as the window holds");
+    let late = Stage::submit(store.clone(), 7, 0).await;
+    assert_eq!(dispatch(&shares).await, 1, "its probe");
+    late.finish(0).await;
+    store.record_plan(late.job, &plan(9, 0), 0).await.unwrap();
+    assert_eq!(dispatch(&shares).await, 3, "the window holds no more, and the tenant may have no more");
+    assert_eq!(dispatch(&Shares::default()).await, 0);
+    let rings = store.unsent(&None, 100).await.unwrap();
+    assert_eq!(numbers(&rings), [(1, 2), (2, 2), (3, 2), (7, 1), (7, 2), (7, 3)]);
+
+    store.mark_sent(&rings, 0).await.unwrap();
+    let assembler = Stage { job: job_id(1), ..late.clone() };
+    assembler.claim(2, 1, 1, 0).await.unwrap();
+    assert_eq!(dispatch(&shares).await, 0, "two are rung for the slots that are left: one goes ahead");
+    assembler.complete(2, 1, 0).await.unwrap();
+    assert_eq!(dispatch(&shares).await, 1, "the next assembly");
+    assert_eq!(numbers(&store.unsent(&None, 100).await.unwrap()), [(4, 2)]);
+    late.audit().await;
 }
 
 /// A task in back-off waits, and does not hold up the ones behind it.

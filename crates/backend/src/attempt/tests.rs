@@ -1,0 +1,275 @@
+//! A slot against a coordinator that notes what it hears, under virtual time.
+
+use super::*;
+use crate::conformance::fixture::result;
+use crate::doorbell::Ring;
+use crate::lease::{LeaseError, Work};
+use crate::memory::ChannelDoorbell;
+use crate::world::Machine;
+use splitreel_core::source::SourceRef;
+use splitreel_core::task::{Refusal, TaskKind};
+use splitreel_core::{JobId, LeaseId, TaskId};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// A claim that was asked for.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    number: u32,
+    lease: LeaseId,
+    at: Duration,
+}
+
+/// A coordinator of sorts: notes what it is asked and told.
+struct Desk {
+    began: Instant,
+    asked: mpsc::UnboundedSender<Asked>,
+    answers_claims: bool,
+    /// Each report waits for one of these and uses it up.
+    reports: Option<Arc<Semaphore>>,
+    /// How tasks ended, with the codes of failures, in order.
+    told: Arc<Mutex<Vec<(u32, String)>>>,
+    /// This task's lease is refused at its next renewal, which is due when `nudge` rings.
+    lost: Option<u32>,
+    nudge: Arc<Notify>,
+}
+
+impl Desk {
+    fn new() -> (Desk, mpsc::UnboundedReceiver<Asked>) {
+        let (asked, seen) = mpsc::unbounded_channel();
+        let desk = Desk {
+            began: Instant::now(),
+            asked,
+            answers_claims: true,
+            reports: None,
+            told: Arc::default(),
+            lost: None,
+            nudge: Arc::default(),
+        };
+        (desk, seen)
+    }
+
+    async fn hear(&self, task: TaskId, how: &str) {
+        if let Some(reports) = &self.reports {
+            reports.acquire().await.unwrap().forget();
+        }
+        self.told.lock().unwrap().push((task.number, how.to_owned()));
+    }
+}
+
+#[async_trait]
+impl Leases for Desk {
+    async fn claim(&self, ring: &Ring, _worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+        self.asked.send(Asked { number: ring.task.number, lease, at: self.began.elapsed() }).unwrap();
+        if !self.answers_claims {
+            return Err(LeaseError::Unavailable { what: "no answer".into() });
+        }
+        Ok(WorkOrder {
+            task: ring.task,
+            attempt: ring.attempt,
+            lease,
+            ttl_ms: 15_000,
+            media_failures: 0,
+            source: SourceRef { locator: String::new(), bytes: 0, version: String::new() },
+            grant: None,
+            key_prefix: String::new(),
+            work: Work::Probe { deep: false },
+        })
+    }
+    async fn renew(&self, task: TaskId, _: LeaseId, _: Progress) -> Result<i64, LeaseError> {
+        if self.lost == Some(task.number) { Err(Refusal::LeaseLost.into()) } else { Ok(15_000) }
+    }
+    async fn complete(&self, task: TaskId, _: LeaseId, _: TaskResult) -> Result<(), LeaseError> {
+        self.hear(task, "done").await;
+        Ok(())
+    }
+    async fn fail(&self, task: TaskId, _: LeaseId, failure: Failure) -> Result<(), LeaseError> {
+        self.hear(task, &failure.code).await;
+        Ok(())
+    }
+    async fn nudged(&self, _: LeaseId) {
+        self.nudge.notified().await;
+    }
+}
+
+/// Fails at once.
+struct Fails(Failure);
+
+#[async_trait]
+impl Perform for Fails {
+    async fn perform(
+        &self,
+        _: &WorkOrder,
+        _: watch::Sender<Progress>,
+        _: &CancellationToken,
+    ) -> Result<TaskResult, Failure> {
+        Err(self.0.clone())
+    }
+}
+
+/// Works for a while, on one task at a time, and tells how far it is or does not.
+struct Works {
+    length: Duration,
+    tells: bool,
+    at_work: AtomicU32,
+}
+
+impl Works {
+    fn ten_seconds(tells: bool) -> Arc<Works> {
+        Arc::new(Works { length: Duration::from_secs(10), tells, at_work: AtomicU32::new(0) })
+    }
+}
+
+#[async_trait]
+impl Perform for Works {
+    async fn perform(
+        &self,
+        _: &WorkOrder,
+        progress: watch::Sender<Progress>,
+        _: &CancellationToken,
+    ) -> Result<TaskResult, Failure> {
+        assert_eq!(self.at_work.fetch_add(1, Ordering::SeqCst), 0, "a slot works on one task");
+        for tenth in 1..=10 {
+            tokio::time::sleep(self.length / 10).await;
+            if self.tells {
+                progress.send_modify(|p| p.done_per_mille = tenth * 100);
+            }
+        }
+        self.at_work.fetch_sub(1, Ordering::SeqCst);
+        Ok(result(TaskKind::Segment, 0))
+    }
+}
+
+fn ring(number: u32) -> Ring {
+    Ring {
+        task: TaskId { job: JobId(Uuid::nil()), number },
+        attempt: 1,
+        kind: TaskKind::Segment,
+        trace: Default::default(),
+    }
+}
+
+/// A bell with rings for so many tasks, from 1.
+async fn bell(num: u32) -> Arc<ChannelDoorbell> {
+    let bell = Arc::new(ChannelDoorbell::new());
+    bell.ring_all((1..=num).map(ring).collect()).await;
+    bell
+}
+
+fn server(bell: &Arc<ChannelDoorbell>, desk: Desk, role: Arc<dyn Perform>) -> Server {
+    Server {
+        id: WorkerId("w".into()),
+        slots: 1,
+        queue: Queue::Work,
+        leases: Arc::new(desk),
+        doorbell: Arc::clone(bell) as Arc<_>,
+        role,
+        ids: Arc::new(Machine),
+    }
+}
+
+/// What was asked for so far, with the tenths of seconds when.
+fn claims(seen: &mut mpsc::UnboundedReceiver<Asked>) -> Vec<(u32, u128)> {
+    std::iter::from_fn(|| seen.try_recv().ok()).map(|asked| (asked.number, asked.at.as_millis() / 100)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_whose_attempts_fail_at_once_leaves_the_work_to_others() {
+    let ((desk, mut seen), bell) = (Desk::new(), bell(100).await);
+    let drain = CancellationToken::new();
+    let server = server(&bell, desk, Arc::new(Fails(Failure::infra("idle", "does nothing"))));
+    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    drain.cancel();
+    running.await.unwrap();
+    let at: Vec<_> = claims(&mut seen).into_iter().map(|(_, at)| at / 10).collect();
+    assert_eq!(at, [0, 1, 3, 7, 15, 31, 47]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_attempt_starts_while_one_is_reported_and_no_more_than_one() {
+    let ((mut desk, _seen), bell) = (Desk::new(), bell(5).await);
+    let reports = Arc::new(Semaphore::new(0));
+    desk.reports = Some(Arc::clone(&reports));
+    let drain = CancellationToken::new();
+    let server = server(&bell, desk, Arc::new(Fails(Failure::media("spoilt", "cannot be decoded"))));
+    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    // The first is being reported, the second worked off.
+    for expected in [2, 3, 5] {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(bell.num_waiting(Queue::Work), 5 - expected);
+        reports.add_permits(if expected == 3 { 2 } else { 1 });
+    }
+    drain.cancel();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!running.is_finished(), "what was worked off is reported before the end");
+    reports.add_permits(1);
+    running.await.unwrap();
+    assert_eq!(reports.available_permits(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_claim_is_repeated_with_its_lease_and_the_next_ring_has_another() {
+    let ((mut desk, mut seen), bell) = (Desk::new(), bell(1).await);
+    desk.answers_claims = false;
+    let server = server(&bell, desk, Works::ten_seconds(false));
+    let drain = CancellationToken::new();
+    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    let first = seen.recv().await.unwrap().lease;
+    for _ in 1..3 {
+        assert_eq!(seen.recv().await.unwrap().lease, first);
+    }
+    bell.ring(ring(1)).await.unwrap();
+    assert_ne!(seen.recv().await.unwrap().lease, first);
+    drain.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_task_is_claimed_when_the_work_is_about_to_end_and_waits_for_its_turn() {
+    for (tells, expected) in [(true, [(1, 0), (2, 95), (3, 195)]), (false, [(1, 0), (2, 100), (3, 200)])] {
+        let ((desk, mut seen), bell) = (Desk::new(), bell(3).await);
+        let (drain, told) = (CancellationToken::new(), Arc::clone(&desk.told));
+        let server = server(&bell, desk, Works::ten_seconds(tells));
+        let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+        tokio::time::sleep(Duration::from_millis(30_100)).await;
+        assert_eq!(claims(&mut seen), expected);
+        assert_eq!(told.lock().unwrap().iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 3]);
+        drain.cancel();
+        running.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_turn_is_handed_back_when_the_process_is_to_end() {
+    let ((desk, _seen), bell) = (Desk::new(), bell(3).await);
+    let (drain, told) = (CancellationToken::new(), Arc::clone(&desk.told));
+    let server = server(&bell, desk, Works::ten_seconds(true));
+    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    tokio::time::sleep(Duration::from_millis(9_700)).await;
+    drain.cancel();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(*told.lock().unwrap(), [(2, "handed_back".to_owned())]);
+    running.await.unwrap();
+    assert_eq!(told.lock().unwrap()[1..], [(1, "done".to_owned())]);
+    assert_eq!(bell.num_waiting(Queue::Work), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_loses_its_lease_while_it_waits_is_not_begun() {
+    let ((mut desk, mut seen), bell) = (Desk::new(), bell(3).await);
+    desk.lost = Some(2);
+    let (drain, told, nudge) = (CancellationToken::new(), Arc::clone(&desk.told), Arc::clone(&desk.nudge));
+    let server = server(&bell, desk, Works::ten_seconds(true));
+    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    tokio::time::sleep(Duration::from_millis(9_700)).await;
+    nudge.notify_waiters();
+    tokio::time::sleep(Duration::from_millis(10_500)).await;
+    assert_eq!(told.lock().unwrap().iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(claims(&mut seen), [(1, 0), (2, 95), (3, 100)], "the slot takes another when it is free");
+    drain.cancel();
+    running.await.unwrap();
+}

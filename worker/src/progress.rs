@@ -1,0 +1,83 @@
+//! How the progress of an attempt is made up: what is fetched, what is encoded, what is stored. A worker claims its next
+//! task when the whole of it is about to end, and a lease whose progress stands still is lost.
+
+use splitreel_core::task::Progress;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+
+/// While bytes of the source arrive, in per mille.
+pub(crate) const FETCHING: Range<u16> = 0..100;
+/// While ffmpeg works. It starts where fetching does: most sources are there at once.
+const ENCODING: Range<u16> = 0..950;
+/// While parts are stored.
+pub(crate) const STORING: Range<u16> = 950..1_000;
+
+/// A number of bytes that move, as a part of an attempt.
+pub(crate) struct Transfer<'a> {
+    progress: &'a watch::Sender<Progress>,
+    part: Range<u16>,
+    expected_bytes: u64,
+    moved: AtomicU64,
+}
+
+impl<'a> Transfer<'a> {
+    pub(crate) fn new(progress: &'a watch::Sender<Progress>, part: Range<u16>, expected_bytes: u64) -> Self {
+        Transfer { progress, part, expected_bytes, moved: AtomicU64::new(0) }
+    }
+
+    /// So many bytes more.
+    pub(crate) fn moved(&self, bytes: u64) {
+        let all = self.moved.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        self.tell(within(&self.part, all, self.expected_bytes));
+    }
+
+    /// What somebody else, who fetches for this attempt too, has come to.
+    pub(crate) fn tell(&self, done_per_mille: u16) {
+        self.progress.send_if_modified(|progress| {
+            let is_news = done_per_mille > progress.done_per_mille;
+            progress.done_per_mille = progress.done_per_mille.max(done_per_mille);
+            is_news
+        });
+    }
+}
+
+/// How far an attempt is when ffmpeg is at `at` of `length`; 0 where there is no length.
+pub(crate) fn encoded_share(at: u64, length: u64) -> u16 {
+    within(&ENCODING, at, length)
+}
+
+fn within(part: &Range<u16>, done: u64, all: u64) -> u16 {
+    let width = u128::from(part.end - part.start);
+    let share = (u128::from(done.min(all)) * width).checked_div(u128::from(all)).unwrap_or(0);
+    part.start + u16::try_from(share).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_goes_from_fetching_to_stored_and_never_back() {
+        let (progress, now) = watch::channel(Progress::default());
+        let at = || now.borrow().done_per_mille;
+        let fetching = Transfer::new(&progress, FETCHING, 4);
+        fetching.moved(1);
+        assert_eq!(at(), 25);
+        fetching.moved(9);
+        assert_eq!(at(), 100);
+        assert_eq!(
+            [(0, 10), (5, 10), (99, 10), (99, 0)].map(|(at, length)| encoded_share(at, length)),
+            [0, 475, 950, 0]
+        );
+        let storing = Transfer::new(&progress, STORING, 10);
+        storing.moved(5);
+        assert_eq!(at(), 975);
+        storing.tell(3);
+        assert_eq!(at(), 975);
+        storing.moved(5);
+        assert_eq!(at(), 1_000);
+        Transfer::new(&progress, FETCHING, 0).moved(7);
+        assert_eq!(at(), 1_000);
+    }
+}
