@@ -15,7 +15,9 @@ const MOST_ACCEPTED: usize = 4_096;
 /// which for a long film takes longer than everything else about the claim.
 const MOST_SEGMENTS: usize = 1_000_000;
 /// A plan counts for so many segments more: what else is in it.
-const PLAN_ITSELF: usize = 16;
+const PLAN_ITSELF: usize = 64;
+/// What nobody asked for in so many rounds is dropped.
+const ROUNDS: u64 = 15;
 
 /// Values by job, of a bounded weight together; those that were not asked for the longest make room.
 pub(crate) struct Known<V> {
@@ -25,13 +27,15 @@ pub(crate) struct Known<V> {
 }
 
 struct Held<V> {
-    values: LruCache<JobId, Arc<V>>,
+    /// With the round in which they were last asked for.
+    values: LruCache<JobId, (u64, Arc<V>)>,
     weight: usize,
+    round: u64,
 }
 
 impl<V> Known<V> {
     fn new(most: usize, weigh: fn(&V) -> usize) -> Self {
-        Known { most, weigh, held: Mutex::new(Held { values: LruCache::unbounded(), weight: 0 }) }
+        Known { most, weigh, held: Mutex::new(Held { values: LruCache::unbounded(), weight: 0, round: 0 }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Held<V>> {
@@ -39,19 +43,36 @@ impl<V> Known<V> {
     }
 
     fn get(&self, job: JobId) -> Option<Arc<V>> {
-        self.lock().values.get(&job).cloned()
+        let mut held = self.lock();
+        let round = held.round;
+        held.values.get_mut(&job).map(|(asked, value)| {
+            *asked = round;
+            Arc::clone(value)
+        })
+    }
+
+    /// Begins the next round, and drops what was not asked for in so many.
+    fn next_round(&self) {
+        let mut held = self.lock();
+        held.round += 1;
+        let round = held.round;
+        while held.values.peek_lru().is_some_and(|(_, (asked, _))| asked + ROUNDS < round) {
+            let Some((_, (_, oldest))) = held.values.pop_lru() else { break };
+            held.weight -= (self.weigh)(&oldest);
+        }
     }
 
     /// One that weighs more than all together may is kept too, alone.
     fn put(&self, job: JobId, value: V) -> Arc<V> {
         let value = Arc::new(value);
         let mut held = self.lock();
+        let round = held.round;
         held.weight += (self.weigh)(&value);
-        if let Some(before) = held.values.put(job, Arc::clone(&value)) {
+        if let Some((_, before)) = held.values.put(job, (round, Arc::clone(&value))) {
             held.weight -= (self.weigh)(&before);
         }
         while held.weight > self.most && held.values.len() > 1 {
-            let Some((_, oldest)) = held.values.pop_lru() else { break };
+            let Some((_, (_, oldest))) = held.values.pop_lru() else { break };
             held.weight -= (self.weigh)(&oldest);
         }
         value
@@ -78,6 +99,14 @@ impl Default for KnownJobs {
             plans: Known::new(MOST_SEGMENTS, weight_of),
             reading_plan: tokio::sync::Mutex::default(),
         }
+    }
+}
+
+impl KnownJobs {
+    /// To be called from time to time: forgets what nobody asked for since long, jobs that have ended among it.
+    pub(crate) fn age(&self) {
+        self.accepted.next_round();
+        self.plans.next_round();
     }
 }
 
@@ -150,5 +179,19 @@ mod tests {
         assert_eq!(known(&values), [6], "too heavy for all, and kept");
         values.put(job(7), 1);
         assert_eq!(known(&values), [7]);
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_forgotten() {
+        let values = Known::new(10, |weight: &usize| *weight);
+        values.put(job(1), 5);
+        values.put(job(2), 5);
+        for _ in 0..=ROUNDS {
+            assert_eq!(values.get(job(2)).as_deref(), Some(&5));
+            values.next_round();
+        }
+        assert_eq!(known(&values), [2]);
+        values.put(job(3), 5);
+        assert_eq!(known(&values), [2, 3], "there is room again");
     }
 }

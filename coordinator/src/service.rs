@@ -2,7 +2,7 @@
 //! another coordinator runs it too, and when it is cut off anywhere.
 
 use crate::Coordinator;
-use splitreel_backend::StoreError;
+use splitreel_backend::{Queue, StoreError};
 use splitreel_telemetry::labels::Pass;
 use splitreel_telemetry::record;
 use splitreel_telemetry::trace::{self, Parent};
@@ -120,7 +120,10 @@ impl Coordinator {
             ring.trace = Parent::of(&span).kept();
             spans.push(span);
         }
-        let sent = self.inner.doorbell.ring_all(rings).await;
+        // Apart: a queue that takes none keeps nothing from the other.
+        let (assemble, work) = rings.into_iter().partition(|ring| ring.queue() == Queue::Assemble);
+        let mut sent = self.inner.doorbell.ring_all(assemble).await;
+        sent.extend(self.inner.doorbell.ring_all(work).await);
         drop(spans);
         if !sent.is_empty() {
             self.inner.store.mark_sent(&sent, self.now()).await?;
@@ -129,6 +132,7 @@ impl Coordinator {
     }
 
     async fn sweep(&self, sent_before_ms: i64) {
+        self.inner.known.age();
         match record::pass(Pass::Sweep, self.inner.store.sweep(&self.inner.config.scope, sent_before_ms)).await {
             Ok(swept) => record::rings_swept(swept as u64),
             Err(error) => tracing::warn!(%error, "sweeping is held up"),

@@ -52,6 +52,8 @@ impl Perform for Hands {
             && (failure.class != FailureClass::Infra || failure.code == NEEDS_WHOLE)
         {
             tracing::info!(task = %order.task, code = %failure.code, "a part of the source is not enough, all of it is read");
+            // It begins anew: as it stood, the end would seem near.
+            progress.send_replace(Progress::default());
             let source = self.local(order, &Need::Whole, &progress, cancel, &mut reading).await?;
             outcome = self.work(order, attempt(&source)).await;
         }

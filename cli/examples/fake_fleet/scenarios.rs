@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 /// Rounds of what is measured one at a time.
 const ROUNDS: usize = 100;
 /// Segments of a job of the backlog.
-const BACKLOG_JOB: u32 = 10_000;
+const BACKLOG_JOB: u32 = 50_000;
 /// Segments of one of as many jobs that just keep the slots busy as long as the measurement lasts.
-const SMALL_JOB: u32 = 600;
+const SMALL_JOB: u32 = 3_000;
 /// Jobs that a busy tenant has: running, and behind them.
 const BUSY_JOBS: u32 = 10;
 const QUEUED_JOBS: u32 = 200;

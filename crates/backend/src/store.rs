@@ -4,7 +4,7 @@
 //! the pure transition, writes rows, events and counters in one transaction, and answers.
 
 use crate::census::Census;
-use crate::doorbell::Ring;
+use crate::doorbell::{Queue, Ring};
 use async_trait::async_trait;
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
@@ -60,22 +60,31 @@ pub struct JobFilter {
 /// longer shared out by anybody: there should be enough for all who are free, and little more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Tasks that may be worked on at a time, as far as is known: for each that is not leased a ring may be out.
+    /// Tasks of workers that may be worked on at a time, as far as is known: for each that is not leased a ring may be
+    /// out.
     pub slots: usize,
-    /// And so many more.
+    /// And so many more; for assemblers so many at all.
     pub ahead: usize,
 }
 
 impl Window {
+    /// What of it is a queue's. Slots are those of workers: assemblers are few and soon done.
+    pub fn of(self, queue: Queue) -> Window {
+        match queue {
+            Queue::Work => self,
+            Queue::Assemble => Window { slots: 0, ..self },
+        }
+    }
+
     /// How many rings more may go out, with so many tasks leased and so many rings out. Leases of workers that are gone
     /// take nothing from what goes ahead.
     pub fn room(self, leased: usize, rung: usize) -> usize {
         self.slots.saturating_sub(leased).saturating_add(self.ahead).saturating_sub(rung)
     }
 
-    /// All rings that may be out at a time.
+    /// All rings that may be out at a time, of all queues.
     pub fn most(self) -> usize {
-        self.slots.saturating_add(self.ahead)
+        Queue::ALL.into_iter().map(|queue| self.of(queue).room(0, 0)).fold(0, usize::saturating_add)
     }
 }
 
@@ -158,7 +167,8 @@ pub trait JobStore: Send + Sync {
     async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError>;
     /// Writes outbox rows for ready, due tasks that have none, as long as the window has room within the scope.
     /// Which jobs they are of is decided by [`splitreel_core::fair::allot`]; within a job tasks go by number.
-    /// Each queue has the window and the shares to itself: what waits for assemblers that are away keeps no worker idle.
+    /// Each queue has its part of the window and the shares to itself: what waits for assemblers that are away keeps no
+    /// worker idle.
     /// Paused and ended jobs get none. Answers how many were written.
     async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError>;
     /// Outbox rows that were not yet rung, oldest first.

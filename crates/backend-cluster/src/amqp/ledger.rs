@@ -2,7 +2,7 @@
 //! clock is an argument, and `ear` does what it says.
 //!
 //! A *seat* is one consumer with room for one ring (prefetch 1). There are as many free seats as listeners wait,
-//! so no ring ever lies at a process whose slots are all busy while another one has a free slot. A seat that has
+//! so no ring ever lies at a process that cannot claim it at once while another one could. A seat that has
 //! been answered is kept, unacknowledged, for a while: the broker sends it nothing, and a listener that comes back in
 //! that time costs one acknowledgement instead of a new consumer.
 //!

@@ -7,8 +7,8 @@ use splitreel_backend::census::{Census, Line};
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
-/// The lines of a [`Census`]. The assemble task of each job that waits for one is looked up by itself, whatever the
-/// planner thinks of how many there are.
+/// The lines of a [`Census`]. An open job's assemble task is the last of its tasks; each is looked up by itself, whatever
+/// the planner thinks of how many there are.
 pub(super) const CENSUS: &str = "SELECT 'job' AS what, state AS word, count(*) AS num,
          coalesce(sum(remaining) FILTER (WHERE NOT is_paused), 0)::bigint AS also
      FROM jobs WHERE state IN ('probing', 'planning', 'running') GROUP BY state
@@ -18,7 +18,7 @@ pub(super) const CENSUS: &str = "SELECT 'job' AS what, state AS word, count(*) A
      UNION ALL SELECT 'assemble', '', count(*), 0
      FROM jobs AS j CROSS JOIN LATERAL (
          SELECT state FROM tasks WHERE job = j.id AND kind = 'assemble' OFFSET 0) AS t
-     WHERE j.ended_ms IS NULL AND NOT j.is_paused AND j.is_assembling AND t.state = 'ready'
+     WHERE j.state = 'running' AND NOT j.is_paused AND j.remaining = 1 AND t.state = 'ready'
      UNION ALL SELECT 'unsent', '', count(*), coalesce(min(created_ms), 0) FROM outbox WHERE sent_ms IS NULL
     UNION ALL SELECT 'sent', '', count(*), 0 FROM outbox WHERE sent_ms IS NOT NULL";
 

@@ -104,7 +104,7 @@ pub(super) async fn dispatch(
     let mut due = Vec::new();
     for queue in Queue::ALL {
         let busy = busy.get(&queue).cloned().unwrap_or_default();
-        let free = window.room(busy.num_leased, busy.num_rung);
+        let free = window.of(queue).room(busy.num_leased, busy.num_rung);
         if free > 0 {
             let demands = demands(c, queue, scope, free, &busy).await?;
             due.extend(choose(c, free, demands, &busy.of_tenant, shares, now_ms).await?);

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Open jobs of the scope by age, with the ready, due tasks without an outbox row of one queue, counted up to a limit. Join
 /// order and indexes are given, because the planner would read all tasks of a job; what the walk passes over is
-/// rung for or in back-off, never all that wait.
+/// rung for or in back-off, never all that wait: a job waits for an assembler when one task is left.
 pub(super) const DEMANDS: &str = "SELECT j.id, j.tenant, j.priority, j.created_ms, (SELECT count(*) FROM
         (SELECT 1 FROM tasks AS t INDEXED BY tasks_ready
          WHERE t.job = j.id AND t.state = 'ready' AND t.not_before_ms <= ?2 AND (t.kind = 'assemble') = ?4
@@ -23,6 +23,7 @@ pub(super) const DEMANDS: &str = "SELECT j.id, j.tenant, j.priority, j.created_m
          LIMIT ?3)) AS waiting
     FROM jobs AS j INDEXED BY jobs_open
     WHERE j.ended_ms IS NULL AND j.is_paused = 0 AND (?1 IS NULL OR j.id IN (SELECT value FROM json_each(?1)))
+      AND (?4 = 0 OR (j.state = 'running' AND j.remaining = 1))
     ORDER BY j.created_ms, j.id";
 
 /// What is leased and what is rung of one queue, within a scope.
@@ -104,7 +105,7 @@ async fn due_of(
     let (scope, is_assembly) = (scope_json(scope)?, queue == Queue::Assemble);
     let row = sqlx::query(OUT).bind(&scope).bind(is_assembly).fetch_one(&mut *c).await.map_err(db)?;
     let count = |name| row.try_get::<i64, _>(name).map(|n| usize::try_from(n).unwrap_or(usize::MAX)).map_err(db);
-    let room = window.room(count("leased")?, count("rung")?);
+    let room = window.of(queue).room(count("leased")?, count("rung")?);
     if room == 0 {
         return Ok(Vec::new());
     }

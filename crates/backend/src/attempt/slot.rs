@@ -4,7 +4,7 @@
 //! turn or the one before it that is being reported. What is done and not told is at risk, and what waits here could be
 //! worked on elsewhere.
 
-use super::work::{Attempt, Claimed, Stage};
+use super::work::{Attempt, Claimed, Over, Stage};
 use super::{PAUSE, Server, pause};
 use crate::doorbell::Ring;
 use crate::lease::{LeaseError, WorkOrder};
@@ -24,33 +24,57 @@ const CLAIM_TRIES: u32 = 3;
 const REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(16);
 
+/// What a slot learned of the attempts that are over.
+struct Habits {
+    /// How long it rests before it takes another.
+    rest: Duration,
+    /// Attempts end when they seem to.
+    claims_ahead: bool,
+}
+
+impl Habits {
+    fn learn(&mut self, news: Option<Over>) {
+        let Some(over) = news else { return };
+        self.rest = if over.is_ours { self.rest.saturating_mul(2).clamp(REST, LONGEST_REST) } else { Duration::ZERO };
+        self.claims_ahead = !over.is_late;
+    }
+}
+
+/// Comes to an end when the attempt fails for reasons of this machine.
+async fn failed_here(attempt: &Option<Attempt>) {
+    let Some(attempt) = attempt else { return std::future::pending().await };
+    if attempt.stage().wait_for(|stage| matches!(stage, Stage::Over(Some(over)) if over.is_ours)).await.is_err() {
+        std::future::pending().await
+    }
+}
+
 impl Server {
     pub(super) async fn slot(self: Arc<Self>, drain: CancellationToken, stop: CancellationToken) {
-        let mut rest = Duration::ZERO;
+        let mut habits = Habits { rest: Duration::ZERO, claims_ahead: true };
         let (mut current, mut before): (Option<Attempt>, Option<Attempt>) = (None, None);
         while !drain.is_cancelled() {
             if let Some(attempt) = &mut current {
                 let stage = tokio::select! {
                     biased;
                     () = drain.cancelled() => break,
-                    stage = attempt.until_nearly_over() => stage,
+                    stage = attempt.until_nearly_over(habits.claims_ahead) => stage,
                 };
-                if let Some(reported) = before.take() {
+                if let Some(mut reported) = before.take() {
                     reported.end().await;
+                    habits.learn(reported.news());
                 }
-                rest = match stage {
-                    Stage::Over { is_ours: true } => rest.saturating_mul(2).clamp(REST, LONGEST_REST),
-                    _ => Duration::ZERO,
-                };
-                if matches!(stage, Stage::Over { .. }) {
+                habits.learn(attempt.news());
+                if matches!(stage, Stage::Over(_)) {
                     before = current.take();
                 }
             }
-            pause(&drain, rest).await;
+            pause(&drain, habits.rest).await;
             let ring = tokio::select! {
                 biased;
                 () = drain.cancelled() => break,
                 () = stop.cancelled() => break,
+                // It rests first.
+                () = failed_here(&current) => continue,
                 ring = self.doorbell.next(self.queue) => ring,
             };
             let ring = match ring {
@@ -67,7 +91,7 @@ impl Server {
             let next = Attempt::start(Arc::clone(&self), claimed, turn, drain.clone(), stop.clone(), span);
             before = current.replace(next).or(before);
         }
-        for attempt in [before, current].into_iter().flatten() {
+        for mut attempt in [before, current].into_iter().flatten() {
             attempt.end().await;
         }
     }

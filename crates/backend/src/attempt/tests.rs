@@ -110,16 +110,18 @@ impl Perform for Fails {
     }
 }
 
-/// Works for a while, on one task at a time, and tells how far it is or does not.
+/// Works for ten seconds, on one task at a time, and tells how far it is or does not. Afterwards it is not done for some
+/// time, and then it ends well or does not.
 struct Works {
-    length: Duration,
     tells: bool,
+    after: Duration,
+    ends: Result<(), Failure>,
     at_work: AtomicU32,
 }
 
 impl Works {
-    fn ten_seconds(tells: bool) -> Arc<Works> {
-        Arc::new(Works { length: Duration::from_secs(10), tells, at_work: AtomicU32::new(0) })
+    fn ten_seconds(tells: bool) -> Works {
+        Works { tells, after: Duration::ZERO, ends: Ok(()), at_work: AtomicU32::new(0) }
     }
 }
 
@@ -133,13 +135,14 @@ impl Perform for Works {
     ) -> Result<TaskResult, Failure> {
         assert_eq!(self.at_work.fetch_add(1, Ordering::SeqCst), 0, "a slot works on one task");
         for tenth in 1..=10 {
-            tokio::time::sleep(self.length / 10).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
             if self.tells {
                 progress.send_modify(|p| p.done_per_mille = tenth * 100);
             }
         }
+        tokio::time::sleep(self.after).await;
         self.at_work.fetch_sub(1, Ordering::SeqCst);
-        Ok(result(TaskKind::Segment, 0))
+        self.ends.clone().map(|()| result(TaskKind::Segment, 0))
     }
 }
 
@@ -159,14 +162,14 @@ async fn bell(num: u32) -> Arc<ChannelDoorbell> {
     bell
 }
 
-fn server(bell: &Arc<ChannelDoorbell>, desk: Desk, role: Arc<dyn Perform>) -> Server {
+fn server(bell: &Arc<ChannelDoorbell>, desk: Desk, role: impl Perform + 'static) -> Server {
     Server {
         id: WorkerId("w".into()),
         slots: 1,
         queue: Queue::Work,
         leases: Arc::new(desk),
         doorbell: Arc::clone(bell) as Arc<_>,
-        role,
+        role: Arc::new(role),
         ids: Arc::new(Machine),
     }
 }
@@ -180,7 +183,7 @@ fn claims(seen: &mut mpsc::UnboundedReceiver<Asked>) -> Vec<(u32, u128)> {
 async fn a_slot_whose_attempts_fail_at_once_leaves_the_work_to_others() {
     let ((desk, mut seen), bell) = (Desk::new(), bell(100).await);
     let drain = CancellationToken::new();
-    let server = server(&bell, desk, Arc::new(Fails(Failure::infra("idle", "does nothing"))));
+    let server = server(&bell, desk, Fails(Failure::infra("idle", "does nothing")));
     let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
     tokio::time::sleep(Duration::from_secs(60)).await;
     drain.cancel();
@@ -195,7 +198,7 @@ async fn the_next_attempt_starts_while_one_is_reported_and_no_more_than_one() {
     let reports = Arc::new(Semaphore::new(0));
     desk.reports = Some(Arc::clone(&reports));
     let drain = CancellationToken::new();
-    let server = server(&bell, desk, Arc::new(Fails(Failure::media("spoilt", "cannot be decoded"))));
+    let server = server(&bell, desk, Fails(Failure::media("spoilt", "cannot be decoded")));
     let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
     // The first is being reported, the second worked off.
     for expected in [2, 3, 5] {
@@ -270,6 +273,52 @@ async fn what_loses_its_lease_while_it_waits_is_not_begun() {
     tokio::time::sleep(Duration::from_millis(10_500)).await;
     assert_eq!(told.lock().unwrap().iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(claims(&mut seen), [(1, 0), (2, 95), (3, 100)], "the slot takes another when it is free");
+    drain.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_whose_attempts_fail_at_the_end_rests_too() {
+    let ((desk, mut seen), bell) = (Desk::new(), bell(9).await);
+    let drain = CancellationToken::new();
+    let ends = Err(Failure::infra("storage", "takes no part"));
+    let server = server(&bell, desk, Works { ends, ..Works::ten_seconds(true) });
+    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    // The second was claimed before the first had failed. From then on there are rests of 1, 2, 4 and 8 seconds between
+    // the end of one and the claim of the next, and what is left of the one before.
+    let at: Vec<_> = claims(&mut seen).into_iter().map(|(_, at)| at).collect();
+    assert_eq!(at, [0, 95, 225, 380, 595]);
+    drain.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_in_vain_is_handed_back_and_the_slot_claims_when_it_is_free() {
+    let ((desk, mut seen), bell) = (Desk::new(), bell(9).await);
+    let (drain, told) = (CancellationToken::new(), Arc::clone(&desk.told));
+    let server = server(&bell, desk, Works { after: Duration::from_secs(20), ..Works::ten_seconds(true) });
+    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    tokio::time::sleep(Duration::from_secs(95)).await;
+    assert_eq!(claims(&mut seen), [(1, 0), (2, 95), (3, 300), (4, 600), (5, 900)]);
+    let told: Vec<_> = told.lock().unwrap().clone();
+    assert_eq!(told[0], (2, "handed_back".to_owned()));
+    assert_eq!(told[1..], [1, 3, 4].map(|number| (number, "done".to_owned())));
+    drain.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_waits_for_a_ring_rests_when_its_attempt_fails_meanwhile() {
+    let ((desk, mut seen), bell) = (Desk::new(), bell(1).await);
+    let drain = CancellationToken::new();
+    let ends = Err(Failure::infra("storage", "takes no part"));
+    let server = server(&bell, desk, Works { ends, ..Works::ten_seconds(true) });
+    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    tokio::time::sleep(Duration::from_millis(10_200)).await;
+    bell.ring(ring(2)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(claims(&mut seen), [(1, 0), (2, 110)]);
     drain.cancel();
     running.await.unwrap();
 }

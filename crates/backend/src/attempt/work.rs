@@ -10,7 +10,7 @@ use splitreel_core::{Failure, FailureClass, LeaseId, TaskId};
 use splitreel_telemetry::labels::AttemptOutcome;
 use splitreel_telemetry::record;
 use splitreel_telemetry::trace::{self, Step};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -26,6 +26,8 @@ const HAND_BACK: Duration = Duration::from_secs(2);
 const LEAD: Duration = Duration::from_millis(500);
 /// Before so much is done, an estimate of the end is worth little.
 const LEAST_DONE: u16 = 900;
+/// So long the next task waits for the end that was estimated, and is then handed back.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A lease, and what it is for.
 pub(super) struct Claimed {
@@ -42,18 +44,28 @@ pub(super) enum Stage {
     Waiting,
     /// Since when.
     Working(Instant),
-    /// It is being reported, or was.
-    Over {
-        /// It failed for reasons of this machine.
-        is_ours: bool,
-    },
+    /// It is being reported, or was; `None`: it was not begun.
+    Over(Option<Over>),
+}
+
+/// How the work on an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Over {
+    /// It failed for reasons of this machine.
+    pub is_ours: bool,
+    /// It took longer than what waits for it waits.
+    pub is_late: bool,
 }
 
 /// An attempt under way. Dropped, it stops.
 pub(super) struct Attempt {
     stage: watch::Receiver<Stage>,
     progress: watch::Receiver<Progress>,
-    told: AbortOnDropHandle<()>,
+    /// Until when it is waited for; set when the end is seen coming.
+    overdue: Arc<OnceLock<Instant>>,
+    /// How it ended was taken notice of.
+    is_known: bool,
+    told: Option<AbortOnDropHandle<()>>,
 }
 
 impl Attempt {
@@ -68,9 +80,11 @@ impl Attempt {
     ) -> Attempt {
         let (stages, stage) = watch::channel(Stage::Waiting);
         let (progress_tx, progress) = watch::channel(Progress::default());
-        let running = Running { server, claimed, cancel: stop.child_token(), stop };
-        let told = running.run(turn, drain, stages, progress_tx).instrument(span);
-        Attempt { stage, progress, told: AbortOnDropHandle::new(tokio::spawn(told)) }
+        let overdue = Arc::default();
+        let running =
+            Running { server, claimed, overdue: Arc::clone(&overdue), cancel: stop.child_token(), drain, stop };
+        let told = tokio::spawn(running.run(turn, stages, progress_tx).instrument(span));
+        Attempt { stage, progress, overdue, is_known: false, told: Some(AbortOnDropHandle::new(told)) }
     }
 
     /// To wait for.
@@ -78,31 +92,42 @@ impl Attempt {
         self.stage.clone()
     }
 
-    /// Waits until the work is over, or about to be, and tells which.
-    pub(super) async fn until_nearly_over(&mut self) -> Stage {
+    /// Waits until the work is over or, if it `may_be_early`, about to be, and tells which.
+    pub(super) async fn until_nearly_over(&mut self, may_be_early: bool) -> Stage {
         loop {
             let stage = *self.stage.borrow_and_update();
             let look = match stage {
-                Stage::Waiting => None,
-                Stage::Working(since) => {
+                Stage::Working(since) if self.overdue.get().is_none() => {
                     time_for_next(since.elapsed(), self.progress.borrow_and_update().done_per_mille)
                 }
-                Stage::Over { .. } => return stage,
+                Stage::Working(_) if may_be_early => return stage,
+                Stage::Waiting | Stage::Working(_) => None,
+                Stage::Over(_) => return stage,
             };
             tokio::select! {
                 changed = self.stage.changed() => if changed.is_err() {
                     // It broke down: that says nothing of this machine.
-                    return Stage::Over { is_ours: false };
+                    return Stage::Over(None);
                 },
                 Ok(()) = self.progress.changed() => {}
-                () = tokio::time::sleep(look.unwrap_or_default()), if look.is_some() => return stage,
+                () = tokio::time::sleep(look.unwrap_or_default()), if look.is_some() => {
+                    let _ = self.overdue.set(Instant::now() + PATIENCE);
+                }
             }
         }
     }
 
+    /// How it ended, once: when it has and that was not asked before.
+    pub(super) fn news(&mut self) -> Option<Over> {
+        let Stage::Over(over) = *self.stage.borrow() else { return None };
+        if std::mem::replace(&mut self.is_known, true) { None } else { over }
+    }
+
     /// Waits until it was reported.
-    pub(super) async fn end(self) {
-        if let Err(error) = self.told.await {
+    pub(super) async fn end(&mut self) {
+        if let Some(told) = self.told.take()
+            && let Err(error) = told.await
+        {
             // A panic costs one attempt, whose lease runs out; the slot goes on.
             tracing::error!(%error, "an attempt broke down");
         }
@@ -120,8 +145,10 @@ fn time_for_next(worked: Duration, done_per_mille: u16) -> Option<Duration> {
 struct Running {
     server: Arc<Server>,
     claimed: Claimed,
+    overdue: Arc<OnceLock<Instant>>,
     /// Fires when the lease is lost or the process stops.
     cancel: CancellationToken,
+    drain: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -129,7 +156,6 @@ impl Running {
     async fn run(
         self,
         turn: Option<watch::Receiver<Stage>>,
-        drain: CancellationToken,
         stage: watch::Sender<Stage>,
         progress: watch::Sender<Progress>,
     ) {
@@ -143,31 +169,35 @@ impl Running {
         };
         let _keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run().in_current_span()));
         let is_turn = match turn {
-            Some(turn) => self.wait(turn, &drain).await,
-            None => true,
+            Some(turn) => self.wait(turn).await,
+            None => !self.drain.is_cancelled(),
         };
-        let (outcome, is_ours) = if is_turn {
-            stage.send_replace(Stage::Working(Instant::now()));
-            self.work(progress).await
+        let begun = Instant::now();
+        let (outcome, over) = if is_turn {
+            stage.send_replace(Stage::Working(begun));
+            let (outcome, is_ours) = self.work(progress).await;
+            let is_late = self.overdue.get().is_some_and(|at| *at < Instant::now());
+            (outcome, Some(Over { is_ours, is_late }))
         } else {
-            (Err(self.handed_back("before it began")), false)
+            (Err(self.handed_back()), None)
         };
-        stage.send_replace(Stage::Over { is_ours });
-        let ended = self.report(&outcome, is_ours).await;
-        record::attempt_ended(*kind, ended, asked.elapsed());
+        stage.send_replace(Stage::Over(over));
+        let ended = self.report(&outcome, over.is_some_and(|over| over.is_ours)).await;
+        record::attempt_ended(*kind, ended, begun.elapsed());
         if ended != AttemptOutcome::Completed {
             trace::failed(&Span::current(), ended.as_str());
         }
     }
 
     /// Waits until the attempt before is over. False: this one is not to begin.
-    async fn wait(&self, mut turn: watch::Receiver<Stage>, drain: &CancellationToken) -> bool {
+    async fn wait(&self, mut turn: watch::Receiver<Stage>) -> bool {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => false,
-            () = drain.cancelled() => false,
+            () = self.drain.cancelled() => false,
             // An error: the one before broke down.
-            _ = turn.wait_for(|stage| matches!(stage, Stage::Over { .. })) => true,
+            _ = turn.wait_for(|stage| matches!(stage, Stage::Over(_))) => true,
+            () = tokio::time::sleep(PATIENCE) => false,
         }
     }
 
@@ -210,7 +240,7 @@ impl Running {
         tracing::info!(%task, "attempt dropped");
         if self.stop.is_cancelled() {
             // One try: an unanswered one costs what a killed process costs.
-            let _ = tokio::time::timeout(HAND_BACK, leases.fail(task, lease, self.handed_back("at work"))).await;
+            let _ = tokio::time::timeout(HAND_BACK, leases.fail(task, lease, self.handed_back())).await;
         }
         AttemptOutcome::Dropped
     }
@@ -219,8 +249,9 @@ impl Running {
         (self.claimed.order.task, self.claimed.order.lease)
     }
 
-    fn handed_back(&self, when: &str) -> Failure {
-        Failure::infra("handed_back", format!("worker {} was stopped {when}", self.server.id))
+    fn handed_back(&self) -> Failure {
+        let why = if self.drain.is_cancelled() || self.stop.is_cancelled() { "was stopped" } else { "is not free" };
+        Failure::infra("handed_back", format!("worker {} {why}", self.server.id))
     }
 }
 

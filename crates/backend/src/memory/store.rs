@@ -108,7 +108,7 @@ impl JobStore for MemoryStore {
             let num_rung = rung.filter(|ring| ring.queue() == queue && in_scope(scope, ring.task.job)).count();
             let tasks = rows.jobs.iter().filter(|(job, _)| in_scope(scope, **job)).flat_map(|(_, j)| j.tasks.values());
             let is_leased = |task: &&Task| task.state == TaskState::Leased && Queue::of(task.spec.kind) == queue;
-            let room = window.room(tasks.filter(is_leased).count(), num_rung);
+            let room = window.of(queue).room(tasks.filter(is_leased).count(), num_rung);
             let due = rows.due(queue, scope, room, shares, now_ms);
             num_written += due.len();
             for ring in due {

@@ -85,7 +85,7 @@ pub async fn who_waits_for_assemblers_takes_no_place_of_workers(harness: &dyn St
         store.record_plan(stage.job, &plan(1, 0), 0).await.unwrap();
         stage.finish(1).await;
     }
-    assert_eq!(dispatch(&shares).await, 3, "as many assemblies as the window holds");
+    assert_eq!(dispatch(&shares).await, 1, "as many assemblies as go ahead: the slots are those of workers");
     let late = Stage::submit(store.clone(), 7, 0).await;
     assert_eq!(dispatch(&shares).await, 1, "its probe");
     late.finish(0).await;
@@ -93,15 +93,17 @@ pub async fn who_waits_for_assemblers_takes_no_place_of_workers(harness: &dyn St
     assert_eq!(dispatch(&shares).await, 3, "the window holds no more, and the tenant may have no more");
     assert_eq!(dispatch(&Shares::default()).await, 0);
     let rings = store.unsent(&None, 100).await.unwrap();
-    assert_eq!(numbers(&rings), [(1, 2), (2, 2), (3, 2), (7, 1), (7, 2), (7, 3)]);
+    assert_eq!(numbers(&rings), [(1, 2), (7, 1), (7, 2), (7, 3)]);
 
     store.mark_sent(&rings, 0).await.unwrap();
     let assembler = Stage { job: job_id(1), ..late.clone() };
     assembler.claim(2, 1, 1, 0).await.unwrap();
-    assert_eq!(dispatch(&shares).await, 0, "two are rung for the slots that are left: one goes ahead");
-    assembler.complete(2, 1, 0).await.unwrap();
     assert_eq!(dispatch(&shares).await, 1, "the next assembly");
-    assert_eq!(numbers(&store.unsent(&None, 100).await.unwrap()), [(4, 2)]);
+    assembler.complete(2, 1, 0).await.unwrap();
+    assert_eq!(dispatch(&shares).await, 0, "it waits for an assembler");
+    assert_eq!(numbers(&store.unsent(&None, 100).await.unwrap()), [(2, 2)]);
+    let most = Shares { default: Share { weight: 1, max_in_flight: Some(2) }, tenants: [].into() };
+    assert_eq!(store.dispatch(&None, 9.into(), &most, 0).await.unwrap(), 1, "one assembly more, and no more segments");
     late.audit().await;
 }
 
