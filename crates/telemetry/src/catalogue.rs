@@ -139,7 +139,7 @@ catalogue! {
 
     ATTEMPT_DURATION Histogram "splitreel_attempt_duration_seconds"
         ["kind": Words(TASK_KINDS), "outcome": Words(AttemptOutcome::WORDS)] WORK_SECONDS, PERFORMERS,
-        "Duration of an attempt from its claim to its end.";
+        "Duration of an attempt from the start of its work until its report is answered.";
     ENCODE_SPEED Histogram "splitreel_encode_speed_ratio" ["kind": Words(TASK_KINDS)] SPEED_RATIOS, WORKER,
         "Media seconds per second of completed encodes.";
     ENCODED_MEDIA Histogram "splitreel_encoded_media_seconds" ["kind": Words(TASK_KINDS)] MEDIA_SECONDS, WORKER,

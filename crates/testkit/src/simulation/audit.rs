@@ -121,7 +121,11 @@ impl JobStore for AuditedStore {
         now_ms: i64,
         policy: &RetryPolicy,
     ) -> Result<Result<i64, Refusal>, StoreError> {
-        self.inner.renew(task, lease, progress, now_ms, policy).await
+        let answer = self.inner.renew(task, lease, progress, now_ms, policy).await?;
+        if let Ok(expires_ms) = &answer {
+            self.ledger.renewed(task, lease, *expires_ms);
+        }
+        Ok(answer)
     }
 
     async fn complete(
@@ -219,5 +223,27 @@ impl JobStore for AuditedStore {
 
     async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
         self.inner.forget(job).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chaos::Mix;
+    use super::*;
+    use splitreel_backend::conformance::fixture::{Stage, lease_id};
+    use splitreel_backend::memory::{MemoryBlobs, MemoryStore};
+
+    #[tokio::test]
+    async fn a_renewal_by_a_slower_clock_ends_the_lease_earlier() {
+        let chaos = Arc::new(Chaos::new(1, Mix::calm()));
+        let rows = Arc::new(MemoryStore::new());
+        let ledger = Arc::new(Ledger::new(Arc::clone(&chaos), rows, Arc::new(MemoryBlobs::new())));
+        let store = AuditedStore::new("test".to_owned(), Arc::clone(&ledger), chaos);
+        let stage = Stage::submit(Arc::new(store), 1, 0).await;
+        stage.claim(0, 1, 1, 100_000).await.unwrap();
+        let renewed = stage.store.renew(stage.id(0), lease_id(1), Progress::default(), 97_000, &stage.policy);
+        assert_eq!(renewed.await.unwrap(), Ok(112_000));
+        assert_eq!(stage.store.reap(113_000, &stage.policy).await.unwrap(), [stage.id(0)]);
+        assert_eq!(ledger.violation(), None);
     }
 }

@@ -177,6 +177,17 @@ impl Ledger {
         found.into_iter().for_each(|what| self.violate(what));
     }
 
+    /// A lease was given a new end; an earlier one where the clock that says so is behind the one that gave the lease.
+    pub(super) fn renewed(&self, id: TaskId, lease: LeaseId, expires_ms: i64) {
+        let mut books = lock(&self.books);
+        let task = books.last.get_mut(&id.job).and_then(|s| s.tasks.iter_mut().find(|t| t.id == id));
+        let Some(task) = task else { return };
+        let leases = task.lease.as_mut().into_iter().chain(task.elder.as_mut().map(|elder| &mut elder.lease));
+        for held in leases.filter(|held| held.id == lease) {
+            held.expires_ms = expires_ms;
+        }
+    }
+
     /// Expired leases were taken back, by a coordinator whose clock said `now_ms`.
     pub(super) fn reaped(&self, tasks: &[TaskId], now_ms: i64) {
         let early: Vec<TaskId> = {
