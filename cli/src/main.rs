@@ -23,10 +23,6 @@ use exit::Exit;
 use splitreel_telemetry::{Format, Guard, Logs, Traces};
 use std::process::ExitCode;
 
-/// A coordinator spends its time on many small allocations of many threads: its own take a quarter of the system's time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // Both of the HTTP clients in here take the process's one; it is installed once and before any of them is made.

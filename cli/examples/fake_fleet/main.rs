@@ -11,10 +11,6 @@ use fleet::Cluster;
 use measure::Watched;
 use splitreel_client::{Client, ClientConfig, Token};
 
-/// That of the program.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Scenario {
     /// As many segments as go through.
