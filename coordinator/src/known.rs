@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Jobs whose request is kept.
 const MOST_ACCEPTED: usize = 4_096;
-/// Segments of all plans that are kept, about 400 bytes each. A claim whose plan is not there reads and parses all of it,
-/// which for a long film takes longer than everything else about the claim.
+/// Segments of all plans that are kept, some hundred bytes each. A claim whose plan is not there reads and parses all of
+/// it, which for a long film takes longer than everything else about the claim.
 const MOST_SEGMENTS: usize = 1_000_000;
 /// A plan counts for so many segments more: what else is in it.
 const PLAN_ITSELF: usize = 64;

@@ -45,8 +45,8 @@ pub struct CoordinatorArgs {
     servers: Servers,
     #[command(flatten)]
     storage: Storage,
-    /// Rings that may be out at a time for workers, and as many for assemblers [default: one for each free slot, and a
-    /// quarter of all slots more].
+    /// Rings that may be out at a time for workers, and as many for assemblers [default: a quarter of all slots, 4 to
+    /// 256; for workers also one for each free slot].
     #[arg(long, env = "SPLITREEL_WINDOW", value_name = "N")]
     window: Option<usize>,
     /// Seconds after which a worker that gives no sign loses its work [default: 15].
