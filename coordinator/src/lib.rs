@@ -3,14 +3,15 @@
 //! It owns no state: everything is in the job store, so any number of coordinators may run, and any may die.
 
 pub mod api;
-pub mod caller;
+pub mod directory;
+mod documents;
+pub mod events;
 mod garbage;
 mod known;
 mod leases;
 mod measure;
 pub mod outputs;
 mod planning;
-mod problem;
 mod quota;
 mod service;
 pub mod triggers;

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use crate::triggers::unwritable;
-use crate::webhooks::EventSink;
+use crate::documents::put_document;
+use crate::events::EventSink;
 
 /// Kind of the records of outputs.
 pub const OUTPUT_KIND: &str = "output";
@@ -202,8 +202,7 @@ impl Outputs {
         document: &OutputDocument,
         due_ms: Option<i64>,
     ) -> Result<Option<i64>, StoreError> {
-        let doc = serde_json::to_value(document).map_err(unwritable)?;
-        Ok(self.records.put(key, expect, doc, due_ms, self.now()).await?.ok())
+        Ok(put_document(self.records.as_ref(), key, expect, document, due_ms, self.now()).await?.ok())
     }
 
     fn now(&self) -> i64 {

@@ -6,13 +6,15 @@ use super::lifecycle::Process;
 use crate::exit::{Exit, Problem};
 use splitreel_backend::{BlobStore, Grants, JobStore, Records, World};
 use splitreel_coordinator::Coordinator;
-use splitreel_coordinator::api::{Api, ApiConfig, ApiSeams, SystemSecrets, shares};
-use splitreel_coordinator::outputs::{OutputStore, Outputs};
-use splitreel_coordinator::triggers::{self, Intake, LateProfiles, Place, SharedSecret, events_router, rules_router};
-use splitreel_coordinator::uploads::{self, UploadStorage, Uploads, UploadsConfig, uploads_router};
-use splitreel_coordinator::webhooks::{
-    self, AddressPolicy, EventSink, Feed, Sender, SenderConfig, WebhookQueue, webhooks_router,
+use splitreel_coordinator::api::{
+    Api, ApiConfig, ApiSeams, RULES_ROUTES, SharedSecret, SystemSecrets, UPLOADS_ROUTES, WEBHOOKS_ROUTES,
+    events_router, rules_router, shares, uploads_router, webhooks_router,
 };
+use splitreel_coordinator::events::{EventSink, Feed};
+use splitreel_coordinator::outputs::{OutputStore, Outputs};
+use splitreel_coordinator::triggers::{Intake, LateProfiles, Place};
+use splitreel_coordinator::uploads::{UploadStorage, Uploads, UploadsConfig};
+use splitreel_coordinator::webhooks::{AddressPolicy, Sender, SenderConfig, WebhookQueue};
 use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,7 +125,7 @@ impl Front {
             world: world.clone(),
             secrets: Arc::new(SystemSecrets),
             uploads: Some(Arc::new(uploads.clone())),
-            more_rules: [triggers::ROUTES, webhooks::ROUTES, uploads::ROUTES].concat(),
+            more_rules: [RULES_ROUTES, WEBHOOKS_ROUTES, UPLOADS_ROUTES].concat(),
         };
         let api = Api::new(config, parts)
             .map_err(|e| Problem { exit: Exit::Usage, ..Problem::because("the API cannot be served like this", &e) })?;

@@ -242,6 +242,16 @@ fn only_media_starts_programs() {
     assert_none(&wrong);
 }
 
+#[test]
+fn only_the_http_room_of_the_coordinator_names_the_web_framework() {
+    let source = root().join("coordinator/src");
+    let rooms = ["coordinator/src/api/", "coordinator/src/delivery/routes"].map(|room| root().join(room));
+    let is_http = |line: &String| rooms.iter().any(|room| line.starts_with(&*room.to_string_lossy()));
+    let found = words_in(&source, &["axum"]);
+    assert!(found.iter().any(is_http), "no handler names axum: the rule looks in the wrong place");
+    assert_none(&found.into_iter().filter(|line| !is_http(line)).collect::<Vec<_>>());
+}
+
 /// Lines of sources that hold one of the words, comments left out.
 fn words_in(folder: &Path, words: &[&str]) -> Vec<String> {
     let mut found = Vec::new();

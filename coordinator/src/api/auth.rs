@@ -1,10 +1,11 @@
 //! Who calls: bearer tokens, their scopes, and the decision whether a route may be used.
 
 use super::Api;
+use super::problem::ApiError;
 use super::routes::{Access, Verb};
 use super::signing::{fingerprint, is_same};
 use super::tokens::{TOKEN_KIND, TokenDocument, split_token};
-use crate::problem::Refused;
+use crate::directory::Caller;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
@@ -15,8 +16,6 @@ use splitreel_client::problem::Code;
 use splitreel_client::types::Scope;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-
-pub use crate::caller::Caller;
 
 /// A token is looked up again after this time: a token that was revoked elsewhere ends within it.
 const KEPT_MS: i64 = 5_000;
@@ -126,7 +125,7 @@ fn token_of(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Admits a request to its route by the table, counts it, and leaves the caller among its extensions.
-pub(crate) async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Result<Response, Refused> {
+pub(crate) async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Result<Response, ApiError> {
     // What a path can do is no secret; where a route answers to OPTIONS itself, it is asked.
     if request.method() == Method::OPTIONS {
         return Ok(next.run(request).await);
@@ -135,16 +134,16 @@ pub(crate) async fn admit(State(api): State<Api>, mut request: Request, next: Ne
     let rule = path.as_deref().zip(Verb::of(request.method())).and_then(|(path, verb)| api.rule(verb, path));
     let Some(rule) = rule else {
         tracing::error!(path, method = %request.method(), "a route without a rule admits nobody");
-        return Err(Refused::new(Code::Forbidden, ""));
+        return Err(ApiError::new(Code::Forbidden, ""));
     };
     if rule.access == Access::Public {
         return Ok(next.run(request).await);
     }
-    let identified = api.identified(request.headers()).await?.ok_or_else(Refused::unauthenticated)?;
+    let identified = api.identified(request.headers()).await?.ok_or_else(ApiError::unauthenticated)?;
     if let Access::Scoped(scope, _) = rule.access {
         let word = scope.as_str();
         if !identified.caller.is_admin && !identified.caller.scopes.contains(word) {
-            return Err(Refused::scope_missing(word));
+            return Err(ApiError::scope_missing(word));
         }
     }
     // Workers renew often and many share a token: what they may do is bounded by their leases.

@@ -1,8 +1,9 @@
 //! What comes in with a request: bodies, parameters and names, refused as problems, with all mistakes at once.
 
-use crate::problem::Refused;
+use super::problem::ApiError;
+use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, JsonRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
@@ -18,13 +19,13 @@ const MAX_MISTAKES: usize = 32;
 pub(crate) struct Body<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
-    type Rejection = Refused;
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let is_json = is_json(request.headers());
         let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
         if !is_json && !bytes.is_empty() {
-            return Err(Refused::new(Code::UnsupportedMediaType, ""));
+            return Err(ApiError::new(Code::UnsupportedMediaType, ""));
         }
         parse(&bytes).map(Body)
     }
@@ -34,16 +35,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 pub(crate) struct MaybeBody<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for MaybeBody<T> {
-    type Rejection = Refused;
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let is_json = is_json(request.headers());
         let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
         if bytes.is_empty() {
             return parse(b"{}").map(MaybeBody);
         }
         if !is_json {
-            return Err(Refused::new(Code::UnsupportedMediaType, ""));
+            return Err(ApiError::new(Code::UnsupportedMediaType, ""));
         }
         parse(&bytes).map(MaybeBody)
     }
@@ -53,12 +54,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for MaybeBody<T> {
 pub(crate) struct Params<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
-    type Rejection = Refused;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match Query::<T>::from_request_parts(parts, state).await {
             Ok(Query(params)) => Ok(Params(params)),
-            Err(error) => Err(Refused::new(Code::BadRequest, error.body_text())),
+            Err(error) => Err(ApiError::new(Code::BadRequest, error.body_text())),
         }
     }
 }
@@ -67,12 +68,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 pub(crate) struct Named<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
-    type Rejection = Refused;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match Path::<T>::from_request_parts(parts, state).await {
             Ok(Path(names)) => Ok(Named(names)),
-            Err(_) => Err(Refused::new(Code::NotFound, "")),
+            Err(_) => Err(ApiError::new(Code::NotFound, "")),
         }
     }
 }
@@ -83,26 +84,26 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case("application/json")
 }
 
-fn unreadable(error: BytesRejection) -> Refused {
+fn unreadable(error: BytesRejection) -> ApiError {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        Refused::new(Code::TooLarge, "")
+        ApiError::new(Code::TooLarge, "")
     } else {
-        Refused::new(Code::BadRequest, error.body_text())
+        ApiError::new(Code::BadRequest, error.body_text())
     }
 }
 
 /// Reads JSON into a type. Each mistake is noted and taken out of the document, until none is left to find.
-pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let first = serde_json::Deserializer::from_slice(bytes);
     let mut first = first;
     match serde_path_to_error::deserialize::<_, T>(&mut first) {
         Ok(value) => {
-            return first.end().map(|()| value).map_err(|e| Refused::new(Code::BadJson, e.to_string()));
+            return first.end().map(|()| value).map_err(|e| ApiError::new(Code::BadJson, e.to_string()));
         }
-        Err(error) if !error.inner().is_data() => return Err(Refused::new(Code::BadJson, error.inner().to_string())),
+        Err(error) if !error.inner().is_data() => return Err(ApiError::new(Code::BadJson, error.inner().to_string())),
         Err(_) => {}
     }
-    let mut document: Value = serde_json::from_slice(bytes).map_err(|e| Refused::new(Code::BadJson, e.to_string()))?;
+    let mut document: Value = serde_json::from_slice(bytes).map_err(|e| ApiError::new(Code::BadJson, e.to_string()))?;
     let mut mistakes = Vec::new();
     while mistakes.len() < MAX_MISTAKES {
         let Err(error) = serde_path_to_error::deserialize::<_, T>(&document) else { break };
@@ -123,9 +124,20 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
     Err(invalid(mistakes))
 }
 
+/// The body as a document; what serde says of a wrong one is for the caller.
+pub(crate) fn document<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiError> {
+    body.map(|Json(document)| document).map_err(|rejection| match rejection {
+        JsonRejection::JsonDataError(error) => ApiError::invalid([(String::new(), error.body_text())]),
+        JsonRejection::JsonSyntaxError(error) => ApiError::new(Code::BadJson, error.body_text()),
+        JsonRejection::MissingJsonContentType(_) => ApiError::new(Code::UnsupportedMediaType, ""),
+        other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(Code::TooLarge, ""),
+        other => ApiError::new(Code::BadRequest, other.body_text()),
+    })
+}
+
 /// A refusal with its mistakes.
-pub(crate) fn invalid(mistakes: Vec<Mistake>) -> Refused {
-    Refused(Box::new(Problem::new(Code::Invalid, "").with_errors(mistakes)))
+pub(crate) fn invalid(mistakes: Vec<Mistake>) -> ApiError {
+    ApiError(Box::new(Problem::new(Code::Invalid, "").with_errors(mistakes)))
 }
 
 /// One mistake with its remedy.
@@ -167,7 +179,7 @@ mod tests {
     use splitreel_client::types::JobCreate;
 
     fn pointers(json: &str) -> Vec<String> {
-        let Err(Refused(problem)) = parse::<JobCreate>(json.as_bytes()) else { panic!("{json} was taken") };
+        let Err(ApiError(problem)) = parse::<JobCreate>(json.as_bytes()) else { panic!("{json} was taken") };
         assert_eq!(problem.code, "invalid");
         problem.errors.into_iter().map(|e| e.pointer).collect()
     }
@@ -186,11 +198,11 @@ mod tests {
     #[test]
     fn what_is_not_json_is_no_list_of_mistakes() {
         for json in ["", "{", "{}{}", "\u{0}", &"[".repeat(100_000)] {
-            let Err(Refused(problem)) = parse::<JobCreate>(json.as_bytes()) else { panic!("{json} was taken") };
+            let Err(ApiError(problem)) = parse::<JobCreate>(json.as_bytes()) else { panic!("{json} was taken") };
             assert!(["bad_json", "invalid"].contains(&problem.code.as_str()), "{problem}");
         }
         let deep = format!("{{\"profile\":{}{}}}", "{\"a\":".repeat(200), "}".repeat(200));
-        let Err(Refused(problem)) = parse::<JobCreate>(deep.as_bytes()) else { panic!("it was taken") };
+        let Err(ApiError(problem)) = parse::<JobCreate>(deep.as_bytes()) else { panic!("it was taken") };
         assert_eq!(problem.status / 100, 4);
     }
 

@@ -1,7 +1,7 @@
 //! Which files a published presentation has and where their bytes are.
 
 use super::Api;
-use crate::problem::Refused;
+use super::problem::ApiError;
 use splitreel_backend::blob::BlobError;
 use splitreel_client::problem::Code;
 use splitreel_core::JobId;
@@ -39,27 +39,27 @@ pub(crate) struct Catalogues {
     by_job: Mutex<BTreeMap<JobId, Arc<Catalogue>>>,
 }
 
-pub(crate) fn blob_refused(error: BlobError) -> Refused {
+pub(crate) fn blob_refused(error: BlobError) -> ApiError {
     tracing::warn!(%error, "a stored object cannot be read");
-    Refused::unavailable("Storage did not answer.")
+    ApiError::unavailable("Storage did not answer.")
 }
 
 impl Api {
     /// The catalogue of a published job.
-    pub(crate) async fn catalogue(&self, job: &Job) -> Result<Arc<Catalogue>, Refused> {
+    pub(crate) async fn catalogue(&self, job: &Job) -> Result<Arc<Catalogue>, ApiError> {
         if job.state != JobState::Published {
-            return Err(Refused::new(Code::NotPublished, format!("It is {}.", job.state.as_str())));
+            return Err(ApiError::new(Code::NotPublished, format!("It is {}.", job.state.as_str())));
         }
         let kept = &self.inner.catalogues.by_job;
         if let Some(found) = kept.lock().unwrap_or_else(PoisonError::into_inner).get(&job.id) {
             return Ok(Arc::clone(found));
         }
         let presentation = self.inner.store.presentation(job.id).await?;
-        let presentation = presentation.ok_or_else(|| Refused::new(Code::NotPublished, ""))?;
+        let presentation = presentation.ok_or_else(|| ApiError::new(Code::NotPublished, ""))?;
         let json = self.whole(&presentation.catalogue).await?;
         let files: Vec<PresentationFile> = serde_json::from_slice(&json).map_err(|error| {
             tracing::error!(job = %job.id, %error, "the catalogue is unreadable");
-            Refused::new(Code::Internal, "")
+            ApiError::new(Code::Internal, "")
         })?;
         let files = files.into_iter().map(|f| (f.path, f.object)).collect();
         let catalogue = Arc::new(Catalogue { hash: presentation.hash, files });
@@ -72,17 +72,17 @@ impl Api {
     }
 
     /// A whole small object.
-    pub(crate) async fn whole(&self, object: &StoredObject) -> Result<Vec<u8>, Refused> {
+    pub(crate) async fn whole(&self, object: &StoredObject) -> Result<Vec<u8>, ApiError> {
         if object.bytes > MAX_WHOLE {
             tracing::error!(key = object.key, bytes = object.bytes, "too large to be read as a whole");
-            return Err(Refused::new(Code::Internal, ""));
+            return Err(ApiError::new(Code::Internal, ""));
         }
         let mut bytes = Vec::new();
         while (bytes.len() as u64) < object.bytes {
             let piece = self.inner.blobs.read(&object.key, bytes.len() as u64, STEP).await.map_err(blob_refused)?;
             if piece.is_empty() {
                 tracing::error!(key = object.key, "a stored object is shorter than its row says");
-                return Err(Refused::new(Code::Internal, ""));
+                return Err(ApiError::new(Code::Internal, ""));
             }
             bytes.extend_from_slice(&piece);
         }

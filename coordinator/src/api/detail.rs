@@ -3,8 +3,8 @@
 use super::Api;
 use super::attempts::Attempts;
 use super::body::{Named, Params, invalid, mistake};
-use crate::caller::Known;
-use crate::problem::Refused;
+use super::caller::Authenticated;
+use super::problem::ApiError;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -44,7 +44,7 @@ pub(crate) struct EventPage {
     limit: Option<usize>,
 }
 
-fn page_size(limit: Option<usize>) -> Result<usize, Refused> {
+fn page_size(limit: Option<usize>) -> Result<usize, ApiError> {
     let limit = limit.unwrap_or(200);
     if (1..=1000).contains(&limit) {
         Ok(limit)
@@ -58,10 +58,10 @@ fn page_size(limit: Option<usize>) -> Result<usize, Refused> {
     params(("id" = uuid::Uuid, Path, description = "The job."), TaskPage), responses((status = 200, body = TaskList)))]
 pub(crate) async fn list_tasks(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(id): Named<JobId>,
     Params(page): Params<TaskPage>,
-) -> Result<Json<TaskList>, Refused> {
+) -> Result<Json<TaskList>, ApiError> {
     api.job_of(&caller, id).await?;
     let limit = page_size(page.limit)?;
     // One more than asked for tells whether there are more.
@@ -99,10 +99,10 @@ impl Api {
     responses((status = 200, body = EventList)))]
 pub(crate) async fn list_job_events(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(id): Named<JobId>,
     Params(page): Params<EventPage>,
-) -> Result<Json<EventList>, Refused> {
+) -> Result<Json<EventList>, ApiError> {
     api.job_of(&caller, id).await?;
     let limit = page_size(page.limit)?;
     let after = page.after.unwrap_or(0).max(0);
@@ -117,9 +117,9 @@ pub(crate) async fn list_job_events(
     responses((status = 200, body = EventList)))]
 pub(crate) async fn list_events(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Params(page): Params<EventPage>,
-) -> Result<Json<EventList>, Refused> {
+) -> Result<Json<EventList>, ApiError> {
     let limit = page_size(page.limit)?;
     let after = page.after.unwrap_or(0).max(0);
     let mut events = api.inner.store.events(None, after, limit).await?;
@@ -140,11 +140,11 @@ pub(crate) async fn list_events(
     responses((status = 200, description = "The plan: segments, renditions, sound, and why.", body = Object)))]
 pub(crate) async fn get_plan(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(id): Named<JobId>,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     api.job_of(&caller, id).await?;
-    let plan = api.inner.store.plan(id).await?.ok_or_else(|| Refused::new(Code::NotPlanned, ""))?;
+    let plan = api.inner.store.plan(id).await?.ok_or_else(|| ApiError::new(Code::NotPlanned, ""))?;
     Ok(Json(plan).into_response())
 }
 
@@ -154,12 +154,12 @@ pub(crate) async fn get_plan(
     responses((status = 200, description = "The report.", body = Object)))]
 pub(crate) async fn get_report(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(id): Named<JobId>,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     let job = api.job_of(&caller, id).await?;
     let catalogue = api.catalogue(&job).await?;
-    let report = catalogue.file("report.json").ok_or_else(|| Refused::not_found("report"))?;
+    let report = catalogue.file("report.json").ok_or_else(|| ApiError::not_found("report"))?;
     let bytes = api.whole(&report.object).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())
 }

@@ -1,9 +1,9 @@
 //! What is the same for every request: its id, its time, its size, where it may come from, and that whatever goes
 //! wrong is told as a problem document.
 
+use super::problem::ApiError;
 use super::routes::{Verb, may_take_long};
 use super::{Api, ApiConfigError};
-use crate::problem::Refused;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -27,7 +27,7 @@ pub(crate) fn wrap(api: &Api, routes: Router<Api>) -> Router {
         .fallback(unknown)
         .method_not_allowed_fallback(other_method)
         .layer(DefaultBodyLimit::max(api.inner.config.max_body_bytes))
-        .layer(CatchPanicLayer::custom(|_| Refused::new(Code::Internal, "").into_response()))
+        .layer(CatchPanicLayer::custom(|_| ApiError::new(Code::Internal, "").into_response()))
         .layer(from_fn_with_state(api.clone(), outermost))
         .with_state(api.clone())
 }
@@ -46,8 +46,8 @@ pub(crate) fn check_origins(origins: &[String]) -> Result<(), ApiConfigError> {
     }
 }
 
-async fn unknown() -> Refused {
-    Refused::new(Code::NotFound, "There is no such route.")
+async fn unknown() -> ApiError {
+    ApiError::new(Code::NotFound, "There is no such route.")
 }
 
 /// The path is known, the method is not one of its.
@@ -57,7 +57,7 @@ async fn other_method(State(api): State<Api>, request: Request) -> Response {
     let mut response = if request.method() == Method::OPTIONS {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        Refused::new(Code::MethodNotAllowed, format!("It knows {allowed}.")).into_response()
+        ApiError::new(Code::MethodNotAllowed, format!("It knows {allowed}.")).into_response()
     };
     if let Ok(value) = HeaderValue::from_str(&allowed) {
         response.headers_mut().insert(header::ALLOW, value);
@@ -85,7 +85,7 @@ async fn in_time(State(api): State<Api>, request: Request, next: Next) -> Respon
     }
     match tokio::time::timeout(api.inner.config.request_timeout, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Refused::new(Code::Timeout, "").into_response(),
+        Err(_) => ApiError::new(Code::Timeout, "").into_response(),
     }
 }
 
@@ -164,7 +164,7 @@ fn as_problem(response: Response) -> Response {
         StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
         _ => Code::Internal,
     };
-    let mut problem = Refused::new(code, "");
+    let mut problem = ApiError::new(code, "");
     problem.0.status = status.as_u16();
     let mut told = problem.into_response();
     for (name, value) in response.headers() {

@@ -1,6 +1,6 @@
 //! Versions of records as entity tags (RFC 9110 §8.8.3), and the conditions of changes.
 
-use crate::problem::Refused;
+use super::problem::ApiError;
 use axum::http::{HeaderMap, header};
 use splitreel_backend::records::Expect;
 use splitreel_client::problem::Code;
@@ -15,7 +15,7 @@ fn version_of(tag: &str) -> Option<i64> {
 }
 
 /// What If-Match and If-None-Match say of the version that a change expects; `None`: nothing.
-pub(crate) fn expected_version(headers: &HeaderMap) -> Result<Option<Expect>, Refused> {
+pub(crate) fn expected_version(headers: &HeaderMap) -> Result<Option<Expect>, ApiError> {
     let text = |name| headers.get(name).map(|v| v.to_str().unwrap_or_default().trim().to_owned());
     match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
         (None, None) => Ok(None),
@@ -23,10 +23,18 @@ pub(crate) fn expected_version(headers: &HeaderMap) -> Result<Option<Expect>, Re
         (Some(tag), None) => match version_of(&tag) {
             Some(version) => Ok(Some(Expect::Version(version))),
             // A tag that was never given out matches nothing.
-            None => Err(Refused::new(Code::Changed, "If-Match takes one ETag as it was given.")),
+            None => Err(ApiError::new(Code::Changed, "If-Match takes one ETag as it was given.")),
         },
-        _ => Err(Refused::new(Code::BadRequest, "Use If-Match with an ETag, or If-None-Match: *.")),
+        _ => Err(ApiError::new(Code::BadRequest, "Use If-Match with an ETag, or If-None-Match: *.")),
     }
+}
+
+/// Compares `If-Match`, if it was sent, with the version that is there.
+pub(crate) fn match_version(headers: &HeaderMap, version: i64) -> Result<(), ApiError> {
+    let Some(wanted) = headers.get(header::IF_MATCH) else { return Ok(()) };
+    let tag = format!("\"{version}\"");
+    let is_match = wanted.to_str().is_ok_and(|tags| tags.split(',').any(|t| t.trim() == tag || t.trim() == "*"));
+    if is_match { Ok(()) } else { Err(ApiError::new(Code::Changed, "")) }
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use super::Api;
 use super::body::Named;
+use super::caller::Authenticated;
+use super::problem::ApiError;
 use super::range::{Wanted, wanted};
-use crate::caller::Known;
-use crate::problem::Refused;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -58,9 +58,9 @@ pub(crate) struct Caching {
     params(("id" = uuid::Uuid, Path, description = "The job.")), responses((status = 200, body = FileList)))]
 pub(crate) async fn list_files(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(id): Named<JobId>,
-) -> Result<Json<FileList>, Refused> {
+) -> Result<Json<FileList>, ApiError> {
     let job = api.job_of(&caller, id).await?;
     let catalogue = api.catalogue(&job).await?;
     let files = catalogue
@@ -87,11 +87,11 @@ pub(crate) async fn list_files(
               (status = 304, description = "It has not changed.")))]
 pub(crate) async fn get_file(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named((id, path)): Named<(JobId, String)>,
     method: Method,
     headers: HeaderMap,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     let job = api.job_of(&caller, id).await?;
     api.serve_file(&job, &path, &method, &headers, Caching { who: "private", seconds: 31_536_000 }).await
 }
@@ -105,9 +105,9 @@ impl Api {
         method: &Method,
         request: &HeaderMap,
         caching: Caching,
-    ) -> Result<Response, Refused> {
+    ) -> Result<Response, ApiError> {
         let catalogue = self.catalogue(job).await?;
-        let file = catalogue.file(path).ok_or_else(|| Refused::not_found("file"))?;
+        let file = catalogue.file(path).ok_or_else(|| ApiError::not_found("file"))?;
         let object = file.object;
         if !names_others(path)
             && method == Method::GET
@@ -143,7 +143,7 @@ impl Api {
                 (StatusCode::PARTIAL_CONTENT, start, end)
             }
             Wanted::Outside => {
-                let mut refused = Refused::new(Code::Range, "").into_response();
+                let mut refused = ApiError::new(Code::Range, "").into_response();
                 if let Ok(value) = HeaderValue::from_str(&format!("bytes */{}", object.bytes)) {
                     refused.headers_mut().insert(header::CONTENT_RANGE, value);
                 }
@@ -156,23 +156,23 @@ impl Api {
     }
 
     /// Storage's own link, if it has one that needs nothing but its address. It lasts `seconds` at most.
-    async fn signed_link(&self, object: &StoredObject, seconds: i64) -> Result<Option<String>, Refused> {
+    async fn signed_link(&self, object: &StoredObject, seconds: i64) -> Result<Option<String>, ApiError> {
         let ttl_ms = self.inner.config.redirect_ttl_ms.min(seconds.max(1).saturating_mul(1000));
         let grant = self.inner.grants.read_object(&object.key, ttl_ms).await;
         let grant = grant.map_err(|error| {
             tracing::warn!(%error, "no link could be signed");
-            Refused::unavailable("Storage did not answer.")
+            ApiError::unavailable("Storage did not answer.")
         })?;
         Ok(grant.filter(|g| g.headers.iter().all(|(name, _)| name == "host")).map(|g| g.url))
     }
 
     /// The bytes of an object as a stream. The first are read before anything is answered, so that a failure there is
     /// still a problem document.
-    async fn pass_through(&self, object: StoredObject, start: u64, end: u64) -> Result<Body, Refused> {
+    async fn pass_through(&self, object: StoredObject, start: u64, end: u64) -> Result<Body, ApiError> {
         let api = self.clone();
         let first = api.piece(&object, start, end).await.map_err(|error| {
             tracing::warn!(key = object.key, %error, "a file cannot be read");
-            Refused::unavailable("Storage did not answer.")
+            ApiError::unavailable("Storage did not answer.")
         })?;
         let next = start.saturating_add(first.len() as u64);
         let rest =

@@ -2,10 +2,10 @@
 
 use super::Api;
 use super::body::{Named, Params, invalid, mistake};
+use super::caller::Authenticated;
+use super::problem::ApiError;
 use super::progress::{coarse, exact, view, waiting};
-use crate::caller::Known;
 use crate::outputs;
-use crate::problem::Refused;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
@@ -39,9 +39,9 @@ pub(crate) struct JobPage {
 #[utoipa::path(get, path = "/v1/jobs", tag = "jobs", params(JobPage), responses((status = 200, body = JobList)))]
 pub(crate) async fn list_jobs(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Params(page): Params<JobPage>,
-) -> Result<Json<JobList>, Refused> {
+) -> Result<Json<JobList>, ApiError> {
     let mut mistakes = Vec::new();
     let mut states = Vec::new();
     for word in page.state.iter().flat_map(|s| s.split(',')).filter(|w| !w.is_empty()) {
@@ -68,7 +68,7 @@ pub(crate) async fn list_jobs(
     let tenant = match page.tenant {
         None => Some(caller.tenant),
         Some(tenant) if tenant == caller.tenant => Some(tenant),
-        Some(_) if !caller.is_admin => return Err(Refused::new(Code::Forbidden, "This is another tenant.")),
+        Some(_) if !caller.is_admin => return Err(ApiError::new(Code::Forbidden, "This is another tenant.")),
         Some(tenant) => Some(tenant).filter(|t| t != "*"),
     };
     let filter = JobFilter { states, tenant, before: before.and_then(Result::ok), limit, ..JobFilter::default() };
@@ -103,8 +103,8 @@ impl Api {
         Ok(view(job, progress, waiting))
     }
 
-    async fn shown(&self, id: JobId) -> Result<Json<JobView>, Refused> {
-        let job = self.inner.store.job(id).await?.ok_or_else(|| Refused::not_found("job"))?;
+    async fn shown(&self, id: JobId) -> Result<Json<JobView>, ApiError> {
+        let job = self.inner.store.job(id).await?.ok_or_else(|| ApiError::not_found("job"))?;
         Ok(Json(self.detailed(job).await?))
     }
 }
@@ -114,9 +114,9 @@ impl Api {
     responses((status = 200, body = JobView)))]
 pub(crate) async fn get_job(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(id): Named<JobId>,
-) -> Result<Json<JobView>, Refused> {
+) -> Result<Json<JobView>, ApiError> {
     let job = api.job_of(&caller, id).await?;
     let output = outputs::view(api.inner.records.as_ref(), &job).await?;
     Ok(Json(JobView { output, ..api.detailed(job).await? }))
@@ -127,14 +127,14 @@ pub(crate) async fn get_job(
     params(("id" = uuid::Uuid, Path, description = "The job.")), responses((status = 200, body = JobView)))]
 pub(crate) async fn cancel_job(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(id): Named<JobId>,
-) -> Result<Json<JobView>, Refused> {
+) -> Result<Json<JobView>, ApiError> {
     api.job_of(&caller, id).await?;
     if !api.inner.coordinator.cancel(id).await? {
         let job = api.job_of(&caller, id).await?;
         if job.state != JobState::Cancelled {
-            return Err(Refused::new(Code::JobEnded, format!("It is {}.", job.state.as_str())));
+            return Err(ApiError::new(Code::JobEnded, format!("It is {}.", job.state.as_str())));
         }
     }
     api.inner.feed.look();
@@ -143,15 +143,15 @@ pub(crate) async fn cancel_job(
 
 async fn set_paused(
     api: &Api,
-    caller: &crate::caller::Caller,
+    caller: &crate::directory::Caller,
     id: JobId,
     paused: bool,
-) -> Result<Json<JobView>, Refused> {
+) -> Result<Json<JobView>, ApiError> {
     api.job_of(caller, id).await?;
     if !api.inner.coordinator.pause(id, paused).await? {
         let job = api.job_of(caller, id).await?;
         if job.state.is_ended() {
-            return Err(Refused::new(Code::JobEnded, format!("It is {}.", job.state.as_str())));
+            return Err(ApiError::new(Code::JobEnded, format!("It is {}.", job.state.as_str())));
         }
     }
     api.inner.feed.look();
@@ -163,9 +163,9 @@ async fn set_paused(
     params(("id" = uuid::Uuid, Path, description = "The job.")), responses((status = 200, body = JobView)))]
 pub(crate) async fn pause_job(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(id): Named<JobId>,
-) -> Result<Json<JobView>, Refused> {
+) -> Result<Json<JobView>, ApiError> {
     set_paused(&api, &caller, id, true).await
 }
 
@@ -174,9 +174,9 @@ pub(crate) async fn pause_job(
     params(("id" = uuid::Uuid, Path, description = "The job.")), responses((status = 200, body = JobView)))]
 pub(crate) async fn resume_job(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(id): Named<JobId>,
-) -> Result<Json<JobView>, Refused> {
+) -> Result<Json<JobView>, ApiError> {
     set_paused(&api, &caller, id, false).await
 }
 
@@ -185,12 +185,12 @@ pub(crate) async fn resume_job(
     params(("id" = uuid::Uuid, Path, description = "The job.")), responses((status = 200, body = JobView)))]
 pub(crate) async fn retry_job(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(id): Named<JobId>,
-) -> Result<Json<JobView>, Refused> {
+) -> Result<Json<JobView>, ApiError> {
     let job = api.job_of(&caller, id).await?;
     if !api.inner.coordinator.retry(id).await? {
-        return Err(Refused::new(Code::NothingToRetry, format!("It is {}.", job.state.as_str())));
+        return Err(ApiError::new(Code::NothingToRetry, format!("It is {}.", job.state.as_str())));
     }
     api.inner.feed.look();
     api.shown(id).await

@@ -1,7 +1,7 @@
 //! What a token and a tenant may ask for: rates by token, settings by tenant, both looked up seldom.
 
+use super::problem::ApiError;
 use super::tenants::tenant_settings;
-use crate::problem::Refused;
 use governor::clock::Clock as GovernorClock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
@@ -71,7 +71,7 @@ impl Limits {
     }
 
     /// Counts a request of a token.
-    pub(crate) async fn admit(&self, token: &str, tenant: &str) -> Result<(), Refused> {
+    pub(crate) async fn admit(&self, token: &str, tenant: &str) -> Result<(), ApiError> {
         let rate = self.settings(tenant).await?.requests_per_second.unwrap_or(self.default_rate);
         let limiter = self.limiter(token, rate);
         match limiter.check() {
@@ -80,7 +80,7 @@ impl Limits {
                 let wait = not_until.wait_time_from(WorldClock(self.world.clone()).now());
                 let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1);
                 let problem = Problem::new(Code::RateLimited, format!("At most {rate} requests per second."));
-                Err(Refused(Box::new(problem.retry_after(seconds))))
+                Err(ApiError(Box::new(problem.retry_after(seconds))))
             }
         }
     }

@@ -4,50 +4,64 @@
 mod attempts;
 pub mod auth;
 mod body;
+mod caller;
 mod catalogue;
 mod detail;
+mod direct;
 mod edges;
 mod etag;
-mod feed;
 mod files;
+mod inbound;
 mod jobs;
 mod limits;
 mod openapi;
 mod playback;
 mod presence;
+mod problem;
 mod profiles;
 mod progress;
 mod quote;
 mod range;
 pub mod routes;
+mod rules;
 mod signing;
 mod source_grants;
 mod stream;
 mod submit;
 mod tenants;
 mod tokens;
+mod upload_answers;
+mod uploads;
+mod webhooks;
 mod work;
 mod workers;
 
+pub use direct::{CompleteRequest, CompletedPart, DirectAnswer, DirectRequest, PartRequest};
 pub use files::content_type;
+pub use inbound::{EventAnswer, EventsAnswer, Gate, SECRET_HEADER, SharedSecret, events_router};
+pub use rules::{ROUTES as RULES_ROUTES, RULES_SCOPE, rules_router};
 pub use signing::Secret;
 pub use submit::{FinishedUpload, FinishedUploads};
 pub use tenants::shares;
 pub(crate) use tenants::tenant_settings;
 pub use tokens::{Secrets, SystemSecrets};
+pub use uploads::{ROUTES as UPLOADS_ROUTES, UPLOADS_SCOPE, uploads_router};
+pub use webhooks::{
+    DeliveryAnswer, DeliveryList, PingAnswer, ROUTES as WEBHOOKS_ROUTES, WEBHOOKS_SCOPE, WebhookAnswer, WebhookList,
+    WebhookRequest, webhooks_router,
+};
 
 use crate::Coordinator;
-use crate::caller::Caller;
-use crate::problem::Refused;
+use crate::directory::Caller;
+use crate::documents::delete_due;
+use crate::events::live::Feed;
 use auth::KnownTokens;
 use catalogue::Catalogues;
-use feed::Feed;
 use limits::Limits;
 use presence::Connections;
+use problem::ApiError;
 use routes::{ROUTES, Route, Verb};
-use serde::Serialize;
 use source_grants::SourceGrants;
-use splitreel_backend::records::{Conflict, Expect, RecordFilter, RecordKey};
 use splitreel_backend::{BlobStore, Grants, JobStore, Records, StoreError, World};
 use splitreel_core::JobId;
 use splitreel_core::job::Job;
@@ -289,17 +303,12 @@ impl Api {
         self.inner.closing.cancel();
     }
 
-    /// Deletes idempotency keys and workers whose time is over. Answers how many.
-    async fn forget_keys(&self) -> Result<usize, StoreError> {
-        let mut forgotten = 0;
+    /// Deletes idempotency keys and workers whose time is over.
+    async fn forget_keys(&self) -> Result<(), StoreError> {
         for kind in [submit::KEY_KIND, workers::WORKER_KIND] {
-            for record in self.inner.records.due(kind, self.now(), 1000).await? {
-                if self.inner.records.delete(&record.key, Expect::Version(record.version)).await?.is_ok() {
-                    forgotten += 1;
-                }
-            }
+            delete_due(self.inner.records.as_ref(), kind, self.now()).await?;
         }
-        Ok(forgotten)
+        Ok(())
     }
 
     fn now(&self) -> i64 {
@@ -316,45 +325,8 @@ impl Api {
     }
 
     /// A job that the caller may know of.
-    async fn job_of(&self, caller: &Caller, id: JobId) -> Result<Job, Refused> {
+    async fn job_of(&self, caller: &Caller, id: JobId) -> Result<Job, ApiError> {
         let job = self.inner.store.job(id).await?;
-        job.filter(|j| caller.is_admin || j.request.tenant == caller.tenant).ok_or_else(|| Refused::not_found("job"))
-    }
-
-    async fn put_document(
-        &self,
-        key: &RecordKey,
-        expect: Expect,
-        document: &impl Serialize,
-        due_ms: Option<i64>,
-    ) -> Result<Result<i64, Conflict>, StoreError> {
-        let doc = serde_json::to_value(document)
-            .map_err(|e| StoreError::Corrupt { what: format!("{} {}: {e}", key.kind, key.id) })?;
-        self.inner.records.put(key, expect, doc, due_ms, self.now()).await
-    }
-
-    /// All records of a kind; for kinds that have few.
-    async fn all_records(
-        &self,
-        kind: &str,
-        tenant: Option<&str>,
-    ) -> Result<Vec<splitreel_backend::records::Record>, StoreError> {
-        const PAGE: usize = 500;
-        let mut found: Vec<splitreel_backend::records::Record> = Vec::new();
-        loop {
-            let filter = RecordFilter {
-                kind: kind.to_owned(),
-                tenant: tenant.map(str::to_owned),
-                after: found.last().map(|r| (r.key.tenant.clone(), r.key.id.clone())),
-                limit: PAGE,
-                ..RecordFilter::default()
-            };
-            let page = self.inner.records.list(filter).await?;
-            let is_last = page.len() < PAGE;
-            found.extend(page);
-            if is_last {
-                return Ok(found);
-            }
-        }
+        job.filter(|j| caller.is_admin || j.request.tenant == caller.tenant).ok_or_else(|| ApiError::not_found("job"))
     }
 }

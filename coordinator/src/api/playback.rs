@@ -2,9 +2,9 @@
 
 use super::Api;
 use super::body::{MaybeBody, Named, invalid, mistake};
+use super::caller::Authenticated;
 use super::files::Caching;
-use crate::caller::Known;
-use crate::problem::Refused;
+use super::problem::ApiError;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method};
@@ -24,10 +24,10 @@ const PURPOSE: &str = "playback";
     responses((status = 200, body = PlaybackGrant)))]
 pub(crate) async fn create_playback(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(id): Named<JobId>,
     MaybeBody(wanted): MaybeBody<PlaybackCreate>,
-) -> Result<Json<PlaybackGrant>, Refused> {
+) -> Result<Json<PlaybackGrant>, ApiError> {
     let job = api.job_of(&caller, id).await?;
     let seconds = wanted.ttl_seconds.unwrap_or(DEFAULT_SECONDS);
     if !(1..=MAX_SECONDS).contains(&seconds) {
@@ -59,8 +59,8 @@ pub(crate) async fn play(
     Named((grant, path)): Named<(String, String)>,
     method: Method,
     headers: HeaderMap,
-) -> Result<Response, Refused> {
-    let missing = || Refused::not_found("link");
+) -> Result<Response, ApiError> {
+    let missing = || ApiError::not_found("link");
     let (id, expires_ms, signature) = split(&grant).ok_or_else(missing)?;
     let job = api.inner.store.job(id).await?.ok_or_else(missing)?;
     let expiry = expires_ms.to_string();
@@ -70,7 +70,7 @@ pub(crate) async fn play(
     }
     let left_ms = expires_ms.saturating_sub(api.now());
     if left_ms <= 0 {
-        return Err(Refused::new(Code::GrantExpired, "Ask for a new one."));
+        return Err(ApiError::new(Code::GrantExpired, "Ask for a new one."));
     }
     api.serve_file(&job, &path, &method, &headers, Caching { who: "private", seconds: left_ms / 1000 }).await
 }

@@ -3,10 +3,11 @@
 
 use super::Api;
 use super::body::{Body, invalid, mistake};
-use super::feed::Batch;
+use super::caller::Authenticated;
+use super::problem::ApiError;
 use super::workers::{SEEN_FOR_MS, WorkerDocument, worker_key};
-use crate::caller::Known;
-use crate::problem::Refused;
+use crate::documents::put_document;
+use crate::events::live::Batch;
 use axum::extract::State;
 use axum::response::sse::{Event as SseEvent, Sse};
 use axum::response::{IntoResponse, Response};
@@ -201,7 +202,8 @@ impl Api {
             };
             let expect = record.map_or(Expect::Absent, |r| Expect::Version(r.version));
             let due = now.saturating_add(SEEN_FOR_MS);
-            if self.put_document(&key, expect, &document, Some(due)).await?.is_ok() {
+            if put_document(self.inner.records.as_ref(), &key, expect, &document, Some(due), self.now()).await?.is_ok()
+            {
                 return Ok(is_draining);
             }
         }
@@ -209,7 +211,7 @@ impl Api {
     }
 }
 
-fn check(hello: &Presence) -> Result<(), Refused> {
+fn check(hello: &Presence) -> Result<(), ApiError> {
     let mut mistakes = Vec::new();
     let is_word = |text: &str, most| (1..=most).contains(&text.len()) && !text.chars().any(char::is_control);
     if !is_word(&hello.worker, 200) {
@@ -237,9 +239,9 @@ fn check(hello: &Presence) -> Result<(), Refused> {
                content_type = "text/event-stream", body = Control)))]
 pub(crate) async fn hold_presence(
     State(api): State<Api>,
-    _caller: Known,
+    _caller: Authenticated,
     Body(hello): Body<Presence>,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     check(&hello)?;
     let since_ms = api.now();
     let connection = api.inner.world.ids.fresh().to_string();

@@ -2,10 +2,11 @@
 
 use super::Api;
 use super::body::{Body, Named, Params, invalid, mistake};
+use super::caller::Authenticated;
 use super::etag::{etag, expected_version};
+use super::problem::ApiError;
 use super::submit::profile_mistakes;
-use crate::caller::Known;
-use crate::problem::Refused;
+use crate::documents::{all_records, put_document};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -113,9 +114,12 @@ pub(crate) struct Which {
 
 /// The built-in profiles and the tenant's own, the newest version of each.
 #[utoipa::path(get, path = "/v1/profiles", tag = "profiles", responses((status = 200, body = ProfileList)))]
-pub(crate) async fn list_profiles(State(api): State<Api>, Known(caller): Known) -> Result<Json<ProfileList>, Refused> {
+pub(crate) async fn list_profiles(
+    State(api): State<Api>,
+    Authenticated(caller): Authenticated,
+) -> Result<Json<ProfileList>, ApiError> {
     let mut profiles: Vec<ProfileView> = Profile::BUILT_IN.iter().filter_map(|name| built_in(name)).collect();
-    for record in api.all_records(PROFILE_KIND, Some(&caller.tenant)).await? {
+    for record in all_records(api.inner.records.as_ref(), PROFILE_KIND, Some(&caller.tenant)).await? {
         profiles.extend(ProfileDocument::read(&record)?.find(None).map(view));
     }
     Ok(Json(ProfileList { profiles }))
@@ -126,12 +130,12 @@ pub(crate) async fn list_profiles(State(api): State<Api>, Known(caller): Known) 
     params(("name" = String, Path, description = "Its name."), Which), responses((status = 200, body = ProfileView)))]
 pub(crate) async fn get_profile(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(name): Named<String>,
     Params(which): Params<Which>,
-) -> Result<impl IntoResponse, Refused> {
+) -> Result<impl IntoResponse, ApiError> {
     let found = api.profile_with_tag(&caller.tenant, &name, which.version).await?;
-    let (profile, version) = found.ok_or_else(|| Refused::not_found("profile"))?;
+    let (profile, version) = found.ok_or_else(|| ApiError::not_found("profile"))?;
     Ok(([(header::ETAG, etag(version))], Json(profile)))
 }
 
@@ -145,13 +149,13 @@ pub(crate) async fn get_profile(
               (status = 201, description = "A new profile.", body = ProfileView)))]
 pub(crate) async fn put_profile(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(name): Named<String>,
     headers: HeaderMap,
     Body(profile): Body<Profile>,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     if Profile::BUILT_IN.contains(&name.as_str()) {
-        return Err(Refused::new(Code::ReadOnly, "It came with the program: save a copy under another name."));
+        return Err(ApiError::new(Code::ReadOnly, "It came with the program: save a copy under another name."));
     }
     let mut mistakes = profile_mistakes("", profile.validate());
     if profile.name != name {
@@ -173,9 +177,9 @@ pub(crate) async fn put_profile(
     let live = record.as_ref().filter(|_| !document.is_deleted).map(|r| r.version);
     match (condition, live) {
         (Some(Expect::Version(meant)), Some(found)) if meant == found => {}
-        (Some(Expect::Version(_)), _) => return Err(Refused::new(Code::Changed, "")),
-        (Some(_), Some(_)) => return Err(Refused::new(Code::Exists, "")),
-        (None, Some(_)) => return Err(Refused::new(Code::PreconditionRequired, "")),
+        (Some(Expect::Version(_)), _) => return Err(ApiError::new(Code::Changed, "")),
+        (Some(_), Some(_)) => return Err(ApiError::new(Code::Exists, "")),
+        (None, Some(_)) => return Err(ApiError::new(Code::PreconditionRequired, "")),
         (Some(_) | None, None) => {}
     }
     let saved = SavedVersion {
@@ -188,8 +192,8 @@ pub(crate) async fn put_profile(
     let surplus = document.versions.len().saturating_sub(KEPT_VERSIONS);
     document.versions.drain(..surplus);
     let expect = record.map_or(Expect::Absent, |r| Expect::Version(r.version));
-    let written = api.put_document(&key, expect, &document, None).await?;
-    let version = written.map_err(|_| Refused::new(Code::Changed, ""))?;
+    let written = put_document(api.inner.records.as_ref(), &key, expect, &document, None, api.now()).await?;
+    let version = written.map_err(|_| ApiError::new(Code::Changed, ""))?;
     let status = if live.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, [(header::ETAG, etag(version))], Json(view(&saved))).into_response())
 }
@@ -201,14 +205,14 @@ pub(crate) async fn put_profile(
     responses((status = 204, description = "It is gone.")))]
 pub(crate) async fn delete_profile(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(name): Named<String>,
     headers: HeaderMap,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, ApiError> {
     if Profile::BUILT_IN.contains(&name.as_str()) {
-        return Err(Refused::new(Code::ReadOnly, "It came with the program."));
+        return Err(ApiError::new(Code::ReadOnly, "It came with the program."));
     }
-    let missing = || Refused::not_found("profile");
+    let missing = || ApiError::not_found("profile");
     if name.len() > 100 {
         return Err(missing());
     }
@@ -220,12 +224,14 @@ pub(crate) async fn delete_profile(
         return Err(missing());
     }
     match condition {
-        None => return Err(Refused::new(Code::PreconditionRequired, "")),
+        None => return Err(ApiError::new(Code::PreconditionRequired, "")),
         Some(Expect::Version(meant)) if meant == record.version => {}
-        Some(_) => return Err(Refused::new(Code::Changed, "")),
+        Some(_) => return Err(ApiError::new(Code::Changed, "")),
     }
     document.is_deleted = true;
-    let written = api.put_document(&key, Expect::Version(record.version), &document, None).await?;
-    written.map_err(|_| Refused::new(Code::Changed, ""))?;
+    let written =
+        put_document(api.inner.records.as_ref(), &key, Expect::Version(record.version), &document, None, api.now())
+            .await?;
+    written.map_err(|_| ApiError::new(Code::Changed, ""))?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -2,8 +2,8 @@
 
 use super::Api;
 use super::body::{Body, invalid, mistake};
-use crate::caller::Known;
-use crate::problem::Refused;
+use super::caller::Authenticated;
+use super::problem::ApiError;
 use axum::Json;
 use axum::extract::State;
 use splitreel_client::types::{Quote, QuoteBasis, QuoteRequest, Span};
@@ -110,9 +110,9 @@ fn estimate(profile: &Profile, source: &Source) -> (u32, Span, Span) {
     responses((status = 200, body = Quote)))]
 pub(crate) async fn quote(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Body(wanted): Body<QuoteRequest>,
-) -> Result<Json<Quote>, Refused> {
+) -> Result<Json<Quote>, ApiError> {
     let mut mistakes = Vec::new();
     let height = wanted.height.unwrap_or(1080);
     if !(16..=8192).contains(&height) {

@@ -3,9 +3,10 @@
 
 use super::Api;
 use super::body::{Named, Params};
-use super::feed::Batch;
-use crate::caller::{Caller, Known};
-use crate::problem::Refused;
+use super::caller::Authenticated;
+use super::problem::ApiError;
+use crate::directory::Caller;
+use crate::events::live::Batch;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
@@ -246,8 +247,8 @@ impl Listener {
     }
 }
 
-fn upgrade(ws: Result<WebSocketUpgrade, WebSocketUpgradeRejection>) -> Result<WebSocketUpgrade, Refused> {
-    let ws = ws.map_err(|e| Refused::new(Code::BadRequest, e.body_text()))?;
+fn upgrade(ws: Result<WebSocketUpgrade, WebSocketUpgradeRejection>) -> Result<WebSocketUpgrade, ApiError> {
+    let ws = ws.map_err(|e| ApiError::new(Code::BadRequest, e.body_text()))?;
     Ok(ws.protocols([SUBPROTOCOL]).max_message_size(MAX_INCOMING).max_frame_size(MAX_INCOMING))
 }
 
@@ -266,11 +267,11 @@ async fn start(api: &Api, from: &From, headers: &HeaderMap) -> Result<i64, Store
                content_type = "text/event-stream", body = String)))]
 pub(crate) async fn stream_job_events(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(id): Named<JobId>,
     Params(from): Params<From>,
     headers: HeaderMap,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     api.job_of(&caller, id).await?;
     Ok(Listener::new(&api, &caller, Some(id), from.position(&headers).unwrap_or(0)).into_sse())
 }
@@ -282,12 +283,12 @@ pub(crate) async fn stream_job_events(
     responses((status = 101, description = "A WebSocket.")))]
 pub(crate) async fn socket_job_events(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(id): Named<JobId>,
     Params(from): Params<From>,
     headers: HeaderMap,
     ws: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     api.job_of(&caller, id).await?;
     let ws = upgrade(ws)?;
     let listener = Listener::new(&api, &caller, Some(id), from.position(&headers).unwrap_or(0));
@@ -301,10 +302,10 @@ pub(crate) async fn socket_job_events(
                content_type = "text/event-stream", body = String)))]
 pub(crate) async fn stream_events(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Params(from): Params<From>,
     headers: HeaderMap,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     let position = start(&api, &from, &headers).await?;
     Ok(Listener::new(&api, &caller, None, position).into_sse())
 }
@@ -314,11 +315,11 @@ pub(crate) async fn stream_events(
     responses((status = 101, description = "A WebSocket.")))]
 pub(crate) async fn socket_events(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Params(from): Params<From>,
     headers: HeaderMap,
     ws: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     let ws = upgrade(ws)?;
     let position = start(&api, &from, &headers).await?;
     let listener = Listener::new(&api, &caller, None, position);

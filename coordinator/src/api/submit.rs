@@ -2,10 +2,12 @@
 
 use super::Api;
 use super::body::{Body, invalid, mistake, pointer_of};
+use super::caller::Authenticated;
+use super::problem::ApiError;
 use super::progress::{coarse, view};
 use super::signing::fingerprint;
-use crate::caller::{Caller, Known};
-use crate::problem::Refused;
+use crate::directory::Caller;
+use crate::documents::put_document;
 use crate::quota;
 use async_trait::async_trait;
 use axum::Json;
@@ -63,13 +65,13 @@ fn key_record(tenant: &str, key: &str) -> RecordKey {
     RecordKey { kind: KEY_KIND.into(), tenant: tenant.to_owned(), id: fingerprint(key.as_bytes()) }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refused> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let mut given = headers.get_all("idempotency-key").iter();
     let Some(value) = given.next() else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
     let is_good = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
     if !is_good || given.next().is_some() {
-        return Err(Refused::new(Code::BadRequest, "Idempotency-Key takes 1 to 255 visible ASCII characters, once."));
+        return Err(ApiError::new(Code::BadRequest, "Idempotency-Key takes 1 to 255 visible ASCII characters, once."));
     }
     Ok(Some(text.to_owned()))
 }
@@ -104,13 +106,13 @@ fn answer(job: Job, is_new: bool) -> Response {
               (status = 200, description = "The job that the key made before.", body = JobView)))]
 pub(crate) async fn create_job(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     headers: HeaderMap,
     Body(wanted): Body<JobCreate>,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     let made = make_job(&api, &caller, &headers, wanted).await;
     // What reaches the coordinator is counted there.
-    if let Err(Refused(problem)) = &made
+    if let Err(ApiError(problem)) = &made
         && (400..500).contains(&problem.status)
         && problem.known_code() != Some(Code::KeyReused)
     {
@@ -119,9 +121,9 @@ pub(crate) async fn create_job(
     made
 }
 
-async fn make_job(api: &Api, caller: &Caller, headers: &HeaderMap, wanted: JobCreate) -> Result<Response, Refused> {
+async fn make_job(api: &Api, caller: &Caller, headers: &HeaderMap, wanted: JobCreate) -> Result<Response, ApiError> {
     let key = idempotency_key(headers)?;
-    let canonical = serde_json::to_vec(&wanted).map_err(|e| Refused::new(Code::BadRequest, e.to_string()))?;
+    let canonical = serde_json::to_vec(&wanted).map_err(|e| ApiError::new(Code::BadRequest, e.to_string()))?;
     let body_sha256 = fingerprint(&canonical);
     if let Some(key) = &key
         && let Some(job) = api.job_by_key(&caller.tenant, key, &body_sha256).await?
@@ -171,19 +173,27 @@ async fn make_job(api: &Api, caller: &Caller, headers: &HeaderMap, wanted: JobCr
     let (job, is_new) = match api.inner.coordinator.submit(request).await? {
         Submitted::Created(job) => (job, true),
         Submitted::Existing(job) => (job, false),
-        Submitted::KeyReused(_) => return Err(Refused::new(Code::KeyReused, "")),
+        Submitted::KeyReused(_) => return Err(ApiError::new(Code::KeyReused, "")),
     };
     if let Some(key) = key {
         // Remembers the body: a source that changes before a repetition must not make it look like another request.
         let used = UsedKey { body_sha256, job: job.id };
         let until = api.now().saturating_add(api.inner.config.key_kept_ms);
-        let _ = api.put_document(&key_record(&caller.tenant, &key), Expect::Absent, &used, Some(until)).await?;
+        let _ = put_document(
+            api.inner.records.as_ref(),
+            &key_record(&caller.tenant, &key),
+            Expect::Absent,
+            &used,
+            Some(until),
+            api.now(),
+        )
+        .await?;
     }
     Ok(answer(job, is_new))
 }
 
 impl Api {
-    async fn job_by_key(&self, tenant: &str, key: &str, body_sha256: &str) -> Result<Option<Job>, Refused> {
+    async fn job_by_key(&self, tenant: &str, key: &str, body_sha256: &str) -> Result<Option<Job>, ApiError> {
         let Some(record) = self.inner.records.get(&key_record(tenant, key)).await? else { return Ok(None) };
         let used: UsedKey = serde_json::from_value(record.doc)
             .map_err(|e| StoreError::Corrupt { what: format!("idempotency key: {e}") })?;
@@ -191,7 +201,7 @@ impl Api {
         let Some(job) = self.inner.store.job(used.job).await? else { return Ok(None) };
         if used.body_sha256 != body_sha256 {
             record::job_submitted(Submission::KeyReused);
-            return Err(Refused::new(Code::KeyReused, ""));
+            return Err(ApiError::new(Code::KeyReused, ""));
         }
         Ok(Some(job))
     }
@@ -264,30 +274,30 @@ impl Api {
     }
 
     /// Pins what is there now, unless it is kept there for others: uploads go by their ids.
-    pub(crate) async fn pin_named(&self, locator: &str) -> Result<SourceRef, Refused> {
+    pub(crate) async fn pin_named(&self, locator: &str) -> Result<SourceRef, ApiError> {
         let source = self.pin(locator).await?;
         let is_reserved = self.inner.config.reserved_sources.iter().any(|place| source.locator.starts_with(place));
-        if is_reserved { Err(Refused::new(Code::SourceNotFound, "")) } else { Ok(source) }
+        if is_reserved { Err(ApiError::new(Code::SourceNotFound, "")) } else { Ok(source) }
     }
 
     /// Pins what is there now.
-    pub(crate) async fn pin(&self, locator: &str) -> Result<SourceRef, Refused> {
+    pub(crate) async fn pin(&self, locator: &str) -> Result<SourceRef, ApiError> {
         self.inner.grants.pin(locator).await.map_err(|error| match error {
-            GrantError::NotFound { .. } => Refused::new(Code::SourceNotFound, ""),
-            GrantError::Unusable { why, .. } => Refused::new(Code::SourceUnusable, why),
+            GrantError::NotFound { .. } => ApiError::new(Code::SourceNotFound, ""),
+            GrantError::Unusable { why, .. } => ApiError::new(Code::SourceUnusable, why),
             GrantError::Unavailable { source, .. } => {
                 tracing::warn!(error = %source, "a source could not be pinned");
-                Refused::unavailable("Storage did not answer.")
+                ApiError::unavailable("Storage did not answer.")
             }
         })
     }
 
-    async fn check_quota(&self, tenant: &str, key: Option<&str>) -> Result<(), Refused> {
+    async fn check_quota(&self, tenant: &str, key: Option<&str>) -> Result<(), ApiError> {
         let Some(most) = self.inner.limits.settings(tenant).await?.max_open_jobs else { return Ok(()) };
         if !quota::is_used_up(self.inner.store.as_ref(), tenant, Some(most), key).await? {
             return Ok(());
         }
         let problem = Problem::new(Code::QuotaExceeded, format!("At most {most} open jobs."));
-        Err(Refused(Box::new(problem.retry_after(30))))
+        Err(ApiError(Box::new(problem.retry_after(30))))
     }
 }

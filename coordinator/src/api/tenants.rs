@@ -3,7 +3,8 @@
 use super::Api;
 use super::body::{Body, Named, invalid, mistake};
 use super::etag::{etag, expected_version};
-use crate::problem::Refused;
+use super::problem::ApiError;
+use crate::documents::put_document;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -73,7 +74,7 @@ fn tenant_of(record: &Record) -> Result<Tenant, StoreError> {
 
 /// Lists the tenants that have settings of their own.
 #[utoipa::path(get, path = "/v1/tenants", tag = "tenants", responses((status = 200, body = TenantList)))]
-pub(crate) async fn list_tenants(State(api): State<Api>) -> Result<Json<TenantList>, Refused> {
+pub(crate) async fn list_tenants(State(api): State<Api>) -> Result<Json<TenantList>, ApiError> {
     let records = all(api.inner.records.as_ref()).await?;
     Ok(Json(TenantList { tenants: records.iter().map(tenant_of).collect::<Result<_, _>>()? }))
 }
@@ -84,9 +85,9 @@ pub(crate) async fn list_tenants(State(api): State<Api>) -> Result<Json<TenantLi
 pub(crate) async fn get_tenant(
     State(api): State<Api>,
     Named(tenant): Named<String>,
-) -> Result<impl IntoResponse, Refused> {
+) -> Result<impl IntoResponse, ApiError> {
     if !is_tenant_name(&tenant) {
-        return Err(Refused::not_found("tenant"));
+        return Err(ApiError::not_found("tenant"));
     }
     let found = match api.inner.records.get(&key(&tenant)).await? {
         Some(record) => tenant_of(&record)?,
@@ -105,7 +106,7 @@ pub(crate) async fn put_tenant(
     Named(tenant): Named<String>,
     headers: HeaderMap,
     Body(settings): Body<TenantSettings>,
-) -> Result<impl IntoResponse, Refused> {
+) -> Result<impl IntoResponse, ApiError> {
     let mut mistakes = Vec::new();
     if !is_tenant_name(&tenant) {
         mistakes.push(mistake("tenant", "this is no name of a tenant", "use 1 to 64 letters, digits, . - _"));
@@ -123,8 +124,8 @@ pub(crate) async fn put_tenant(
         return Err(invalid(mistakes));
     }
     let expect = expected_version(&headers)?.unwrap_or(Expect::Any);
-    let written = api.put_document(&key(&tenant), expect, &settings, None).await?;
-    let version = written.map_err(|_| Refused::new(Code::Changed, ""))?;
+    let written = put_document(api.inner.records.as_ref(), &key(&tenant), expect, &settings, None, api.now()).await?;
+    let version = written.map_err(|_| ApiError::new(Code::Changed, ""))?;
     api.inner.limits.forget(&tenant);
     api.inner.coordinator.wake();
     Ok(([(header::ETAG, etag(version))], Json(Tenant { tenant, settings, version })))
@@ -138,9 +139,9 @@ pub(crate) async fn delete_tenant(
     State(api): State<Api>,
     Named(tenant): Named<String>,
     headers: HeaderMap,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, ApiError> {
     let expect = expected_version(&headers)?.unwrap_or(Expect::Any);
-    api.inner.records.delete(&key(&tenant), expect).await?.map_err(|_| Refused::new(Code::Changed, ""))?;
+    api.inner.records.delete(&key(&tenant), expect).await?.map_err(|_| ApiError::new(Code::Changed, ""))?;
     api.inner.limits.forget(&tenant);
     Ok(StatusCode::NO_CONTENT)
 }

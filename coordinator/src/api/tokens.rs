@@ -2,10 +2,12 @@
 
 use super::Api;
 use super::body::{Body, Named, Params, invalid, mistake};
+use super::caller::Authenticated;
+use super::problem::ApiError;
 use super::signing::fingerprint;
 use super::tenants::is_tenant_name;
-use crate::caller::{Caller, Known};
-use crate::problem::Refused;
+use crate::directory::Caller;
+use crate::documents::put_document;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -92,8 +94,8 @@ pub(crate) struct TokenPage {
 
 /// Who the service takes the caller for.
 #[utoipa::path(get, path = "/v1/me", tag = "tokens", responses((status = 200, body = WhoAmI)))]
-pub(crate) async fn who_am_i(caller: Known) -> Json<WhoAmI> {
-    let Known(Caller { tenant, scopes, is_admin }) = caller;
+pub(crate) async fn who_am_i(caller: Authenticated) -> Json<WhoAmI> {
+    let Authenticated(Caller { tenant, scopes, is_admin }) = caller;
     Json(WhoAmI { tenant, scopes: scopes.iter().filter_map(|s| Scope::parse(s)).collect(), is_admin })
 }
 
@@ -102,9 +104,9 @@ pub(crate) async fn who_am_i(caller: Known) -> Json<WhoAmI> {
     responses((status = 201, body = TokenCreated)))]
 pub(crate) async fn create_token(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Body(wanted): Body<TokenCreate>,
-) -> Result<impl IntoResponse, Refused> {
+) -> Result<impl IntoResponse, ApiError> {
     let mut mistakes = Vec::new();
     let length = wanted.name.chars().count();
     if !(1..=100).contains(&length) || wanted.name.chars().any(char::is_control) {
@@ -125,16 +127,16 @@ pub(crate) async fn create_token(
     }
     if !caller.is_admin {
         if tenant != caller.tenant {
-            return Err(Refused::new(Code::Forbidden, "Only an administrator makes tokens of another tenant."));
+            return Err(ApiError::new(Code::Forbidden, "Only an administrator makes tokens of another tenant."));
         }
         if let Some(scope) = wanted.scopes.iter().find(|s| !caller.scopes.contains(s.as_str())) {
             let detail = format!("A token without `{}` cannot give it to another.", scope.as_str());
-            return Err(Refused::new(Code::Forbidden, detail));
+            return Err(ApiError::new(Code::Forbidden, detail));
         }
     }
     let mut random = [0u8; 32];
     if !api.inner.secrets.fill(&mut random) {
-        return Err(Refused::unavailable("No random numbers are to be had."));
+        return Err(ApiError::unavailable("No random numbers are to be had."));
     }
     let id = api.inner.world.ids.fresh().simple().to_string();
     let secret = format!("{PREFIX}{id}_{}", hex(&random));
@@ -147,7 +149,9 @@ pub(crate) async fn create_token(
         created_ms: now,
         expires_ms: wanted.expires_in_seconds.map(|s| now.saturating_add(i64::from(s).saturating_mul(1000))),
     };
-    api.put_document(&key(&id), Expect::Absent, &document, None).await?.map_err(|_| Refused::new(Code::Exists, ""))?;
+    put_document(api.inner.records.as_ref(), &key(&id), Expect::Absent, &document, None, api.now())
+        .await?
+        .map_err(|_| ApiError::new(Code::Exists, ""))?;
     tracing::info!(token = id, tenant = document.tenant, "token made");
     let token = document.view(id);
     let headers = [(header::LOCATION, format!("/v1/tokens/{}", token.id)), (header::CACHE_CONTROL, "no-store".into())];
@@ -159,9 +163,9 @@ pub(crate) async fn create_token(
     responses((status = 200, body = TokenList)))]
 pub(crate) async fn list_tokens(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Params(page): Params<TokenPage>,
-) -> Result<Json<TokenList>, Refused> {
+) -> Result<Json<TokenList>, ApiError> {
     let mut after = page.after;
     let mut tokens = Vec::new();
     loop {
@@ -191,8 +195,8 @@ pub(crate) async fn list_tokens(
 }
 
 impl Api {
-    async fn token(&self, caller: &Caller, id: &str) -> Result<TokenDocument, Refused> {
-        let missing = || Refused::not_found("token");
+    async fn token(&self, caller: &Caller, id: &str) -> Result<TokenDocument, ApiError> {
+        let missing = || ApiError::not_found("token");
         if id.len() > 64 {
             return Err(missing());
         }
@@ -208,9 +212,9 @@ impl Api {
     responses((status = 200, body = TokenView)))]
 pub(crate) async fn get_token(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(id): Named<String>,
-) -> Result<Json<TokenView>, Refused> {
+) -> Result<Json<TokenView>, ApiError> {
     Ok(Json(api.token(&caller, &id).await?.view(id)))
 }
 
@@ -220,15 +224,15 @@ pub(crate) async fn get_token(
     responses((status = 204, description = "It is valid no more.")))]
 pub(crate) async fn revoke_token(
     State(api): State<Api>,
-    Known(caller): Known,
+    Authenticated(caller): Authenticated,
     Named(id): Named<String>,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, ApiError> {
     let document = api.token(&caller, &id).await?;
     // Whoever holds less may not end what holds more.
     if !caller.is_admin && document.scopes.iter().any(|s| !caller.scopes.contains(s.as_str())) {
-        return Err(Refused::new(Code::Forbidden, "The token has scopes that the caller's has not."));
+        return Err(ApiError::new(Code::Forbidden, "The token has scopes that the caller's has not."));
     }
-    api.inner.records.delete(&key(&id), Expect::Any).await?.map_err(|_| Refused::new(Code::Changed, ""))?;
+    api.inner.records.delete(&key(&id), Expect::Any).await?.map_err(|_| ApiError::new(Code::Changed, ""))?;
     api.inner.tokens.forget(&id);
     tracing::info!(token = id, "token revoked");
     Ok(StatusCode::NO_CONTENT)

@@ -3,7 +3,7 @@
 
 use super::Api;
 use super::body::{Body, Named, invalid, mistake};
-use crate::problem::Refused;
+use super::problem::ApiError;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -57,14 +57,14 @@ impl LeasePath {
     }
 }
 
-fn lease_refused(error: LeaseError) -> Refused {
+fn lease_refused(error: LeaseError) -> ApiError {
     match error {
-        LeaseError::Refused(Refusal::NotClaimable) => Refused::new(Code::NotClaimable, ""),
-        LeaseError::Refused(Refusal::LeaseLost) => Refused::new(Code::LeaseLost, ""),
-        LeaseError::Refused(Refusal::Cancelled) => Refused::new(Code::Cancelled, ""),
+        LeaseError::Refused(Refusal::NotClaimable) => ApiError::new(Code::NotClaimable, ""),
+        LeaseError::Refused(Refusal::LeaseLost) => ApiError::new(Code::LeaseLost, ""),
+        LeaseError::Refused(Refusal::Cancelled) => ApiError::new(Code::Cancelled, ""),
         LeaseError::Unavailable { what } => {
             tracing::warn!(what, "a worker was not answered");
-            Refused::unavailable("")
+            ApiError::unavailable("")
         }
     }
 }
@@ -75,7 +75,7 @@ impl Api {
     }
 
     /// Adds the right to read the source. Without it the attempt ends at once and the next one is due.
-    async fn with_source(&self, mut order: WorkOrder) -> Result<WorkOrder, Refused> {
+    async fn with_source(&self, mut order: WorkOrder) -> Result<WorkOrder, ApiError> {
         if matches!(order.work, Work::Assemble(_)) || order.grant.is_some() {
             return Ok(order);
         }
@@ -94,7 +94,7 @@ impl Api {
             }
         };
         self.inner.coordinator.fail(order.task, order.lease, failure).await.map_err(lease_refused)?;
-        Err(Refused::new(Code::NotClaimable, "The source cannot be read now."))
+        Err(ApiError::new(Code::NotClaimable, "The source cannot be read now."))
     }
 }
 
@@ -111,12 +111,12 @@ fn only_what_is_needed(mut order: WorkOrder) -> WorkOrder {
 /// Turns a ring into a lease and its order, for exactly one caller.
 #[utoipa::path(post, path = "/v1/work/claim", tag = "work", request_body = Claim,
     responses((status = 200, body = Claimed)))]
-pub(crate) async fn claim(State(api): State<Api>, Body(claim): Body<Claim>) -> Result<Json<Claimed>, Refused> {
+pub(crate) async fn claim(State(api): State<Api>, Body(claim): Body<Claim>) -> Result<Json<Claimed>, ApiError> {
     if claim.worker.0.is_empty() || claim.worker.0.len() > 200 {
         return Err(invalid(vec![mistake("/worker", "this is no name of a worker", "use 1 to 200 characters")]));
     }
     if api.is_outdated(claim.protocol) {
-        return Err(Refused::new(Code::WorkerOutdated, ""));
+        return Err(ApiError::new(Code::WorkerOutdated, ""));
     }
     let order = api.inner.coordinator.claim(&claim.ring, &claim.worker, claim.lease).await.map_err(lease_refused)?;
     let order = only_what_is_needed(api.with_source(order).await?);
@@ -132,7 +132,7 @@ pub(crate) async fn renew(
     State(api): State<Api>,
     Named(path): Named<LeasePath>,
     Body(renew): Body<Renew>,
-) -> Result<Json<Renewed>, Refused> {
+) -> Result<Json<Renewed>, ApiError> {
     let kept = api.inner.coordinator.renew(path.task(), path.lease, renew.progress).await;
     Ok(Json(Renewed { remaining_ms: kept.map_err(lease_refused)? }))
 }
@@ -145,7 +145,7 @@ pub(crate) async fn complete(
     State(api): State<Api>,
     Named(path): Named<LeasePath>,
     Body(complete): Body<Complete>,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, ApiError> {
     if complete.result.keys().iter().any(|key| !path.owns(key)) {
         let hint = "name what was stored below the order's prefix";
         return Err(invalid(vec![mistake("/result", "it names objects that are not the attempt's own", hint)]));
@@ -163,35 +163,35 @@ pub(crate) async fn fail(
     State(api): State<Api>,
     Named(path): Named<LeasePath>,
     Body(fail): Body<Fail>,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, ApiError> {
     api.inner.coordinator.fail(path.task(), path.lease, fail.failure).await.map_err(lease_refused)?;
     api.inner.feed.look();
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn granted(grant: Result<Option<SignedRequest>, GrantError>) -> Result<SignedRequest, Refused> {
+fn granted(grant: Result<Option<SignedRequest>, GrantError>) -> Result<SignedRequest, ApiError> {
     match grant {
         Ok(Some(grant)) => Ok(grant),
-        Ok(None) => Err(Refused::new(Code::NoGrants, "")),
-        Err(GrantError::NotFound { .. }) => Err(Refused::not_found("object")),
-        Err(GrantError::Unusable { why, .. }) => Err(Refused::new(Code::BadRequest, why)),
+        Ok(None) => Err(ApiError::new(Code::NoGrants, "")),
+        Err(GrantError::NotFound { .. }) => Err(ApiError::not_found("object")),
+        Err(GrantError::Unusable { why, .. }) => Err(ApiError::new(Code::BadRequest, why)),
         Err(error @ GrantError::Unavailable { .. }) => {
             tracing::warn!(%error, "no right to an object");
-            Err(Refused::unavailable("Storage did not answer."))
+            Err(ApiError::unavailable("Storage did not answer."))
         }
     }
 }
 
 impl Api {
     /// The ticket must be of this lease, and the job open.
-    async fn check_ticket(&self, path: &LeasePath, attempt: u32, ticket: &str) -> Result<String, Refused> {
+    async fn check_ticket(&self, path: &LeasePath, attempt: u32, ticket: &str) -> Result<String, ApiError> {
         let prefix = path.prefix(attempt);
         if !self.inner.config.signing_key.is_signature(&[PURPOSE, &prefix], ticket) {
-            return Err(Refused::new(Code::LeaseLost, "The ticket is not of this lease."));
+            return Err(ApiError::new(Code::LeaseLost, "The ticket is not of this lease."));
         }
         match self.inner.store.job(path.job).await? {
             Some(job) if !job.state.is_ended() => Ok(prefix),
-            _ => Err(Refused::new(Code::Cancelled, "")),
+            _ => Err(ApiError::new(Code::Cancelled, "")),
         }
     }
 }
@@ -204,7 +204,7 @@ pub(crate) async fn store_objects(
     State(api): State<Api>,
     Named(path): Named<LeasePath>,
     Body(wanted): Body<ObjectsToStore>,
-) -> Result<Json<ObjectGrants>, Refused> {
+) -> Result<Json<ObjectGrants>, ApiError> {
     let prefix = api.check_ticket(&path, wanted.attempt, &wanted.ticket).await?;
     if wanted.objects.len() > MAX_OBJECTS {
         return Err(invalid(vec![mistake("/objects", "these are too many", "ask for at most 1000 at a time")]));
@@ -230,7 +230,7 @@ pub(crate) async fn read_objects(
     State(api): State<Api>,
     Named(path): Named<LeasePath>,
     Body(wanted): Body<ObjectsToRead>,
-) -> Result<Json<ObjectGrants>, Refused> {
+) -> Result<Json<ObjectGrants>, ApiError> {
     api.check_ticket(&path, wanted.attempt, &wanted.ticket).await?;
     if wanted.keys.len() > MAX_OBJECTS {
         return Err(invalid(vec![mistake("/keys", "these are too many", "ask for at most 1000 at a time")]));

@@ -2,7 +2,8 @@
 
 use super::Api;
 use super::body::{Named, Params, invalid, mistake};
-use crate::problem::Refused;
+use super::problem::ApiError;
+use crate::documents::{all_records, put_document};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -53,7 +54,7 @@ pub(crate) fn worker_key(worker: &str) -> RecordKey {
 impl Api {
     async fn workers(&self) -> Result<Vec<WorkerView>, StoreError> {
         let now = self.now();
-        let records = self.all_records(WORKER_KIND, None).await?;
+        let records = all_records(self.inner.records.as_ref(), WORKER_KIND, None).await?;
         records
             .into_iter()
             .map(|record| {
@@ -86,7 +87,7 @@ impl Api {
 
 /// The workers and assemblers that hold a control stream.
 #[utoipa::path(get, path = "/v1/workers", tag = "workers", responses((status = 200, body = WorkerList)))]
-pub(crate) async fn list_workers(State(api): State<Api>) -> Result<Json<WorkerList>, Refused> {
+pub(crate) async fn list_workers(State(api): State<Api>) -> Result<Json<WorkerList>, ApiError> {
     Ok(Json(WorkerList { workers: api.workers().await? }))
 }
 
@@ -94,21 +95,31 @@ pub(crate) async fn list_workers(State(api): State<Api>) -> Result<Json<WorkerLi
 #[utoipa::path(post, path = "/v1/workers/{worker}/drain", tag = "workers",
     params(("worker" = String, Path, description = "Its name.")),
     responses((status = 202, description = "It will be told.")))]
-pub(crate) async fn drain_worker(State(api): State<Api>, Named(worker): Named<String>) -> Result<StatusCode, Refused> {
+pub(crate) async fn drain_worker(State(api): State<Api>, Named(worker): Named<String>) -> Result<StatusCode, ApiError> {
     if worker.len() > 200 {
-        return Err(Refused::not_found("worker"));
+        return Err(ApiError::not_found("worker"));
     }
     let key = worker_key(&worker);
     for _ in 0..5 {
-        let record = api.inner.records.get(&key).await?.ok_or_else(|| Refused::not_found("worker"))?;
+        let record = api.inner.records.get(&key).await?.ok_or_else(|| ApiError::not_found("worker"))?;
         let mut document = WorkerDocument::read(&record)?;
         document.is_draining = true;
         let due = document.seen_ms.saturating_add(SEEN_FOR_MS);
-        if api.put_document(&key, Expect::Version(record.version), &document, Some(due)).await?.is_ok() {
+        if put_document(
+            api.inner.records.as_ref(),
+            &key,
+            Expect::Version(record.version),
+            &document,
+            Some(due),
+            api.now(),
+        )
+        .await?
+        .is_ok()
+        {
             return Ok(StatusCode::ACCEPTED);
         }
     }
-    Err(Refused::new(Code::Changed, "Try again."))
+    Err(ApiError::new(Code::Changed, "Try again."))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -126,7 +137,7 @@ pub(crate) struct Scaling {
 pub(crate) async fn autoscale(
     State(api): State<Api>,
     Params(scaling): Params<Scaling>,
-) -> Result<Json<Autoscale>, Refused> {
+) -> Result<Json<Autoscale>, ApiError> {
     let slots_per_worker = scaling.slots_per_worker.unwrap_or(1);
     if !(1..=10_000).contains(&slots_per_worker) {
         return Err(invalid(vec![mistake("slots_per_worker", "it is out of range", "use 1 to 10000")]));

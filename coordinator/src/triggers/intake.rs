@@ -4,6 +4,7 @@
 use super::event::UploadEvent;
 use super::fingerprint::fingerprint;
 use super::rule::{NamedRule, Place, RuleSet, Verdict};
+use crate::documents::put_document;
 use crate::{Coordinator, quota};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -459,9 +460,8 @@ impl Intake {
                 Expect::Version(record.version)
             }
         };
-        let doc = serde_json::to_value(&held).map_err(unwritable)?;
         // A conflict means that another process watches it already.
-        let _ = self.inner.records.put(&key, expect, doc, Some(due), now).await?;
+        let _ = put_document(self.inner.records.as_ref(), &key, expect, &held, Some(due), now).await?;
         Ok(())
     }
 
@@ -496,9 +496,4 @@ fn named_rule(record: Record) -> Option<NamedRule> {
             None
         }
     }
-}
-
-/// A document of ours that does not become JSON.
-pub(crate) fn unwritable(error: serde_json::Error) -> StoreError {
-    StoreError::Corrupt { what: format!("a document cannot be written: {error}") }
 }

@@ -1,30 +1,11 @@
 //! Where triggers and the API meet: the API knows tokens and profiles, triggers ask for them.
 
-use super::inbound::Gate;
 use super::intake::{ProfileLookupError, Profiles};
 use crate::api::Api;
 use async_trait::async_trait;
-use axum::http::{HeaderMap, StatusCode};
 use splitreel_backend::StoreError;
-use splitreel_client::types::Scope;
 use splitreel_core::profile::Profile;
 use std::sync::{Arc, OnceLock};
-
-#[async_trait]
-impl Gate for Api {
-    async fn authorise(&self, headers: &HeaderMap) -> Result<Option<String>, StatusCode> {
-        match self.identify(headers).await {
-            Ok(Some(caller)) if caller.is_admin => Ok(None),
-            Ok(Some(caller)) if caller.scopes.contains(Scope::Ingest.as_str()) => Ok(Some(caller.tenant)),
-            Ok(Some(_)) => Err(StatusCode::FORBIDDEN),
-            Ok(None) => Err(StatusCode::UNAUTHORIZED),
-            Err(error) => {
-                tracing::warn!(%error, "a sender of events cannot be looked up");
-                Err(StatusCode::SERVICE_UNAVAILABLE)
-            }
-        }
-    }
-}
 
 #[async_trait]
 impl Profiles for Api {

@@ -4,28 +4,23 @@
 mod event;
 mod fingerprint;
 mod folder;
-mod inbound;
 mod inbox;
 mod intake;
 mod joints;
 mod key;
 mod poller;
-mod routes;
 mod rule;
 mod watch;
 
 pub use event::{ConfirmNeeded, MAX_DOCUMENT_BYTES, ParseError, Parsed, UploadEvent, parse};
 pub use folder::{Looks, SeenFile, is_ignored_name};
-pub use inbound::{EventAnswer, EventsAnswer, Gate, SECRET_HEADER, SharedSecret, events_router};
 pub use inbox::{Delivery, DocumentError, EventInbox, InboxError, listen};
-pub use intake::{BuiltInProfiles, Intake, IntakeError, Outcome, ProfileLookupError, Profiles, Target};
+pub use intake::{BuiltInProfiles, Intake, IntakeError, Outcome, ProfileLookupError, Profiles, RULE_KIND, Target};
 pub use joints::LateProfiles;
 pub use poller::{Buckets, ListError, Listed, PollConfig, PollState, Poller};
-pub use routes::{ROUTES, RULES_SCOPE, rules_router};
 pub use rule::{NamedRule, Place, RuleError, RuleSet, Verdict, validate};
 pub use splitreel_client::types::{Rule, RuleList, StoredRule};
 pub use watch::{FolderWatch, WatchConfig, WatchError};
 
 pub(crate) use fingerprint::fingerprint;
-pub(crate) use intake::unwritable;
-pub(crate) use routes::{document, match_version};
+pub(crate) use intake::counted;

@@ -6,8 +6,9 @@
 
 use super::event::UploadEvent;
 use super::fingerprint::{fingerprint, short_fingerprint};
-use super::intake::{Intake, IntakeError, Outcome, counted, unwritable};
+use super::intake::{Intake, IntakeError, Outcome, counted};
 use super::rule::{NamedRule, RuleSet};
+use crate::documents::put_document;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use splitreel_backend::records::{Expect, RecordKey};
@@ -275,9 +276,9 @@ impl Poller {
             }
         }
         let next = state.after_page(&page, &done, now, every_ms, &config);
-        let doc = serde_json::to_value(&next).map_err(unwritable).map_err(IntakeError::from)?;
         // A conflict: another coordinator polled at the same time. Its page stands; what we offered has its jobs.
-        let _ = self.records.put(&key, expect, doc, None, now).await.map_err(IntakeError::from)?;
+        let written = put_document(self.records.as_ref(), &key, expect, &next, None, now).await;
+        let _ = written.map_err(IntakeError::from)?;
         Ok(outcomes)
     }
 }

@@ -3,7 +3,8 @@
 
 use super::fingerprint::fingerprint;
 use super::folder::{Looks, SeenFile, is_open_for_writing, scan};
-use super::intake::{Intake, IntakeError, Outcome, Target, counted, unwritable};
+use super::intake::{Intake, IntakeError, Outcome, Target, counted};
+use crate::documents::put_document;
 use notify::Watcher;
 use serde::{Deserialize, Serialize};
 use splitreel_backend::records::{Expect, RecordKey};
@@ -210,9 +211,8 @@ impl FolderWatch {
         if outcome == Outcome::Waiting {
             return Ok(Some(outcome));
         }
-        let doc = serde_json::to_value(&handled).map_err(unwritable)?;
         let now = self.world.clock.now_ms();
-        let _ = self.records.put(&key, Expect::Any, doc, None, now).await?;
+        let _ = put_document(self.records.as_ref(), &key, Expect::Any, &handled, None, now).await?;
         tracing::info!(path = %file.path.display(), ?outcome, "a file was offered");
         Ok(Some(outcome))
     }

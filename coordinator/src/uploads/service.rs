@@ -5,7 +5,8 @@ use super::checksum::Checksum;
 use super::ledger::{Chore, KeptUpload, UPLOAD_KIND, Upload, Wish, WriteLock};
 use super::storage::{ByteStream, PutPart, UploadStorage, UploadStorageError};
 use crate::api::{FinishedUpload, FinishedUploads};
-use crate::triggers::{Intake, IntakeError, Outcome, ProfileLookupError, Target, unwritable};
+use crate::documents::put_document;
+use crate::triggers::{Intake, IntakeError, Outcome, ProfileLookupError, Target};
 use async_trait::async_trait;
 use splitreel_backend::grants::{GrantError, SignedRequest};
 use splitreel_backend::records::{Expect, RecordFilter};
@@ -561,8 +562,8 @@ impl Uploads {
     }
 
     async fn put(&self, kept: &mut KeptUpload, expect: Expect, due_ms: i64) -> Result<(), UploadError> {
-        let doc = serde_json::to_value(&kept.upload).map_err(unwritable)?;
-        let written = self.inner.records.put(&kept.key, expect, doc, Some(due_ms), self.now()).await?;
+        let records = self.inner.records.as_ref();
+        let written = put_document(records, &kept.key, expect, &kept.upload, Some(due_ms), self.now()).await?;
         kept.version = written.map_err(|_| UploadError::Locked)?;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Endpoints and deliveries as they are kept: their documents, and the few ways they are written.
 
 use super::secret::Secret;
-use crate::triggers::unwritable;
+use crate::documents::put_document;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use splitreel_backend::records::{Conflict, Expect, Record, RecordFilter, RecordKey};
@@ -138,8 +138,7 @@ impl Ledger {
         due_ms: Option<i64>,
         now_ms: i64,
     ) -> Result<Result<i64, Conflict>, StoreError> {
-        let doc = serde_json::to_value(doc).map_err(unwritable)?;
-        self.records.put(key, expect, doc, due_ms, now_ms).await
+        put_document(self.records.as_ref(), key, expect, doc, due_ms, now_ms).await
     }
 
     /// Deletes a record, whatever its version.

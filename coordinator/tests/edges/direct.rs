@@ -4,9 +4,10 @@ use crate::fixture::{Installation, TestGrants, call_json, caller};
 use async_trait::async_trait;
 use serde_json::json;
 use splitreel_backend::grants::SignedRequest;
+use splitreel_coordinator::api::uploads_router;
 use splitreel_coordinator::uploads::{
     Appended, ByteStream, Checksum, DirectBegun, PutPart, UploadRef, UploadStorage, UploadStorageError, Uploads,
-    UploadsConfig, uploads_router,
+    UploadsConfig,
 };
 use std::sync::{Arc, Mutex};
 use uuid::Uuid;

@@ -11,7 +11,7 @@ use splitreel_backend::store::JobFilter;
 use splitreel_backend::world::Machine;
 use splitreel_backend::{Clock, Grants, JobStore, Records, World};
 use splitreel_client::types::TenantSettings;
-use splitreel_coordinator::caller::Caller;
+use splitreel_coordinator::directory::Caller;
 use splitreel_coordinator::triggers::{BuiltInProfiles, Intake, Place, Rule};
 use splitreel_coordinator::{Config, Coordinator};
 use splitreel_core::fair::Priority;

@@ -6,10 +6,13 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
 use splitreel_backend::memory::MemoryBlobs;
-use splitreel_coordinator::api::{Api, ApiConfig, ApiSeams, Secret, SystemSecrets};
-use splitreel_coordinator::triggers::{self, Intake, LateProfiles, Place, events_router, rules_router};
-use splitreel_coordinator::uploads::{self, LocalUploads, Uploads, UploadsConfig, uploads_router};
-use splitreel_coordinator::webhooks::{self, Sender, SenderConfig, webhooks_router};
+use splitreel_coordinator::api::{
+    Api, ApiConfig, ApiSeams, RULES_ROUTES, Secret, SystemSecrets, UPLOADS_ROUTES, WEBHOOKS_ROUTES, events_router,
+    rules_router, uploads_router, webhooks_router,
+};
+use splitreel_coordinator::triggers::{Intake, LateProfiles, Place};
+use splitreel_coordinator::uploads::{LocalUploads, Uploads, UploadsConfig};
+use splitreel_coordinator::webhooks::{Sender, SenderConfig};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,7 +49,7 @@ fn mounted(folder: &Path) -> Mounted {
             world: world.clone(),
             secrets: Arc::new(SystemSecrets),
             uploads: Some(Arc::new(uploads.clone())),
-            more_rules: [triggers::ROUTES, webhooks::ROUTES, uploads::ROUTES].concat(),
+            more_rules: [RULES_ROUTES, WEBHOOKS_ROUTES, UPLOADS_ROUTES].concat(),
         },
     )
     .unwrap();
@@ -89,7 +92,7 @@ async fn every_route_has_a_rule_and_every_rule_a_route() {
         let verbs = ["get", "post", "put", "patch", "delete"];
         documented.extend(verbs.iter().filter(|v| item.get(v).is_some()).map(|v| (v.to_uppercase(), path.clone())));
     }
-    let ruled: BTreeSet<_> = [triggers::ROUTES, webhooks::ROUTES, uploads::ROUTES]
+    let ruled: BTreeSet<_> = [RULES_ROUTES, WEBHOOKS_ROUTES, UPLOADS_ROUTES]
         .concat()
         .iter()
         .map(|route| (route.method.as_str().to_owned(), route.path.to_owned()))

@@ -2,8 +2,9 @@
 
 use crate::fixture::{Installation, call, call_json, caller, json_request};
 use serde_json::{Value, json};
-use splitreel_coordinator::caller::Caller;
-use splitreel_coordinator::triggers::{Outcome, UploadEvent, rules_router};
+use splitreel_coordinator::api::rules_router;
+use splitreel_coordinator::directory::Caller;
+use splitreel_coordinator::triggers::{Outcome, UploadEvent};
 
 fn body() -> Value {
     json!({ "bucket": "media-in", "prefix": "in/", "suffixes": [".mp4"], "profile": "universal",

@@ -11,8 +11,9 @@ use rand::{Rng, RngCore, SeedableRng};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use splitreel_backend::fault::{FaultPlan, FaultyRecords, Verdict};
+use splitreel_coordinator::api::uploads_router;
 use splitreel_coordinator::uploads::{
-    LocalUploads, NewUpload, UploadError, UploadRef, UploadStorage, Uploads, UploadsConfig, uploads_router,
+    LocalUploads, NewUpload, UploadError, UploadRef, UploadStorage, Uploads, UploadsConfig,
 };
 use std::io;
 use std::path::PathBuf;

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use splitreel_backend::records::RecordFilter;
 use splitreel_backend::world::Machine;
 use splitreel_backend::{Clock, Records};
+use splitreel_coordinator::api::webhooks_router;
+use splitreel_coordinator::events::Feed;
 use splitreel_coordinator::webhooks::{
-    AddressPolicy, Delivery, DeliveryState, Endpoint, Feed, Kept, Ledger, Lookup, Secret, Sender, SenderConfig,
-    WebhookQueue, webhooks_router,
+    AddressPolicy, Delivery, DeliveryState, Endpoint, Kept, Ledger, Lookup, Secret, Sender, SenderConfig, WebhookQueue,
 };
 use splitreel_core::JobId;
 use splitreel_core::fair::Priority;

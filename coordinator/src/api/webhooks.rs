@@ -1,13 +1,14 @@
 //! Routes for webhooks: `/v1/webhooks`, their deliveries, ping and replay. A tenant sees its own only.
 
-use super::ledger::{DELIVERY_KIND, Delivery, DeliveryState, Endpoint, Kept, Ledger, WEBHOOK_KIND};
-use super::payload::{EVENT_TYPES, ping, rfc3339};
-use super::secret::Secret;
-use super::sender::{Sender, Tried};
-use crate::api::routes::{Access, Reach, Route, Verb};
-use crate::caller::Known;
-use crate::problem::Refused;
-use crate::triggers::{document, match_version};
+use super::body::document;
+use super::caller::Authenticated;
+use super::etag::match_version;
+use super::problem::ApiError;
+use super::routes::{Access, Reach, Route, Verb};
+use crate::webhooks::{
+    DELIVERY_KIND, Delivery, DeliveryState, EVENT_TYPES, Endpoint, Kept, Ledger, Secret, Sender, Tried, WEBHOOK_KIND,
+    ping, rfc3339,
+};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
@@ -50,7 +51,7 @@ struct Webhooks {
     world: World,
 }
 
-/// Routes that keep webhooks. They need a [`crate::caller::Caller`] among the extensions of the request.
+/// Routes that keep webhooks. They need a [`crate::directory::Caller`] among the extensions of the request.
 pub fn webhooks_router(records: Arc<dyn Records>, sender: Sender, world: World) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(list, create))
@@ -171,7 +172,7 @@ struct DeliveryPage {
 
 /// Lists webhooks.
 #[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", responses((status = 200, body = WebhookList)))]
-async fn list(State(webhooks): State<Webhooks>, caller: Known) -> Result<Json<WebhookList>, Refused> {
+async fn list(State(webhooks): State<Webhooks>, caller: Authenticated) -> Result<Json<WebhookList>, ApiError> {
     let tenant = caller.require(WEBHOOKS_SCOPE)?.tenant.clone();
     let kept = webhooks.ledger.list::<Endpoint>(all_of(&tenant)).await?;
     Ok(Json(WebhookList { webhooks: kept.into_iter().map(|kept| answer(kept, false)).collect() }))
@@ -191,28 +192,32 @@ fn all_of(tenant: &str) -> RecordFilter {
     responses((status = 201, body = WebhookAnswer), (status = 422, description = "All mistakes of the request.")))]
 async fn create(
     State(webhooks): State<Webhooks>,
-    caller: Known,
+    caller: Authenticated,
     body: Result<Json<WebhookRequest>, JsonRejection>,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     let tenant = caller.require(WEBHOOKS_SCOPE)?.tenant.clone();
     let request = document(body)?;
     let secret = check(&webhooks, &request)?.unwrap_or_else(|| Secret::fresh(webhooks.world.ids.as_ref()));
     if webhooks.ledger.list::<Endpoint>(all_of(&tenant)).await?.len() >= MAX_ENDPOINTS {
-        return Err(Refused::invalid([(String::new(), format!("at most {MAX_ENDPOINTS} webhooks are kept"))]));
+        return Err(ApiError::invalid([(String::new(), format!("at most {MAX_ENDPOINTS} webhooks are kept"))]));
     }
     let WebhookRequest { url, events, enabled, .. } = request;
     let doc = Endpoint { url, secret, events, enabled, disabled_because: None };
     let key = Ledger::endpoint_key(&tenant, &webhooks.world.ids.fresh().simple().to_string());
     let now = webhooks.world.clock.now_ms();
     let written = webhooks.ledger.put(&key, Expect::Absent, &doc, None, now).await?;
-    let version = written.map_err(|_| Refused::new(Code::Changed, ""))?;
+    let version = written.map_err(|_| ApiError::new(Code::Changed, ""))?;
     Ok((StatusCode::CREATED, tagged(answer(Kept { key, version, due_ms: None, doc }, true))).into_response())
 }
 
 /// Answers one webhook.
 #[utoipa::path(get, path = "/v1/webhooks/{id}", tag = "webhooks", params(("id" = String, Path)),
     responses((status = 200, body = WebhookAnswer), (status = 404)))]
-async fn get_one(State(webhooks): State<Webhooks>, caller: Known, Path(id): Path<String>) -> Result<Response, Refused> {
+async fn get_one(
+    State(webhooks): State<Webhooks>,
+    caller: Authenticated,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
     let tenant = caller.require(WEBHOOKS_SCOPE)?.tenant.clone();
     Ok(tagged(answer(find(&webhooks, &tenant, &id).await?, false)).into_response())
 }
@@ -223,11 +228,11 @@ async fn get_one(State(webhooks): State<Webhooks>, caller: Known, Path(id): Path
     responses((status = 200, body = WebhookAnswer), (status = 404), (status = 412), (status = 422)))]
 async fn replace(
     State(webhooks): State<Webhooks>,
-    caller: Known,
+    caller: Authenticated,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Result<Json<WebhookRequest>, JsonRejection>,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     let tenant = caller.require(WEBHOOKS_SCOPE)?.tenant.clone();
     let request = document(body)?;
     let before = find(&webhooks, &tenant, &id).await?;
@@ -239,7 +244,7 @@ async fn replace(
     let doc = Endpoint { url, secret, events, enabled, disabled_because: None };
     let now = webhooks.world.clock.now_ms();
     let written = webhooks.ledger.put(&before.key, Expect::Version(before.version), &doc, None, now).await?;
-    let version = written.map_err(|_| Refused::new(Code::Changed, ""))?;
+    let version = written.map_err(|_| ApiError::new(Code::Changed, ""))?;
     let kept = Kept { key: before.key, version, due_ms: None, doc };
     Ok(tagged(answer(kept, is_new_secret)).into_response())
 }
@@ -249,9 +254,9 @@ async fn replace(
     responses((status = 204), (status = 404)))]
 async fn remove(
     State(webhooks): State<Webhooks>,
-    caller: Known,
+    caller: Authenticated,
     Path(id): Path<String>,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, ApiError> {
     let tenant = caller.require(WEBHOOKS_SCOPE)?.tenant.clone();
     let kept = find(&webhooks, &tenant, &id).await?;
     webhooks.ledger.delete(&kept.key).await?;
@@ -263,9 +268,9 @@ async fn remove(
     responses((status = 200, body = PingAnswer), (status = 404)))]
 async fn send_ping(
     State(webhooks): State<Webhooks>,
-    caller: Known,
+    caller: Authenticated,
     Path(id): Path<String>,
-) -> Result<Json<PingAnswer>, Refused> {
+) -> Result<Json<PingAnswer>, ApiError> {
     let tenant = caller.require(WEBHOOKS_SCOPE)?.tenant.clone();
     let kept = find(&webhooks, &tenant, &id).await?;
     let message = format!("ping_{}", webhooks.world.ids.fresh().simple());
@@ -284,10 +289,10 @@ async fn send_ping(
     params(("id" = String, Path), DeliveryPage), responses((status = 200, body = DeliveryList), (status = 404)))]
 async fn deliveries(
     State(webhooks): State<Webhooks>,
-    caller: Known,
+    caller: Authenticated,
     Path(id): Path<String>,
     Query(page): Query<DeliveryPage>,
-) -> Result<Json<DeliveryList>, Refused> {
+) -> Result<Json<DeliveryList>, ApiError> {
     let tenant = caller.require(WEBHOOKS_SCOPE)?.tenant.clone();
     find(&webhooks, &tenant, &id).await?;
     let limit = page.limit.unwrap_or(50).clamp(1, 200);
@@ -311,34 +316,34 @@ async fn deliveries(
     responses((status = 202, body = DeliveryAnswer), (status = 404), (status = 409, description = "The webhook is disabled, or the delivery is under way.")))]
 async fn replay(
     State(webhooks): State<Webhooks>,
-    caller: Known,
+    caller: Authenticated,
     Path((id, delivery)): Path<(String, String)>,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     let tenant = caller.require(WEBHOOKS_SCOPE)?.tenant.clone();
     let endpoint = find(&webhooks, &tenant, &id).await?;
     if !endpoint.doc.enabled {
-        return Err(Refused::new(Code::ReadOnly, "The webhook is disabled: enable it first."));
+        return Err(ApiError::new(Code::ReadOnly, "The webhook is disabled: enable it first."));
     }
     let key = Ledger::delivery_key(&tenant, &id, &delivery);
-    let kept = webhooks.ledger.get::<Delivery>(&key).await?.ok_or_else(|| Refused::not_found("delivery"))?;
+    let kept = webhooks.ledger.get::<Delivery>(&key).await?.ok_or_else(|| ApiError::not_found("delivery"))?;
     let now = webhooks.world.clock.now_ms();
     let before = kept.doc;
     let doc = Delivery::new(before.message, &before.event, before.body, now);
     let written = webhooks.ledger.put(&key, Expect::Version(kept.version), &doc, Some(now), now).await?;
-    let version = written.map_err(|_| Refused::new(Code::Exists, "It is being sent right now."))?;
+    let version = written.map_err(|_| ApiError::new(Code::Exists, "It is being sent right now."))?;
     let answer = delivery_answer(Kept { key, version, due_ms: Some(now), doc });
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
 }
 
-async fn find(webhooks: &Webhooks, tenant: &str, id: &str) -> Result<Kept<Endpoint>, Refused> {
+async fn find(webhooks: &Webhooks, tenant: &str, id: &str) -> Result<Kept<Endpoint>, ApiError> {
     let is_id = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric());
     let key = Ledger::endpoint_key(tenant, id);
     let kept = if is_id { webhooks.ledger.get(&key).await? } else { None };
-    kept.ok_or_else(|| Refused::not_found("webhook"))
+    kept.ok_or_else(|| ApiError::not_found("webhook"))
 }
 
 /// Tells every mistake; answers the secret that came along.
-fn check(webhooks: &Webhooks, request: &WebhookRequest) -> Result<Option<Secret>, Refused> {
+fn check(webhooks: &Webhooks, request: &WebhookRequest) -> Result<Option<Secret>, ApiError> {
     let mut mistakes = Vec::new();
     if let Err(error) = webhooks.sender.policy().check_url(&request.url) {
         mistakes.push(("/url".to_owned(), error.to_string()));
@@ -355,7 +360,7 @@ fn check(webhooks: &Webhooks, request: &WebhookRequest) -> Result<Option<Secret>
     if matches!(secret, Some(None)) {
         mistakes.push(("/secret".to_owned(), "must be `whsec_` and base64 of 24 to 64 bytes".to_owned()));
     }
-    if mistakes.is_empty() { Ok(secret.flatten()) } else { Err(Refused::invalid(mistakes)) }
+    if mistakes.is_empty() { Ok(secret.flatten()) } else { Err(ApiError::invalid(mistakes)) }
 }
 
 fn answer(kept: Kept<Endpoint>, is_secret_shown: bool) -> WebhookAnswer {

@@ -1,13 +1,11 @@
 //! Routes for uploads whose parts a client puts into storage itself: `/v1/uploads:direct`. The service signs; no byte
 //! of the source passes through it.
 
-use super::ledger::{KeptUpload, Wish};
-use super::routes::UPLOADS_SCOPE;
-use super::service::{NewUpload, Uploads};
-use super::storage::PutPart;
-use crate::caller::Known;
-use crate::problem::Refused;
-use crate::triggers::document;
+use super::body::document;
+use super::caller::Authenticated;
+use super::problem::ApiError;
+use super::uploads::UPLOADS_SCOPE;
+use crate::uploads::{KeptUpload, NewUpload, PutPart, Uploads, Wish};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
@@ -109,13 +107,13 @@ pub struct CompletedPart {
         (status = 501, description = "The storage of this installation cannot do it: use tus.")))]
 async fn begin(
     State(uploads): State<Uploads>,
-    caller: Known,
+    caller: Authenticated,
     body: Result<Json<DirectRequest>, JsonRejection>,
-) -> Result<(StatusCode, Json<DirectAnswer>), Refused> {
+) -> Result<(StatusCode, Json<DirectAnswer>), ApiError> {
     let tenant = caller.require(UPLOADS_SCOPE)?.tenant.clone();
     let request = document(body)?;
     if request.bytes == 0 {
-        return Err(Refused::invalid([("/bytes".to_owned(), "must be at least 1".to_owned())]));
+        return Err(ApiError::invalid([("/bytes".to_owned(), "must be at least 1".to_owned())]));
     }
     let given = request.filename.as_deref().unwrap_or("video");
     let new = NewUpload {
@@ -135,10 +133,10 @@ async fn begin(
     responses((status = 200, body = DirectAnswer), (status = 404), (status = 409), (status = 410)))]
 async fn parts(
     State(uploads): State<Uploads>,
-    caller: Known,
+    caller: Authenticated,
     Path(id): Path<Uuid>,
     Query(range): Query<PartRange>,
-) -> Result<Json<DirectAnswer>, Refused> {
+) -> Result<Json<DirectAnswer>, ApiError> {
     let tenant = caller.require(UPLOADS_SCOPE)?.tenant.clone();
     let first = range.first.unwrap_or(1).max(1);
     let limit = range.limit.unwrap_or(MAX_SIGNED).clamp(1, MAX_SIGNED);
@@ -153,17 +151,17 @@ async fn parts(
         (status = 423)))]
 async fn complete(
     State(uploads): State<Uploads>,
-    caller: Known,
+    caller: Authenticated,
     Path(id): Path<Uuid>,
     body: Result<Json<CompleteRequest>, JsonRejection>,
-) -> Result<Json<UploadAnswer>, Refused> {
+) -> Result<Json<UploadAnswer>, ApiError> {
     let tenant = caller.require(UPLOADS_SCOPE)?.tenant.clone();
     let request = document(body)?;
     let is_ordered = request.parts.iter().zip(1..).all(|(part, number)| part.number == number);
     let is_sized = (1..=MAX_PARTS).contains(&request.parts.len()) && request.parts.iter().all(|p| p.etag.len() <= 256);
     if !is_ordered || !is_sized {
         let message = "name all parts in the order of their numbers, from 1, with their entity tags";
-        return Err(Refused::invalid([("/parts".to_owned(), message.to_owned())]));
+        return Err(ApiError::invalid([("/parts".to_owned(), message.to_owned())]));
     }
     let parts: Vec<PutPart> =
         request.parts.into_iter().map(|part| PutPart { number: part.number, etag: part.etag }).collect();
@@ -173,7 +171,7 @@ async fn complete(
         Ok(done) => Ok(Json(done?.into())),
         Err(error) => {
             tracing::error!(%error, "the completion of an upload ended");
-            Err(Refused::new(splitreel_client::problem::Code::Internal, ""))
+            Err(ApiError::new(splitreel_client::problem::Code::Internal, ""))
         }
     }
 }

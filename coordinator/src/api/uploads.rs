@@ -1,13 +1,10 @@
 //! Routes for uploads in pieces through this service, by the tus protocol 1.0.0: `/v1/uploads`.
 
-use super::checksum::{ALGORITHMS, Checksum};
-use super::ledger::{KeptUpload, Wish};
-use super::service::{NewUpload, Uploads};
-use super::storage::ByteStream;
-use super::tus::{EXTENSIONS, PIECE, VERSION, http_date, parse_count, parse_metadata};
-use crate::api::routes::{Access, Reach, Route, Verb};
-use crate::caller::Known;
-use crate::problem::Refused;
+use super::caller::Authenticated;
+use super::problem::ApiError;
+use super::routes::{Access, Reach, Route, Verb};
+use crate::uploads::tus::{EXTENSIONS, PIECE, VERSION, http_date, parse_count, parse_metadata};
+use crate::uploads::{ALGORITHMS, ByteStream, Checksum, KeptUpload, NewUpload, Uploads, Wish};
 use axum::Json;
 use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
@@ -53,7 +50,7 @@ const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 const UPLOAD_CHECKSUM: HeaderName = HeaderName::from_static("upload-checksum");
 const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 
-/// Routes that take uploads, in pieces and directly. All but `OPTIONS` need a [`crate::caller::Caller`] among the
+/// Routes that take uploads, in pieces and directly. All but `OPTIONS` need a [`crate::directory::Caller`] among the
 /// extensions of the request. Pieces may be of any length and take any time: no limit of body size and no time-out
 /// may lie around these routes.
 pub fn uploads_router(uploads: Uploads) -> OpenApiRouter {
@@ -75,7 +72,7 @@ async fn speak_tus(request: Request, next: Next) -> Response {
     } else {
         let status = StatusCode::PRECONDITION_FAILED;
         let detail = format!("Send the header `Tus-Resumable: {VERSION}`.");
-        Refused::other(status, "tus_version", "This version of the protocol is not spoken.", detail).into_response()
+        ApiError::other(status, "tus_version", "This version of the protocol is not spoken.", detail).into_response()
     };
     if response.status() == StatusCode::PRECONDITION_FAILED {
         response.headers_mut().insert(TUS_VERSION, HeaderValue::from_static(VERSION));
@@ -106,7 +103,7 @@ async fn options(State(uploads): State<Uploads>) -> impl IntoResponse {
         (status = 413, description = "Larger than allowed."), (status = 422),
         (status = 429, description = "The tenant has too many uploads."),
     ))]
-async fn create(State(uploads): State<Uploads>, caller: Known, request: Request) -> Result<Response, Refused> {
+async fn create(State(uploads): State<Uploads>, caller: Authenticated, request: Request) -> Result<Response, ApiError> {
     let tenant = caller.require(UPLOADS_SCOPE)?.tenant.clone();
     let (parts, body) = request.into_parts();
     let bytes = count(&parts.headers, &UPLOAD_LENGTH)?;
@@ -114,7 +111,7 @@ async fn create(State(uploads): State<Uploads>, caller: Known, request: Request)
     let metadata = parse_metadata(sent).ok_or_else(|| bad("Upload-Metadata is malformed."))?;
     let is_piece = is_piece(&parts.headers);
     if !is_piece && body.size_hint().lower() > 0 {
-        return Err(Refused::new(Code::UnsupportedMediaType, format!("A first piece has the type {PIECE}.")));
+        return Err(ApiError::new(Code::UnsupportedMediaType, format!("A first piece has the type {PIECE}.")));
     }
     let checksum = checksum(&parts.headers)?;
     let new =
@@ -149,7 +146,11 @@ async fn create(State(uploads): State<Uploads>, caller: Known, request: Request)
 #[utoipa::path(head, path = "/v1/uploads/{id}", tag = "uploads", params(("id" = Uuid, Path)),
     responses((status = 200), (status = 404), (status = 410, description = "It has expired."),
               (status = 412, description = "Another version of the protocol.")))]
-async fn look(State(uploads): State<Uploads>, caller: Known, Path(id): Path<Uuid>) -> Result<Response, Refused> {
+async fn look(
+    State(uploads): State<Uploads>,
+    caller: Authenticated,
+    Path(id): Path<Uuid>,
+) -> Result<Response, ApiError> {
     let tenant = caller.require(UPLOADS_SCOPE)?.tenant.clone();
     let kept = uploads.get(&tenant, id).await?;
     let mut response = (StatusCode::OK, progress(&kept)).into_response();
@@ -179,14 +180,14 @@ async fn look(State(uploads): State<Uploads>, caller: Known, Path(id): Path<Uuid
     ))]
 async fn piece(
     State(uploads): State<Uploads>,
-    caller: Known,
+    caller: Authenticated,
     Path(id): Path<Uuid>,
     request: Request,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     let tenant = caller.require(UPLOADS_SCOPE)?.tenant.clone();
     let (parts, body) = request.into_parts();
     if !is_piece(&parts.headers) {
-        return Err(Refused::new(Code::UnsupportedMediaType, format!("A piece has the type {PIECE}.")));
+        return Err(ApiError::new(Code::UnsupportedMediaType, format!("A piece has the type {PIECE}.")));
     }
     let offset = count(&parts.headers, &UPLOAD_OFFSET)?;
     let checksum = checksum(&parts.headers)?;
@@ -198,7 +199,11 @@ async fn piece(
 #[utoipa::path(delete, path = "/v1/uploads/{id}", tag = "uploads", params(("id" = Uuid, Path)),
     responses((status = 204), (status = 404), (status = 410),
               (status = 412, description = "Another version of the protocol."), (status = 423)))]
-async fn remove(State(uploads): State<Uploads>, caller: Known, Path(id): Path<Uuid>) -> Result<StatusCode, Refused> {
+async fn remove(
+    State(uploads): State<Uploads>,
+    caller: Authenticated,
+    Path(id): Path<Uuid>,
+) -> Result<StatusCode, ApiError> {
     let tenant = caller.require(UPLOADS_SCOPE)?.tenant.clone();
     uploads.remove(&tenant, id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -209,9 +214,9 @@ async fn remove(State(uploads): State<Uploads>, caller: Known, Path(id): Path<Uu
     responses((status = 200, body = UploadAnswer), (status = 404), (status = 410)))]
 async fn get_one(
     State(uploads): State<Uploads>,
-    caller: Known,
+    caller: Authenticated,
     Path(id): Path<Uuid>,
-) -> Result<Json<UploadAnswer>, Refused> {
+) -> Result<Json<UploadAnswer>, ApiError> {
     let tenant = caller.require(UPLOADS_SCOPE)?.tenant.clone();
     Ok(Json(uploads.get(&tenant, id).await?.into()))
 }
@@ -222,16 +227,16 @@ async fn get_one(
     responses((status = 204), (status = 405), (status = 412, description = "Another version of the protocol.")))]
 async fn overridden(
     State(uploads): State<Uploads>,
-    caller: Known,
+    caller: Authenticated,
     Path(id): Path<Uuid>,
     request: Request,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     let meant = request.headers().get(METHOD_OVERRIDE).map(|method| method.as_bytes().to_ascii_uppercase());
     match meant.as_deref() {
         Some(b"PATCH") => piece(State(uploads), caller, Path(id), request).await,
         Some(b"DELETE") => Ok(remove(State(uploads), caller, Path(id)).await?.into_response()),
         Some(b"HEAD") => look(State(uploads), caller, Path(id)).await,
-        _ => Err(Refused::new(Code::MethodNotAllowed, "")),
+        _ => Err(ApiError::new(Code::MethodNotAllowed, "")),
     }
 }
 
@@ -244,7 +249,7 @@ async fn append(
     headers: &HeaderMap,
     body: Body,
     checksum: Option<Checksum>,
-) -> Result<KeptUpload, Refused> {
+) -> Result<KeptUpload, ApiError> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(parse_count);
     let stream = bytes_of(body, uploads.config().idle);
     let (uploads, tenant) = (uploads.clone(), tenant.to_owned());
@@ -253,7 +258,7 @@ async fn append(
         Ok(done) => Ok(done?),
         Err(error) => {
             tracing::error!(%error, "an upload's writer ended");
-            Err(Refused::new(Code::Internal, ""))
+            Err(ApiError::new(Code::Internal, ""))
         }
     }
 }
@@ -289,20 +294,20 @@ fn is_piece(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case(PIECE))
 }
 
-fn bad(detail: impl Into<String>) -> Refused {
-    Refused::new(Code::BadRequest, detail)
+fn bad(detail: impl Into<String>) -> ApiError {
+    ApiError::new(Code::BadRequest, detail)
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Refused> {
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, ApiError> {
     let value = headers.get(name).map(|value| value.to_str());
     value.transpose().map_err(|_| bad(format!("{name} is not text.")))
 }
 
-fn count(headers: &HeaderMap, name: &HeaderName) -> Result<u64, Refused> {
+fn count(headers: &HeaderMap, name: &HeaderName) -> Result<u64, ApiError> {
     text(headers, name)?.and_then(parse_count).ok_or_else(|| bad(format!("{name} must be a number of bytes.")))
 }
 
-fn checksum(headers: &HeaderMap) -> Result<Option<Checksum>, Refused> {
+fn checksum(headers: &HeaderMap) -> Result<Option<Checksum>, ApiError> {
     let header = text(headers, &UPLOAD_CHECKSUM)?;
     header.map(Checksum::parse).transpose().map_err(|error| bad(error.to_string()))
 }
@@ -312,14 +317,14 @@ fn name(metadata: &BTreeMap<String, String>) -> String {
     given.chars().filter(|c| !c.is_control()).take(255).collect()
 }
 
-fn wish(metadata: &BTreeMap<String, String>) -> Result<Option<Wish>, Refused> {
+fn wish(metadata: &BTreeMap<String, String>) -> Result<Option<Wish>, ApiError> {
     let Some(profile) = metadata.get("profile") else { return Ok(None) };
     let priority = match metadata.get("priority").map(String::as_str) {
         None | Some("normal") => Priority::Normal,
         Some("low") => Priority::Low,
         Some("high") => Priority::High,
         Some(_) => {
-            return Err(Refused::invalid([(
+            return Err(ApiError::invalid([(
                 "Upload-Metadata".to_owned(),
                 "priority is low, normal or high".to_owned(),
             )]));

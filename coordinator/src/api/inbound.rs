@@ -1,7 +1,6 @@
 //! Events by HTTP: the route that stores and topics post their notifications to.
 
-use super::event::{MAX_DOCUMENT_BYTES, parse};
-use super::intake::{Intake, IntakeError, Outcome, counted};
+use crate::triggers::{Intake, IntakeError, MAX_DOCUMENT_BYTES, Outcome, counted, parse};
 use async_trait::async_trait;
 use axum::Json;
 use axum::body::Bytes;
@@ -18,8 +17,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::problem::Refused;
+use super::Api;
+use super::problem::ApiError;
 use splitreel_client::problem::Code;
+use splitreel_client::types::Scope;
 
 /// Header that carries a shared secret, for senders that cannot send a bearer token.
 pub const SECRET_HEADER: &str = "x-splitreel-secret";
@@ -29,6 +30,22 @@ pub const SECRET_HEADER: &str = "x-splitreel-secret";
 pub trait Gate: Send + Sync {
     /// Looks at the bearer token, which needs the scope `ingest`. `Ok(None)`: rules of all tenants.
     async fn authorise(&self, headers: &HeaderMap) -> Result<Option<String>, StatusCode>;
+}
+
+#[async_trait]
+impl Gate for Api {
+    async fn authorise(&self, headers: &HeaderMap) -> Result<Option<String>, StatusCode> {
+        match self.identify(headers).await {
+            Ok(Some(caller)) if caller.is_admin => Ok(None),
+            Ok(Some(caller)) if caller.scopes.contains(Scope::Ingest.as_str()) => Ok(Some(caller.tenant)),
+            Ok(Some(_)) => Err(StatusCode::FORBIDDEN),
+            Ok(None) => Err(StatusCode::UNAUTHORIZED),
+            Err(error) => {
+                tracing::warn!(%error, "a sender of events cannot be looked up");
+                Err(StatusCode::SERVICE_UNAVAILABLE)
+            }
+        }
+    }
 }
 
 /// A secret that stands for a bearer token, sent in `?secret=` or in the header [`SECRET_HEADER`].
@@ -126,12 +143,12 @@ async fn receive(
     Query(query): Query<SecretQuery>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<EventsAnswer>, Refused> {
+) -> Result<Json<EventsAnswer>, ApiError> {
     let tenant = admit(&inbound, query.secret.as_deref(), &headers).await?;
     let parsed = parse(&body).map_err(|error| {
         tracing::info!(%error, "an event document was refused");
         record::trigger_event(TriggerSource::Http, TriggerOutcome::Rejected);
-        Refused::new(Code::BadRequest, error.to_string())
+        ApiError::new(Code::BadRequest, error.to_string())
     })?;
     for confirm in &parsed.confirm {
         let url = confirm.url.as_deref().unwrap_or("none that is the sender's own");
@@ -157,23 +174,23 @@ async fn receive(
     Ok(Json(EventsAnswer { events, num_ignored: parsed.num_ignored, is_confirmation_needed }))
 }
 
-async fn admit(inbound: &Inbound, query: Option<&str>, headers: &HeaderMap) -> Result<Option<String>, Refused> {
+async fn admit(inbound: &Inbound, query: Option<&str>, headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let in_header = headers.get(SECRET_HEADER).and_then(|value| value.to_str().ok());
     if let Some(given) = in_header.or(query) {
         let given: [u8; 32] = Sha256::digest(given).into();
         let known = inbound.secrets.iter().find(|secret| secret.is(&given));
-        return known.map(|secret| secret.tenant.clone()).ok_or_else(Refused::unauthenticated);
+        return known.map(|secret| secret.tenant.clone()).ok_or_else(ApiError::unauthenticated);
     }
     inbound.gate.authorise(headers).await.map_err(|status| match status {
-        StatusCode::UNAUTHORIZED => Refused::unauthenticated(),
-        StatusCode::FORBIDDEN => Refused::scope_missing("ingest"),
-        status => Refused::other(status, "refused", "The sender was refused.", ""),
+        StatusCode::UNAUTHORIZED => ApiError::unauthenticated(),
+        StatusCode::FORBIDDEN => ApiError::scope_missing("ingest"),
+        status => ApiError::other(status, "refused", "The sender was refused.", ""),
     })
 }
 
-fn held_up(error: &IntakeError) -> Refused {
+fn held_up(error: &IntakeError) -> ApiError {
     tracing::warn!(%error, "an event document could not be followed now");
-    Refused::unavailable("Send the document again later.")
+    ApiError::unavailable("Send the document again later.")
 }
 
 fn answer(outcome: Outcome) -> EventAnswer {

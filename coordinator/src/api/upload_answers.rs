@@ -1,10 +1,8 @@
 //! What the routes of uploads answer: upload errors as problems, uploads as documents.
 
-use super::ledger::KeptUpload;
-use super::service::UploadError;
-use super::storage::UploadStorageError;
-use crate::problem::Refused;
+use super::problem::ApiError;
 use crate::triggers::ProfileLookupError;
+use crate::uploads::{KeptUpload, UploadError, UploadStorageError};
 use axum::http::StatusCode;
 use splitreel_client::problem::Code;
 use splitreel_client::types::UploadAnswer;
@@ -28,40 +26,40 @@ impl From<KeptUpload> for UploadAnswer {
     }
 }
 
-impl From<UploadError> for Refused {
+impl From<UploadError> for ApiError {
     fn from(error: UploadError) -> Self {
-        let other = |status: StatusCode, code, title| Refused::other(status, code, title, error.to_string());
+        let other = |status: StatusCode, code, title| ApiError::other(status, code, title, error.to_string());
         match &error {
-            UploadError::NotFound => Refused::not_found("upload"),
+            UploadError::NotFound => ApiError::not_found("upload"),
             UploadError::Expired => other(StatusCode::GONE, "upload_expired", "The upload has expired."),
             UploadError::Locked => other(StatusCode::LOCKED, "upload_locked", "Another request is writing."),
             UploadError::Offset { .. } => {
                 other(StatusCode::CONFLICT, "offset_mismatch", "The upload goes on elsewhere.")
             }
-            UploadError::TooLarge { .. } => Refused::new(Code::TooLarge, error.to_string()),
+            UploadError::TooLarge { .. } => ApiError::new(Code::TooLarge, error.to_string()),
             UploadError::Checksum => {
                 let status = StatusCode::from_u16(CHECKSUM_MISMATCH).unwrap_or(StatusCode::BAD_REQUEST);
                 other(status, "checksum_mismatch", "The piece does not match its checksum.")
             }
-            UploadError::TooMany { .. } => Refused::new(Code::QuotaExceeded, error.to_string()),
+            UploadError::TooMany { .. } => ApiError::new(Code::QuotaExceeded, error.to_string()),
             UploadError::Kind { .. } => other(StatusCode::CONFLICT, "upload_kind", "The upload is of another kind."),
-            UploadError::Parts => Refused::invalid([("/parts".to_owned(), error.to_string())]),
+            UploadError::Parts => ApiError::invalid([("/parts".to_owned(), error.to_string())]),
             UploadError::Profile(ProfileLookupError::Unknown { .. }) => {
-                Refused::invalid([("/profile".to_owned(), error.to_string())])
+                ApiError::invalid([("/profile".to_owned(), error.to_string())])
             }
             UploadError::NoSpace => {
                 tracing::error!(%error, "an upload failed");
                 other(StatusCode::INSUFFICIENT_STORAGE, "no_space", "There is no space left.")
             }
-            UploadError::Unsupported => Refused::new(Code::NoGrants, "Use the tus protocol on /v1/uploads."),
+            UploadError::Unsupported => ApiError::new(Code::NoGrants, "Use the tus protocol on /v1/uploads."),
             // What begin or finish finds missing was deleted by another request.
-            UploadError::Storage(UploadStorageError::NotFound) => Refused::not_found("upload"),
+            UploadError::Storage(UploadStorageError::NotFound) => ApiError::not_found("upload"),
             UploadError::Store(_)
             | UploadError::Storage(_)
             | UploadError::Intake(_)
             | UploadError::Profile(ProfileLookupError::Store(_)) => {
                 tracing::warn!(%error, "an upload failed for now");
-                Refused::unavailable("What was sent is kept: go on with the upload later.")
+                ApiError::unavailable("What was sent is kept: go on with the upload later.")
             }
         }
     }

@@ -7,12 +7,12 @@ use splitreel_client::problem::{Code, Mistake, PROBLEM_JSON, Problem};
 
 /// A request that is refused.
 #[derive(Debug)]
-pub(crate) struct Refused(pub(crate) Box<Problem>);
+pub(crate) struct ApiError(pub(crate) Box<Problem>);
 
-impl Refused {
+impl ApiError {
     /// By a code of the common table.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Refused(Box::new(Problem::new(code, detail)))
+        ApiError(Box::new(Problem::new(code, detail)))
     }
 
     /// By a code of the caller's own.
@@ -21,31 +21,31 @@ impl Refused {
         problem.status = status.as_u16();
         problem.code = code.to_owned();
         problem.title = title.to_owned();
-        Refused(Box::new(problem))
+        ApiError(Box::new(problem))
     }
 
     pub(crate) fn unauthenticated() -> Self {
-        Refused::new(Code::Unauthenticated, "")
+        ApiError::new(Code::Unauthenticated, "")
     }
 
     pub(crate) fn scope_missing(scope: &str) -> Self {
-        Refused::new(Code::Forbidden, format!("It needs the scope `{scope}`."))
+        ApiError::new(Code::Forbidden, format!("It needs the scope `{scope}`."))
     }
 
     /// No such thing, or none that this caller sees.
     pub(crate) fn not_found(what: &str) -> Self {
-        Refused::new(Code::NotFound, format!("This {what} is not known."))
+        ApiError::new(Code::NotFound, format!("This {what} is not known."))
     }
 
     /// All mistakes of a document: pointer and message.
     pub(crate) fn invalid(mistakes: impl IntoIterator<Item = (String, String)>) -> Self {
         let mistake = |(pointer, message)| Mistake { pointer, message, hint: String::new() };
-        Refused(Box::new(Problem::new(Code::Invalid, "").with_errors(mistakes.into_iter().map(mistake).collect())))
+        ApiError(Box::new(Problem::new(Code::Invalid, "").with_errors(mistakes.into_iter().map(mistake).collect())))
     }
 
     /// Something behind the API did not answer.
     pub(crate) fn unavailable(detail: &str) -> Self {
-        Refused(Box::new(Problem::new(Code::Unavailable, detail).retry_after(5)))
+        ApiError(Box::new(Problem::new(Code::Unavailable, detail).retry_after(5)))
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -53,22 +53,22 @@ impl Refused {
     }
 }
 
-impl From<StoreError> for Refused {
+impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(source) => {
                 tracing::warn!(error = %source, "a request failed on the database");
-                Refused::unavailable("")
+                ApiError::unavailable("")
             }
             error @ StoreError::Corrupt { .. } => {
                 tracing::error!(%error, "a request failed on what is stored");
-                Refused::new(Code::Internal, "")
+                ApiError::new(Code::Internal, "")
             }
         }
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
         let body = serde_json::to_vec(&self.0).unwrap_or_default();

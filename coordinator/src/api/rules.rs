@@ -1,10 +1,12 @@
 //! Routes for rules: `/v1/rules`. A rule reads buckets for a tenant, so that only an administrator may write it.
 
-use super::intake::{Intake, ProfileLookupError, RULE_KIND, unwritable};
-use super::rule::{NamedRule, Verdict, validate};
-use crate::api::routes::{Access, Reach, Route, Verb};
-use crate::caller::Known;
-use crate::problem::Refused;
+use super::body::document;
+use super::caller::Authenticated;
+use super::etag::match_version;
+use super::problem::ApiError;
+use super::routes::{Access, Reach, Route, Verb};
+use crate::documents::put_document;
+use crate::triggers::{Intake, NamedRule, ProfileLookupError, RULE_KIND, Verdict, validate};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
@@ -46,7 +48,7 @@ struct Rules {
     world: World,
 }
 
-/// Routes that keep rules. They need a [`crate::caller::Caller`] among the extensions of the request.
+/// Routes that keep rules. They need a [`crate::directory::Caller`] among the extensions of the request.
 pub fn rules_router(records: Arc<dyn Records>, intake: Intake, world: World) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(list, create))
@@ -75,21 +77,25 @@ fn key(tenant: &str, id: &str) -> RecordKey {
     RecordKey { kind: RULE_KIND.to_owned(), tenant: tenant.to_owned(), id: id.to_owned() }
 }
 
-fn stored(record: Record) -> Result<StoredRule, Refused> {
+fn stored(record: Record) -> Result<StoredRule, ApiError> {
     let rule = serde_json::from_value(record.doc)
-        .map_err(|error| Refused::from(StoreError::Corrupt { what: format!("rule {}: {error}", record.key.id) }))?;
+        .map_err(|error| ApiError::from(StoreError::Corrupt { what: format!("rule {}: {error}", record.key.id) }))?;
     Ok(StoredRule { id: record.key.id, tenant: record.key.tenant, version: record.version, rule })
 }
 
 /// Lists rules.
 #[utoipa::path(get, path = "/v1/rules", tag = "rules", params(Page), responses((status = 200, body = RuleList)))]
-async fn list(State(rules): State<Rules>, caller: Known, Query(page): Query<Page>) -> Result<Json<RuleList>, Refused> {
+async fn list(
+    State(rules): State<Rules>,
+    caller: Authenticated,
+    Query(page): Query<Page>,
+) -> Result<Json<RuleList>, ApiError> {
     caller.require(RULES_SCOPE)?;
     let limit = page.limit.unwrap_or(100).clamp(1, 500);
     let after = match page.after.as_deref().map(|after| after.split_once('/')) {
         None => None,
         Some(Some((id, tenant))) => Some((tenant.to_owned(), id.to_owned())),
-        Some(None) => return Err(Refused::invalid([("after".to_owned(), "is no cursor of a page".to_owned())])),
+        Some(None) => return Err(ApiError::invalid([("after".to_owned(), "is no cursor of a page".to_owned())])),
     };
     let filter =
         RecordFilter { kind: RULE_KIND.to_owned(), tenant: page.tenant, after, limit, ..RecordFilter::default() };
@@ -104,16 +110,16 @@ async fn list(State(rules): State<Rules>, caller: Known, Query(page): Query<Page
     responses((status = 201, body = StoredRule), (status = 422, description = "All mistakes of the rule.")))]
 async fn create(
     State(rules): State<Rules>,
-    caller: Known,
+    caller: Authenticated,
     Query(which): Query<Which>,
     body: Result<Json<Rule>, JsonRejection>,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     let tenant = which.tenant.unwrap_or_else(|| caller.0.tenant.clone());
     caller.require(RULES_SCOPE)?;
     let rule = document(body)?;
     check(&rules, &tenant, &rule).await?;
     let key = key(&tenant, &rules.world.ids.fresh().simple().to_string());
-    let version = write(&rules, &key, Expect::Absent, &rule).await?.map_err(|_| Refused::new(Code::Changed, ""))?;
+    let version = write(&rules, &key, Expect::Absent, &rule).await?.map_err(|_| ApiError::new(Code::Changed, ""))?;
     Ok((StatusCode::CREATED, answer(StoredRule { id: key.id, tenant, version, rule })).into_response())
 }
 
@@ -122,13 +128,13 @@ async fn create(
     responses((status = 200, body = StoredRule), (status = 404)))]
 async fn get_one(
     State(rules): State<Rules>,
-    caller: Known,
+    caller: Authenticated,
     Path(id): Path<String>,
     Query(which): Query<Which>,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     let tenant = which.tenant.unwrap_or_else(|| caller.0.tenant.clone());
     caller.require(RULES_SCOPE)?;
-    let record = rules.records.get(&key(&tenant, &id)).await?.ok_or_else(|| Refused::not_found("rule"))?;
+    let record = rules.records.get(&key(&tenant, &id)).await?.ok_or_else(|| ApiError::not_found("rule"))?;
     Ok(answer(stored(record)?).into_response())
 }
 
@@ -137,21 +143,21 @@ async fn get_one(
     responses((status = 200, body = StoredRule), (status = 404), (status = 412), (status = 422)))]
 async fn replace(
     State(rules): State<Rules>,
-    caller: Known,
+    caller: Authenticated,
     Path(id): Path<String>,
     Query(which): Query<Which>,
     headers: HeaderMap,
     body: Result<Json<Rule>, JsonRejection>,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     let tenant = which.tenant.unwrap_or_else(|| caller.0.tenant.clone());
     caller.require(RULES_SCOPE)?;
     let rule = document(body)?;
     let key = key(&tenant, &id);
-    let record = rules.records.get(&key).await?.ok_or_else(|| Refused::not_found("rule"))?;
+    let record = rules.records.get(&key).await?.ok_or_else(|| ApiError::not_found("rule"))?;
     match_version(&headers, record.version)?;
     check(&rules, &tenant, &rule).await?;
     let written = write(&rules, &key, Expect::Version(record.version), &rule).await?;
-    let version = written.map_err(|_| Refused::new(Code::Changed, ""))?;
+    let version = written.map_err(|_| ApiError::new(Code::Changed, ""))?;
     Ok(answer(StoredRule { id, tenant, version, rule }).into_response())
 }
 
@@ -160,14 +166,14 @@ async fn replace(
     responses((status = 204), (status = 404)))]
 async fn remove(
     State(rules): State<Rules>,
-    caller: Known,
+    caller: Authenticated,
     Path(id): Path<String>,
     Query(which): Query<Which>,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, ApiError> {
     let tenant = which.tenant.unwrap_or_else(|| caller.0.tenant.clone());
     caller.require(RULES_SCOPE)?;
     let key = key(&tenant, &id);
-    rules.records.get(&key).await?.ok_or_else(|| Refused::not_found("rule"))?;
+    rules.records.get(&key).await?.ok_or_else(|| ApiError::not_found("rule"))?;
     let _ = rules.records.delete(&key, Expect::Any).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -177,14 +183,14 @@ async fn remove(
     responses((status = 200, body = RuleVerdict), (status = 422)))]
 async fn test(
     State(rules): State<Rules>,
-    caller: Known,
+    caller: Authenticated,
     body: Result<Json<RuleTest>, JsonRejection>,
-) -> Result<Json<RuleVerdict>, Refused> {
+) -> Result<Json<RuleVerdict>, ApiError> {
     caller.require(RULES_SCOPE)?;
     let RuleTest { bucket, key } = document(body)?;
     let set = rules.intake.rules().await.map_err(|error| {
         tracing::warn!(%error, "the rules cannot be read");
-        Refused::unavailable("The rules cannot be read.")
+        ApiError::unavailable("The rules cannot be read.")
     })?;
     let saying = |named: &NamedRule, fit| RuleSaying { id: named.id.clone(), tenant: named.tenant.clone(), fit };
     let verdict = set.decide(&bucket, &key, None);
@@ -198,7 +204,7 @@ async fn test(
     }))
 }
 
-async fn check(rules: &Rules, tenant: &str, rule: &Rule) -> Result<(), Refused> {
+async fn check(rules: &Rules, tenant: &str, rule: &Rule) -> Result<(), ApiError> {
     let mut mistakes: Vec<(String, String)> = validate(rule, rules.intake.own_places())
         .into_iter()
         .map(|error| (format!("/{}", error.field), error.message))
@@ -208,33 +214,14 @@ async fn check(rules: &Rules, tenant: &str, rule: &Rule) -> Result<(), Refused> 
         Err(error @ ProfileLookupError::Unknown { .. }) => mistakes.push(("/profile".to_owned(), error.to_string())),
         Err(ProfileLookupError::Store(error)) => return Err(error.into()),
     }
-    if mistakes.is_empty() { Ok(()) } else { Err(Refused::invalid(mistakes)) }
+    if mistakes.is_empty() { Ok(()) } else { Err(ApiError::invalid(mistakes)) }
 }
 
-async fn write(rules: &Rules, key: &RecordKey, expect: Expect, rule: &Rule) -> Result<Result<i64, Conflict>, Refused> {
-    let doc = serde_json::to_value(rule).map_err(unwritable)?;
-    Ok(rules.records.put(key, expect, doc, None, rules.world.clock.now_ms()).await?)
+async fn write(rules: &Rules, key: &RecordKey, expect: Expect, rule: &Rule) -> Result<Result<i64, Conflict>, ApiError> {
+    let now = rules.world.clock.now_ms();
+    Ok(put_document(rules.records.as_ref(), key, expect, rule, None, now).await?)
 }
 
 fn answer(rule: StoredRule) -> impl IntoResponse {
     ([(header::ETAG, format!("\"{}\"", rule.version))], Json(rule))
-}
-
-/// The body as a document; what serde says of a wrong one is for the caller.
-pub(crate) fn document<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Refused> {
-    body.map(|Json(document)| document).map_err(|rejection| match rejection {
-        JsonRejection::JsonDataError(error) => Refused::invalid([(String::new(), error.body_text())]),
-        JsonRejection::JsonSyntaxError(error) => Refused::new(Code::BadJson, error.body_text()),
-        JsonRejection::MissingJsonContentType(_) => Refused::new(Code::UnsupportedMediaType, ""),
-        other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => Refused::new(Code::TooLarge, ""),
-        other => Refused::new(Code::BadRequest, other.body_text()),
-    })
-}
-
-/// Compares `If-Match`, if it was sent, with the version that is there.
-pub(crate) fn match_version(headers: &HeaderMap, version: i64) -> Result<(), Refused> {
-    let Some(wanted) = headers.get(header::IF_MATCH) else { return Ok(()) };
-    let tag = format!("\"{version}\"");
-    let is_match = wanted.to_str().is_ok_and(|tags| tags.split(',').any(|t| t.trim() == tag || t.trim() == "*"));
-    if is_match { Ok(()) } else { Err(Refused::new(Code::Changed, "")) }
 }
