@@ -10,7 +10,7 @@ pub mod preview;
 mod report;
 
 use async_trait::async_trait;
-use splitreel_backend::attempt::{Perform, Server};
+use splitreel_runner::{Perform, Server};
 use splitreel_backend::doorbell::Queue;
 use splitreel_backend::lease::{Work, WorkOrder};
 use splitreel_backend::{BlobError, BlobStore, Doorbell, Ids, Leases};

@@ -9,7 +9,7 @@ mod store;
 pub mod toolkit;
 mod work;
 
-use splitreel_backend::attempt::Server;
+use splitreel_runner::Server;
 use splitreel_backend::doorbell::Queue;
 use splitreel_backend::{BlobStore, Doorbell, Ids, Leases};
 use splitreel_core::WorkerId;

@@ -7,7 +7,7 @@ use crate::source::{LocalSource, SourceAccess, need};
 use crate::store::{bytes_to_store, store_bytes, store_track};
 use crate::toolkit::{Encoded, Request};
 use async_trait::async_trait;
-use splitreel_backend::attempt::Perform;
+use splitreel_runner::Perform;
 use splitreel_backend::lease::{Work, WorkOrder};
 use splitreel_core::part::{AudioPart, Cost, ProbeResult, RenditionPart, TaskResult, VideoPart};
 use splitreel_core::plan::Plan;

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use async_trait::async_trait;
-use splitreel_backend::attempt::{Perform, Server};
+use splitreel_runner::{Perform, Server};
 use splitreel_backend::doorbell::{Queue, Ring};
 use splitreel_backend::lease::{LeaseError, Leases, Work, WorkOrder};
 use splitreel_backend::{BlobStore, World};

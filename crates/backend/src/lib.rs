@@ -3,7 +3,6 @@
 //! Roles see only these traits. `memory` is the reference; `conformance` holds every backend to it;
 //! `fault` wraps any of them for failure injection. No database, broker or file-system code lives here.
 
-pub mod attempt;
 pub mod blob;
 pub mod census;
 pub mod conformance;

@@ -1,8 +1,8 @@
 //! One attempt: it waits for its turn, is worked on, and is reported.
 
-use super::keeper::Keeper;
+use super::renewer::Keeper;
 use super::{PAUSE, Server, pause};
-use crate::lease::{LeaseError, WorkOrder};
+use splitreel_backend::lease::{LeaseError, WorkOrder};
 use splitreel_core::part::TaskResult;
 use splitreel_core::speculate::left_ms;
 use splitreel_core::task::{Progress, TaskKind};

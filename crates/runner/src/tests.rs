@@ -1,11 +1,11 @@
 //! A slot against a coordinator that notes what it hears, under virtual time.
 
 use super::*;
-use crate::conformance::fixture::result;
-use crate::doorbell::Ring;
-use crate::lease::{LeaseError, Work};
-use crate::memory::ChannelDoorbell;
-use crate::world::Machine;
+use splitreel_backend::conformance::fixture::result;
+use splitreel_backend::doorbell::Ring;
+use splitreel_backend::lease::{LeaseError, Work};
+use splitreel_backend::memory::ChannelDoorbell;
+use splitreel_backend::world::Machine;
 use splitreel_core::source::SourceRef;
 use splitreel_core::task::{Refusal, TaskKind};
 use splitreel_core::{JobId, LeaseId, TaskId};

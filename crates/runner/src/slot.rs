@@ -4,10 +4,10 @@
 //! turn or the one before it that is being reported. What is done and not told is at risk, and what waits here could be
 //! worked on elsewhere.
 
-use super::work::{Attempt, Claimed, Over, Stage};
+use super::attempt::{Attempt, Claimed, Over, Stage};
 use super::{PAUSE, Server, pause};
-use crate::doorbell::Ring;
-use crate::lease::{LeaseError, WorkOrder};
+use splitreel_backend::doorbell::Ring;
+use splitreel_backend::lease::{LeaseError, WorkOrder};
 use splitreel_core::LeaseId;
 use splitreel_telemetry::trace::{self, Parent, Step};
 use std::sync::Arc;

@@ -1,13 +1,13 @@
 //! How a role serves a queue: wait for a ring, claim, hold the lease while working, report. Shared by workers
 //! and assemblers, so that fencing and reporting exist once.
 
-mod keeper;
+mod renewer;
 mod slot;
-mod work;
+mod attempt;
 
-use crate::doorbell::{Doorbell, Queue};
-use crate::lease::{Leases, WorkOrder};
-use crate::world::Ids;
+use splitreel_backend::doorbell::{Doorbell, Queue};
+use splitreel_backend::lease::{Leases, WorkOrder};
+use splitreel_backend::world::Ids;
 use async_trait::async_trait;
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::Progress;

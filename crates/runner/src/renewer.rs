@@ -1,6 +1,6 @@
 //! A lease is kept alive from the claim until the report is answered.
 
-use crate::lease::{LeaseError, Leases, WorkOrder};
+use splitreel_backend::lease::{LeaseError, Leases, WorkOrder};
 use splitreel_core::task::Progress;
 use std::sync::Arc;
 use std::time::Duration;
