@@ -10,13 +10,13 @@ pub mod preview;
 mod report;
 
 use async_trait::async_trait;
-use splitreel_runner::{Perform, Server};
 use splitreel_backend::doorbell::Queue;
 use splitreel_backend::lease::{Work, WorkOrder};
 use splitreel_backend::{BlobError, BlobStore, Doorbell, Ids, Leases};
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::Progress;
 use splitreel_core::{Failure, WorkerId};
+use splitreel_runner::{Runner, TaskHandler};
 use splitreel_telemetry::trace::{Step, step};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -39,10 +39,10 @@ pub struct Assembler {
     leases: Arc<dyn Leases>,
     doorbell: Arc<dyn Doorbell>,
     ids: Arc<dyn Ids>,
-    hands: Arc<Hands>,
+    deps: Arc<AssemblerDeps>,
 }
 
-struct Hands {
+struct AssemblerDeps {
     blobs: Arc<dyn BlobStore>,
 }
 
@@ -55,27 +55,27 @@ impl Assembler {
         blobs: Arc<dyn BlobStore>,
         ids: Arc<dyn Ids>,
     ) -> Self {
-        Assembler { config, leases, doorbell, ids, hands: Arc::new(Hands { blobs }) }
+        Assembler { config, leases, doorbell, ids, deps: Arc::new(AssemblerDeps { blobs }) }
     }
 
-    /// Works until `drain`, or until `stop`; see [`Server::run`].
+    /// Works until `drain`, or until `stop`; see [`Runner::run`].
     pub async fn run(&self, drain: CancellationToken, stop: CancellationToken) {
-        let server = Server {
+        let runner = Runner {
             id: self.config.id.clone(),
             slots: self.config.slots,
             queue: Queue::Assemble,
             leases: Arc::clone(&self.leases),
             doorbell: Arc::clone(&self.doorbell),
-            role: Arc::clone(&self.hands) as Arc<_>,
+            handler: Arc::clone(&self.deps) as Arc<_>,
             ids: Arc::clone(&self.ids),
         };
-        server.run(drain, stop).await;
+        runner.run(drain, stop).await;
     }
 }
 
 #[async_trait]
-impl Perform for Hands {
-    async fn perform(
+impl TaskHandler for AssemblerDeps {
+    async fn handle(
         &self,
         order: &WorkOrder,
         progress: watch::Sender<Progress>,

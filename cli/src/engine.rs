@@ -104,7 +104,7 @@ impl Backends {
     fn coordinator_on(&self, doorbell: Arc<dyn Doorbell>, terms: &Terms, capabilities: Capabilities) -> Coordinator {
         let config = Config {
             retry: terms.retry,
-            window: (terms.slots * 2 + 2).into(),
+            in_flight: (terms.slots * 2 + 2).into(),
             pump_every: Duration::from_millis(200),
             scope: terms.scope.clone(),
             capabilities,

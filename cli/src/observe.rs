@@ -2,7 +2,7 @@
 //! the truth is in the job store.
 
 use async_trait::async_trait;
-use splitreel_backend::doorbell::Ring;
+use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::lease::{LeaseError, Leases, Work, WorkOrder};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
@@ -57,8 +57,8 @@ pub struct ObservedLeases {
 
 #[async_trait]
 impl Leases for ObservedLeases {
-    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
-        let order = self.inner.claim(ring, worker, lease).await?;
+    async fn claim(&self, wakeup: &Wakeup, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+        let order = self.inner.claim(wakeup, worker, lease).await?;
         let _ = self.seen.send(Seen::Claimed { order: Box::new(order.clone()) });
         Ok(order)
     }

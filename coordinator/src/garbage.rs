@@ -193,8 +193,8 @@ mod tests {
         let running = tokio::spawn(async move { running.run(s).await });
         tokio::time::sleep(Duration::from_secs(1)).await;
         coordinator.submit(request("t", "new")).await.unwrap();
-        let rung = tokio::time::timeout(Duration::from_secs(5), bell.next(Queue::Work)).await;
-        assert!(rung.expect("no ring in time").is_ok());
+        let notified = tokio::time::timeout(Duration::from_secs(5), bell.next(Queue::Work)).await;
+        assert!(notified.expect("no wakeup in time").is_ok());
         stop.cancel();
         running.await.unwrap();
     }

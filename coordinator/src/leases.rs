@@ -1,11 +1,11 @@
-//! The lease API: turns rings into work orders and outcomes into transitions.
+//! The lease API: turns wakeups into work orders and outcomes into transitions.
 
 use crate::Coordinator;
 use crate::known::Accepted;
 use crate::measure::{self, refused};
 use async_trait::async_trait;
 use splitreel_backend::StoreError;
-use splitreel_backend::doorbell::Ring;
+use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::lease::{Assembly, History, LeaseError, Leases, Work, WorkOrder};
 use splitreel_backend::store::ClaimRequest;
 use splitreel_core::part::TaskResult;
@@ -28,10 +28,10 @@ fn unreadable(what: &str) -> LeaseError {
 
 #[async_trait]
 impl Leases for Coordinator {
-    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+    async fn claim(&self, wakeup: &Wakeup, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
         let ttl_ms = self.inner.config.retry.lease_ttl_ms;
         let now = self.now();
-        let request = ClaimRequest { ring: ring.clone(), lease, worker: worker.clone(), now_ms: now, ttl_ms };
+        let request = ClaimRequest { wakeup: wakeup.clone(), lease, worker: worker.clone(), now_ms: now, ttl_ms };
         let claim = self.inner.store.claim(request).await.map_err(|e| unavailable(&e))?;
         let task = claim.map_err(refused(Report::Claim))?;
         let job = self.accepted(task.id.job).await.map_err(|e| unavailable(&e))?.ok_or(Refusal::Cancelled)?;

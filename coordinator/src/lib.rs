@@ -22,7 +22,7 @@ pub use garbage::GarbageError;
 pub use service::HeldUp;
 
 use known::KnownJobs;
-use splitreel_backend::store::{Scope, StoreError, Submitted, Window};
+use splitreel_backend::store::{InFlightLimit, Scope, StoreError, Submitted};
 use splitreel_backend::{BlobStore, Doorbell, JobStore, World};
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobRequest;
@@ -43,16 +43,16 @@ use tracing::Instrument;
 pub struct Config {
     /// Attempts, back-offs, lease length.
     pub retry: RetryPolicy,
-    /// Rings that may be out, until [`Coordinator::set_window`] says otherwise.
-    pub window: Window,
+    /// Limit on wakeups in flight, until [`Coordinator::set_in_flight_limit`] changes it.
+    pub in_flight: InFlightLimit,
     /// How often new work is looked for when nothing wakes the coordinator.
     pub pump_every: Duration,
     /// How often expired leases are taken back.
     pub reap_every: Duration,
-    /// How often lost rings are looked for.
+    /// Interval of the sweep for lost wakeups.
     pub sweep_every: Duration,
-    /// A ring that was not answered for so long is taken for lost.
-    pub ring_lost_after_ms: i64,
+    /// Age at which an unclaimed wakeup counts as lost.
+    pub wakeup_lost_after_ms: i64,
     /// How often tasks are looked for that deserve a second attempt on another machine; `None` = never.
     pub speculate_every: Option<Duration>,
     /// Unreferenced objects of an ended job are deleted after this time.
@@ -67,23 +67,23 @@ pub struct Config {
     pub capabilities: Capabilities,
 }
 
-/// Rings that may be out for so many slots: one for each that is free, and a quarter more. What is rung goes first come,
-/// first served: a new job of another tenant waits until all of it has started, which with a quarter of the slots is a
-/// quarter of a task's length. A dispatch takes milliseconds, so no slot waits for a ring unless tasks are about as short.
-pub fn window(live_slots: u64) -> Window {
+/// Limit on wakeups in flight for a number of live slots: one for each free slot and a quarter of all slots more. A queue is
+/// first in, first out, so a new job of another tenant waits until everything queued has started: with a quarter of the
+/// slots, a quarter of a task's length. Dispatch takes milliseconds, so no slot waits unless tasks are about that short.
+pub fn in_flight_limit(live_slots: u64) -> InFlightLimit {
     let slots = usize::try_from(live_slots).unwrap_or(usize::MAX);
-    Window { slots, ahead: (slots / 4).clamp(4, 256) }
+    InFlightLimit { slots, prefetch: (slots / 4).clamp(4, 256) }
 }
 
 impl Default for Config {
     fn default() -> Self {
         Config {
             retry: RetryPolicy::default(),
-            window: 8.into(),
+            in_flight: 8.into(),
             pump_every: Duration::from_millis(500),
             reap_every: Duration::from_secs(2),
             sweep_every: Duration::from_secs(20),
-            ring_lost_after_ms: 20_000,
+            wakeup_lost_after_ms: 20_000,
             speculate_every: None,
             garbage_grace_ms: 3_600_000,
             garbage_every: Duration::from_secs(300),
@@ -111,7 +111,7 @@ struct Inner {
     to_plan: Notify,
     known: KnownJobs,
     shares: Mutex<Arc<Shares>>,
-    window: Mutex<Window>,
+    in_flight: Mutex<InFlightLimit>,
     /// What fails at present, by what it does.
     held_up: Mutex<BTreeMap<&'static str, HeldUp>>,
     /// Where garbage collection goes on: with jobs older than this one.
@@ -128,7 +128,7 @@ impl Coordinator {
         config: Config,
     ) -> Self {
         let shares = Mutex::new(Arc::new(config.shares.clone()));
-        let window = Mutex::new(config.window);
+        let in_flight = Mutex::new(config.in_flight);
         let inner = Inner {
             store,
             blobs,
@@ -139,7 +139,7 @@ impl Coordinator {
             to_plan: Notify::new(),
             known: KnownJobs::default(),
             shares,
-            window,
+            in_flight,
             held_up: Mutex::default(),
             cleaned: Mutex::default(),
         };
@@ -234,13 +234,13 @@ impl Coordinator {
         Arc::clone(&self.inner.shares.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From now on so many rings may be out; see [`window`].
-    pub fn set_window(&self, window: Window) {
-        *self.inner.window.lock().unwrap_or_else(PoisonError::into_inner) = window;
+    /// Replaces the limit on wakeups in flight; see [`in_flight_limit`].
+    pub fn set_in_flight_limit(&self, limit: InFlightLimit) {
+        *self.inner.in_flight.lock().unwrap_or_else(PoisonError::into_inner) = limit;
     }
 
-    fn window(&self) -> Window {
-        *self.inner.window.lock().unwrap_or_else(PoisonError::into_inner)
+    fn in_flight_limit(&self) -> InFlightLimit {
+        *self.inner.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks for work without waiting for the next tick.

@@ -22,13 +22,13 @@ impl Coordinator {
     }
 
     async fn measure_once(&self) -> Result<(), StoreError> {
-        let census = self.inner.store.census().await?;
-        record::set_jobs(&census.jobs);
-        record::set_leases(&census.leases);
-        record::set_queue(Queue::Work, census.waiting_work);
-        record::set_queue(Queue::Assemble, census.waiting_assemble);
-        let age = census.oldest_unsent_ms.map(|at| since(at, self.now()));
-        record::set_outbox(census.unsent, census.sent, age);
+        let statistics = self.inner.store.statistics().await?;
+        record::set_jobs(&statistics.jobs);
+        record::set_leases(&statistics.leases);
+        record::set_queue(Queue::Work, statistics.waiting_work);
+        record::set_queue(Queue::Assemble, statistics.waiting_assemble);
+        let age = statistics.oldest_unsent_ms.map(|at| since(at, self.now()));
+        record::set_outbox(statistics.unsent, statistics.sent, age);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use splitreel_backend::records::{Expect, Record, RecordKey};
 use splitreel_backend::{JobStore, Records, StoreError, World};
 use splitreel_client::types::OutputView;
 use splitreel_core::JobId;
-use splitreel_core::event::{Event, Happened};
+use splitreel_core::event::{Event, EventKind};
 use splitreel_core::job::Job;
 use splitreel_core::part::{Presentation, PresentationFile};
 use std::sync::Arc;
@@ -213,7 +213,7 @@ impl Outputs {
 #[async_trait]
 impl EventSink for Outputs {
     async fn take(&self, events: &[Event]) -> Result<(), StoreError> {
-        for event in events.iter().filter(|event| matches!(event.what, Happened::Published)) {
+        for event in events.iter().filter(|event| matches!(event.what, EventKind::Published)) {
             let Some(job) = self.jobs.job(event.job).await?.filter(|job| job.request.output.is_some()) else {
                 continue;
             };

@@ -48,7 +48,7 @@ impl Coordinator {
 
     async fn keep_going(&self, shutdown: &CancellationToken) {
         let c = &self.inner.config;
-        // Rings of an earlier process are lost with it; claims make repeated ones harmless.
+        // Wakeups of an earlier process are lost with it; claims make repeated ones harmless.
         self.sweep(i64::MAX).await;
         let now = Instant::now();
         let mut pump = interval_at(now, c.pump_every);
@@ -64,11 +64,11 @@ impl Coordinator {
                 () = shutdown.cancelled() => return,
                 () = self.inner.wake.notified() => {
                     self.pump().await;
-                    tokio::time::sleep(rest_of(self.window().ahead)).await;
+                    tokio::time::sleep(rest_of(self.in_flight_limit().prefetch)).await;
                 }
                 _ = reap.tick() => self.reap().await,
                 _ = sweep.tick() => {
-                    let lost = self.now().saturating_sub(c.ring_lost_after_ms);
+                    let lost = self.now().saturating_sub(c.wakeup_lost_after_ms);
                     self.sweep(lost).await;
                     self.pump().await;
                 }
@@ -83,7 +83,7 @@ impl Coordinator {
         let (store, c) = (&self.inner.store, &self.inner.config);
         let shares = self.shares();
         let dispatched =
-            record::pass(Pass::Dispatch, store.dispatch(&c.scope, self.window(), &shares, self.now())).await;
+            record::pass(Pass::Dispatch, store.dispatch(&c.scope, self.in_flight_limit(), &shares, self.now())).await;
         let relayed = match dispatched {
             Ok(_) => record::pass(Pass::Relay, self.relay()).await,
             Err(error) => Err(error),
@@ -110,20 +110,20 @@ impl Coordinator {
         held_up.values().min_by_key(|h| h.since_ms).cloned()
     }
 
-    /// Rings for what was dispatched, each ring in the trace of its job.
+    /// Sends the wakeups that were dispatched, each in the trace of its job.
     async fn relay(&self) -> Result<(), StoreError> {
-        let mut rings = self.inner.store.unsent(&self.inner.config.scope, self.window().most()).await?;
+        let mut wakeups = self.inner.store.unsent(&self.inner.config.scope, self.in_flight_limit().most()).await?;
         // The spans end when the bell has answered.
-        let mut spans = Vec::with_capacity(rings.len());
-        for ring in &mut rings {
-            let span = trace::task(&self.trace_of(ring.task.job).await, ring.task, ring.kind, ring.attempt);
-            ring.trace = Parent::of(&span).kept();
+        let mut spans = Vec::with_capacity(wakeups.len());
+        for wakeup in &mut wakeups {
+            let span = trace::task(&self.trace_of(wakeup.task.job).await, wakeup.task, wakeup.kind, wakeup.attempt);
+            wakeup.trace = Parent::of(&span).kept();
             spans.push(span);
         }
         // Apart: a queue that takes none keeps nothing from the other.
-        let (assemble, work) = rings.into_iter().partition(|ring| ring.queue() == Queue::Assemble);
-        let mut sent = self.inner.doorbell.ring_all(assemble).await;
-        sent.extend(self.inner.doorbell.ring_all(work).await);
+        let (assemble, work) = wakeups.into_iter().partition(|wakeup| wakeup.queue() == Queue::Assemble);
+        let mut sent = self.inner.doorbell.notify_all(assemble).await;
+        sent.extend(self.inner.doorbell.notify_all(work).await);
         drop(spans);
         if !sent.is_empty() {
             self.inner.store.mark_sent(&sent, self.now()).await?;
@@ -134,7 +134,7 @@ impl Coordinator {
     async fn sweep(&self, sent_before_ms: i64) {
         self.inner.known.age();
         match record::pass(Pass::Sweep, self.inner.store.sweep(&self.inner.config.scope, sent_before_ms)).await {
-            Ok(swept) => record::rings_swept(swept as u64),
+            Ok(swept) => record::wakeups_swept(swept as u64),
             Err(error) => tracing::warn!(%error, "sweeping is held up"),
         }
     }
@@ -175,10 +175,11 @@ impl Coordinator {
     }
 }
 
-/// How long dispatch may rest although it was woken: as long as the rings that go ahead last at the fastest. Nobody waits
-/// for a ring because of it, and a large fleet, which wakes it with every completion, is served by the dozen.
-fn rest_of(ahead: usize) -> Duration {
-    let micros = u64::try_from(ahead).unwrap_or(u64::MAX).saturating_mul(1_000_000) / FASTEST_CLAIMS_PER_S;
+/// Pause of dispatch between two passes that were triggered by a wake: the time that the prefetched wakeups last at the
+/// fastest. No slot waits because of the pause, and a large fleet, which wakes dispatch with every completion, is served in
+/// batches.
+fn rest_of(prefetch: usize) -> Duration {
+    let micros = u64::try_from(prefetch).unwrap_or(u64::MAX).saturating_mul(1_000_000) / FASTEST_CLAIMS_PER_S;
     Duration::from_micros(micros).min(LONGEST_REST)
 }
 

@@ -1,4 +1,4 @@
-//! Worker role: waits for a ring, claims, does the work, stores the parts, reports. It decides nothing and
+//! Worker role: waits for a wakeup, claims, does the work, stores the parts, reports. It decides nothing and
 //! remembers nothing: what it needs is in the work order, what it made is named by its result.
 
 pub mod ffmpeg;
@@ -9,10 +9,10 @@ mod store;
 pub mod toolkit;
 mod work;
 
-use splitreel_runner::Server;
 use splitreel_backend::doorbell::Queue;
 use splitreel_backend::{BlobStore, Doorbell, Ids, Leases};
 use splitreel_core::WorkerId;
+use splitreel_runner::Runner;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -32,11 +32,11 @@ pub struct Worker {
     leases: Arc<dyn Leases>,
     doorbell: Arc<dyn Doorbell>,
     ids: Arc<dyn Ids>,
-    hands: Arc<Hands>,
+    deps: Arc<WorkerDeps>,
 }
 
 /// What the work is done with.
-pub(crate) struct Hands {
+pub(crate) struct WorkerDeps {
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) sources: Arc<dyn source::Sources>,
     pub(crate) toolkit: Arc<dyn toolkit::Toolkit>,
@@ -53,20 +53,20 @@ impl Worker {
         toolkit: Arc<dyn toolkit::Toolkit>,
         ids: Arc<dyn Ids>,
     ) -> Self {
-        Worker { config, leases, doorbell, ids, hands: Arc::new(Hands { blobs, sources, toolkit }) }
+        Worker { config, leases, doorbell, ids, deps: Arc::new(WorkerDeps { blobs, sources, toolkit }) }
     }
 
-    /// Works until `drain`, or until `stop`; see [`Server::run`].
+    /// Works until `drain`, or until `stop`; see [`Runner::run`].
     pub async fn run(&self, drain: CancellationToken, stop: CancellationToken) {
-        let server = Server {
+        let runner = Runner {
             id: self.config.id.clone(),
             slots: self.config.slots,
             queue: Queue::Work,
             leases: Arc::clone(&self.leases),
             doorbell: Arc::clone(&self.doorbell),
-            role: Arc::clone(&self.hands) as Arc<_>,
+            handler: Arc::clone(&self.deps) as Arc<_>,
             ids: Arc::clone(&self.ids),
         };
-        server.run(drain, stop).await;
+        runner.run(drain, stop).await;
     }
 }

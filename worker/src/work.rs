@@ -1,13 +1,12 @@
 //! The kinds of work: probe, video, audio. Each ends in a result that names what was stored.
 
-use crate::Hands;
+use crate::WorkerDeps;
 use crate::piece::{cut_audio_track, cut_video};
 use crate::progress::{STORING, Transfer};
 use crate::source::{LocalSource, SourceAccess, need};
 use crate::store::{bytes_to_store, store_bytes, store_track};
 use crate::toolkit::{Encoded, Request};
 use async_trait::async_trait;
-use splitreel_runner::Perform;
 use splitreel_backend::lease::{Work, WorkOrder};
 use splitreel_core::part::{AudioPart, Cost, ProbeResult, RenditionPart, TaskResult, VideoPart};
 use splitreel_core::plan::Plan;
@@ -15,6 +14,7 @@ use splitreel_core::ranges::Need;
 use splitreel_core::task::Progress;
 use splitreel_core::{Failure, FailureClass};
 use splitreel_media::NEEDS_WHOLE;
+use splitreel_runner::TaskHandler;
 use splitreel_telemetry::trace::{Step, step};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 #[async_trait]
-impl Perform for Hands {
-    async fn perform(
+impl TaskHandler for WorkerDeps {
+    async fn handle(
         &self,
         order: &WorkOrder,
         progress: watch::Sender<Progress>,
@@ -81,7 +81,7 @@ struct Reading {
     requests: u32,
 }
 
-impl Hands {
+impl WorkerDeps {
     async fn local(
         &self,
         order: &WorkOrder,

@@ -3,8 +3,7 @@
 
 use anyhow::Result;
 use async_trait::async_trait;
-use splitreel_runner::{Perform, Server};
-use splitreel_backend::doorbell::{Queue, Ring};
+use splitreel_backend::doorbell::{Queue, Wakeup};
 use splitreel_backend::lease::{LeaseError, Leases, Work, WorkOrder};
 use splitreel_backend::{BlobStore, World};
 use splitreel_backend_cluster::amqp::{AmqpDoorbell, AmqpLink, AmqpOptions};
@@ -16,6 +15,7 @@ use splitreel_core::source::{Color, Container, FrameIndex, IndexEvidence, Keyfra
 use splitreel_core::task::Progress;
 use splitreel_core::time::Rational;
 use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
+use splitreel_runner::{Runner, TaskHandler};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
@@ -130,7 +130,7 @@ impl Fleet {
             workers.push(FleetWorker::start(cluster, mine, task, &log, &drain)?);
             left -= mine;
         }
-        // A coordinator counts the slots every 2 seconds, and rings for so many.
+        // A coordinator counts the slots every 2 seconds and notifies that many.
         tokio::time::sleep(Duration::from_secs(3)).await;
         Ok(Fleet { log, drain, workers })
     }
@@ -155,14 +155,14 @@ impl FleetWorker {
         options.connection_name.clone_from(&name);
         let bell = Arc::new(AmqpDoorbell::new(AmqpLink::open(options)?, u16::try_from(slots)?));
         let leases = RemoteLeases::new(cluster.client.clone(), SessionTimes::default());
-        let server = Server {
+        let runner = Runner {
             id: WorkerId(name.clone()),
             slots: slots as usize,
             queue: Queue::Work,
             leases: Arc::new(Timed { leases: leases.clone(), log: Arc::clone(log) }),
             doorbell: Arc::clone(&bell) as Arc<_>,
             ids: World::machine().ids,
-            role: Arc::new(Faker { blobs: leases.blobs()?, log: Arc::clone(log), task }),
+            handler: Arc::new(Faker { blobs: leases.blobs()?, log: Arc::clone(log), task }),
         };
         let (client, token) = (cluster.client.clone(), drain.clone());
         let hello = Presence {
@@ -176,7 +176,7 @@ impl FleetWorker {
         let presence = tokio::spawn(async move {
             client.hold_presence(&hello, &leases, &CancellationToken::new(), &token).await;
         });
-        let serving = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+        let serving = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
         Ok(FleetWorker { serving, presence, bell })
     }
 }
@@ -189,9 +189,9 @@ struct Timed {
 
 #[async_trait]
 impl Leases for Timed {
-    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+    async fn claim(&self, wakeup: &Wakeup, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
         let asked = Instant::now();
-        let order = self.leases.claim(ring, worker, lease).await?;
+        let order = self.leases.claim(wakeup, worker, lease).await?;
         self.log.claims.lock().unwrap_or_else(PoisonError::into_inner).push(asked.elapsed());
         Ok(order)
     }
@@ -224,8 +224,8 @@ struct Faker {
 }
 
 #[async_trait]
-impl Perform for Faker {
-    async fn perform(
+impl TaskHandler for Faker {
+    async fn handle(
         &self,
         order: &WorkOrder,
         progress: watch::Sender<Progress>,

@@ -12,7 +12,7 @@ use splitreel_client::problem::Code;
 use splitreel_client::types::{JobProgress, JobView, Scope, TaskCounts, TaskList, TokenCreate};
 use splitreel_client::{Client, ClientError, JobQuery, Told};
 use splitreel_core::JobId;
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use splitreel_core::job::JobState;
 use splitreel_core::plan::hex;
 use std::path::{Path, PathBuf};
@@ -152,8 +152,8 @@ pub(super) async fn follow(client: &Client, id: JobId, name: Option<&str>, json:
                     say!("{}", serde_json::json!(event));
                 }
                 let ended = match event.what {
-                    Happened::Published => true,
-                    Happened::Failed { .. } | Happened::Cancelled => {
+                    EventKind::Published => true,
+                    EventKind::Failed { .. } | EventKind::Cancelled => {
                         // An old one, when the job was retried since.
                         client.job(id).await.map_err(lost)?.state.is_ended()
                     }

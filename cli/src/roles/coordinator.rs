@@ -45,7 +45,7 @@ pub struct CoordinatorArgs {
     servers: Servers,
     #[command(flatten)]
     storage: Storage,
-    /// Rings that may be out at a time for workers, and as many for assemblers [default: a quarter of all slots, 4 to
+    /// Maximum number of task notifications in flight per queue [default: a quarter of all slots, 4 to
     /// 256; for workers also one for each free slot].
     #[arg(long, env = "SPLITREEL_WINDOW", value_name = "N")]
     window: Option<usize>,
@@ -127,7 +127,7 @@ pub async fn coordinator(config: &Config, args: CoordinatorArgs, log_json: bool)
     let world = World::machine();
     let bell = Arc::new(AmqpDoorbell::new(link.clone(), 1));
     let mut settings = splitreel_coordinator::Config {
-        window: args.window.map_or(splitreel_coordinator::window(0), |most| most.max(1).into()),
+        in_flight: args.window.map_or(splitreel_coordinator::in_flight_limit(0), |most| most.max(1).into()),
         pump_every: Duration::from_millis(250),
         speculate_every: Some(SPECULATE_EVERY),
         garbage_every: GARBAGE_EVERY,

@@ -66,7 +66,7 @@ pub struct Settings {
     pub local_slots: u32,
     /// Workers of an older protocol are told to drain; `None`: older than this program understands.
     pub oldest_protocol: Option<u32>,
-    /// As many rings are out as the live slots want, not a fixed number.
+    /// The limit on wakeups in flight follows the number of live slots.
     pub follows_slots: bool,
     /// Places in buckets that this installation writes to.
     pub own: Vec<Place>,
@@ -212,7 +212,7 @@ async fn follow(core: &Coordinator, records: &dyn Records, slots: Option<&Api>, 
         }
         let Some(api) = slots else { continue };
         match api.live_slots().await {
-            Ok(slots) => core.set_window(splitreel_coordinator::window(slots)),
+            Ok(slots) => core.set_in_flight_limit(splitreel_coordinator::in_flight_limit(slots)),
             Err(error) => tracing::warn!(%error, "the number of slots is not known"),
         }
     }

@@ -90,7 +90,7 @@ impl Drop for Told {
     }
 }
 
-/// Makes sure that this is the only server on its state: two would ring only their own workers.
+/// Makes sure that this is the only server on its state: two would notify only their own workers.
 fn alone(root: &Path) -> Result<File, Problem> {
     let path = root.join("lock");
     let unusable = |e: std::io::Error| Problem::usage(format!("{}: cannot be locked: {e}", path.display()));

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What each crate may use of the others: arrows point down only. Test code may use the test kit besides.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("splitreel-core", &[]),
     ("splitreel-packaging", &[]),
     ("splitreel-backend", &["splitreel-core", "splitreel-telemetry"]),
     ("splitreel-backend-embedded", &["splitreel-backend", "splitreel-core"]),
     ("splitreel-backend-cluster", &["splitreel-backend", "splitreel-core", "splitreel-telemetry"]),
     ("splitreel-client", &["splitreel-backend", "splitreel-core", "splitreel-telemetry"]),
+    ("splitreel-runner", &["splitreel-backend", "splitreel-core", "splitreel-telemetry"]),
     ("splitreel-telemetry", &["splitreel-core"]),
     ("splitreel-media", &["splitreel-core", "splitreel-packaging", "splitreel-telemetry"]),
     (
@@ -22,9 +23,19 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ),
     (
         "splitreel-worker",
-        &["splitreel-backend", "splitreel-core", "splitreel-media", "splitreel-packaging", "splitreel-telemetry"],
+        &[
+            "splitreel-backend",
+            "splitreel-core",
+            "splitreel-media",
+            "splitreel-packaging",
+            "splitreel-runner",
+            "splitreel-telemetry",
+        ],
     ),
-    ("splitreel-assembler", &["splitreel-backend", "splitreel-core", "splitreel-packaging", "splitreel-telemetry"]),
+    (
+        "splitreel-assembler",
+        &["splitreel-backend", "splitreel-core", "splitreel-packaging", "splitreel-runner", "splitreel-telemetry"],
+    ),
     (
         "splitreel",
         &[
@@ -37,6 +48,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "splitreel-core",
             "splitreel-media",
             "splitreel-packaging",
+            "splitreel-runner",
             "splitreel-telemetry",
             "splitreel-worker",
         ],

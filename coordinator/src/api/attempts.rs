@@ -1,7 +1,7 @@
 //! Attempts of tasks out of the event log: pure.
 
 use splitreel_client::types::{AttemptOutcome, AttemptView, FailureView, LeaseView, TaskView};
-use splitreel_core::event::{Event, Happened};
+use splitreel_core::event::{Event, EventKind};
 use splitreel_core::task::{Task, TaskState};
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ impl Attempts {
     /// Takes the next event of the job, in the order of the log.
     pub(crate) fn note(&mut self, event: &Event) {
         match &event.what {
-            Happened::Claimed { task, attempt, worker, .. } => {
+            EventKind::Claimed { task, attempt, worker, .. } => {
                 self.by_task.entry(*task).or_default().push(AttemptView {
                     attempt: *attempt,
                     worker: worker.to_string(),
@@ -25,28 +25,28 @@ impl Attempts {
                     failure: None,
                 });
             }
-            Happened::TaskDone { task, attempt, .. } => {
+            EventKind::TaskDone { task, attempt, .. } => {
                 self.end(*task, Some(*attempt), event.at_ms, AttemptOutcome::Done, None);
                 // One that ran beside it has lost.
                 self.end(*task, None, event.at_ms, AttemptOutcome::Cancelled, None);
             }
-            Happened::TaskRetried { task, attempt, failure, .. } => {
+            EventKind::TaskRetried { task, attempt, failure, .. } => {
                 self.end(*task, Some(*attempt), event.at_ms, AttemptOutcome::Failed, Some(failure.into()));
             }
-            Happened::Failed { task, failure } => {
+            EventKind::Failed { task, failure } => {
                 if let Some(task) = task {
                     self.end(*task, None, event.at_ms, AttemptOutcome::Failed, Some(failure.into()));
                 }
                 self.end_all(event.at_ms);
             }
-            Happened::Cancelled => self.end_all(event.at_ms),
-            Happened::Submitted
-            | Happened::Planned { .. }
-            | Happened::Speculated { .. }
-            | Happened::Published
-            | Happened::Retried
-            | Happened::Paused
-            | Happened::Resumed => {}
+            EventKind::Cancelled => self.end_all(event.at_ms),
+            EventKind::Submitted
+            | EventKind::Planned { .. }
+            | EventKind::Speculated { .. }
+            | EventKind::Published
+            | EventKind::Retried
+            | EventKind::Paused
+            | EventKind::Resumed => {}
         }
     }
 
@@ -115,7 +115,7 @@ mod tests {
             at += 1;
             attempts.note(&Event { seq: at, job: JobId(Uuid::nil()), at_ms: at, what });
         };
-        let claimed = |task, attempt| Happened::Claimed {
+        let claimed = |task, attempt| EventKind::Claimed {
             task,
             kind: TaskKind::Segment,
             index: 0,
@@ -124,10 +124,10 @@ mod tests {
         };
         note(claimed(1, 1));
         note(claimed(2, 1));
-        note(Happened::TaskRetried { task: 1, attempt: 1, failure: Failure::infra("x", "y"), not_before_ms: 9 });
+        note(EventKind::TaskRetried { task: 1, attempt: 1, failure: Failure::infra("x", "y"), not_before_ms: 9 });
         note(claimed(1, 2));
-        note(Happened::TaskDone { task: 1, kind: TaskKind::Segment, index: 0, attempt: 2 });
-        note(Happened::Cancelled);
+        note(EventKind::TaskDone { task: 1, kind: TaskKind::Segment, index: 0, attempt: 2 });
+        note(EventKind::Cancelled);
         let outcomes = |task: u32| attempts.by_task[&task].iter().map(|a| (a.outcome, a.ended_ms)).collect::<Vec<_>>();
         assert_eq!(outcomes(1), [(AttemptOutcome::Failed, Some(3)), (AttemptOutcome::Done, Some(5))]);
         assert_eq!(outcomes(2), [(AttemptOutcome::Cancelled, Some(6))]);

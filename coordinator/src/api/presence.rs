@@ -15,7 +15,7 @@ use splitreel_backend::StoreError;
 use splitreel_backend::records::Expect;
 use splitreel_client::types::{Control, Presence};
 use splitreel_core::WorkerId;
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -163,8 +163,8 @@ impl ControlStream {
 }
 
 /// Its attempts are to be stopped. (A published job has none.)
-fn ends_job(what: &Happened) -> bool {
-    matches!(what, Happened::Cancelled | Happened::Failed { .. })
+fn ends_job(what: &EventKind) -> bool {
+    matches!(what, EventKind::Cancelled | EventKind::Failed { .. })
 }
 
 impl Api {

@@ -108,7 +108,7 @@ fn only_what_is_needed(mut order: WorkOrder) -> WorkOrder {
     order
 }
 
-/// Turns a ring into a lease and its order, for exactly one caller.
+/// Turns a wakeup into a lease and its order, for exactly one caller.
 #[utoipa::path(post, path = "/v1/work/claim", tag = "work", request_body = Claim,
     responses((status = 200, body = Claimed)))]
 pub(crate) async fn claim(State(api): State<Api>, Body(claim): Body<Claim>) -> Result<Json<Claimed>, ApiError> {
@@ -118,7 +118,7 @@ pub(crate) async fn claim(State(api): State<Api>, Body(claim): Body<Claim>) -> R
     if api.is_outdated(claim.protocol) {
         return Err(ApiError::new(Code::WorkerOutdated, ""));
     }
-    let order = api.inner.coordinator.claim(&claim.ring, &claim.worker, claim.lease).await.map_err(lease_refused)?;
+    let order = api.inner.coordinator.claim(&claim.wakeup, &claim.worker, claim.lease).await.map_err(lease_refused)?;
     let order = only_what_is_needed(api.with_source(order).await?);
     let ticket = api.ticket(&order.key_prefix);
     Ok(Json(Claimed { order, ticket }))

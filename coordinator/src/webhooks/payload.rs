@@ -1,7 +1,7 @@
 //! What webhooks say: events of the job log as documents for other people's programs. Pure.
 
 use serde::Serialize;
-use splitreel_core::event::{Event, Happened};
+use splitreel_core::event::{Event, EventKind};
 use splitreel_core::job::Job;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -31,17 +31,17 @@ pub fn is_wanted(wanted: &[String], kind: &str) -> bool {
 }
 
 /// The type of an event; `None`: it is not told to the outside.
-pub fn event_type(what: &Happened) -> Option<&'static str> {
+pub fn event_type(what: &EventKind) -> Option<&'static str> {
     Some(match what {
-        Happened::Submitted => "job.submitted",
-        Happened::Planned { .. } => "job.planned",
-        Happened::TaskRetried { .. } => "task.retried",
-        Happened::Failed { .. } => "job.failed",
-        Happened::Published => "job.published",
-        Happened::Cancelled => "job.cancelled",
-        Happened::Retried => "job.retried",
-        Happened::Paused => "job.paused",
-        Happened::Resumed => "job.resumed",
+        EventKind::Submitted => "job.submitted",
+        EventKind::Planned { .. } => "job.planned",
+        EventKind::TaskRetried { .. } => "task.retried",
+        EventKind::Failed { .. } => "job.failed",
+        EventKind::Published => "job.published",
+        EventKind::Cancelled => "job.cancelled",
+        EventKind::Retried => "job.retried",
+        EventKind::Paused => "job.paused",
+        EventKind::Resumed => "job.resumed",
         _ => return None,
     })
 }
@@ -100,12 +100,12 @@ pub fn payload(event: &Event, job: &Job) -> Option<(&'static str, String)> {
         failure: None,
     };
     match &event.what {
-        Happened::Planned { num_tasks } => data.num_tasks = Some(*num_tasks),
-        Happened::TaskRetried { task, attempt, failure, .. } => {
+        EventKind::Planned { num_tasks } => data.num_tasks = Some(*num_tasks),
+        EventKind::TaskRetried { task, attempt, failure, .. } => {
             (data.task, data.attempt) = (Some(*task), Some(*attempt));
             data.failure = Some(FailureData { class: failure.class, code: &failure.code, message: &failure.message });
         }
-        Happened::Failed { task, failure } => {
+        EventKind::Failed { task, failure } => {
             data.task = *task;
             data.failure = Some(FailureData { class: failure.class, code: &failure.code, message: &failure.message });
         }
@@ -158,21 +158,21 @@ mod tests {
         Job::new(JobId(Uuid::from_u128(7)), request, 0).0
     }
 
-    fn all() -> Vec<Happened> {
+    fn all() -> Vec<EventKind> {
         let failure =
             Failure::media("frames_missing", "2 of 48 frames are missing").with_evidence(vec!["/tmp/x".into()]);
         vec![
-            Happened::Submitted,
-            Happened::Planned { num_tasks: 12 },
-            Happened::Claimed { task: 1, kind: TaskKind::Segment, index: 0, attempt: 1, worker: WorkerId("w".into()) },
-            Happened::TaskDone { task: 1, kind: TaskKind::Segment, index: 0, attempt: 1 },
-            Happened::TaskRetried { task: 3, attempt: 1, failure: failure.clone(), not_before_ms: 5 },
-            Happened::Failed { task: Some(3), failure },
-            Happened::Published,
-            Happened::Cancelled,
-            Happened::Retried,
-            Happened::Paused,
-            Happened::Resumed,
+            EventKind::Submitted,
+            EventKind::Planned { num_tasks: 12 },
+            EventKind::Claimed { task: 1, kind: TaskKind::Segment, index: 0, attempt: 1, worker: WorkerId("w".into()) },
+            EventKind::TaskDone { task: 1, kind: TaskKind::Segment, index: 0, attempt: 1 },
+            EventKind::TaskRetried { task: 3, attempt: 1, failure: failure.clone(), not_before_ms: 5 },
+            EventKind::Failed { task: Some(3), failure },
+            EventKind::Published,
+            EventKind::Cancelled,
+            EventKind::Retried,
+            EventKind::Paused,
+            EventKind::Resumed,
         ]
     }
 

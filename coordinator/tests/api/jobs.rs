@@ -106,12 +106,12 @@ async fn tasks_come_with_their_attempts_and_failures() {
     let stage = Stage::new();
     let token = stage.token("a", &BOTH).await;
     let job = stage.job(&token).await;
-    let mut ring = stage.ring(job, 0, TaskKind::Probe);
-    let order = stage.coordinator.claim(&ring, &WorkerId("w1".into()), fresh()).await.unwrap();
+    let mut wakeup = stage.wakeup(job, 0, TaskKind::Probe);
+    let order = stage.coordinator.claim(&wakeup, &WorkerId("w1".into()), fresh()).await.unwrap();
     stage.coordinator.fail(order.task, order.lease, Failure::infra("no_space", "the disk is full")).await.unwrap();
     stage.advance(60_000);
-    ring.attempt = 2;
-    stage.coordinator.claim(&ring, &WorkerId("w2".into()), fresh()).await.unwrap();
+    wakeup.attempt = 2;
+    stage.coordinator.claim(&wakeup, &WorkerId("w2".into()), fresh()).await.unwrap();
     let tasks = stage.ask("GET", &format!("/v1/jobs/{job}/tasks"), &token, None).await.json();
     let task = &tasks["tasks"][0];
     assert_eq!((&task["state"], &task["lease"]["worker"]), (&json!("leased"), &json!("w2")));

@@ -35,7 +35,7 @@ async fn things(stage: &Stage, all: &BTreeMap<Scope, String>) -> Things {
     assert_eq!(saved.status, 201, "{saved:?}");
     let claimed = stage.job(write).await;
     let claim =
-        json!({"ring": stage.ring(claimed, 0, TaskKind::Probe), "worker": "w", "lease": fresh(), "protocol": 1});
+        json!({"ring": stage.wakeup(claimed, 0, TaskKind::Probe), "worker": "w", "lease": fresh(), "protocol": 1});
     let order = stage.ask("POST", "/v1/work/claim", ROOT, Some(claim)).await.json();
     let lease = format!("{claimed}/0/{}", order["order"]["lease"].as_str().unwrap());
     let playback = stage.ask("POST", &format!("/v1/jobs/{published}/playback"), ROOT, None).await.json();
@@ -87,8 +87,8 @@ fn sample(route: &Route, t: &Things, token: &str) -> (Request<Body>, u16) {
             send("POST", &path, Some(json!({"worker": "v", "slots": 1, "protocol": 1})), 200)
         }
         ("POST", "/v1/work/claim") => {
-            let ring = json!({"task": {"job": t.job, "number": 1}, "attempt": 1, "kind": "whole"});
-            send("POST", &path, Some(json!({"ring": ring, "worker": "w", "lease": fresh(), "protocol": 1})), 200)
+            let wakeup = json!({"task": {"job": t.job, "number": 1}, "attempt": 1, "kind": "whole"});
+            send("POST", &path, Some(json!({"ring": wakeup, "worker": "w", "lease": fresh(), "protocol": 1})), 200)
         }
         ("POST", "/v1/work/{job}/{task}/{lease}/renew") => {
             let progress = json!({"done_per_mille": 5, "speed_milli": 0, "frames": 1});

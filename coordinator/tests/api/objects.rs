@@ -95,7 +95,7 @@ async fn a_worker_stores_below_its_prefix_and_reads_what_is_of_its_job() {
     let leases = RemoteLeases::new(served.client(ROOT), SessionTimes::default());
     let blobs = leases.blobs().unwrap();
     let job = stage.job(ROOT).await;
-    let order = leases.claim(&stage.ring(job, 0, TaskKind::Probe), &WorkerId("w".into()), fresh()).await.unwrap();
+    let order = leases.claim(&stage.wakeup(job, 0, TaskKind::Probe), &WorkerId("w".into()), fresh()).await.unwrap();
     let key = format!("{}part", order.key_prefix);
     blobs.put(&key, Bytes::from_static(b"0123456789")).await.unwrap();
     assert_eq!(store.objects.lock().unwrap()[&key], &b"0123456789"[..]);
@@ -136,7 +136,7 @@ async fn transfers_are_repeated_where_that_may_help() {
     let leases = RemoteLeases::new(served.client(ROOT), SessionTimes::default());
     let blobs = leases.blobs().unwrap();
     let job = stage.job(ROOT).await;
-    let order = leases.claim(&stage.ring(job, 0, TaskKind::Probe), &WorkerId("w".into()), fresh()).await.unwrap();
+    let order = leases.claim(&stage.wakeup(job, 0, TaskKind::Probe), &WorkerId("w".into()), fresh()).await.unwrap();
     let key = format!("{}part", order.key_prefix);
     for status in [503, 403] {
         store.fail(status, 2);
@@ -160,7 +160,7 @@ async fn a_ticket_is_of_one_lease_only() {
     let (_store, _serving) = storage(&stage).await;
     let (one, two) = (stage.job(ROOT).await, stage.job(ROOT).await);
     let claim = async |job| {
-        let body = serde_json::json!({"ring": stage.ring(job, 0, TaskKind::Probe), "worker": "w", "lease": fresh(), "protocol": 1});
+        let body = serde_json::json!({"ring": stage.wakeup(job, 0, TaskKind::Probe), "worker": "w", "lease": fresh(), "protocol": 1});
         stage.ask("POST", "/v1/work/claim", ROOT, Some(body)).await.json()
     };
     let (first, second) = (claim(one).await, claim(two).await);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use splitreel_backend::blob::BlobStore;
 use splitreel_backend::conformance::fixture;
-use splitreel_backend::doorbell::Ring;
+use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::grants::{GrantError, Grants, SignedRequest};
 use splitreel_backend::lease::Leases;
 use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs, MemoryRecords, MemoryStore};
@@ -237,14 +237,14 @@ impl Stage {
         answer.json()["id"].as_str().unwrap().parse().unwrap()
     }
 
-    /// The next ring of a job's task, as dispatch would send it.
-    pub fn ring(&self, job: JobId, number: u32, kind: TaskKind) -> Ring {
-        Ring { task: TaskId { job, number }, attempt: 1, kind, trace: Default::default() }
+    /// The next wakeup of a job's task, as dispatch would send it.
+    pub fn wakeup(&self, job: JobId, number: u32, kind: TaskKind) -> Wakeup {
+        Wakeup { task: TaskId { job, number }, attempt: 1, kind, trace: Default::default() }
     }
 
     /// Claims and completes a task in process.
-    pub async fn finish(&self, ring: &Ring, result: impl FnOnce(&str) -> TaskResult) {
-        let order = self.coordinator.claim(ring, &WorkerId("w".into()), fresh()).await.unwrap();
+    pub async fn finish(&self, wakeup: &Wakeup, result: impl FnOnce(&str) -> TaskResult) {
+        let order = self.coordinator.claim(wakeup, &WorkerId("w".into()), fresh()).await.unwrap();
         let result = result(&order.key_prefix);
         self.coordinator.complete(order.task, order.lease, result).await.unwrap();
     }
@@ -256,7 +256,7 @@ impl Stage {
 
     /// Brings a job as far as its plan with so many segments.
     pub async fn plan_of(&self, job: JobId, segments: u32) {
-        let probe = self.ring(job, 0, TaskKind::Probe);
+        let probe = self.wakeup(job, 0, TaskKind::Probe);
         self.finish(&probe, probe_result).await;
         assert!(self.store.record_plan(job, &fixture::plan(segments, 0), START_MS).await.unwrap());
     }
@@ -265,7 +265,7 @@ impl Stage {
     pub async fn publish(&self, job: JobId, files: &[(&str, &[u8])]) {
         self.plan(job).await;
         let whole = self.store.tasks(job).await.unwrap()[1].spec.kind;
-        self.finish(&self.ring(job, 1, whole), |_| fixture::result(TaskKind::Whole, 0)).await;
+        self.finish(&self.wakeup(job, 1, whole), |_| fixture::result(TaskKind::Whole, 0)).await;
         let mut catalogue = Vec::new();
         for (n, (path, bytes)) in files.iter().enumerate() {
             let object = self.object(&format!("jobs/{job}/2/1-x/{n}"), bytes).await;
@@ -274,7 +274,7 @@ impl Stage {
         let json = serde_json::to_vec(&catalogue).unwrap();
         let catalogue = self.object(&format!("jobs/{job}/2/1-x/catalogue"), &json).await;
         let presentation = Presentation { hash: "h".into(), bytes: 1, num_files: files.len() as u32, catalogue };
-        self.finish(&self.ring(job, 2, TaskKind::Assemble), |_| TaskResult::Assemble(presentation)).await;
+        self.finish(&self.wakeup(job, 2, TaskKind::Assemble), |_| TaskResult::Assemble(presentation)).await;
     }
 
     async fn object(&self, key: &str, bytes: &[u8]) -> StoredObject {

@@ -34,11 +34,11 @@ async fn leases_are_claimed_renewed_and_completed_from_afar() {
     let token = stage.token("workers", &[Scope::Work]).await;
     let leases = remote(&served, &token);
     let job = stage.job(ROOT).await;
-    let ring = stage.ring(job, 0, TaskKind::Probe);
+    let wakeup = stage.wakeup(job, 0, TaskKind::Probe);
     let lease = fresh();
-    let order = leases.claim(&ring, &worker(), lease).await.unwrap();
+    let order = leases.claim(&wakeup, &worker(), lease).await.unwrap();
     // The answer may be lost: the same claim has the same answer.
-    let again = leases.claim(&ring, &worker(), lease).await.unwrap();
+    let again = leases.claim(&wakeup, &worker(), lease).await.unwrap();
     assert_eq!((order.lease, again.lease, &again.key_prefix), (lease, lease, &order.key_prefix));
     assert!(matches!(order.work, Work::Probe { deep: false }));
     let grant = order.grant.as_ref().unwrap();
@@ -46,7 +46,7 @@ async fn leases_are_claimed_renewed_and_completed_from_afar() {
     assert_eq!(grant.headers, [("x-a".to_owned(), "b".to_owned())]);
     assert_eq!(leases.num_held(), 1);
     // Once.
-    assert_eq!(refusal(leases.claim(&ring, &worker(), fresh()).await), Refusal::NotClaimable);
+    assert_eq!(refusal(leases.claim(&wakeup, &worker(), fresh()).await), Refusal::NotClaimable);
     let progress = Progress { done_per_mille: 300, speed_milli: 1_000, frames: 9 };
     stage.advance(4_000);
     assert_eq!(leases.renew(order.task, order.lease, progress).await.unwrap(), 15_000);
@@ -74,7 +74,7 @@ async fn an_order_holds_no_more_of_the_plan_than_its_segment() {
     let job = stage.job(ROOT).await;
     stage.plan_of(job, 5).await;
     let task = stage.store.tasks(job).await.unwrap().into_iter().find(|t| t.spec.index == 3).unwrap();
-    let order = leases.claim(&stage.ring(job, task.id.number, task.spec.kind), &worker(), fresh()).await.unwrap();
+    let order = leases.claim(&stage.wakeup(job, task.id.number, task.spec.kind), &worker(), fresh()).await.unwrap();
     let Work::Video { plan, segment: 3 } = &order.work else { panic!("{:?}", order.work) };
     let numbers: Vec<u32> = plan.video.as_ref().unwrap().segments.iter().map(|s| s.index).collect();
     assert_eq!(numbers, [3]);
@@ -87,22 +87,22 @@ async fn failures_and_cancelled_jobs_are_told_by_their_codes() {
     let served = Served::new(&stage.api).await;
     let leases = remote(&served, ROOT);
     let job = stage.job(ROOT).await;
-    let mut ring = stage.ring(job, 0, TaskKind::Probe);
-    let order = leases.claim(&ring, &worker(), fresh()).await.unwrap();
+    let mut wakeup = stage.wakeup(job, 0, TaskKind::Probe);
+    let order = leases.claim(&wakeup, &worker(), fresh()).await.unwrap();
     assert!(order.grant.is_none());
     leases.fail(order.task, order.lease, Failure::infra("x", "y")).await.unwrap();
     assert_eq!(refusal(leases.fail(order.task, order.lease, Failure::infra("x", "y")).await), Refusal::LeaseLost);
-    ring.attempt = 2;
+    wakeup.attempt = 2;
     assert_eq!(
-        refusal(leases.claim(&ring, &worker(), fresh()).await),
+        refusal(leases.claim(&wakeup, &worker(), fresh()).await),
         Refusal::NotClaimable,
         "its back-off has not passed"
     );
     stage.advance(60_000);
-    let order = leases.claim(&ring, &worker(), fresh()).await.unwrap();
+    let order = leases.claim(&wakeup, &worker(), fresh()).await.unwrap();
     stage.coordinator.cancel(job).await.unwrap();
     assert_eq!(refusal(leases.renew(order.task, order.lease, Progress::default()).await), Refusal::Cancelled);
-    assert_eq!(refusal(leases.claim(&ring, &worker(), fresh()).await), Refusal::Cancelled);
+    assert_eq!(refusal(leases.claim(&wakeup, &worker(), fresh()).await), Refusal::Cancelled);
     served.stop().await;
 }
 
@@ -111,13 +111,13 @@ async fn without_an_answer_the_outcome_is_unknown() {
     let stage = Stage::new();
     let served = Served::new(&stage.api).await;
     let job = stage.job(ROOT).await;
-    let ring = stage.ring(job, 0, TaskKind::Probe);
+    let wakeup = stage.wakeup(job, 0, TaskKind::Probe);
     let powerless = stage.token("a", &[Scope::JobsRead]).await;
-    let refused = remote(&served, &powerless).claim(&ring, &worker(), fresh()).await;
+    let refused = remote(&served, &powerless).claim(&wakeup, &worker(), fresh()).await;
     assert!(matches!(refused, Err(LeaseError::Unavailable { .. })), "{refused:?}");
     let leases = remote(&served, ROOT);
     served.stop().await;
-    let unanswered = leases.claim(&ring, &worker(), fresh()).await;
+    let unanswered = leases.claim(&wakeup, &worker(), fresh()).await;
     assert!(matches!(unanswered, Err(LeaseError::Unavailable { .. })), "{unanswered:?}");
 }
 
@@ -132,7 +132,7 @@ async fn a_broken_control_stream_gives_the_work_to_another() {
     let leases = remote(&served, ROOT);
     let client = served.client(ROOT);
     let job = stage.job(ROOT).await;
-    leases.claim(&stage.ring(job, 0, TaskKind::Probe), &worker(), fresh()).await.unwrap();
+    leases.claim(&stage.wakeup(job, 0, TaskKind::Probe), &worker(), fresh()).await.unwrap();
     let (drain, never) = (CancellationToken::new(), CancellationToken::new());
     let other = leases.clone();
     let holding = tokio::spawn(async move { client.hold_presence(&hello("w"), &other, &drain, &never).await });
@@ -163,7 +163,7 @@ async fn a_coordinator_that_stops_shortens_nothing_and_its_workers_renew() {
     let leases = remote(&served, ROOT);
     let client = served.client(ROOT);
     let job = stage.job(ROOT).await;
-    leases.claim(&stage.ring(job, 0, TaskKind::Probe), &worker(), fresh()).await.unwrap();
+    leases.claim(&stage.wakeup(job, 0, TaskKind::Probe), &worker(), fresh()).await.unwrap();
     let shutdown = CancellationToken::new();
     let (other, stop) = (leases.clone(), shutdown.clone());
     let holding = tokio::spawn(async move {
@@ -198,7 +198,7 @@ async fn the_control_stream_tells_of_ended_jobs_and_of_draining() {
     let leases = remote(&served, ROOT);
     let client = served.client(ROOT);
     let job = stage.job(ROOT).await;
-    let order = leases.claim(&stage.ring(job, 0, TaskKind::Probe), &worker(), fresh()).await.unwrap();
+    let order = leases.claim(&stage.wakeup(job, 0, TaskKind::Probe), &worker(), fresh()).await.unwrap();
     let (drain, shutdown) = (CancellationToken::new(), CancellationToken::new());
     let (other, told, stop) = (leases.clone(), drain.clone(), shutdown.clone());
     let holding = tokio::spawn(async move { client.hold_presence(&hello("w"), &other, &told, &stop).await });
@@ -226,8 +226,8 @@ async fn the_control_stream_tells_of_ended_jobs_and_of_draining() {
 async fn a_worker_that_is_too_old_gets_no_lease_and_is_told_to_drain() {
     let stage = Stage::new();
     let served = Served::new(&stage.api).await;
-    let ring = stage.ring(stage.job(ROOT).await, 0, TaskKind::Probe);
-    let claim = json!({"ring": ring, "worker": "old", "lease": fresh()});
+    let wakeup = stage.wakeup(stage.job(ROOT).await, 0, TaskKind::Probe);
+    let claim = json!({"ring": wakeup, "worker": "old", "lease": fresh()});
     let answer = stage.ask("POST", "/v1/work/claim", ROOT, Some(claim)).await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (409, Some("worker_outdated")));
 
@@ -244,7 +244,7 @@ async fn a_worker_that_is_too_old_gets_no_lease_and_is_told_to_drain() {
     assert!(matches!(end, splitreel_client::PresenceEnd::Outdated), "{end:?}");
 
     // The next one gets what the old one did not.
-    remote(&served, ROOT).claim(&ring, &worker(), fresh()).await.unwrap();
+    remote(&served, ROOT).claim(&wakeup, &worker(), fresh()).await.unwrap();
     served.stop().await;
 }
 

@@ -1,7 +1,7 @@
 //! What holds of every job at every moment, checked on snapshots: used by the conformance suite and after each
 //! step of a simulation. Reports everything that is wrong; repairs nothing.
 
-use crate::doorbell::Ring;
+use crate::doorbell::Wakeup;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::task::{Task, TaskKind, TaskState};
 use std::collections::BTreeSet;
@@ -13,8 +13,8 @@ pub struct Snapshot {
     pub job: Job,
     /// Its tasks by number.
     pub tasks: Vec<Task>,
-    /// Its outbox rows (rung or not).
-    pub outbox: Vec<Ring>,
+    /// Its outbox rows (notified or not).
+    pub outbox: Vec<Wakeup>,
 }
 
 impl Snapshot {
@@ -25,7 +25,7 @@ impl Snapshot {
 }
 
 /// Every invariant that one snapshot breaks, in words. Empty: all hold.
-pub fn audit(job: &Job, tasks: &[Task], outbox: &[Ring]) -> Vec<String> {
+pub fn audit(job: &Job, tasks: &[Task], outbox: &[Wakeup]) -> Vec<String> {
     let mut found = Violations { job: job.id.to_string(), list: Vec::new() };
     audit_job(job, tasks, &mut found);
     audit_numbers(job, tasks, &mut found);
@@ -163,9 +163,10 @@ fn audit_task(job: &Job, task: &Task, found: &mut Violations) {
     found.unless((task.state == TaskState::Leased) == task.lease.is_some(), || {
         format!("task {number} is {state} with lease {:?}", task.lease)
     });
-    if let Some(elder) = &task.elder {
-        let runs_beside = matches!(task.state, TaskState::Ready | TaskState::Leased) && elder.attempt < task.attempt;
-        found.unless(runs_beside, || format!("task {number} is {state} beside attempt {}", elder.attempt));
+    if let Some(superseded) = &task.superseded {
+        let runs_beside =
+            matches!(task.state, TaskState::Ready | TaskState::Leased) && superseded.attempt < task.attempt;
+        found.unless(runs_beside, || format!("task {number} is {state} beside attempt {}", superseded.attempt));
     }
     found.unless(is_done == task.result.is_some(), || {
         format!("task {number} is {state}, has a result: {}", task.result.is_some())
@@ -174,7 +175,7 @@ fn audit_task(job: &Job, task: &Task, found: &mut Violations) {
     let generation = if task.spec.kind == TaskKind::Probe { 0 } else { job.generation };
     found.unless(task.generation == generation, || format!("task {number} is of generation {}", task.generation));
     let num_failures = task.media_failures.saturating_add(task.infra_failures);
-    let num_live = u32::from(task.state != TaskState::Failed) + u32::from(task.elder.is_some());
+    let num_live = u32::from(task.state != TaskState::Failed) + u32::from(task.superseded.is_some());
     let num_ended = task.attempt.saturating_sub(num_live);
     found.unless(task.attempt >= 1 && num_failures <= num_ended, || {
         format!("task {number}: {num_failures} failures in {num_ended} ended attempts")
@@ -190,18 +191,22 @@ fn audit_leases(tasks: &[Task], found: &mut Violations) {
     }
 }
 
-fn audit_outbox(tasks: &[Task], outbox: &[Ring], found: &mut Violations) {
+fn audit_outbox(tasks: &[Task], outbox: &[Wakeup], found: &mut Violations) {
     let mut seen = BTreeSet::new();
-    for ring in outbox {
-        let number = ring.task.number;
+    for wakeup in outbox {
+        let number = wakeup.task.number;
         found.unless(seen.insert(number), || format!("task {number} has two outbox rows"));
-        match tasks.iter().find(|t| t.id == ring.task) {
+        match tasks.iter().find(|t| t.id == wakeup.task) {
             None => found.add(format!("outbox row of task {number}, which does not exist")),
             Some(task) => {
                 let fits =
-                    task.state == TaskState::Ready && task.attempt == ring.attempt && task.spec.kind == ring.kind;
+                    task.state == TaskState::Ready && task.attempt == wakeup.attempt && task.spec.kind == wakeup.kind;
                 found.unless(fits, || {
-                    format!("outbox row {ring:?} of a task that is {} at attempt {}", task.state.as_str(), task.attempt)
+                    format!(
+                        "outbox row {wakeup:?} of a task that is {} at attempt {}",
+                        task.state.as_str(),
+                        task.attempt
+                    )
                 });
             }
         }
@@ -226,10 +231,10 @@ mod tests {
         let job = job_id(1);
         store.submit(job, request("t", "k"), 0).await.unwrap();
         let claim = async |number, kind| {
-            let ring = Ring { task: TaskId { job, number }, attempt: 1, kind, trace: Default::default() };
+            let wakeup = Wakeup { task: TaskId { job, number }, attempt: 1, kind, trace: Default::default() };
             let lease = lease_id(u128::from(number) + 1);
             store
-                .claim(ClaimRequest { ring, lease, worker: worker("w"), now_ms: 0, ttl_ms: 10 })
+                .claim(ClaimRequest { wakeup, lease, worker: worker("w"), now_ms: 0, ttl_ms: 10 })
                 .await
                 .unwrap()
                 .unwrap()
@@ -256,7 +261,7 @@ mod tests {
         let faults: [(&str, Fault); 13] = [
             ("beside attempt", |s| {
                 let lease = s.tasks[1].lease.clone().unwrap();
-                s.tasks[1].elder = Some(splitreel_core::task::Elder { attempt: 1, lease });
+                s.tasks[1].superseded = Some(splitreel_core::task::SupersededAttempt { attempt: 1, lease });
             }),
             ("remaining", |s| s.job.remaining -= 1),
             ("ended_ms", |s| s.job.ended_ms = Some(1)),

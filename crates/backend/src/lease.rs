@@ -1,6 +1,6 @@
 //! The lease seam: how workers and assemblers talk to the coordinator. In process or over HTTP.
 
-use crate::doorbell::Ring;
+use crate::doorbell::Wakeup;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use splitreel_core::part::{AudioPart, ProbeResult, TaskResult, VideoPart};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Why the coordinator did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// A clear no: forget the ring, or drop everything.
+    /// A clear no: forget the wakeup, or drop everything.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// No answer: the outcome is unknown; repeat while the lease lasts.
@@ -143,9 +143,9 @@ pub struct History {
 /// The coordinator as workers and assemblers see it. All calls are safe to repeat.
 #[async_trait]
 pub trait Leases: Send + Sync {
-    /// Turns a ring into a work order, for exactly one caller. `lease` is fresh and random, named by the caller:
+    /// Turns a wakeup into a work order, for exactly one caller. `lease` is fresh and random, named by the caller:
     /// who repeats an unanswered claim with it gets the same order.
-    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError>;
+    async fn claim(&self, wakeup: &Wakeup, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError>;
     /// Keeps the lease; answers its remaining length in milliseconds.
     async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress) -> Result<i64, LeaseError>;
     /// Reports success. Completion of an assemble task publishes.

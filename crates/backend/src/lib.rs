@@ -4,7 +4,6 @@
 //! `fault` wraps any of them for failure injection. No database, broker or file-system code lives here.
 
 pub mod blob;
-pub mod census;
 pub mod conformance;
 pub mod doorbell;
 pub mod fault;
@@ -13,12 +12,13 @@ pub mod invariants;
 pub mod lease;
 pub mod memory;
 pub mod records;
+pub mod statistics;
 pub mod store;
 pub mod transition;
 pub mod world;
 
 pub use blob::{BlobError, BlobStore};
-pub use doorbell::{Doorbell, Queue, Ring};
+pub use doorbell::{Doorbell, Queue, Wakeup};
 pub use grants::Grants;
 pub use lease::{Leases, WorkOrder};
 pub use records::Records;

@@ -3,8 +3,8 @@
 //! Decisions are those of `splitreel_core` (`Task::claim`, `Job::task_done` …): a store loads rows, applies
 //! the pure transition, writes rows, events and counters in one transaction, and answers.
 
-use crate::census::Census;
-use crate::doorbell::{Queue, Ring};
+use crate::doorbell::{Queue, Wakeup};
+use crate::statistics::StoreStatistics;
 use async_trait::async_trait;
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
@@ -56,42 +56,41 @@ pub struct JobFilter {
     pub limit: usize,
 }
 
-/// How many rings may be out on a queue. What is rung goes first come, first served, so that what waits there is no
-/// longer shared out by anybody: there should be enough for all who are free, and little more.
+/// Limit on in-flight wakeups per queue. A queue is first in, first out, so queued tasks are outside fair scheduling: keep
+/// just enough in flight to occupy every free slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// Tasks of workers that may be worked on at a time, as far as is known: for each that is not leased a ring may be
-    /// out.
+pub struct InFlightLimit {
+    /// Live slots of workers: each slot without a lease may have a wakeup in flight.
     pub slots: usize,
-    /// And so many more; for assemblers so many at all.
-    pub ahead: usize,
+    /// Wakeups in flight beyond the free slots; for assemblers the whole limit.
+    pub prefetch: usize,
 }
 
-impl Window {
-    /// What of it is a queue's. Slots are those of workers: assemblers are few and soon done.
-    pub fn of(self, queue: Queue) -> Window {
+impl InFlightLimit {
+    /// The limit of one queue. Slots count for workers only: assemblers are few and soon free again.
+    pub fn of(self, queue: Queue) -> InFlightLimit {
         match queue {
             Queue::Work => self,
-            Queue::Assemble => Window { slots: 0, ..self },
+            Queue::Assemble => InFlightLimit { slots: 0, ..self },
         }
     }
 
-    /// How many rings more may go out, with so many tasks leased and so many rings out. Leases of workers that are gone
-    /// take nothing from what goes ahead.
-    pub fn room(self, leased: usize, rung: usize) -> usize {
-        self.slots.saturating_sub(leased).saturating_add(self.ahead).saturating_sub(rung)
+    /// Number of wakeups that may still be sent while `leased` tasks are leased and `notified` wakeups are in flight.
+    /// Leases beyond the slots (of workers that are gone) do not reduce the prefetch.
+    pub fn room(self, leased: usize, notified: usize) -> usize {
+        self.slots.saturating_sub(leased).saturating_add(self.prefetch).saturating_sub(notified)
     }
 
-    /// All rings that may be out at a time, of all queues.
+    /// Maximum number of wakeups in flight over all queues.
     pub fn most(self) -> usize {
         Queue::ALL.into_iter().map(|queue| self.of(queue).room(0, 0)).fold(0, usize::saturating_add)
     }
 }
 
-/// A fixed number, whoever is free.
-impl From<usize> for Window {
-    fn from(ahead: usize) -> Self {
-        Window { slots: 0, ahead }
+/// A fixed number, independent of free slots.
+impl From<usize> for InFlightLimit {
+    fn from(prefetch: usize) -> Self {
+        InFlightLimit { slots: 0, prefetch }
     }
 }
 
@@ -124,7 +123,7 @@ pub type Scope = Option<Vec<JobId>>;
 #[derive(Clone, Debug)]
 pub struct ClaimRequest {
     /// From the message.
-    pub ring: Ring,
+    pub wakeup: Wakeup,
     /// Fresh and random: becomes the fence.
     pub lease: LeaseId,
     /// Who asks.
@@ -165,16 +164,22 @@ pub trait JobStore: Send + Sync {
     async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError>;
     /// Ends a job that cannot be planned. False: it had ended or been planned.
     async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError>;
-    /// Writes outbox rows for ready, due tasks that have none, as long as the window has room within the scope.
+    /// Writes outbox rows for ready, due tasks that have none, as long as the limit has room within the scope.
     /// Which jobs they are of is decided by [`splitreel_core::fair::allot`]; within a job tasks go by number.
-    /// Each queue has its part of the window and the shares to itself: what waits for assemblers that are away keeps no
+    /// Each queue has its part of the limit and the shares to itself: what waits for assemblers that are away keeps no
     /// worker idle.
     /// Paused and ended jobs get none. Answers how many were written.
-    async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError>;
-    /// Outbox rows that were not yet rung, oldest first.
-    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError>;
-    /// Marks outbox rows as rung. They go away with the claim, or with `sweep`.
-    async fn mark_sent(&self, rings: &[Ring], now_ms: i64) -> Result<(), StoreError>;
+    async fn dispatch(
+        &self,
+        scope: &Scope,
+        limit: InFlightLimit,
+        shares: &Shares,
+        now_ms: i64,
+    ) -> Result<usize, StoreError>;
+    /// Outbox rows that were not yet notified, oldest first.
+    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Wakeup>, StoreError>;
+    /// Marks outbox rows as notified. They go away with the claim, or with `sweep`.
+    async fn mark_sent(&self, wakeups: &[Wakeup], now_ms: i64) -> Result<(), StoreError>;
     /// Gives the lease. Refused when the job is not open any more, or by `Task::claim`.
     async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError>;
     /// Extends a lease; answers its new expiry.
@@ -217,25 +222,25 @@ pub trait JobStore: Send + Sync {
     /// The named worker's control stream broke: it is dead or will renew. Its live leases end no later than
     /// `until_ms`; a renewal extends them as ever. Answers how many would have lasted longer.
     async fn shorten_leases(&self, worker: &WorkerId, until_ms: i64) -> Result<usize, StoreError>;
-    /// Deletes outbox rows rung before `sent_before_ms` (their message may be lost), so that dispatch writes
+    /// Deletes outbox rows notified before `sent_before_ms` (their message may be lost), so that dispatch writes
     /// them again. Answers how many.
     async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError>;
     /// Calls for second attempts of tasks that take much longer than they should ([`transition::speculate`]), in jobs
-    /// of the scope all of whose open tasks are leased. Nothing while outbox rows of the scope ring for workers: other
-    /// work waits. Answers the tasks.
+    /// of the scope all of whose open tasks are leased. Does nothing while the scope has an outbox row for workers, because
+    /// other work waits then. Answers the tasks.
     ///
     /// [`transition::speculate`]: crate::transition::speculate
     async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError>;
     /// Cancels a job and its open tasks. False: it had ended.
     async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError>;
-    /// Pauses or resumes an open job: while it is paused no task of it is dispatched or claimed, and its rings
+    /// Pauses or resumes an open job: while it is paused no task of it is dispatched or claimed, and its wakeups
     /// are forgotten; running attempts go on. False: it has ended, or was so already.
     async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError>;
     /// Re-opens a failed or cancelled job: done tasks are kept, the others become ready. False: nothing to retry.
     async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError>;
     /// Counts what an operator watches. Reads open jobs and what is in flight, never all tasks of a job; what changes
     /// meanwhile may be counted before or after.
-    async fn census(&self) -> Result<Census, StoreError>;
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError>;
     /// Events after `after_seq`, oldest first, of one job or all.
     async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError>;
     /// Forgets a job with all its rows (retention). Only ended jobs; false otherwise.

@@ -4,7 +4,7 @@
 //! Pure: no rows are loaded or written here. A refusal leaves the rows as they were.
 
 use crate::store::ClaimRequest;
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use splitreel_core::job::{AfterDone, Job, JobState};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
@@ -20,11 +20,11 @@ const TASKS_PER_COPY: usize = 8;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completed {
     /// Events, in order.
-    pub events: Vec<Happened>,
+    pub events: Vec<EventKind>,
     /// The one task to insert.
     pub insert: Option<Task>,
     /// Another attempt was still to be claimed: the task's outbox row is to be deleted.
-    pub is_rung: bool,
+    pub is_notified: bool,
 }
 
 /// What to write beside the job and the task when an attempt ended without success. With
@@ -34,7 +34,7 @@ pub struct AttemptEnded {
     /// What comes next.
     pub after: AfterFailure,
     /// The event.
-    pub event: Happened,
+    pub event: EventKind,
 }
 
 /// Gives the lease. `None`: this very lease had been given before (the answer was lost), nothing to write.
@@ -42,19 +42,20 @@ pub struct AttemptEnded {
 ///
 /// # Errors
 /// [`Refusal::Cancelled`] when the job has ended, else what [`Task::claim`] says.
-pub fn claim(job: &Job, task: &mut Task, request: &ClaimRequest) -> Result<Option<Happened>, Refusal> {
+pub fn claim(job: &Job, task: &mut Task, request: &ClaimRequest) -> Result<Option<EventKind>, Refusal> {
     if job.state.is_ended() {
         return Err(Refusal::Cancelled);
     }
-    let is_repeat = task.attempt == request.ring.attempt && task.lease.as_ref().is_some_and(|l| l.id == request.lease);
+    let is_repeat =
+        task.attempt == request.wakeup.attempt && task.lease.as_ref().is_some_and(|l| l.id == request.lease);
     if is_repeat {
         return Ok(None);
     }
     if job.is_paused {
         return Err(Refusal::NotClaimable);
     }
-    task.claim(request.ring.attempt, request.lease, request.worker.clone(), request.now_ms, request.ttl_ms)?;
-    Ok(Some(Happened::Claimed {
+    task.claim(request.wakeup.attempt, request.lease, request.worker.clone(), request.now_ms, request.ttl_ms)?;
+    Ok(Some(EventKind::Claimed {
         task: task.id.number,
         kind: task.spec.kind,
         index: task.spec.index,
@@ -79,7 +80,7 @@ pub fn complete(
         return Err(Refusal::Cancelled);
     }
     let held = held(task, lease).map(|(attempt, lease)| (attempt, lease.claimed_ms));
-    let is_rung = task.state == TaskState::Ready;
+    let is_notified = task.state == TaskState::Ready;
     if !task.complete(lease, result)? {
         return Ok(None);
     }
@@ -88,7 +89,7 @@ pub fn complete(
         job.pace.add(task.spec.expected_cost, u64::try_from(now_ms.saturating_sub(claimed_ms)).unwrap_or(0));
     }
     let mut events =
-        vec![Happened::TaskDone { task: task.id.number, kind: task.spec.kind, index: task.spec.index, attempt }];
+        vec![EventKind::TaskDone { task: task.id.number, kind: task.spec.kind, index: task.spec.index, attempt }];
     let insert = match job.task_done(task.spec.kind, now_ms) {
         AfterDone::Nothing | AfterDone::AwaitPlan => None,
         AfterDone::InsertAssemble(spec) => {
@@ -96,11 +97,11 @@ pub fn complete(
             Some(Task::new(id, job.generation, spec, TaskState::Ready))
         }
         AfterDone::Published => {
-            events.push(Happened::Published);
+            events.push(EventKind::Published);
             None
         }
     };
-    Ok(Some(Completed { events, insert, is_rung }))
+    Ok(Some(Completed { events, insert, is_notified }))
 }
 
 /// Ends the attempt of a live lease with a failure.
@@ -152,13 +153,13 @@ pub fn release(
 
 /// Calls for second attempts of tasks that take much longer than they should. `tasks` are those of the job that are
 /// leased. Answers the events; the tasks they name are to be saved, their attempts wait to be dispatched.
-pub fn speculate(job: &Job, tasks: &mut BTreeMap<u32, Task>, now_ms: i64) -> Vec<Happened> {
+pub fn speculate(job: &Job, tasks: &mut BTreeMap<u32, Task>, now_ms: i64) -> Vec<EventKind> {
     if job.state != JobState::Running || job.is_paused {
         return Vec::new();
     }
     let running: Vec<Running> = tasks
         .values()
-        .filter(|t| t.spec.kind == TaskKind::Segment && t.elder.is_none())
+        .filter(|t| t.spec.kind == TaskKind::Segment && t.superseded.is_none())
         .filter_map(|t| {
             let lease = t.lease.as_ref()?;
             Some(Running {
@@ -177,7 +178,7 @@ pub fn speculate(job: &Job, tasks: &mut BTreeMap<u32, Task>, now_ms: i64) -> Vec
         if let Some(task) = tasks.get_mut(&id.number).filter(|t| t.id == id)
             && task.speculate(now_ms)
         {
-            events.push(Happened::Speculated { task: id.number, attempt: task.attempt });
+            events.push(EventKind::Speculated { task: id.number, attempt: task.attempt });
         }
     }
     events
@@ -185,7 +186,7 @@ pub fn speculate(job: &Job, tasks: &mut BTreeMap<u32, Task>, now_ms: i64) -> Vec
 
 /// Records the plan on the job: the tasks to insert and the event. `None`: the job does not wait for a plan,
 /// or the plan has no tasks.
-pub fn plan(job: &mut Job, plan: &Plan) -> Option<(Vec<Task>, Happened)> {
+pub fn plan(job: &mut Job, plan: &Plan) -> Option<(Vec<Task>, EventKind)> {
     let specs = plan.tasks(job.next_task);
     let num_tasks = u32::try_from(specs.len()).ok()?;
     if !job.planned(plan.hash(), num_tasks) {
@@ -195,13 +196,13 @@ pub fn plan(job: &mut Job, plan: &Plan) -> Option<(Vec<Task>, Happened)> {
         .into_iter()
         .map(|spec| Task::new(TaskId { job: job.id, number: spec.number }, job.generation, spec, TaskState::Ready))
         .collect();
-    Some((tasks, Happened::Planned { num_tasks }))
+    Some((tasks, EventKind::Planned { num_tasks }))
 }
 
 /// Ends a job that cannot be planned; its open tasks are to be cancelled. `None`: it had ended or been planned.
-pub fn reject(job: &mut Job, failure: Failure, now_ms: i64) -> Option<Happened> {
+pub fn reject(job: &mut Job, failure: Failure, now_ms: i64) -> Option<EventKind> {
     let is_unplanned = job.generation == 0;
-    (is_unplanned && job.fail(failure.clone(), now_ms)).then_some(Happened::Failed { task: None, failure })
+    (is_unplanned && job.fail(failure.clone(), now_ms)).then_some(EventKind::Failed { task: None, failure })
 }
 
 /// A live lease and its attempt.
@@ -220,12 +221,12 @@ fn attempt_ended(
     let number = task.id.number;
     let event = match after {
         AfterFailure::Retry { not_before_ms } => {
-            Happened::TaskRetried { task: number, attempt, failure, not_before_ms }
+            EventKind::TaskRetried { task: number, attempt, failure, not_before_ms }
         }
         AfterFailure::GiveUp => {
             let failure = named(task, failure);
             job.fail(failure.clone(), now_ms);
-            Happened::Failed { task: Some(number), failure }
+            EventKind::Failed { task: Some(number), failure }
         }
     };
     AttemptEnded { after, event }

@@ -6,7 +6,7 @@ use crate::problem::Code;
 use crate::types::{Claim, Complete, Fail, PROTOCOL, Renew};
 use async_trait::async_trait;
 use futures::StreamExt;
-use splitreel_backend::doorbell::Ring;
+use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::lease::{LeaseError, Leases, WorkOrder};
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::{Progress, Refusal};
@@ -163,9 +163,9 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 
 #[async_trait]
 impl Leases for RemoteLeases {
-    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+    async fn claim(&self, wakeup: &Wakeup, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
         let asked = Instant::now();
-        let claim = Claim { ring: ring.clone(), worker: worker.clone(), lease, protocol: PROTOCOL };
+        let claim = Claim { wakeup: wakeup.clone(), worker: worker.clone(), lease, protocol: PROTOCOL };
         let claimed = self.client.claim(&claim, self.times.claim).await.map_err(refusal)?;
         let order = claimed.order;
         self.held.insert(HeldLease {

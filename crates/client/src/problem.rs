@@ -52,7 +52,7 @@ codes! {
     ReadOnly "read_only" 409 "This cannot be changed.";
     JobEnded "job_ended" 409 "The job has ended.";
     NothingToRetry "nothing_to_retry" 409 "Only a failed or cancelled job can be retried.";
-    NotClaimable "not_claimable" 409 "There is nothing to claim: forget the ring.";
+    NotClaimable "not_claimable" 409 "There is nothing to claim: discard the wakeup.";
     LeaseLost "lease_lost" 409 "The lease is lost: drop everything.";
     Cancelled "cancelled" 409 "The job is cancelled or has ended: drop everything.";
     WorkerOutdated "worker_outdated" 409 "This worker is older than the coordinator accepts: start a newer one.";

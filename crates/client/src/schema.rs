@@ -50,7 +50,7 @@ words!(
 );
 words!(
     /// What happened.
-    Happened: Submitted, Planned, Claimed, TaskDone, TaskRetried, Failed, Published, Cancelled, Retried, Paused,
+    EventKind: Submitted, Planned, Claimed, TaskDone, TaskRetried, Failed, Published, Cancelled, Retried, Paused,
     Resumed
 );
 
@@ -88,7 +88,7 @@ pub struct Event {
     /// Milliseconds since the epoch.
     pub at_ms: i64,
     /// What happened.
-    pub event: Happened,
+    pub event: EventKind,
     /// Task number.
     pub task: Option<u32>,
     /// Kind of the task.

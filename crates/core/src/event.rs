@@ -16,13 +16,13 @@ pub struct Event {
     pub at_ms: i64,
     /// What happened.
     #[serde(flatten)]
-    pub what: Happened,
+    pub what: EventKind,
 }
 
 /// What happened, in the past tense.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum Happened {
+pub enum EventKind {
     /// The job was accepted.
     Submitted,
     /// The plan was recorded.

@@ -40,7 +40,7 @@ impl Priority {
 pub struct Share {
     /// Share of the places, in relation to the other tenants' weights; at least 1.
     pub weight: u32,
-    /// Tasks of workers that are rung or leased at a time, and again of assemblers; `None` = any number.
+    /// Tasks of workers that are notified or leased at a time, and again of assemblers; `None` = any number.
     pub max_in_flight: Option<u32>,
 }
 
@@ -67,7 +67,7 @@ impl Shares {
     }
 }
 
-/// A job that has tasks which could be rung now.
+/// A job that has tasks which could be notified now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demand {
     /// The job.
@@ -78,7 +78,7 @@ pub struct Demand {
     pub priority: Priority,
     /// When it was accepted, milliseconds since the epoch.
     pub created_ms: i64,
-    /// How many tasks could be rung (a lower bound of at least the free places will do).
+    /// How many tasks could be notified (a lower bound of at least the free places will do).
     pub waiting: usize,
 }
 
@@ -100,7 +100,7 @@ const TURN_MS: i64 = 1_000;
 ///
 /// Workers and assemblers are shared out apart: places, demands and what is in flight are those of one of the two.
 ///
-/// `in_flight`: tasks of each tenant that are rung or leased now. Deterministic in its inputs, whatever their order;
+/// `in_flight`: tasks of each tenant that are notified or leased now. Deterministic in its inputs, whatever their order;
 /// demands that get no place have no influence on who else gets one.
 pub fn allot(
     free: usize,

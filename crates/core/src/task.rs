@@ -115,7 +115,7 @@ pub struct Lease {
 
 /// An attempt that still runs although the next one was called for: it takes too long. The first to complete wins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Elder {
+pub struct SupersededAttempt {
     /// Its attempt number, lower than the task's.
     pub attempt: u32,
     /// Its lease.
@@ -156,7 +156,7 @@ pub struct Task {
     pub lease: Option<Lease>,
     /// Earlier attempt that runs beside the current one; only while `state` is ready or leased.
     #[serde(default)]
-    pub elder: Option<Elder>,
+    pub superseded: Option<SupersededAttempt>,
     /// Lease that completed it: makes completion idempotent.
     pub done_by: Option<LeaseId>,
     /// Result, exactly when `state` is done.
@@ -243,7 +243,7 @@ impl Task {
             infra_failures: 0,
             not_before_ms: 0,
             lease: None,
-            elder: None,
+            superseded: None,
             done_by: None,
             result: None,
             failure: None,
@@ -314,7 +314,7 @@ impl Task {
         self.held_mut(lease)?;
         self.state = TaskState::Done;
         self.lease = None;
-        self.elder = None;
+        self.superseded = None;
         self.done_by = Some(lease);
         self.result = Some(result);
         self.failure = None;
@@ -337,9 +337,9 @@ impl Task {
             self.failed_on.push(worker);
         }
         let is_final = matches!(failure.class, FailureClass::Permanent | FailureClass::Source);
-        if !is_final && self.elder.as_ref().is_some_and(|e| e.lease.id == lease) {
+        if !is_final && self.superseded.as_ref().is_some_and(|e| e.lease.id == lease) {
             // The attempt that was called for is there already: no delay, and no end while it may succeed.
-            self.elder = None;
+            self.superseded = None;
             let counted =
                 if failure.class == FailureClass::Media { &mut self.media_failures } else { &mut self.infra_failures };
             *counted = counted.saturating_add(1);
@@ -372,11 +372,11 @@ impl Task {
 
     /// Calls for another attempt beside the one that runs. False unless exactly one runs.
     pub fn speculate(&mut self, now_ms: i64) -> bool {
-        if self.elder.is_some() {
+        if self.superseded.is_some() {
             return false;
         }
         let Some(lease) = self.lease.take() else { return false };
-        self.elder = Some(Elder { attempt: self.attempt, lease });
+        self.superseded = Some(SupersededAttempt { attempt: self.attempt, lease });
         self.state = TaskState::Ready;
         self.attempt = self.attempt.saturating_add(1);
         self.not_before_ms = now_ms;
@@ -385,13 +385,13 @@ impl Task {
 
     /// The leases that are live, with their attempts, the older first.
     pub fn live(&self) -> impl Iterator<Item = (u32, &Lease)> {
-        let elder = self.elder.as_ref().map(|e| (e.attempt, &e.lease));
-        elder.into_iter().chain(self.lease.as_ref().map(|l| (self.attempt, l)))
+        let superseded = self.superseded.as_ref().map(|e| (e.attempt, &e.lease));
+        superseded.into_iter().chain(self.lease.as_ref().map(|l| (self.attempt, l)))
     }
 
     /// Like [`Task::live`], to change them.
     pub fn live_mut(&mut self) -> impl Iterator<Item = &mut Lease> {
-        self.elder.as_mut().map(|e| &mut e.lease).into_iter().chain(self.lease.as_mut())
+        self.superseded.as_mut().map(|e| &mut e.lease).into_iter().chain(self.lease.as_mut())
     }
 
     /// Cancels the task unless it is final. Returns whether it changed.
@@ -401,7 +401,7 @@ impl Task {
         }
         self.state = TaskState::Cancelled;
         self.lease = None;
-        self.elder = None;
+        self.superseded = None;
         true
     }
 
@@ -453,7 +453,7 @@ impl Task {
             }
             None => {
                 self.state = TaskState::Failed;
-                self.elder = None;
+                self.superseded = None;
                 AfterFailure::GiveUp
             }
         }
@@ -600,11 +600,11 @@ mod tests {
         let p = RetryPolicy::default();
         let mut t = called_again();
         t.claim(2, lease(2), worker(), 5, 10).unwrap();
-        let mut elder_failed = t.clone();
-        let after = elder_failed.fail(lease(1), Failure::media("x", "y"), 9, &p);
+        let mut earlier_failed = t.clone();
+        let after = earlier_failed.fail(lease(1), Failure::media("x", "y"), 9, &p);
         assert_eq!(after, Ok(AfterFailure::Retry { not_before_ms: 5 }));
-        assert_eq!((elder_failed.state, elder_failed.media_failures), (TaskState::Leased, 1));
-        assert_eq!(elder_failed.complete(lease(2), result()), Ok(true));
+        assert_eq!((earlier_failed.state, earlier_failed.media_failures), (TaskState::Leased, 1));
+        assert_eq!(earlier_failed.complete(lease(2), result()), Ok(true));
 
         t.fail(lease(2), Failure::infra("x", "y"), 9, &p).unwrap();
         assert_eq!((t.state, t.attempt, t.infra_failures), (TaskState::Ready, 3, 1));

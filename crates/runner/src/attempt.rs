@@ -1,7 +1,7 @@
-//! One attempt: it waits for its turn, is worked on, and is reported.
+//! One attempt: waits for its turn, runs the handler, reports the outcome.
 
-use super::renewer::Keeper;
-use super::{PAUSE, Server, pause};
+use super::renewer::LeaseRenewer;
+use super::{PAUSE, Runner, pause, queue_label};
 use splitreel_backend::lease::{LeaseError, WorkOrder};
 use splitreel_core::part::TaskResult;
 use splitreel_core::speculate::left_ms;
@@ -18,96 +18,97 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, Span};
 
-/// How long a stopped process tries to hand an attempt back.
+/// Time limit for handing an attempt back from a process that stops.
 const HAND_BACK: Duration = Duration::from_secs(2);
 
-/// The next task is claimed so long before the work on this one ends, or a tenth of its time where that is less: a claim
-/// takes milliseconds, and a task that waits here for longer might have found a free slot elsewhere.
+/// Lead of the next claim over the estimated end of the work, or a tenth of the time worked where that is less: a claim
+/// takes milliseconds, and a task that waits here longer might have found a free slot elsewhere.
 const LEAD: Duration = Duration::from_millis(500);
-/// Before so much is done, an estimate of the end is worth little.
+/// Progress, per mille, below which an estimate of the end is too uncertain to act on.
 const LEAST_DONE: u16 = 900;
-/// So long the next task waits for the end that was estimated, and is then handed back.
+/// Time that the next task waits past the estimated end before it is handed back.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A lease, and what it is for.
+/// A lease and the kind of its task.
 pub(super) struct Claimed {
     pub order: WorkOrder,
     pub kind: TaskKind,
-    /// When it was asked for.
+    /// When the claim was sent.
     pub asked: Instant,
 }
 
-/// How far an attempt is.
+/// Phase of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// The one before it is still worked on.
+pub(super) enum Phase {
+    /// The previous attempt of the slot is still worked on.
     Waiting,
-    /// Since when.
+    /// The handler runs, since this instant.
     Working(Instant),
-    /// It is being reported, or was; `None`: it was not begun.
-    Over(Option<Over>),
+    /// The work has ended and is being or was reported; `None`: it never started.
+    Ended(Option<Ending>),
 }
 
 /// How the work on an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Over {
-    /// It failed for reasons of this machine.
+pub(super) struct Ending {
+    /// The attempt failed for reasons of this machine.
     pub is_ours: bool,
-    /// It took longer than what waits for it waits.
+    /// The attempt outlasted the patience of the task that waited for it.
     pub is_late: bool,
 }
 
-/// An attempt under way. Dropped, it stops.
+/// An attempt under way. Dropping it stops the attempt.
 pub(super) struct Attempt {
-    stage: watch::Receiver<Stage>,
+    phase: watch::Receiver<Phase>,
     progress: watch::Receiver<Progress>,
-    /// Until when it is waited for; set when the end is seen coming.
+    /// When the next task stops waiting; set once the end was predicted.
     overdue: Arc<OnceLock<Instant>>,
-    /// How it ended was taken notice of.
-    is_known: bool,
-    told: Option<AbortOnDropHandle<()>>,
+    /// [`Attempt::take_ending`] has answered.
+    is_ending_taken: bool,
+    running: Option<AbortOnDropHandle<()>>,
 }
 
 impl Attempt {
-    /// Starts what was claimed when it is its `turn`: when the attempt of that stage is over.
+    /// Starts a claimed task. The handler runs once the attempt whose phase is `turn` has ended.
     pub(super) fn start(
-        server: Arc<Server>,
+        runner: Arc<Runner>,
         claimed: Claimed,
-        turn: Option<watch::Receiver<Stage>>,
+        turn: Option<watch::Receiver<Phase>>,
         drain: CancellationToken,
         stop: CancellationToken,
         span: Span,
     ) -> Attempt {
-        let (stages, stage) = watch::channel(Stage::Waiting);
+        let (phases, phase) = watch::channel(Phase::Waiting);
         let (progress_tx, progress) = watch::channel(Progress::default());
         let overdue = Arc::default();
-        let running =
-            Running { server, claimed, overdue: Arc::clone(&overdue), cancel: stop.child_token(), drain, stop };
-        let told = tokio::spawn(running.run(turn, stages, progress_tx).instrument(span));
-        Attempt { stage, progress, overdue, is_known: false, told: Some(AbortOnDropHandle::new(told)) }
+        let execution =
+            Execution { runner, claimed, overdue: Arc::clone(&overdue), cancel: stop.child_token(), drain, stop };
+        let running = tokio::spawn(execution.run(turn, phases, progress_tx).instrument(span));
+        let running = Some(AbortOnDropHandle::new(running));
+        Attempt { phase, progress, overdue, is_ending_taken: false, running }
     }
 
-    /// To wait for.
-    pub(super) fn stage(&self) -> watch::Receiver<Stage> {
-        self.stage.clone()
+    /// The phase, to wait for changes.
+    pub(super) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.clone()
     }
 
-    /// Waits until the work is over or, if it `may_be_early`, about to be, and tells which.
-    pub(super) async fn until_nearly_over(&mut self, may_be_early: bool) -> Stage {
+    /// Waits until the work has ended or, if `may_be_early`, is about to end; answers the phase.
+    pub(super) async fn until_nearly_over(&mut self, may_be_early: bool) -> Phase {
         loop {
-            let stage = *self.stage.borrow_and_update();
-            let look = match stage {
-                Stage::Working(since) if self.overdue.get().is_none() => {
+            let phase = *self.phase.borrow_and_update();
+            let look = match phase {
+                Phase::Working(since) if self.overdue.get().is_none() => {
                     time_for_next(since.elapsed(), self.progress.borrow_and_update().done_per_mille)
                 }
-                Stage::Working(_) if may_be_early => return stage,
-                Stage::Waiting | Stage::Working(_) => None,
-                Stage::Over(_) => return stage,
+                Phase::Working(_) if may_be_early => return phase,
+                Phase::Waiting | Phase::Working(_) => None,
+                Phase::Ended(_) => return phase,
             };
             tokio::select! {
-                changed = self.stage.changed() => if changed.is_err() {
-                    // It broke down: that says nothing of this machine.
-                    return Stage::Over(None);
+                changed = self.phase.changed() => if changed.is_err() {
+                    // The handler panicked, which says nothing about this machine.
+                    return Phase::Ended(None);
                 },
                 Ok(()) = self.progress.changed() => {}
                 () = tokio::time::sleep(look.unwrap_or_default()), if look.is_some() => {
@@ -117,33 +118,34 @@ impl Attempt {
         }
     }
 
-    /// How it ended, once: when it has and that was not asked before.
-    pub(super) fn news(&mut self) -> Option<Over> {
-        let Stage::Over(over) = *self.stage.borrow() else { return None };
-        if std::mem::replace(&mut self.is_known, true) { None } else { over }
+    /// How the attempt ended; `None` while it runs, and after the first answer.
+    pub(super) fn take_ending(&mut self) -> Option<Ending> {
+        let Phase::Ended(ending) = *self.phase.borrow() else { return None };
+        if std::mem::replace(&mut self.is_ending_taken, true) { None } else { ending }
     }
 
-    /// Waits until it was reported.
+    /// Waits until the report was answered or given up.
     pub(super) async fn end(&mut self) {
-        if let Some(told) = self.told.take()
-            && let Err(error) = told.await
+        if let Some(running) = self.running.take()
+            && let Err(error) = running.await
         {
-            // A panic costs one attempt, whose lease runs out; the slot goes on.
-            tracing::error!(%error, "an attempt broke down");
+            // A panic costs one attempt, whose lease expires; the slot continues.
+            tracing::error!(%error, "task handler panicked; its lease will expire");
         }
     }
 }
 
-/// In how long the next task should be claimed, after so long and with so much done. `None`: that cannot be told yet.
+/// Time until the next task should be claimed, given the time worked and the progress so far. `None`: too early for an
+/// estimate.
 fn time_for_next(worked: Duration, done_per_mille: u16) -> Option<Duration> {
     let worked_ms = u64::try_from(worked.as_millis()).unwrap_or(u64::MAX);
     let left = Duration::from_millis(left_ms(worked_ms, done_per_mille));
     (done_per_mille >= LEAST_DONE).then(|| left.saturating_sub(LEAD.min(worked / 10)))
 }
 
-/// What an attempt works with.
-struct Running {
-    server: Arc<Server>,
+/// The background task of an attempt.
+struct Execution {
+    runner: Arc<Runner>,
     claimed: Claimed,
     overdue: Arc<OnceLock<Instant>>,
     /// Fires when the lease is lost or the process stops.
@@ -152,72 +154,72 @@ struct Running {
     stop: CancellationToken,
 }
 
-impl Running {
+impl Execution {
     async fn run(
         self,
-        turn: Option<watch::Receiver<Stage>>,
-        stage: watch::Sender<Stage>,
+        turn: Option<watch::Receiver<Phase>>,
+        phase: watch::Sender<Phase>,
         progress: watch::Sender<Progress>,
     ) {
         let Claimed { order, kind, asked } = &self.claimed;
-        let keeper = Keeper {
-            leases: Arc::clone(&self.server.leases),
+        let renewer = LeaseRenewer {
+            leases: Arc::clone(&self.runner.leases),
             order: order.clone(),
             progress: progress.subscribe(),
             cancel: self.cancel.clone(),
             renewed: *asked,
         };
-        let _keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run().in_current_span()));
+        let _renewer = AbortOnDropHandle::new(tokio::spawn(renewer.run().in_current_span()));
         let is_turn = match turn {
             Some(turn) => self.wait(turn).await,
             None => !self.drain.is_cancelled(),
         };
-        let begun = Instant::now();
-        let (outcome, over) = if is_turn {
-            stage.send_replace(Stage::Working(begun));
+        let started = Instant::now();
+        let (outcome, ending) = if is_turn {
+            phase.send_replace(Phase::Working(started));
             let (outcome, is_ours) = self.work(progress).await;
             let is_late = self.overdue.get().is_some_and(|at| *at < Instant::now());
-            (outcome, Some(Over { is_ours, is_late }))
+            (outcome, Some(Ending { is_ours, is_late }))
         } else {
             (Err(self.handed_back()), None)
         };
-        stage.send_replace(Stage::Over(over));
-        let ended = self.report(&outcome, over.is_some_and(|over| over.is_ours)).await;
-        record::attempt_ended(*kind, ended, begun.elapsed());
+        phase.send_replace(Phase::Ended(ending));
+        let ended = self.report(&outcome, ending.is_some_and(|ending| ending.is_ours)).await;
+        record::attempt_ended(*kind, ended, started.elapsed());
         if ended != AttemptOutcome::Completed {
             trace::failed(&Span::current(), ended.as_str());
         }
     }
 
-    /// Waits until the attempt before is over. False: this one is not to begin.
-    async fn wait(&self, mut turn: watch::Receiver<Stage>) -> bool {
+    /// Waits until the previous attempt has ended. False: this attempt must not start.
+    async fn wait(&self, mut turn: watch::Receiver<Phase>) -> bool {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => false,
             () = self.drain.cancelled() => false,
-            // An error: the one before broke down.
-            _ = turn.wait_for(|stage| matches!(stage, Stage::Over(_))) => true,
+            // An error means that the previous attempt panicked.
+            _ = turn.wait_for(|phase| matches!(phase, Phase::Ended(_))) => true,
             () = tokio::time::sleep(PATIENCE) => false,
         }
     }
 
-    /// Works the order off. True: it failed for reasons of this machine.
+    /// Runs the handler. True: the attempt failed for reasons of this machine.
     async fn work(&self, progress: watch::Sender<Progress>) -> (Result<TaskResult, Failure>, bool) {
-        let _busy = record::busy_slot(self.server.queue.label());
+        let _busy = record::busy_slot(queue_label(self.runner.queue));
         let order = &self.claimed.order;
         tracing::debug!(task = %order.task, attempt = order.attempt, "attempt started");
-        let outcome = self.server.role.perform(order, progress, &self.cancel).await;
-        // What was cancelled says nothing of this machine.
+        let outcome = self.runner.handler.handle(order, progress, &self.cancel).await;
+        // A cancelled attempt says nothing about this machine.
         let is_infra = outcome.as_ref().is_err_and(|failure| failure.class == FailureClass::Infra);
         (outcome, is_infra && !self.cancel.is_cancelled())
     }
 
-    /// Brings an attempt to its end. Nothing of it is left when the lease is lost: no process, no report. What failed
-    /// for reasons of this machine is told so even when the report is refused.
+    /// Reports the outcome until it is answered, refused or the lease is lost; nothing of the attempt is left then. A
+    /// failure of this machine (`is_ours`) is counted as such even when the report is refused.
     async fn report(&self, outcome: &Result<TaskResult, Failure>, is_ours: bool) -> AttemptOutcome {
         let (task, lease) = self.lease();
-        let leases = &self.server.leases;
-        // The lease is kept alive while the report is repeated; a refusal ends it.
+        let leases = &self.runner.leases;
+        // The renewer keeps the lease alive meanwhile; a refusal ends it.
         while !self.cancel.is_cancelled() {
             let report = async {
                 match outcome {
@@ -230,16 +232,16 @@ impl Running {
                     return outcome.as_ref().map_or_else(|f| f.class.into(), |_| AttemptOutcome::Completed);
                 }
                 Err(LeaseError::Refused(refusal)) => {
-                    tracing::info!(%task, %refusal, "report refused");
+                    tracing::info!(%task, %refusal, "report refused; attempt abandoned");
                     return if is_ours { AttemptOutcome::Infra } else { AttemptOutcome::Refused };
                 }
-                Err(error) => tracing::warn!(%task, %error, "report unanswered"),
+                Err(error) => tracing::warn!(%task, %error, "completion report timed out; retrying"),
             }
             pause(&self.cancel, PAUSE).await;
         }
-        tracing::info!(%task, "attempt dropped");
+        tracing::info!(%task, "attempt abandoned: lease lost or process stopping");
         if self.stop.is_cancelled() {
-            // One try: an unanswered one costs what a killed process costs.
+            // One try: without an answer the lease has to expire, as after a kill.
             let _ = tokio::time::timeout(HAND_BACK, leases.fail(task, lease, self.handed_back())).await;
         }
         AttemptOutcome::Dropped
@@ -251,7 +253,7 @@ impl Running {
 
     fn handed_back(&self) -> Failure {
         let why = if self.drain.is_cancelled() || self.stop.is_cancelled() { "was stopped" } else { "is not free" };
-        Failure::infra("handed_back", format!("worker {} {why}", self.server.id))
+        Failure::infra("handed_back", format!("worker {} {why}", self.runner.id))
     }
 }
 
@@ -260,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_task_is_claimed_shortly_before_the_end_and_not_on_a_guess() {
+    fn the_next_task_is_claimed_shortly_before_the_estimated_end() {
         let at = |worked_ms, done| time_for_next(Duration::from_millis(worked_ms), done).map(|d| d.as_millis());
         assert_eq!(at(1_800, 900), Some(20), "a tenth of its time ahead");
         assert_eq!(at(36_000, 900), Some(3_500), "half a second ahead");

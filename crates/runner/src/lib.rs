@@ -1,14 +1,15 @@
-//! How a role serves a queue: wait for a ring, claim, hold the lease while working, report. Shared by workers
-//! and assemblers, so that fencing and reporting exist once.
+//! How a role serves a queue: wait for a wakeup, claim, keep the lease while working, report. Workers and assemblers
+//! share this crate, so that fencing and reporting exist once.
 
+mod attempt;
 mod renewer;
 mod slot;
-mod attempt;
 
+use async_trait::async_trait;
+use slot::Slot;
 use splitreel_backend::doorbell::{Doorbell, Queue};
 use splitreel_backend::lease::{Leases, WorkOrder};
 use splitreel_backend::world::Ids;
-use async_trait::async_trait;
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::Progress;
 use splitreel_core::{Failure, WorkerId};
@@ -19,16 +20,17 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Pause after the coordinator or the doorbell did not answer.
+/// Pause after the coordinator or the doorbell failed to answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Does the work of one attempt. When `cancel` fires it must stop soon and leave nothing running; its outcome
-/// is then dropped.
+/// Does the work of one attempt.
 #[async_trait]
-pub trait Perform: Send + Sync {
-    /// Works off an order. The progress that it tells is of the whole of it, with what is fetched before and stored
-    /// after: shortly before it ends at that speed, the next task is claimed.
-    async fn perform(
+pub trait TaskHandler: Send + Sync {
+    /// Executes an order. The reported progress covers the whole attempt, fetching and storing included: the runner
+    /// claims the next task shortly before this one ends at its present speed.
+    ///
+    /// When `cancel` fires, the handler must return soon and leave nothing running; its outcome is then dropped.
+    async fn handle(
         &self,
         order: &WorkOrder,
         progress: watch::Sender<Progress>,
@@ -37,60 +39,57 @@ pub trait Perform: Send + Sync {
 }
 
 /// Serves one queue with a number of slots.
-pub struct Server {
+pub struct Runner {
     /// Name of this process incarnation.
     pub id: WorkerId,
-    /// Attempts at the same time.
+    /// Maximum number of attempts that are worked on at a time, at least 1.
     pub slots: usize,
-    /// What is served.
+    /// Queue to serve.
     pub queue: Queue,
     /// The coordinator.
     pub leases: Arc<dyn Leases>,
-    /// Where rings come from.
+    /// Source of wakeups.
     pub doorbell: Arc<dyn Doorbell>,
-    /// Who does the work.
-    pub role: Arc<dyn Perform>,
-    /// Names leases.
+    /// Does the work.
+    pub handler: Arc<dyn TaskHandler>,
+    /// Source of lease ids.
     pub ids: Arc<dyn Ids>,
 }
 
-impl Server {
-    /// Takes rings until `drain`, and ends when what runs then has ended; what was claimed and not begun is handed
-    /// back. With `stop` running attempts are stopped and handed back too, so that others need not wait for their
-    /// leases to run out.
+impl Runner {
+    /// Serves the queue until `drain` fires, then returns once the running attempts have ended; tasks that were claimed
+    /// but not started are handed back. `stop` cancels running attempts and hands them back, too, so that other workers
+    /// need not wait for their leases to expire.
     pub async fn run(self, drain: CancellationToken, stop: CancellationToken) {
-        let slots = self.slots.max(1);
-        record::set_slots(self.queue.label(), slots as u64);
-        let server = Arc::new(self);
-        let mut running = JoinSet::new();
-        let slot = || {
-            let (server, drain, stop) = (Arc::clone(&server), drain.clone(), stop.clone());
-            async move { server.slot(drain, stop).await }
-        };
-        for _ in 0..slots {
-            running.spawn(slot());
+        let num_slots = self.slots.max(1);
+        record::set_slots(queue_label(self.queue), num_slots as u64);
+        let runner = Arc::new(self);
+        let mut slots = JoinSet::new();
+        let slot = || Slot::new(Arc::clone(&runner), drain.clone(), stop.clone()).run();
+        for _ in 0..num_slots {
+            slots.spawn(slot());
         }
-        while let Some(ended) = running.join_next().await {
+        while let Some(ended) = slots.join_next().await {
             if let Err(error) = ended
                 && !drain.is_cancelled()
                 && !stop.is_cancelled()
             {
-                tracing::error!(%error, "a slot broke down and is replaced");
-                running.spawn(slot());
+                tracing::error!(%error, "slot panicked; restarting it");
+                slots.spawn(slot());
             }
         }
     }
 }
 
-impl Queue {
-    fn label(self) -> labels::Queue {
-        match self {
-            Queue::Work => labels::Queue::Work,
-            Queue::Assemble => labels::Queue::Assemble,
-        }
+/// The queue as a metric label.
+fn queue_label(queue: Queue) -> labels::Queue {
+    match queue {
+        Queue::Work => labels::Queue::Work,
+        Queue::Assemble => labels::Queue::Assemble,
     }
 }
 
+/// Sleeps for `length`, or until `cancel` fires.
 async fn pause(cancel: &CancellationToken, length: Duration) {
     tokio::select! {
         biased;

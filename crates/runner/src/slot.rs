@@ -1,12 +1,12 @@
-//! One slot: attempts one after the other, each claimed while the one before it is about to end.
+//! One slot: runs attempts one after the other and claims each while the previous one is about to end.
 //!
-//! At any time a slot has at most two leases: of the attempt that it works on, and of the one after it that waits for its
-//! turn or the one before it that is being reported. What is done and not told is at risk, and what waits here could be
-//! worked on elsewhere.
+//! A slot holds at most two leases: that of the attempt it works on, and either that of the next attempt, which waits for
+//! its turn, or that of the previous attempt, which is being reported. A larger number would put more unreported work at
+//! risk and keep tasks waiting here that another worker could run.
 
-use super::attempt::{Attempt, Claimed, Over, Stage};
-use super::{PAUSE, Server, pause};
-use splitreel_backend::doorbell::Ring;
+use super::attempt::{Attempt, Claimed, Ending, Phase};
+use super::{PAUSE, Runner, pause};
+use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::lease::{LeaseError, WorkOrder};
 use splitreel_core::LeaseId;
 use splitreel_telemetry::trace::{self, Parent, Step};
@@ -16,120 +16,139 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-/// How often a claim is asked before the ring is given up: an answer that was lost must not cost a lease's time.
+/// Number of times a claim is sent before its wakeup is returned: a lost answer must not cost the length of a lease.
 const CLAIM_TRIES: u32 = 3;
 
-/// How long a slot rests after an attempt that failed for reasons of this machine; it doubles while they last. A
-/// worker that fails at once is always free, and would get most of the work.
+/// Rest after an attempt that failed for reasons of this machine; each further such failure doubles the rest. Without it
+/// a worker whose attempts fail at once would always be free and receive most of the work.
 const REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(16);
 
-/// What a slot learned of the attempts that are over.
-struct Habits {
-    /// How long it rests before it takes another.
+/// What earlier attempts say about the next one.
+struct Experience {
+    /// Rest before the next wakeup is taken.
     rest: Duration,
-    /// Attempts end when they seem to.
-    claims_ahead: bool,
+    /// Progress predicts the end of an attempt well enough to claim the next task early.
+    claims_early: bool,
 }
 
-impl Habits {
-    fn learn(&mut self, news: Option<Over>) {
-        let Some(over) = news else { return };
-        self.rest = if over.is_ours { self.rest.saturating_mul(2).clamp(REST, LONGEST_REST) } else { Duration::ZERO };
-        self.claims_ahead = !over.is_late;
+impl Experience {
+    fn add(&mut self, ending: Option<Ending>) {
+        let Some(ending) = ending else { return };
+        self.rest = if ending.is_ours { self.rest.saturating_mul(2).clamp(REST, LONGEST_REST) } else { Duration::ZERO };
+        self.claims_early = !ending.is_late;
     }
 }
 
-/// Comes to an end when the attempt fails for reasons of this machine.
+/// Resolves when the attempt fails for reasons of this machine; never without an attempt.
 async fn failed_here(attempt: &Option<Attempt>) {
     let Some(attempt) = attempt else { return std::future::pending().await };
-    if attempt.stage().wait_for(|stage| matches!(stage, Stage::Over(Some(over)) if over.is_ours)).await.is_err() {
+    if attempt.phase().wait_for(|phase| matches!(phase, Phase::Ended(Some(ending)) if ending.is_ours)).await.is_err() {
         std::future::pending().await
     }
 }
 
-impl Server {
-    pub(super) async fn slot(self: Arc<Self>, drain: CancellationToken, stop: CancellationToken) {
-        let mut habits = Habits { rest: Duration::ZERO, claims_ahead: true };
-        let (mut current, mut before): (Option<Attempt>, Option<Attempt>) = (None, None);
-        while !drain.is_cancelled() {
+/// Room for one attempt at a time.
+pub(super) struct Slot {
+    runner: Arc<Runner>,
+    drain: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Slot {
+    pub(super) fn new(runner: Arc<Runner>, drain: CancellationToken, stop: CancellationToken) -> Slot {
+        Slot { runner, drain, stop }
+    }
+
+    pub(super) async fn run(self) {
+        let mut experience = Experience { rest: Duration::ZERO, claims_early: true };
+        let (mut current, mut previous): (Option<Attempt>, Option<Attempt>) = (None, None);
+        while !self.drain.is_cancelled() {
             if let Some(attempt) = &mut current {
-                let stage = tokio::select! {
+                let phase = tokio::select! {
                     biased;
-                    () = drain.cancelled() => break,
-                    stage = attempt.until_nearly_over(habits.claims_ahead) => stage,
+                    () = self.drain.cancelled() => break,
+                    phase = attempt.until_nearly_over(experience.claims_early) => phase,
                 };
-                if let Some(mut reported) = before.take() {
+                if let Some(mut reported) = previous.take() {
                     reported.end().await;
-                    habits.learn(reported.news());
+                    experience.add(reported.take_ending());
                 }
-                habits.learn(attempt.news());
-                if matches!(stage, Stage::Over(_)) {
-                    before = current.take();
+                experience.add(attempt.take_ending());
+                if matches!(phase, Phase::Ended(_)) {
+                    previous = current.take();
                 }
             }
-            pause(&drain, habits.rest).await;
-            let ring = tokio::select! {
+            pause(&self.drain, experience.rest).await;
+            let wakeup = tokio::select! {
                 biased;
-                () = drain.cancelled() => break,
-                () = stop.cancelled() => break,
-                // It rests first.
+                () = self.drain.cancelled() => break,
+                () = self.stop.cancelled() => break,
+                // The rest comes first.
                 () = failed_here(&current) => continue,
-                ring = self.doorbell.next(self.queue) => ring,
+                wakeup = self.runner.doorbell.next(self.runner.queue) => wakeup,
             };
-            let ring = match ring {
-                Ok(ring) => ring,
+            let wakeup = match wakeup {
+                Ok(wakeup) => wakeup,
                 Err(error) => {
-                    tracing::warn!(%error, "no rings");
-                    pause(&drain, PAUSE).await;
+                    tracing::warn!(%error, "doorbell receive failed; retrying");
+                    pause(&self.drain, PAUSE).await;
                     continue;
                 }
             };
-            let span = trace::attempt(&Parent::resumed(&ring.trace), ring.task, ring.kind, ring.attempt, &self.id);
-            let Some(claimed) = self.take(ring, &drain).instrument(span.clone()).await else { continue };
-            let turn = current.as_ref().map(Attempt::stage);
-            let next = Attempt::start(Arc::clone(&self), claimed, turn, drain.clone(), stop.clone(), span);
-            before = current.replace(next).or(before);
+            if let Some(next) = self.start(wakeup, current.as_ref()).await {
+                previous = current.replace(next).or(previous);
+            }
         }
-        for mut attempt in [before, current].into_iter().flatten() {
+        for mut attempt in [previous, current].into_iter().flatten() {
             attempt.end().await;
         }
     }
 
-    /// Follows a ring to its lease; `None`: there was none.
-    async fn take(&self, ring: Ring, drain: &CancellationToken) -> Option<Claimed> {
+    /// Claims the task of a wakeup and starts the attempt, which waits for the end of `current`.
+    async fn start(&self, wakeup: Wakeup, current: Option<&Attempt>) -> Option<Attempt> {
+        let parent = Parent::resumed(&wakeup.trace);
+        let span = trace::attempt(&parent, wakeup.task, wakeup.kind, wakeup.attempt, &self.runner.id);
+        let claimed = self.take(wakeup).instrument(span.clone()).await?;
+        let turn = current.map(Attempt::phase);
+        Some(Attempt::start(Arc::clone(&self.runner), claimed, turn, self.drain.clone(), self.stop.clone(), span))
+    }
+
+    /// Turns a wakeup into a lease; `None` when the claim was refused or stayed unanswered.
+    async fn take(&self, wakeup: Wakeup) -> Option<Claimed> {
         let asked = Instant::now();
-        // Right after the claim, not after the work: how long an encode takes is nothing to the broker.
-        match self.claim(&ring, drain).instrument(trace::step(Step::Claim)).await {
+        let doorbell = &self.runner.doorbell;
+        // Acknowledged after the claim, not after the work: the length of an encode must not matter to the broker.
+        match self.claim(&wakeup).instrument(trace::step(Step::Claim)).await {
             Ok(order) => {
-                self.doorbell.answered(&ring).await;
-                Some(Claimed { order, kind: ring.kind, asked })
+                doorbell.answered(&wakeup).await;
+                Some(Claimed { order, kind: wakeup.kind, asked })
             }
             Err(LeaseError::Refused(refusal)) => {
-                self.doorbell.answered(&ring).await;
-                tracing::debug!(task = %ring.task, %refusal, "ring forgotten");
+                doorbell.answered(&wakeup).await;
+                tracing::debug!(task = %wakeup.task, %refusal, "claim refused; wakeup discarded");
                 None
             }
             Err(error) => {
-                tracing::warn!(task = %ring.task, %error, "claim unanswered, the ring will come again");
-                pause(drain, PAUSE).await;
-                self.doorbell.unanswered(&ring).await;
+                tracing::warn!(task = %wakeup.task, %error, "claim timed out; message returned to the queue");
+                pause(&self.drain, PAUSE).await;
+                doorbell.unanswered(&wakeup).await;
                 None
             }
         }
     }
 
-    async fn claim(&self, ring: &Ring, drain: &CancellationToken) -> Result<WorkOrder, LeaseError> {
-        let lease = LeaseId(self.ids.fresh());
+    async fn claim(&self, wakeup: &Wakeup) -> Result<WorkOrder, LeaseError> {
+        let lease = LeaseId(self.runner.ids.fresh());
         for _ in 1..CLAIM_TRIES {
-            match self.leases.claim(ring, &self.id, lease).await {
-                Err(error @ LeaseError::Unavailable { .. }) => {
-                    tracing::debug!(task = %ring.task, %error, "claim unanswered");
-                    pause(drain, PAUSE).await;
+            match self.runner.leases.claim(wakeup, &self.runner.id, lease).await {
+                Err(error) if !matches!(error, LeaseError::Refused(_)) => {
+                    tracing::debug!(task = %wakeup.task, %error, "claim timed out; retrying");
+                    pause(&self.drain, PAUSE).await;
                 }
                 answered => return answered,
             }
         }
-        self.leases.claim(ring, &self.id, lease).await
+        self.runner.leases.claim(wakeup, &self.runner.id, lease).await
     }
 }

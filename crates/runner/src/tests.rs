@@ -1,8 +1,8 @@
-//! A slot against a coordinator that notes what it hears, under virtual time.
+//! A slot against a coordinator that records its calls, under virtual time.
 
 use super::*;
 use splitreel_backend::conformance::fixture::result;
-use splitreel_backend::doorbell::Ring;
+use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::lease::{LeaseError, Work};
 use splitreel_backend::memory::ChannelDoorbell;
 use splitreel_backend::world::Machine;
@@ -15,7 +15,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// A claim that was asked for.
+/// A recorded claim.
 #[derive(Debug, PartialEq)]
 struct Asked {
     number: u32,
@@ -23,7 +23,7 @@ struct Asked {
     at: Duration,
 }
 
-/// A coordinator of sorts: notes what it is asked and told.
+/// A fake coordinator that records claims and reports.
 struct Desk {
     began: Instant,
     asked: mpsc::UnboundedSender<Asked>,
@@ -32,7 +32,7 @@ struct Desk {
     reports: Option<Arc<Semaphore>>,
     /// How tasks ended, with the codes of failures, in order.
     told: Arc<Mutex<Vec<(u32, String)>>>,
-    /// This task's lease is refused at its next renewal, which is due when `nudge` rings.
+    /// This task's lease is refused at its next renewal, which is due when `nudge` fires.
     lost: Option<u32>,
     nudge: Arc<Notify>,
 }
@@ -62,14 +62,14 @@ impl Desk {
 
 #[async_trait]
 impl Leases for Desk {
-    async fn claim(&self, ring: &Ring, _worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
-        self.asked.send(Asked { number: ring.task.number, lease, at: self.began.elapsed() }).unwrap();
+    async fn claim(&self, wakeup: &Wakeup, _worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+        self.asked.send(Asked { number: wakeup.task.number, lease, at: self.began.elapsed() }).unwrap();
         if !self.answers_claims {
             return Err(LeaseError::Unavailable { what: "no answer".into() });
         }
         Ok(WorkOrder {
-            task: ring.task,
-            attempt: ring.attempt,
+            task: wakeup.task,
+            attempt: wakeup.attempt,
             lease,
             ttl_ms: 15_000,
             media_failures: 0,
@@ -99,8 +99,8 @@ impl Leases for Desk {
 struct Fails(Failure);
 
 #[async_trait]
-impl Perform for Fails {
-    async fn perform(
+impl TaskHandler for Fails {
+    async fn handle(
         &self,
         _: &WorkOrder,
         _: watch::Sender<Progress>,
@@ -110,8 +110,8 @@ impl Perform for Fails {
     }
 }
 
-/// Works for ten seconds, on one task at a time, and tells how far it is or does not. Afterwards it is not done for some
-/// time, and then it ends well or does not.
+/// Works for ten seconds on one task at a time and reports its progress if `tells`; then runs for `after` at full
+/// progress, and ends with `ends`.
 struct Works {
     tells: bool,
     after: Duration,
@@ -126,8 +126,8 @@ impl Works {
 }
 
 #[async_trait]
-impl Perform for Works {
-    async fn perform(
+impl TaskHandler for Works {
+    async fn handle(
         &self,
         _: &WorkOrder,
         progress: watch::Sender<Progress>,
@@ -146,8 +146,8 @@ impl Perform for Works {
     }
 }
 
-fn ring(number: u32) -> Ring {
-    Ring {
+fn wakeup(number: u32) -> Wakeup {
+    Wakeup {
         task: TaskId { job: JobId(Uuid::nil()), number },
         attempt: 1,
         kind: TaskKind::Segment,
@@ -155,26 +155,26 @@ fn ring(number: u32) -> Ring {
     }
 }
 
-/// A bell with rings for so many tasks, from 1.
+/// A doorbell with a wakeup for each of the tasks 1 to `num`.
 async fn bell(num: u32) -> Arc<ChannelDoorbell> {
     let bell = Arc::new(ChannelDoorbell::new());
-    bell.ring_all((1..=num).map(ring).collect()).await;
+    bell.notify_all((1..=num).map(wakeup).collect()).await;
     bell
 }
 
-fn server(bell: &Arc<ChannelDoorbell>, desk: Desk, role: impl Perform + 'static) -> Server {
-    Server {
+fn runner(bell: &Arc<ChannelDoorbell>, desk: Desk, handler: impl TaskHandler + 'static) -> Runner {
+    Runner {
         id: WorkerId("w".into()),
         slots: 1,
         queue: Queue::Work,
         leases: Arc::new(desk),
         doorbell: Arc::clone(bell) as Arc<_>,
-        role: Arc::new(role),
+        handler: Arc::new(handler),
         ids: Arc::new(Machine),
     }
 }
 
-/// What was asked for so far, with the tenths of seconds when.
+/// Claims so far, each with its time in tenths of a second.
 fn claims(seen: &mut mpsc::UnboundedReceiver<Asked>) -> Vec<(u32, u128)> {
     std::iter::from_fn(|| seen.try_recv().ok()).map(|asked| (asked.number, asked.at.as_millis() / 100)).collect()
 }
@@ -183,8 +183,8 @@ fn claims(seen: &mut mpsc::UnboundedReceiver<Asked>) -> Vec<(u32, u128)> {
 async fn a_slot_whose_attempts_fail_at_once_leaves_the_work_to_others() {
     let ((desk, mut seen), bell) = (Desk::new(), bell(100).await);
     let drain = CancellationToken::new();
-    let server = server(&bell, desk, Fails(Failure::infra("idle", "does nothing")));
-    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    let runner = runner(&bell, desk, Fails(Failure::infra("idle", "does nothing")));
+    let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
     tokio::time::sleep(Duration::from_secs(60)).await;
     drain.cancel();
     running.await.unwrap();
@@ -198,8 +198,8 @@ async fn the_next_attempt_starts_while_one_is_reported_and_no_more_than_one() {
     let reports = Arc::new(Semaphore::new(0));
     desk.reports = Some(Arc::clone(&reports));
     let drain = CancellationToken::new();
-    let server = server(&bell, desk, Fails(Failure::media("spoilt", "cannot be decoded")));
-    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    let runner = runner(&bell, desk, Fails(Failure::media("spoilt", "cannot be decoded")));
+    let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
     // The first is being reported, the second worked off.
     for expected in [2, 3, 5] {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -215,17 +215,17 @@ async fn the_next_attempt_starts_while_one_is_reported_and_no_more_than_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unanswered_claim_is_repeated_with_its_lease_and_the_next_ring_has_another() {
+async fn an_unanswered_claim_is_repeated_with_its_lease_and_the_next_wakeup_has_another() {
     let ((mut desk, mut seen), bell) = (Desk::new(), bell(1).await);
     desk.answers_claims = false;
-    let server = server(&bell, desk, Works::ten_seconds(false));
+    let runner = runner(&bell, desk, Works::ten_seconds(false));
     let drain = CancellationToken::new();
-    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
     let first = seen.recv().await.unwrap().lease;
     for _ in 1..3 {
         assert_eq!(seen.recv().await.unwrap().lease, first);
     }
-    bell.ring(ring(1)).await.unwrap();
+    bell.notify(wakeup(1)).await.unwrap();
     assert_ne!(seen.recv().await.unwrap().lease, first);
     drain.cancel();
     running.await.unwrap();
@@ -236,8 +236,8 @@ async fn the_next_task_is_claimed_when_the_work_is_about_to_end_and_waits_for_it
     for (tells, expected) in [(true, [(1, 0), (2, 95), (3, 195)]), (false, [(1, 0), (2, 100), (3, 200)])] {
         let ((desk, mut seen), bell) = (Desk::new(), bell(3).await);
         let (drain, told) = (CancellationToken::new(), Arc::clone(&desk.told));
-        let server = server(&bell, desk, Works::ten_seconds(tells));
-        let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+        let runner = runner(&bell, desk, Works::ten_seconds(tells));
+        let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
         tokio::time::sleep(Duration::from_millis(30_100)).await;
         assert_eq!(claims(&mut seen), expected);
         assert_eq!(told.lock().unwrap().iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 3]);
@@ -247,11 +247,11 @@ async fn the_next_task_is_claimed_when_the_work_is_about_to_end_and_waits_for_it
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_its_turn_is_handed_back_when_the_process_is_to_end() {
+async fn a_waiting_task_is_handed_back_when_the_process_drains() {
     let ((desk, _seen), bell) = (Desk::new(), bell(3).await);
     let (drain, told) = (CancellationToken::new(), Arc::clone(&desk.told));
-    let server = server(&bell, desk, Works::ten_seconds(true));
-    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    let runner = runner(&bell, desk, Works::ten_seconds(true));
+    let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
     tokio::time::sleep(Duration::from_millis(9_700)).await;
     drain.cancel();
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -262,12 +262,12 @@ async fn what_waits_for_its_turn_is_handed_back_when_the_process_is_to_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_loses_its_lease_while_it_waits_is_not_begun() {
+async fn a_waiting_task_that_loses_its_lease_is_not_started() {
     let ((mut desk, mut seen), bell) = (Desk::new(), bell(3).await);
     desk.lost = Some(2);
     let (drain, told, nudge) = (CancellationToken::new(), Arc::clone(&desk.told), Arc::clone(&desk.nudge));
-    let server = server(&bell, desk, Works::ten_seconds(true));
-    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    let runner = runner(&bell, desk, Works::ten_seconds(true));
+    let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
     tokio::time::sleep(Duration::from_millis(9_700)).await;
     nudge.notify_waiters();
     tokio::time::sleep(Duration::from_millis(10_500)).await;
@@ -282,8 +282,8 @@ async fn a_slot_whose_attempts_fail_at_the_end_rests_too() {
     let ((desk, mut seen), bell) = (Desk::new(), bell(9).await);
     let drain = CancellationToken::new();
     let ends = Err(Failure::infra("storage", "takes no part"));
-    let server = server(&bell, desk, Works { ends, ..Works::ten_seconds(true) });
-    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    let runner = runner(&bell, desk, Works { ends, ..Works::ten_seconds(true) });
+    let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
     tokio::time::sleep(Duration::from_secs(60)).await;
     // The second was claimed before the first had failed. From then on there are rests of 1, 2, 4 and 8 seconds between
     // the end of one and the claim of the next, and what is left of the one before.
@@ -294,11 +294,11 @@ async fn a_slot_whose_attempts_fail_at_the_end_rests_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_in_vain_is_handed_back_and_the_slot_claims_when_it_is_free() {
+async fn a_task_that_waits_in_vain_is_handed_back_and_the_slot_claims_when_it_is_free() {
     let ((desk, mut seen), bell) = (Desk::new(), bell(9).await);
     let (drain, told) = (CancellationToken::new(), Arc::clone(&desk.told));
-    let server = server(&bell, desk, Works { after: Duration::from_secs(20), ..Works::ten_seconds(true) });
-    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    let runner = runner(&bell, desk, Works { after: Duration::from_secs(20), ..Works::ten_seconds(true) });
+    let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
     tokio::time::sleep(Duration::from_secs(95)).await;
     assert_eq!(claims(&mut seen), [(1, 0), (2, 95), (3, 300), (4, 600), (5, 900)]);
     let told: Vec<_> = told.lock().unwrap().clone();
@@ -309,14 +309,14 @@ async fn what_waits_in_vain_is_handed_back_and_the_slot_claims_when_it_is_free()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slot_that_waits_for_a_ring_rests_when_its_attempt_fails_meanwhile() {
+async fn a_slot_that_waits_for_a_wakeup_rests_when_its_attempt_fails_meanwhile() {
     let ((desk, mut seen), bell) = (Desk::new(), bell(1).await);
     let drain = CancellationToken::new();
     let ends = Err(Failure::infra("storage", "takes no part"));
-    let server = server(&bell, desk, Works { ends, ..Works::ten_seconds(true) });
-    let running = tokio::spawn(server.run(drain.clone(), CancellationToken::new()));
+    let runner = runner(&bell, desk, Works { ends, ..Works::ten_seconds(true) });
+    let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
     tokio::time::sleep(Duration::from_millis(10_200)).await;
-    bell.ring(ring(2)).await.unwrap();
+    bell.notify(wakeup(2)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(claims(&mut seen), [(1, 0), (2, 110)]);
     drain.cancel();

@@ -123,9 +123,9 @@ catalogue! {
     QUEUE_DEPTH Gauge "splitreel_queue_depth" ["queue": Words(Queue::WORDS)] &[], COORDINATOR,
         "Tasks that wait for their lease, those in back-off included; paused jobs are left out.";
     OUTBOX_ROWS Gauge "splitreel_outbox_rows" ["state": Words(OutboxState::WORDS)] &[], COORDINATOR,
-        "Outbox rows, not yet rung or not yet claimed.";
+        "Outbox rows, not yet sent or not yet claimed.";
     OUTBOX_OLDEST_AGE Gauge "splitreel_outbox_oldest_age_seconds" [] &[], COORDINATOR,
-        "Age of the oldest outbox row that was not yet rung; 0 when there is none.";
+        "Age of the oldest outbox row that was not yet sent; 0 when there is none.";
     RINGS_PUBLISHED Counter "splitreel_rings_published_total"
         ["outcome": Words(PublishOutcome::WORDS)] &[], COORDINATOR,
         "Messages that the relay handed to the broker, by what became of them.";

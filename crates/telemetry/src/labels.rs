@@ -135,7 +135,7 @@ impl From<Refusal> for RefusedFor {
 closed! {
     /// Where an outbox row stands.
     OutboxState {
-        /// Not yet rung.
+        /// Not yet notified.
         Unsent = "unsent",
         /// Rung, not yet claimed.
         Sent = "sent",
@@ -143,7 +143,7 @@ closed! {
 }
 
 closed! {
-    /// What became of a published ring.
+    /// What became of a published wakeup.
     PublishOutcome {
         /// The broker has it.
         Confirmed = "confirmed",

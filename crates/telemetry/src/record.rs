@@ -94,13 +94,13 @@ pub fn set_outbox(unsent: u64, sent: u64, oldest_unsent: Option<Duration>) {
     gauge(&c::OUTBOX_OLDEST_AGE, NO_LABELS).set(oldest_unsent.unwrap_or_default());
 }
 
-/// So many rings were handed to the broker, with this end.
-pub fn rings_published(outcome: PublishOutcome, count: u64) {
+/// So many wakeups were handed to the broker, with this end.
+pub fn wakeups_published(outcome: PublishOutcome, count: u64) {
     counter(&c::RINGS_PUBLISHED, [outcome.as_str()]).increment(count);
 }
 
 /// So many outbox rows are written again.
-pub fn rings_swept(count: u64) {
+pub fn wakeups_swept(count: u64) {
     counter(&c::RINGS_SWEPT, NO_LABELS).increment(count);
 }
 

@@ -1,5 +1,5 @@
 //! Trace context between processes (W3C Trace Context), and the spans of a job's life. Context travels with the work:
-//! in HTTP headers, in rings, and as a `traceparent` kept with the job.
+//! in HTTP headers, in wakeups, and as a `traceparent` kept with the job.
 
 use crate::field;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
@@ -105,7 +105,7 @@ pub fn job(job: JobId, tenant: &str) -> Span {
     tracing::info_span!(target: TARGET, "job", { field::JOB } = %job, { field::TENANT } = tenant)
 }
 
-/// The producer span `task`: the ring of an attempt goes out. It goes on in the [`attempt`] of whoever takes the ring.
+/// The producer span `task`: the wakeup of an attempt goes out. It goes on in the [`attempt`] of whoever takes the wakeup.
 pub fn task(parent: &Parent, task: TaskId, kind: TaskKind, attempt: u32) -> Span {
     let span = tracing::info_span!(
         target: TARGET,
@@ -121,7 +121,7 @@ pub fn task(parent: &Parent, task: TaskId, kind: TaskKind, attempt: u32) -> Span
     span
 }
 
-/// The consumer span `attempt`: a worker or assembler runs one attempt, from ring to report.
+/// The consumer span `attempt`: a worker or assembler runs one attempt, from wakeup to report.
 pub fn attempt(parent: &Parent, task: TaskId, kind: TaskKind, attempt: u32, worker: &WorkerId) -> Span {
     let span = tracing::info_span!(
         target: TARGET,

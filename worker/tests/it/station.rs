@@ -2,7 +2,7 @@
 
 use crate::server::Server;
 use async_trait::async_trait;
-use splitreel_backend::doorbell::{Doorbell, Ring};
+use splitreel_backend::doorbell::{Doorbell, Wakeup};
 use splitreel_backend::lease::{LeaseError, Leases, SourceGrant, Work, WorkOrder};
 use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs};
 use splitreel_backend::{BlobStore, Ids, World};
@@ -35,8 +35,8 @@ struct Desk {
 
 #[async_trait]
 impl Leases for Desk {
-    async fn claim(&self, ring: &Ring, _worker: &WorkerId, _lease: LeaseId) -> Result<WorkOrder, LeaseError> {
-        self.orders.lock().unwrap().remove(&ring.task).ok_or(Refusal::NotClaimable.into())
+    async fn claim(&self, wakeup: &Wakeup, _worker: &WorkerId, _lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+        self.orders.lock().unwrap().remove(&wakeup.task).ok_or(Refusal::NotClaimable.into())
     }
     async fn renew(&self, _task: TaskId, _lease: LeaseId, _progress: Progress) -> Result<i64, LeaseError> {
         Ok(60_000)
@@ -106,9 +106,9 @@ impl Station {
 
     /// Works one order off.
     pub async fn run(&self, order: WorkOrder) -> Outcome {
-        let ring = Ring { task: order.task, attempt: 1, kind: TaskKind::Segment, trace: Default::default() };
+        let wakeup = Wakeup { task: order.task, attempt: 1, kind: TaskKind::Segment, trace: Default::default() };
         self.desk.orders.lock().unwrap().insert(order.task, order);
-        self.bell.ring(ring).await.unwrap();
+        self.bell.notify(wakeup).await.unwrap();
         self.results.lock().await.recv().await.unwrap()
     }
 

@@ -86,8 +86,8 @@ impl Stage {
         found.extend(self.stack.s3().open_uploads().unwrap().iter().map(|upload| format!("upload {upload:?}")));
         let leases = self.stack.rows("SELECT job, number FROM tasks WHERE state = 'leased' OR elder IS NOT NULL");
         found.extend(leases.iter().map(|lease| format!("lease {lease}")));
-        let rings = self.stack.rows("SELECT job, number FROM outbox");
-        found.extend(rings.iter().map(|ring| format!("ring {ring}")));
+        let wakeups = self.stack.rows("SELECT job, number FROM outbox");
+        found.extend(wakeups.iter().map(|wakeup| format!("wakeup {wakeup}")));
         found
     }
 

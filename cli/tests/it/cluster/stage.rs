@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum Step {
     /// A job is made.
     Submit,
-    /// A ring becomes a lease.
+    /// A wakeup becomes a lease.
     Claim,
     /// Bytes of the source are read.
     Fetch,

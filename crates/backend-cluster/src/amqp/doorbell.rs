@@ -1,6 +1,6 @@
 //! The doorbell seam over RabbitMQ.
 
-use super::ear::Tap;
+use super::consumer::Tap;
 use super::ledger::Answer;
 use super::link::AmqpLink;
 use super::message::{MAX_RING_BYTES, Message, trace_headers};
@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use splitreel_backend::Doorbell;
-use splitreel_backend::doorbell::{DoorbellError, Queue, Ring};
+use splitreel_backend::doorbell::{DoorbellError, Queue, Wakeup};
 use splitreel_telemetry::labels::PublishOutcome;
 use splitreel_telemetry::record;
 use std::sync::{Arc, OnceLock};
@@ -20,15 +20,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// How full a queue is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueDepth {
-    /// Rings that no listener has.
+    /// Wakeups that no listener has.
     pub ready: u32,
     /// Consumers, which are the free slots of all listeners, and of those that were free a short while ago.
     pub consumers: u32,
 }
 
-/// Rings over two durable quorum queues, `<prefix>.v1.work` and `<prefix>.v1.assemble`.
+/// Wakeups over two durable quorum queues, `<prefix>.v1.work` and `<prefix>.v1.assemble`.
 ///
-/// `next` waits through outages and errs only after closing. A ring is acknowledged after
+/// `next` waits through outages and errs only after closing. A wakeup is acknowledged after
 /// [`Doorbell::answered`], at the latest after [`keep_answered`](super::AmqpOptions::keep_answered); one without an
 /// answer goes to another listener when the connection ends, at once after [`Doorbell::unanswered`].
 pub struct AmqpDoorbell {
@@ -42,10 +42,10 @@ pub struct AmqpDoorbell {
 }
 
 impl AmqpDoorbell {
-    /// A doorbell that keeps at most `prefetch` rings of each queue without an acknowledgement (at least 1). Fewer
+    /// A doorbell that keeps at most `prefetch` wakeups of each queue without an acknowledgement (at least 1). Fewer
     /// than a process has slots would keep some idle; more are never fetched than listeners wait.
     pub fn new(link: AmqpLink, prefetch: u16) -> Self {
-        let topology = Topology::Rings { prefix: link.shared.options.prefix.clone() };
+        let topology = Topology::Wakeups { prefix: link.shared.options.prefix.clone() };
         let closing = link.shared.closing.child_token();
         AmqpDoorbell {
             publisher: Publisher::new(Arc::clone(&link.shared), topology),
@@ -95,23 +95,23 @@ impl AmqpDoorbell {
         tap.get_or_init(|| Tap::open(&self.link.shared, queue, self.prefetch, self.closing.clone()))
     }
 
-    fn message(&self, ring: &Ring) -> Result<Message, DoorbellError> {
-        let body = serde_json::to_vec(ring).map_err(|error| DoorbellError { what: error.to_string() })?;
+    fn message(&self, wakeup: &Wakeup) -> Result<Message, DoorbellError> {
+        let body = serde_json::to_vec(wakeup).map_err(|error| DoorbellError { what: error.to_string() })?;
         if body.len() > MAX_RING_BYTES {
-            return Err(DoorbellError { what: format!("a ring of {} bytes", body.len()) });
+            return Err(DoorbellError { what: format!("a wakeup of {} bytes", body.len()) });
         }
         let options = &self.link.shared.options;
         Ok(Message {
             exchange: String::new(),
-            routing_key: queue_name(&options.prefix, ring.queue()),
-            headers: trace_headers(&ring.trace),
+            routing_key: queue_name(&options.prefix, wakeup.queue()),
+            headers: trace_headers(&wakeup.trace),
             body,
             is_mandatory: true,
         })
     }
 }
 
-/// Counts what became of rings, and hands it on.
+/// Counts what became of wakeups, and hands it on.
 fn counted(outcomes: Vec<Result<(), AmqpError>>) -> Vec<Result<(), AmqpError>> {
     for outcome in &outcomes {
         let outcome = match outcome {
@@ -121,7 +121,7 @@ fn counted(outcomes: Vec<Result<(), AmqpError>>) -> Vec<Result<(), AmqpError>> {
             Err(AmqpError::Timeout { .. }) => PublishOutcome::TimedOut,
             Err(_) => PublishOutcome::Failed,
         };
-        record::rings_published(outcome, 1);
+        record::wakeups_published(outcome, 1);
     }
     outcomes
 }
@@ -132,35 +132,35 @@ fn told(error: &AmqpError) -> DoorbellError {
 
 #[async_trait]
 impl Doorbell for AmqpDoorbell {
-    async fn ring(&self, ring: Ring) -> Result<(), DoorbellError> {
-        let outcomes = counted(self.publisher.publish(vec![self.message(&ring)?]).await);
+    async fn notify(&self, wakeup: Wakeup) -> Result<(), DoorbellError> {
+        let outcomes = counted(self.publisher.publish(vec![self.message(&wakeup)?]).await);
         outcomes.into_iter().collect::<Result<(), _>>().map_err(|error| told(&error))
     }
 
-    async fn ring_all(&self, rings: Vec<Ring>) -> Vec<Ring> {
-        let messages: Result<Vec<Message>, _> = rings.iter().map(|ring| self.message(ring)).collect();
+    async fn notify_all(&self, wakeups: Vec<Wakeup>) -> Vec<Wakeup> {
+        let messages: Result<Vec<Message>, _> = wakeups.iter().map(|wakeup| self.message(wakeup)).collect();
         let outcomes = match messages {
             Ok(messages) => counted(self.publisher.publish(messages).await),
             Err(error) => {
-                tracing::error!(%error, "rings cannot be sent");
+                tracing::error!(%error, "wakeups cannot be sent");
                 return Vec::new();
             }
         };
         if let Some(error) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
             tracing::warn!(error = %one_line(error), "the doorbell is held up");
         }
-        rings.into_iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(ring, _)| ring).collect()
+        wakeups.into_iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(wakeup, _)| wakeup).collect()
     }
 
-    async fn next(&self, queue: Queue) -> Result<Ring, DoorbellError> {
+    async fn next(&self, queue: Queue) -> Result<Wakeup, DoorbellError> {
         self.tap(queue).next().await.map_err(|error| told(&error))
     }
 
-    async fn answered(&self, ring: &Ring) {
-        self.tap(ring.queue()).answer(ring, Answer::Done);
+    async fn answered(&self, wakeup: &Wakeup) {
+        self.tap(wakeup.queue()).answer(wakeup, Answer::Done);
     }
 
-    async fn unanswered(&self, ring: &Ring) {
-        self.tap(ring.queue()).answer(ring, Answer::Again);
+    async fn unanswered(&self, wakeup: &Wakeup) {
+        self.tap(wakeup.queue()).answer(wakeup, Answer::Again);
     }
 }

@@ -62,15 +62,15 @@ mod tests {
 
     use super::*;
     use splitreel_backend::conformance::fixture::job_id;
-    use splitreel_core::event::Happened;
+    use splitreel_core::event::EventKind;
 
     #[test]
     fn the_routing_key_names_the_event() {
         let event = |what| Event { seq: 7, job: job_id(1), at_ms: 5, what };
-        let planned = event(Happened::Planned { num_tasks: 3 });
+        let planned = event(EventKind::Planned { num_tasks: 3 });
         let told = message(&AmqpOptions::new(""), &planned);
         assert_eq!((told.exchange.as_str(), told.routing_key.as_str()), ("splitreel.v1.events", "job.planned"));
         assert_eq!(serde_json::from_slice::<Event>(&told.body).unwrap(), planned);
-        assert_eq!(message(&AmqpOptions::new(""), &event(Happened::Published)).routing_key, "job.published");
+        assert_eq!(message(&AmqpOptions::new(""), &event(EventKind::Published)).routing_key, "job.published");
     }
 }

@@ -1,23 +1,23 @@
-//! How many rings to ask the broker for: bookkeeping of one queue's listeners, consumers and rings. Pure; the
-//! clock is an argument, and `ear` does what it says.
+//! How many wakeups to ask the broker for: bookkeeping of one queue's listeners, consumers and wakeups. Pure; the
+//! clock is an argument, and `consumer` does what it says.
 //!
-//! A *seat* is one consumer with room for one ring (prefetch 1). There are as many free seats as listeners wait,
-//! so no ring ever lies at a process that cannot claim it at once while another one could. A seat that has
+//! A *seat* is one consumer with room for one wakeup (prefetch 1). There are as many free seats as listeners wait,
+//! so no wakeup ever lies at a process that cannot claim it at once while another one could. A seat that has
 //! been answered is kept, unacknowledged, for a while: the broker sends it nothing, and a listener that comes back in
 //! that time costs one acknowledgement instead of a new consumer.
 //!
 //! A free seat can be deaf: at times RabbitMQ 3.10 neither ends a consumer nor feeds it when its quorum queue is
 //! deleted and declared again at once. So seats that have heard nothing for long are replaced, over a new channel.
 
-use splitreel_backend::doorbell::Ring;
+use splitreel_backend::doorbell::Wakeup;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Seats opened in one go: who waits for the broker to open all of a large worker hears no ring meanwhile.
+/// Seats opened in one go: who waits for the broker to open all of a large worker hears no wakeup meanwhile.
 const OPENED_AT_ONCE: usize = 16;
 
-/// What a listener said about its ring.
+/// What a listener said about its wakeup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// It need not come again.
@@ -33,15 +33,15 @@ pub(super) enum Step<T> {
     Open { seat: u64 },
     /// End a consumer that holds nothing.
     Close { seat: u64 },
-    /// Acknowledge or requeue; before that, end the consumer if `close`, lest it be sent another ring.
+    /// Acknowledge or requeue; before that, end the consumer if `close`, lest it be sent another wakeup.
     Settle { seat: u64, token: T, answer: Answer, close: bool },
 }
 
 #[derive(Debug)]
 enum Holds<T> {
     Nothing,
-    Heard { ring: Ring, token: T, since: Instant },
-    Taken { ring: Ring, token: T },
+    Heard { wakeup: Wakeup, token: T, since: Instant },
+    Taken { wakeup: Wakeup, token: T },
     Answered { token: T, answer: Answer, since: Instant },
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Ledger<T> {
 }
 
 impl<T> Ledger<T> {
-    /// At most `limit` rings unacknowledged; what is not needed is given back after `linger`, and what was answered after
+    /// At most `limit` wakeups unacknowledged; what is not needed is given back after `linger`, and what was answered after
     /// `keep`; a seat that has been free for `renew` may be deaf.
     pub(super) fn new(limit: usize, linger: Duration, keep: Duration, renew: Duration) -> Self {
         Ledger {
@@ -90,20 +90,20 @@ impl<T> Ledger<T> {
         self.waiting = self.waiting.saturating_add(1);
     }
 
-    /// A listener went away without a ring.
+    /// A listener went away without a wakeup.
     pub(super) fn unwait(&mut self) {
         self.waiting = self.waiting.saturating_sub(1);
     }
 
-    /// A waiting listener takes the oldest ring, and waits no longer.
-    pub(super) fn take(&mut self) -> Option<Ring> {
+    /// A waiting listener takes the oldest wakeup, and waits no longer.
+    pub(super) fn take(&mut self) -> Option<Wakeup> {
         while let Some(seat) = self.heard.pop_front() {
             let Some(seat) = self.seats.get_mut(&seat) else { continue };
             match std::mem::replace(&mut seat.holds, Holds::Nothing) {
-                Holds::Heard { ring, token, .. } => {
-                    seat.holds = Holds::Taken { ring: ring.clone(), token };
+                Holds::Heard { wakeup, token, .. } => {
+                    seat.holds = Holds::Taken { wakeup: wakeup.clone(), token };
                     self.unwait();
-                    return Some(ring);
+                    return Some(wakeup);
                 }
                 other => seat.holds = other,
             }
@@ -111,10 +111,10 @@ impl<T> Ledger<T> {
         None
     }
 
-    /// The broker sent a ring to a seat. One that was closed meanwhile, or that holds another ring (whose queue was
+    /// The broker sent a wakeup to a seat. One that was closed meanwhile, or that holds another wakeup (whose queue was
     /// replaced), is not what keeps it: it gets a seat of its own, to which nothing more is sent.
-    pub(super) fn deliver(&mut self, seat: u64, ring: Ring, token: T, now: Instant) {
-        let holds = Holds::Heard { ring, token, since: now };
+    pub(super) fn deliver(&mut self, seat: u64, wakeup: Wakeup, token: T, now: Instant) {
+        let holds = Holds::Heard { wakeup, token, since: now };
         match self.seats.get_mut(&seat) {
             Some(free) if matches!(free.holds, Holds::Nothing) => {
                 free.holds = holds;
@@ -128,11 +128,11 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// A listener answered a ring. False: it is not held here, because the connection on which it came is gone.
-    pub(super) fn answer(&mut self, ring: &Ring, answer: Answer, now: Instant) -> bool {
+    /// A listener answered a wakeup. False: it is not held here, because the connection on which it came is gone.
+    pub(super) fn answer(&mut self, wakeup: &Wakeup, answer: Answer, now: Instant) -> bool {
         for seat in self.seats.values_mut() {
             match std::mem::replace(&mut seat.holds, Holds::Nothing) {
-                Holds::Taken { ring: taken, token } if taken == *ring => {
+                Holds::Taken { wakeup: taken, token } if taken == *wakeup => {
                     seat.holds = Holds::Answered { token, answer, since: now };
                     return true;
                 }
@@ -152,7 +152,7 @@ impl<T> Ledger<T> {
         was_open
     }
 
-    /// The connection is gone and with it all seats; their rings will come again, here or elsewhere.
+    /// The connection is gone and with it all seats; their wakeups will come again, here or elsewhere.
     pub(super) fn clear(&mut self) {
         self.seats.clear();
         self.heard.clear();
@@ -164,7 +164,7 @@ impl<T> Ledger<T> {
         let mut steps = Vec::new();
         let need = self.waiting.saturating_sub(self.heard.len());
         let mut free = self.free_seats().count();
-        self.return_surplus_rings(now);
+        self.return_surplus(now);
         let answered: Vec<u64> =
             self.seats.iter().filter(|(_, s)| matches!(s.holds, Holds::Answered { .. })).map(|(id, _)| *id).collect();
         for seat in answered {
@@ -186,7 +186,7 @@ impl<T> Ledger<T> {
         steps
     }
 
-    /// Whether a seat may be deaf and all can be replaced, because no listener has a ring without an answer.
+    /// Whether a seat may be deaf and all can be replaced, because no listener has a wakeup without an answer.
     pub(super) fn is_stale(&self, now: Instant) -> bool {
         let is_quiet = |s: &Seat<T>| matches!(s.holds, Holds::Nothing | Holds::Answered { .. });
         self.free_seats().any(|s| now >= s.free_since + self.renew) && self.seats.values().all(is_quiet)
@@ -230,8 +230,8 @@ impl<T> Ledger<T> {
             .collect()
     }
 
-    /// Rings that nobody came for are given to others.
-    fn return_surplus_rings(&mut self, now: Instant) {
+    /// Wakeups that nobody came for are given to others.
+    fn return_surplus(&mut self, now: Instant) {
         while self.heard.len() > self.waiting {
             let Some(seat) = self.heard.front().and_then(|id| self.seats.get_mut(id)) else {
                 self.heard.pop_front();

@@ -122,7 +122,7 @@ impl AmqpLink {
         self.shared.live_within(limit).await.map(drop)
     }
 
-    /// Lets doorbells hand in their answers, then closes the connection: rings without an answer go back to the
+    /// Lets doorbells hand in their answers, then closes the connection: wakeups without an answer go back to the
     /// broker at once. Bounded in time; afterwards everything that uses this link answers [`AmqpError::Closed`].
     pub async fn close(&self) {
         self.shared.closing.cancel();
@@ -238,7 +238,7 @@ async fn serve(shared: &Shared, connection: Connection, socket: Arc<Socket>) -> 
         shared.users.close();
         let handed_in = tokio::time::timeout(shared.options.answer_timeout, shared.users.wait()).await;
         if handed_in.is_err() {
-            tracing::warn!("answers to rings could not be handed in before the connection was closed");
+            tracing::warn!("answers to wakeups could not be handed in before the connection was closed");
         }
     }
     live.broken.cancel();

@@ -2,10 +2,10 @@
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
-use splitreel_backend::doorbell::{Queue, Ring};
+use splitreel_backend::doorbell::{Queue, Wakeup};
 use splitreel_core::Trace;
 
-/// The most that the body of a ring may take, in bytes.
+/// The most that the body of a wakeup may take, in bytes.
 pub(super) const MAX_RING_BYTES: usize = 1024;
 
 /// A message to be published.
@@ -35,18 +35,18 @@ impl Message {
     }
 }
 
-/// The headers by which other programs know the trace of a ring (W3C Trace Context).
+/// The headers by which other programs know the trace of a wakeup (W3C Trace Context).
 pub(super) fn trace_headers(trace: &Trace) -> Vec<(String, String)> {
     trace.as_str().map(|line| ("traceparent".to_owned(), line.to_owned())).into_iter().collect()
 }
 
-/// The ring in a body, if it is one and belongs on this queue.
-pub(super) fn decode(body: &[u8], queue: Queue) -> Result<Ring, String> {
+/// The wakeup in a body, if it is one and belongs on this queue.
+pub(super) fn decode(body: &[u8], queue: Queue) -> Result<Wakeup, String> {
     if body.len() > MAX_RING_BYTES {
         return Err(format!("{} bytes", body.len()));
     }
-    let ring: Ring = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    if ring.queue() == queue { Ok(ring) } else { Err("on the wrong queue".to_owned()) }
+    let wakeup: Wakeup = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    if wakeup.queue() == queue { Ok(wakeup) } else { Err("on the wrong queue".to_owned()) }
 }
 
 #[cfg(test)]
@@ -54,12 +54,12 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use splitreel_backend::conformance::fixture::ring;
+    use splitreel_backend::conformance::fixture::wakeup;
     use splitreel_core::task::TaskKind;
 
     #[test]
     fn a_ring_survives_the_wire() {
-        let mut widest = ring(u128::MAX, u32::MAX);
+        let mut widest = wakeup(u128::MAX, u32::MAX);
         widest.attempt = u32::MAX;
         widest.trace = Trace::new(Some("x".repeat(128)));
         let body = serde_json::to_vec(&widest).unwrap();
@@ -70,15 +70,15 @@ mod tests {
 
     #[test]
     fn what_is_not_a_ring_of_this_queue_is_refused() {
-        let body = serde_json::to_vec(&ring(1, 1)).unwrap();
-        let assemble = Ring { kind: TaskKind::Assemble, ..ring(1, 1) };
+        let body = serde_json::to_vec(&wakeup(1, 1)).unwrap();
+        let assemble = Wakeup { kind: TaskKind::Assemble, ..wakeup(1, 1) };
         assert!(decode(&serde_json::to_vec(&assemble).unwrap(), Queue::Work).is_err());
         assert!(decode(&body, Queue::Assemble).is_err());
         assert!(decode(b"", Queue::Work).is_err());
         assert!(decode(b"\xff\x00{}", Queue::Work).is_err());
         assert!(decode(&body[..body.len() - 1], Queue::Work).is_err());
         let long = [body.as_slice(), &[b' '; MAX_RING_BYTES]].concat();
-        assert!(serde_json::from_slice::<Ring>(&long).is_ok(), "else the next line would not test the length");
+        assert!(serde_json::from_slice::<Wakeup>(&long).is_ok(), "else the next line would not test the length");
         assert!(decode(&long, Queue::Work).is_err());
     }
 }

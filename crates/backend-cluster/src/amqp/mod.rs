@@ -4,8 +4,8 @@
 //! One [`AmqpLink`] per process holds the one connection; what is built on it survives its loss. Nothing here
 //! is truth: a message may be lost, doubled or late, and the job store decides.
 
+mod consumer;
 mod doorbell;
-mod ear;
 mod events;
 mod inbox;
 mod ledger;
@@ -44,7 +44,7 @@ pub struct AmqpOptions {
     /// A consumer that has heard nothing for so long is replaced (default 30 s), because it may have lost its queue
     /// without being told.
     pub renew_after: Duration,
-    /// A ring that was answered is acknowledged when its listener asks for the next one, at the latest after this time
+    /// A wakeup that was answered is acknowledged when its listener asks for the next one, at the latest after this time
     /// (default 10 s). Long against a short encode: what comes again because the connection was lost meanwhile is
     /// refused by its claim.
     pub keep_answered: Duration,

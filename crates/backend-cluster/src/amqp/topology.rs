@@ -12,7 +12,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub(super) enum Topology {
     /// The queues of the doorbell.
-    Rings { prefix: String },
+    Wakeups { prefix: String },
     /// The exchange of job events.
     Events { prefix: String },
 }
@@ -34,7 +34,7 @@ impl Topology {
     /// Declares all of it; what exists already stays as it is.
     pub(super) async fn declare(&self, channel: &Channel, limit: Duration) -> Result<(), AmqpError> {
         match self {
-            Topology::Rings { prefix } => {
+            Topology::Wakeups { prefix } => {
                 for queue in [Queue::Work, Queue::Assemble] {
                     declare_queue(channel, &queue_name(prefix, queue), limit).await?;
                 }

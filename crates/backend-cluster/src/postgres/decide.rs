@@ -3,7 +3,7 @@
 use super::locks::Lock;
 use splitreel_backend::store::ClaimRequest;
 use splitreel_backend::transition;
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use splitreel_core::job::Job;
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task};
@@ -39,14 +39,14 @@ pub(super) struct Changes {
     pub unrung: Vec<u32>,
     pub inserts: Vec<Task>,
     /// With their times, in order.
-    pub events: Vec<(i64, Happened)>,
+    pub events: Vec<(i64, EventKind)>,
 }
 
 impl Ask {
     /// The task it is about.
     pub(super) fn number(&self) -> u32 {
         match self {
-            Ask::Claim(request) => request.ring.task.number,
+            Ask::Claim(request) => request.wakeup.task.number,
             Ask::Renew { number, .. } | Ask::Complete { number, .. } | Ask::Fail { number, .. } => *number,
         }
     }
@@ -116,7 +116,7 @@ fn decide_one(job: &mut Job, task: &mut Task, ask: &Ask, changes: &mut Changes) 
                 Some(done) => {
                     changes.tasks.insert(number);
                     changes.is_job_changed = true;
-                    changes.unrung.extend(done.is_rung.then_some(number));
+                    changes.unrung.extend(done.is_notified.then_some(number));
                     changes.inserts.extend(done.insert);
                     changes.events.extend(done.events.into_iter().map(|event| (*now_ms, event)));
                     true
@@ -179,7 +179,7 @@ pub(super) fn mixed_up(job: JobId) -> splitreel_backend::StoreError {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use splitreel_backend::Ring;
+    use splitreel_backend::Wakeup;
     use splitreel_backend::conformance::fixture::{job_id, lease_id, plan, request, result, worker};
     use splitreel_core::TaskId;
     use splitreel_core::task::TaskState;
@@ -200,7 +200,7 @@ mod tests {
     struct Stored {
         job: Job,
         tasks: BTreeMap<u32, Task>,
-        events: Vec<(i64, Happened)>,
+        events: Vec<(i64, EventKind)>,
     }
 
     impl Stored {
@@ -249,8 +249,8 @@ mod tests {
 
     fn claim(number: u32, attempt: u32, lease: u128, now_ms: i64) -> Ask {
         let task = TaskId { job: job_id(1), number };
-        let ring = Ring { task, attempt, kind: splitreel_core::task::TaskKind::Segment, trace: Default::default() };
-        Ask::Claim(ClaimRequest { ring, lease: lease_id(lease), worker: worker("w"), now_ms, ttl_ms: 10 })
+        let wakeup = Wakeup { task, attempt, kind: splitreel_core::task::TaskKind::Segment, trace: Default::default() };
+        Ask::Claim(ClaimRequest { wakeup, lease: lease_id(lease), worker: worker("w"), now_ms, ttl_ms: 10 })
     }
 
     fn complete(number: u32, lease: u128) -> Ask {

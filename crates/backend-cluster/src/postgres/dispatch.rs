@@ -1,14 +1,14 @@
 //! Dispatch: which ready tasks get an outbox row. What is read grows with what is in flight, with the free places and
 //! with the number of jobs that wait (bounded per tenant and class), never with the tasks of a job.
 //!
-//! Two coordinators do not fill the window twice: an advisory lock lets one at a time dispatch. Apart from it, dispatch
+//! Two coordinators do not exceed the limit together: an advisory lock lets one at a time dispatch. Apart from it, dispatch
 //! waits for nobody: jobs and tasks that others are changing are left for the next time.
 
 use super::error::{Fault, unreadable};
 use super::outbox::{ids, limit};
 use super::rows::{self, col};
-use splitreel_backend::store::{Scope, Window};
-use splitreel_backend::{Queue, Ring, StoreError};
+use splitreel_backend::store::{InFlightLimit, Scope};
+use splitreel_backend::{Queue, StoreError, Wakeup};
 use splitreel_core::JobId;
 use splitreel_core::fair::{Demand, Priority, Shares, allot};
 use sqlx::{PgConnection, Row};
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 /// Advisory lock of whoever dispatches.
 const DISPATCH: i64 = 0x7370_6c69_7472_0002;
-/// Takes the lock. What dispatch writes may be lost with the server, as rings may be: it is written again. So nobody
+/// Takes the lock. What dispatch writes may be lost with the server, as wakeups may be: it is written again. So nobody
 /// waits for the disk.
 const BEGIN: &str = "SELECT pg_advisory_xact_lock($1), set_config('synchronous_commit', 'off', true)";
 /// Jobs with waiting tasks that are looked at, per tenant and class: the oldest.
@@ -26,10 +26,10 @@ const JOBS: usize = 1_000;
 const ROUNDS: u32 = 32;
 
 /// What is in flight of each job, by queue.
-pub(super) const BUSY: &str = "SELECT b.job, j.tenant, b.is_assembly, b.leased, b.rung, b.beside
+pub(super) const BUSY: &str = "SELECT b.job, j.tenant, b.is_assembly, b.leased, b.notified, b.beside
      FROM (SELECT job, kind = 'assemble' AS is_assembly,
-                  sum(leased)::bigint AS leased, sum(rung)::bigint AS rung, sum(beside)::bigint AS beside
-           FROM (SELECT job, kind, 1 AS leased, 0 AS rung, 0 AS beside FROM tasks WHERE state = 'leased'
+                  sum(leased)::bigint AS leased, sum(notified)::bigint AS notified, sum(beside)::bigint AS beside
+           FROM (SELECT job, kind, 1 AS leased, 0 AS notified, 0 AS beside FROM tasks WHERE state = 'leased'
                  UNION ALL SELECT job, kind, 0, 1, 0 FROM outbox
                  UNION ALL SELECT job, kind, 0, 0, 1 FROM tasks WHERE elder IS NOT NULL) AS each
            GROUP BY 1, 2) AS b
@@ -82,20 +82,20 @@ const INSERT: &str = "INSERT INTO outbox (job, number, attempt, kind, created_ms
 /// What is in flight on a queue, counted.
 #[derive(Clone, Default)]
 struct Busy {
-    /// Leases and rung tasks, by tenant.
+    /// Leases and notified tasks, by tenant.
     of_tenant: BTreeMap<String, usize>,
-    /// Leased and rung, by job.
+    /// Leased and notified, by job.
     of_job: BTreeMap<JobId, usize>,
     /// Leased tasks of the scope.
     num_leased: usize,
     /// Outbox rows of the scope.
-    num_rung: usize,
+    num_notified: usize,
 }
 
 pub(super) async fn dispatch(
     c: &mut PgConnection,
     scope: &Scope,
-    window: Window,
+    max_in_flight: InFlightLimit,
     shares: &Shares,
     now_ms: i64,
 ) -> Result<usize, Fault> {
@@ -104,7 +104,7 @@ pub(super) async fn dispatch(
     let mut due = Vec::new();
     for queue in Queue::ALL {
         let busy = busy.get(&queue).cloned().unwrap_or_default();
-        let free = window.of(queue).room(busy.num_leased, busy.num_rung);
+        let free = max_in_flight.of(queue).room(busy.num_leased, busy.num_notified);
         if free > 0 {
             let demands = demands(c, queue, scope, free, &busy).await?;
             due.extend(choose(c, free, demands, &busy.of_tenant, shares, now_ms).await?);
@@ -120,12 +120,12 @@ async fn busy(c: &mut PgConnection, scope: &Scope) -> Result<BTreeMap<Queue, Bus
         let job = JobId(col(&row, "job")?);
         let busy = queues.entry(if col(&row, "is_assembly")? { Queue::Assemble } else { Queue::Work }).or_default();
         let count = |name| -> Result<usize, StoreError> { Ok(usize::try_from(col::<i64>(&row, name)?).unwrap_or(0)) };
-        let (leased, rung) = (count("leased")?, count("rung")?);
-        *busy.of_tenant.entry(col(&row, "tenant")?).or_default() += leased + rung + count("beside")?;
-        busy.of_job.insert(job, leased + rung);
+        let (leased, notified) = (count("leased")?, count("notified")?);
+        *busy.of_tenant.entry(col(&row, "tenant")?).or_default() += leased + notified + count("beside")?;
+        busy.of_job.insert(job, leased + notified);
         if in_scope.as_ref().is_none_or(|only| only.contains(&job)) {
             busy.num_leased += leased;
-            busy.num_rung += rung;
+            busy.num_notified += notified;
         }
     }
     Ok(queues)
@@ -177,8 +177,8 @@ async fn choose(
     in_flight: &BTreeMap<String, usize>,
     shares: &Shares,
     now_ms: i64,
-) -> Result<Vec<Ring>, Fault> {
-    let mut known: BTreeMap<JobId, VecDeque<Ring>> = BTreeMap::new();
+) -> Result<Vec<Wakeup>, Fault> {
+    let mut known: BTreeMap<JobId, VecDeque<Wakeup>> = BTreeMap::new();
     let mut picks = Vec::new();
     for _ in 0..ROUNDS {
         picks = allot(free, &demands, in_flight, shares, now_ms);
@@ -186,7 +186,7 @@ async fn choose(
         for job in &picks {
             *wanted.entry(*job).or_default() += 1;
         }
-        wanted.retain(|job, num| known.get(job).is_none_or(|rings| rings.len() < *num));
+        wanted.retain(|job, num| known.get(job).is_none_or(|wakeups| wakeups.len() < *num));
         if wanted.is_empty() {
             break;
         }
@@ -194,8 +194,8 @@ async fn choose(
         for job in wanted.keys() {
             known.insert(*job, VecDeque::new());
         }
-        for ring in found {
-            known.entry(ring.task.job).or_default().push_back(ring);
+        for wakeup in found {
+            known.entry(wakeup.task.job).or_default().push_back(wakeup);
         }
         let mut is_right = true;
         for demand in &mut demands {
@@ -212,23 +212,23 @@ async fn choose(
     Ok(picks.iter().filter_map(|job| known.get_mut(job)?.pop_front()).collect())
 }
 
-async fn due(c: &mut PgConnection, wanted: &BTreeMap<JobId, usize>, now_ms: i64) -> Result<Vec<Ring>, Fault> {
+async fn due(c: &mut PgConnection, wanted: &BTreeMap<JobId, usize>, now_ms: i64) -> Result<Vec<Wakeup>, Fault> {
     let found = sqlx::query(DUE)
         .bind(wanted.keys().map(|job| job.0).collect::<Vec<_>>())
         .bind(wanted.values().map(|num| limit(*num)).collect::<Vec<_>>())
         .bind(now_ms)
         .fetch_all(c)
         .await?;
-    let mut rings: Vec<Ring> = found.iter().map(rows::ring).collect::<Result<_, _>>()?;
-    rings.sort_by_key(|ring| ring.task);
-    Ok(rings)
+    let mut wakeups: Vec<Wakeup> = found.iter().map(rows::wakeup).collect::<Result<_, _>>()?;
+    wakeups.sort_by_key(|wakeup| wakeup.task);
+    Ok(wakeups)
 }
 
-async fn write(c: &mut PgConnection, due: Vec<Ring>, now_ms: i64) -> Result<usize, Fault> {
+async fn write(c: &mut PgConnection, due: Vec<Wakeup>, now_ms: i64) -> Result<usize, Fault> {
     if due.is_empty() {
         return Ok(0);
     }
-    let jobs: BTreeSet<Uuid> = due.iter().map(|ring| ring.task.job.0).collect();
+    let jobs: BTreeSet<Uuid> = due.iter().map(|wakeup| wakeup.task.job.0).collect();
     let jobs: Vec<_> = jobs.into_iter().collect();
     let open: HashSet<Uuid> = sqlx::query(STILL_OPEN)
         .bind(jobs)
@@ -237,7 +237,7 @@ async fn write(c: &mut PgConnection, due: Vec<Ring>, now_ms: i64) -> Result<usiz
         .iter()
         .map(|row| row.try_get("id"))
         .collect::<Result<_, _>>()?;
-    let due: Vec<_> = due.into_iter().filter(|ring| open.contains(&ring.task.job.0)).collect();
+    let due: Vec<_> = due.into_iter().filter(|wakeup| open.contains(&wakeup.task.job.0)).collect();
     let written = sqlx::query(INSERT)
         .bind(due.iter().map(|r| r.task.job.0).collect::<Vec<_>>())
         .bind(due.iter().map(|r| r.task.number.cast_signed()).collect::<Vec<_>>())

@@ -8,7 +8,7 @@ use super::save::{close_job, delete_outbox_of_job, insert_job, insert_tasks, log
 use futures::TryStreamExt;
 use splitreel_backend::store::{JobFilter, Submitted, TaskFilter};
 use splitreel_backend::{StoreError, transition};
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use splitreel_core::job::{Job, JobRequest};
 use splitreel_core::task::{Task, TaskState};
 use splitreel_core::{Failure, JobId, TaskId};
@@ -36,7 +36,7 @@ pub(super) async fn submit(
             Ok(true) => {
                 let task = Task::new(TaskId { job: id, number: spec.number }, job.generation, spec, TaskState::Ready);
                 insert_tasks(c, id, &[task]).await?;
-                log(c, id, &[(now_ms, Happened::Submitted)]).await?;
+                log(c, id, &[(now_ms, EventKind::Submitted)]).await?;
                 return Ok(Submitted::Created(job));
             }
             // Somebody else used the key between the two statements.
@@ -125,7 +125,7 @@ pub(super) async fn cancel(c: &mut PgConnection, id: JobId, now_ms: i64) -> Resu
     }
     save_job(c, &job).await?;
     close_job(c, id).await?;
-    log(c, id, &[(now_ms, Happened::Cancelled)]).await?;
+    log(c, id, &[(now_ms, EventKind::Cancelled)]).await?;
     Ok(true)
 }
 
@@ -138,7 +138,7 @@ pub(super) async fn pause(c: &mut PgConnection, id: JobId, paused: bool, now_ms:
     if paused {
         delete_outbox_of_job(c, id).await?;
     }
-    log(c, id, &[(now_ms, if paused { Happened::Paused } else { Happened::Resumed })]).await?;
+    log(c, id, &[(now_ms, if paused { EventKind::Paused } else { EventKind::Resumed })]).await?;
     Ok(true)
 }
 
@@ -163,7 +163,7 @@ pub(super) async fn retry(c: &mut PgConnection, id: JobId, now_ms: i64) -> Resul
     }
     save_job(c, &job).await?;
     sqlx::query(RESET).bind(id.0).bind(now_ms).execute(&mut *c).await?;
-    log(c, id, &[(now_ms, Happened::Retried)]).await?;
+    log(c, id, &[(now_ms, EventKind::Retried)]).await?;
     Ok(true)
 }
 

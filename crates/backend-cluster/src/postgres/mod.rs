@@ -5,7 +5,6 @@
 //! decoded in `rows`, written in `save`; connections and what may happen to them are the business of `connection`.
 
 mod batch;
-mod census;
 mod config;
 mod connection;
 mod decide;
@@ -21,6 +20,7 @@ mod rows;
 mod save;
 mod schema;
 mod speculate;
+mod statistics;
 mod store;
 mod takeback;
 

@@ -1,11 +1,11 @@
-//! The outbox after dispatch: what is to be rung, what was, and what is given up as lost.
+//! The outbox after dispatch: what is to be notified, what was, and what is given up as lost.
 //!
 //! Rows that another transaction has locked are about to go away (claimed, cancelled) or are marked by another
 //! coordinator: they are skipped, so that nothing here waits for anybody.
 
 use super::error::Fault;
 use super::rows;
-use splitreel_backend::Ring;
+use splitreel_backend::Wakeup;
 use splitreel_backend::store::Scope;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -37,17 +37,17 @@ pub(super) const SWEEP: &str = "WITH lost AS (
          WHERE sent_ms IS NOT NULL AND sent_ms < $2 AND ($1::uuid[] IS NULL OR job = ANY($1)) FOR UPDATE SKIP LOCKED)
      DELETE FROM outbox AS o USING lost WHERE o.seq = lost.seq";
 
-pub(super) async fn unsent(c: &mut PgConnection, scope: &Scope, max: usize) -> Result<Vec<Ring>, Fault> {
+pub(super) async fn unsent(c: &mut PgConnection, scope: &Scope, max: usize) -> Result<Vec<Wakeup>, Fault> {
     let found = sqlx::query(UNSENT).bind(ids(scope)).bind(limit(max)).fetch_all(c).await?;
-    Ok(found.iter().map(rows::ring).collect::<Result<_, _>>()?)
+    Ok(found.iter().map(rows::wakeup).collect::<Result<_, _>>()?)
 }
 
-pub(super) async fn mark_sent(c: &mut PgConnection, rings: &[Ring], now_ms: i64) -> Result<(), Fault> {
+pub(super) async fn mark_sent(c: &mut PgConnection, wakeups: &[Wakeup], now_ms: i64) -> Result<(), Fault> {
     sqlx::query(MARK_SENT)
-        .bind(rings.iter().map(|r| r.task.job.0).collect::<Vec<_>>())
-        .bind(rings.iter().map(|r| r.task.number.cast_signed()).collect::<Vec<_>>())
-        .bind(rings.iter().map(|r| r.attempt.cast_signed()).collect::<Vec<_>>())
-        .bind(rings.iter().map(|r| r.kind.as_str()).collect::<Vec<_>>())
+        .bind(wakeups.iter().map(|r| r.task.job.0).collect::<Vec<_>>())
+        .bind(wakeups.iter().map(|r| r.task.number.cast_signed()).collect::<Vec<_>>())
+        .bind(wakeups.iter().map(|r| r.attempt.cast_signed()).collect::<Vec<_>>())
+        .bind(wakeups.iter().map(|r| r.kind.as_str()).collect::<Vec<_>>())
         .bind(now_ms)
         .execute(c)
         .await?;

@@ -8,7 +8,7 @@ use super::rows::{load_job, to_json};
 use super::save::{insert_tasks, log, save_job};
 use splitreel_backend::{StoreError, transition};
 use splitreel_core::JobId;
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::plan::Plan;
 use splitreel_core::task::Task;
@@ -23,7 +23,7 @@ struct Prepared {
     before: Job,
     after: Job,
     tasks: Vec<Task>,
-    event: Happened,
+    event: EventKind,
     text: String,
 }
 

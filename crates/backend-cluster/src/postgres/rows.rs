@@ -3,7 +3,7 @@
 use super::error::{Fault, db, unreadable, unwritable};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use splitreel_backend::{Ring, StoreError};
+use splitreel_backend::{StoreError, Wakeup};
 use splitreel_core::event::Event;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::speculate::Pace;
@@ -89,9 +89,9 @@ pub(super) fn task_id(row: &PgRow) -> Result<TaskId, StoreError> {
     Ok(TaskId { job: JobId(col(row, "job")?), number: whole(row, "number")? })
 }
 
-/// What to ring for, from a task or outbox row.
-pub(super) fn ring(row: &PgRow) -> Result<Ring, StoreError> {
-    Ok(Ring { task: task_id(row)?, attempt: whole(row, "attempt")?, kind: kind(row)?, trace: Default::default() })
+/// The wakeup of a task or outbox row.
+pub(super) fn wakeup(row: &PgRow) -> Result<Wakeup, StoreError> {
+    Ok(Wakeup { task: task_id(row)?, attempt: whole(row, "attempt")?, kind: kind(row)?, trace: Default::default() })
 }
 
 /// A task as stored. Of a job that has ended without success, those that were not under way still have to be read as
@@ -114,7 +114,7 @@ pub(super) fn task(row: &PgRow) -> Result<Task, StoreError> {
         infra_failures: whole(row, "infra_failures")?,
         not_before_ms: col(row, "not_before_ms")?,
         lease: lease(row)?,
-        elder: optional_json(row, "elder")?,
+        superseded: optional_json(row, "elder")?,
         done_by: col::<Option<Uuid>>(row, "done_by")?.map(LeaseId),
         result: optional_json(row, "result")?,
         failure: optional_json(row, "failure")?,

@@ -4,7 +4,7 @@ use super::error::Fault;
 use super::rows::{optional_to_json, to_json};
 use splitreel_backend::StoreError;
 use splitreel_core::JobId;
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use splitreel_core::job::Job;
 use splitreel_core::task::Task;
 use sqlx::PgConnection;
@@ -142,7 +142,7 @@ pub(super) async fn save_tasks(c: &mut PgConnection, job: JobId, tasks: &[&Task]
         .bind(texts(tasks, |t| optional_to_json(t.result.as_ref()))?)
         .bind(texts(tasks, |t| optional_to_json(t.failure.as_ref()))?)
         .bind(texts(tasks, |t| optional_to_json((!t.failed_on.is_empty()).then_some(&t.failed_on)))?)
-        .bind(texts(tasks, |t| optional_to_json(t.elder.as_ref()))?)
+        .bind(texts(tasks, |t| optional_to_json(t.superseded.as_ref()))?)
         .execute(c)
         .await?;
     Ok(())
@@ -157,7 +157,7 @@ pub(super) const CANCEL_LEASED: &str = "UPDATE tasks SET state = 'cancelled', le
 pub(super) const CANCEL_BESIDE: &str =
     "UPDATE tasks SET state = 'cancelled', elder = NULL WHERE job = $1 AND elder IS NOT NULL";
 
-/// After a job got an ended state: ends the attempts that are under way and forgets what was to be rung. The other
+/// After a job got an ended state: ends the attempts that are under way and forgets what was to be notified. The other
 /// open tasks are read as cancelled from now on.
 pub(super) async fn close_job(c: &mut PgConnection, job: JobId) -> Result<(), Fault> {
     sqlx::query(CANCEL_LEASED).bind(job.0).execute(&mut *c).await?;
@@ -184,7 +184,7 @@ pub(super) async fn delete_outbox(c: &mut PgConnection, job: JobId, numbers: &[u
 }
 
 /// Writes events of one job, in order. They are read once they are numbered (`events`).
-pub(super) async fn log(c: &mut PgConnection, job: JobId, events: &[(i64, Happened)]) -> Result<(), Fault> {
+pub(super) async fn log(c: &mut PgConnection, job: JobId, events: &[(i64, EventKind)]) -> Result<(), Fault> {
     if events.is_empty() {
         return Ok(());
     }

@@ -10,12 +10,12 @@ use super::save::{log, save_tasks};
 use splitreel_backend::StoreError;
 use splitreel_backend::store::Scope;
 use splitreel_backend::transition;
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use splitreel_core::{JobId, TaskId};
 use sqlx::PgConnection;
 
-/// Running jobs of the scope all of whose open tasks are leased, with those tasks, while no outbox row of the scope
-/// rings for workers.
+/// Running jobs of the scope all of whose open tasks are leased, with these tasks, provided that no worker's outbox
+/// row of the scope exists.
 pub(super) const NOTHING_WAITS: &str = "SELECT j.id, b.numbers
      FROM (SELECT job, count(*) AS num, array_agg(number) AS numbers FROM tasks WHERE state = 'leased' GROUP BY job)
          AS b
@@ -55,7 +55,7 @@ async fn speculate_in(c: &mut PgConnection, id: JobId, numbers: &[u32], now_ms: 
     let called: Vec<u32> = events
         .iter()
         .filter_map(|event| match event {
-            Happened::Speculated { task, .. } => Some(*task),
+            EventKind::Speculated { task, .. } => Some(*task),
             _ => None,
         })
         .collect();

@@ -1,11 +1,11 @@
 //! The job store seam: which use-case runs how.
 
 use super::decide::{Answer, Ask, mixed_up};
-use super::{PgStore, census, dispatch, events, jobs, outbox, plan, rows, speculate, takeback};
+use super::{PgStore, dispatch, events, jobs, outbox, plan, rows, speculate, statistics, takeback};
 use async_trait::async_trait;
-use splitreel_backend::census::Census;
-use splitreel_backend::store::{ClaimRequest, JobFilter, Scope, Submitted, TaskFilter, Window};
-use splitreel_backend::{JobStore, Ring, StoreError};
+use splitreel_backend::statistics::StoreStatistics;
+use splitreel_backend::store::{ClaimRequest, InFlightLimit, JobFilter, Scope, Submitted, TaskFilter};
+use splitreel_backend::{JobStore, StoreError, Wakeup};
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest};
@@ -49,31 +49,37 @@ impl JobStore for PgStore {
         self.database.write(move |c| Box::pin(jobs::reject(c, job, failure.clone(), now_ms))).await
     }
 
-    async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
+    async fn dispatch(
+        &self,
+        scope: &Scope,
+        limit: InFlightLimit,
+        shares: &Shares,
+        now_ms: i64,
+    ) -> Result<usize, StoreError> {
         let (scope, shares) = (scope.clone(), shares.clone());
         self.database
             .write(move |c| {
                 let (scope, shares) = (scope.clone(), shares.clone());
-                Box::pin(async move { dispatch::dispatch(c, &scope, window, &shares, now_ms).await })
+                Box::pin(async move { dispatch::dispatch(c, &scope, limit, &shares, now_ms).await })
             })
             .await
     }
 
-    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError> {
+    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Wakeup>, StoreError> {
         let scope = scope.clone();
         self.database.plain(move |c| Box::pin(async move { outbox::unsent(c, &scope, limit).await })).await
     }
 
-    async fn mark_sent(&self, rings: &[Ring], now_ms: i64) -> Result<(), StoreError> {
-        if rings.is_empty() {
+    async fn mark_sent(&self, wakeups: &[Wakeup], now_ms: i64) -> Result<(), StoreError> {
+        if wakeups.is_empty() {
             return Ok(());
         }
-        let rings = rings.to_vec();
-        self.database.plain(move |c| Box::pin(async move { outbox::mark_sent(c, &rings, now_ms).await })).await
+        let wakeups = wakeups.to_vec();
+        self.database.plain(move |c| Box::pin(async move { outbox::mark_sent(c, &wakeups, now_ms).await })).await
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
-        let job = request.ring.task.job;
+        let job = request.wakeup.task.job;
         match self.attempts.ask(job, Ask::Claim(request)).await? {
             Answer::Claim(answer) => Ok(*answer),
             _ => Err(mixed_up(job)),
@@ -169,8 +175,8 @@ impl JobStore for PgStore {
         self.database.bulk(move |c| Box::pin(jobs::retry(c, job, now_ms))).await
     }
 
-    async fn census(&self) -> Result<Census, StoreError> {
-        self.database.plain(move |c| Box::pin(census::census(c))).await
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        self.database.plain(move |c| Box::pin(statistics::statistics(c))).await
     }
 
     async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {

@@ -4,7 +4,7 @@
 #[path = "../../tests/it/postgres/database.rs"]
 mod database;
 
-use super::{PgConfig, PgStore, census, dispatch, locks, outbox, records, save, speculate, takeback};
+use super::{PgConfig, PgStore, dispatch, locks, outbox, records, save, speculate, statistics, takeback};
 use database::TestDatabase;
 use serde_json::Value;
 use splitreel_backend::JobStore;
@@ -52,7 +52,7 @@ fn assert_reads_at_most(what: &str, most: u64, steps: &[(String, u64)]) {
     assert!(!steps.iter().any(|(step, _)| step.contains("Seq Scan")), "{what}: {steps:?}");
 }
 
-/// A job with done, leased, rung and very many ready tasks, beside one that was cancelled with all of its, and jobs that
+/// A job with done, leased, notified and very many ready tasks, beside one that was cancelled with all of its, and jobs that
 /// wait for an assembler.
 async fn crowded(database: &TestDatabase) -> (PgStore, Stage) {
     let store = database.store().await;
@@ -98,15 +98,15 @@ async fn what_polls_reads_only_what_it_may_act_on() {
             sqlx::raw_sql("ANALYZE").execute(store.database.pool()).await.unwrap();
         }
         let due = explained(&store, dispatch::DUE, |q| q.bind(vec![job]).bind(vec![5_i64]).bind(0_i64)).await;
-        // Four that are leased or done may still stand in the index; ten are rung, five are asked for. Right after
-        // statistics were taken, the planner may walk through what is rung for each that it looks at.
+        // Four that are leased or done may still stand in the index; ten are notified, five are asked for. Right after
+        // statistics were taken, the planner may walk through what is notified for each that it looks at.
         assert_reads_at_most("due", 15 * 10, &due);
         assert!(due.iter().any(|(step, _)| step.contains("tasks_ready")), "{due:?}");
         assert_reads_at_most("busy", 40, &explained(&store, dispatch::BUSY, |q| q).await);
         assert_reads_at_most("open jobs", 4, &explained(&store, dispatch::OPEN, |q| q.bind(10_i64).bind(false)).await);
         let to_assemble = explained(&store, dispatch::OPEN, |q| q.bind(3_i64).bind(true)).await;
         assert_reads_at_most("jobs to assemble", 4, &to_assemble);
-        assert_reads_at_most("census", 40, &explained(&store, census::CENSUS, |q| q).await);
+        assert_reads_at_most("statistics", 40, &explained(&store, statistics::STATISTICS, |q| q).await);
         let unsent = explained(&store, outbox::UNSENT, |q| q.bind(none.clone()).bind(4_i64)).await;
         assert_reads_at_most("unsent", 10, &unsent);
         assert_reads_at_most("sweep", 0, &explained(&store, outbox::SWEEP, |q| q.bind(none.clone()).bind(5_i64)).await);

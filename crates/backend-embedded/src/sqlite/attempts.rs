@@ -9,7 +9,7 @@ use super::rows::{
 use splitreel_backend::StoreError;
 use splitreel_backend::store::{ClaimRequest, Scope};
 use splitreel_backend::transition::{self, AttemptEnded};
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use splitreel_core::job::Job;
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task};
@@ -20,7 +20,7 @@ pub(super) async fn claim(
     c: &mut SqliteConnection,
     request: ClaimRequest,
 ) -> Result<Result<Task, Refusal>, StoreError> {
-    let id = request.ring.task;
+    let id = request.wakeup.task;
     let Some((job, mut task)) = load_both(c, id).await? else { return Ok(Err(Refusal::NotClaimable)) };
     match transition::claim(&job, &mut task, &request) {
         Ok(Some(event)) => {
@@ -71,7 +71,7 @@ pub(super) async fn complete(
     };
     save_task(c, &task).await?;
     save_job(c, &job).await?;
-    if done.is_rung {
+    if done.is_notified {
         delete_outbox(c, id).await?;
     }
     if let Some(insert) = &done.insert {
@@ -161,8 +161,7 @@ pub(super) async fn shorten(c: &mut SqliteConnection, worker: &WorkerId, until_m
     Ok(usize::try_from(num_shortened).unwrap_or(usize::MAX))
 }
 
-/// Running jobs of the scope all of whose open tasks are leased, while no outbox row of the scope rings for
-/// workers.
+/// Running jobs of the scope all of whose open tasks are leased, provided that no worker's outbox row of the scope exists.
 pub(super) const NOTHING_WAITS: &str = "SELECT j.id FROM
         (SELECT job, count(*) AS n FROM tasks INDEXED BY tasks_leased WHERE state = 'leased' GROUP BY job) AS b
     CROSS JOIN jobs AS j
@@ -183,7 +182,7 @@ pub(super) async fn speculate(c: &mut SqliteConnection, scope: &Scope, now_ms: i
         let Some(job) = load_job(c, id).await? else { continue };
         let mut tasks = load_leased(c, id).await?;
         for event in transition::speculate(&job, &mut tasks, now_ms) {
-            if let Happened::Speculated { task: number, .. } = event
+            if let EventKind::Speculated { task: number, .. } = event
                 && let Some(task) = tasks.get(&number)
             {
                 save_task(c, task).await?;

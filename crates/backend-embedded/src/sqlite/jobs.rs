@@ -4,7 +4,7 @@ use super::error::{db, unreadable};
 use super::rows::{self, close_job, insert_job, insert_task, load_job, log, save_job, save_task, to_json};
 use splitreel_backend::store::{JobFilter, Scope, Submitted, TaskFilter};
 use splitreel_backend::{StoreError, transition};
-use splitreel_core::event::{Event, Happened};
+use splitreel_core::event::{Event, EventKind};
 use splitreel_core::job::{Job, JobRequest};
 use splitreel_core::plan::Plan;
 use splitreel_core::task::{Task, TaskState};
@@ -43,7 +43,7 @@ pub(super) async fn submit(
     let (job, spec) = Job::new(id, request, now_ms);
     insert_job(c, &job).await?;
     insert_task(c, &Task::new(TaskId { job: id, number: spec.number }, job.generation, spec, TaskState::Ready)).await?;
-    log(c, id, now_ms, &Happened::Submitted).await?;
+    log(c, id, now_ms, &EventKind::Submitted).await?;
     Ok(Submitted::Created(job))
 }
 
@@ -135,7 +135,7 @@ pub(super) async fn cancel(c: &mut SqliteConnection, id: JobId, now_ms: i64) -> 
     }
     save_job(c, &job).await?;
     close_job(c, id).await?;
-    log(c, id, now_ms, &Happened::Cancelled).await?;
+    log(c, id, now_ms, &EventKind::Cancelled).await?;
     Ok(true)
 }
 
@@ -148,7 +148,7 @@ pub(super) async fn pause(c: &mut SqliteConnection, id: JobId, paused: bool, now
     if paused {
         sqlx::query("DELETE FROM outbox WHERE job = ?").bind(id.to_string()).execute(&mut *c).await.map_err(db)?;
     }
-    log(c, id, now_ms, if paused { &Happened::Paused } else { &Happened::Resumed }).await?;
+    log(c, id, now_ms, if paused { &EventKind::Paused } else { &EventKind::Resumed }).await?;
     Ok(true)
 }
 
@@ -176,7 +176,7 @@ pub(super) async fn retry(c: &mut SqliteConnection, id: JobId, now_ms: i64) -> R
             save_task(c, &task).await?;
         }
     }
-    log(c, id, now_ms, &Happened::Retried).await?;
+    log(c, id, now_ms, &EventKind::Retried).await?;
     Ok(true)
 }
 

@@ -4,9 +4,9 @@
 use super::error::db;
 use super::jobs::{limit, scope_json};
 use super::rows;
-use splitreel_backend::census::{Census, Line};
-use splitreel_backend::store::{Scope, Window};
-use splitreel_backend::{Queue, Ring, StoreError};
+use splitreel_backend::statistics::{Line, StoreStatistics};
+use splitreel_backend::store::{InFlightLimit, Scope};
+use splitreel_backend::{Queue, StoreError, Wakeup};
 use splitreel_core::JobId;
 use splitreel_core::fair::{Demand, Shares, allot};
 use sqlx::sqlite::SqliteRow;
@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Open jobs of the scope by age, with the ready, due tasks without an outbox row of one queue, counted up to a limit. Join
 /// order and indexes are given, because the planner would read all tasks of a job; what the walk passes over is
-/// rung for or in back-off, never all that wait: a job waits for an assembler when one task is left.
+/// notified for or in back-off, never all that wait: a job waits for an assembler when one task is left.
 pub(super) const DEMANDS: &str = "SELECT j.id, j.tenant, j.priority, j.created_ms, (SELECT count(*) FROM
         (SELECT 1 FROM tasks AS t INDEXED BY tasks_ready
          WHERE t.job = j.id AND t.state = 'ready' AND t.not_before_ms <= ?2 AND (t.kind = 'assemble') = ?4
@@ -26,12 +26,12 @@ pub(super) const DEMANDS: &str = "SELECT j.id, j.tenant, j.priority, j.created_m
       AND (?4 = 0 OR (j.state = 'running' AND j.remaining = 1))
     ORDER BY j.created_ms, j.id";
 
-/// What is leased and what is rung of one queue, within a scope.
+/// What is leased and what is notified of one queue, within a scope.
 pub(super) const OUT: &str = "SELECT
     (SELECT count(*) FROM tasks INDEXED BY tasks_leased WHERE state = 'leased'
        AND (kind = 'assemble') = ?2 AND (?1 IS NULL OR job IN (SELECT value FROM json_each(?1)))) AS leased,
     (SELECT count(*) FROM outbox
-     WHERE (kind = 'assemble') = ?2 AND (?1 IS NULL OR job IN (SELECT value FROM json_each(?1)))) AS rung";
+     WHERE (kind = 'assemble') = ?2 AND (?1 IS NULL OR job IN (SELECT value FROM json_each(?1)))) AS notified";
 
 /// The first waiting tasks of one job and queue.
 pub(super) const WAITING: &str = "SELECT t.job, t.number, t.attempt, t.kind FROM tasks AS t INDEXED BY tasks_ready
@@ -39,7 +39,7 @@ pub(super) const WAITING: &str = "SELECT t.job, t.number, t.attempt, t.kind FROM
       AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.job = t.job AND o.number = t.number)
     ORDER BY t.number LIMIT ?3";
 
-/// Tasks of one queue that are rung for, and leases, by tenant, of all jobs.
+/// Notified tasks and leases of one queue, by tenant, over all jobs.
 pub(super) const IN_FLIGHT: &str = "SELECT j.tenant, count(*) AS n FROM
         (SELECT job, kind FROM outbox
          UNION ALL SELECT job, kind FROM tasks INDEXED BY tasks_leased WHERE state = 'leased'
@@ -56,8 +56,8 @@ pub(super) const STALE: &str = "SELECT EXISTS (SELECT 1 FROM outbox
 const SWEEP: &str = "DELETE FROM outbox
     WHERE sent_ms IS NOT NULL AND sent_ms < ?2 AND (?1 IS NULL OR job IN (SELECT value FROM json_each(?1)))";
 
-/// The lines of a [`Census`]. An open job's assemble task is the last of its tasks.
-pub(super) const CENSUS: &str = "SELECT 'job' AS what, state AS word, count(*) AS num,
+/// The lines of a [`StoreStatistics`]. An open job's assemble task is the last of its tasks.
+pub(super) const STATISTICS: &str = "SELECT 'job' AS what, state AS word, count(*) AS num,
            coalesce(sum(remaining) FILTER (WHERE is_paused = 0), 0) AS also
     FROM jobs INDEXED BY jobs_open WHERE ended_ms IS NULL GROUP BY state
     UNION ALL SELECT 'lease', t.kind, count(*), count(*) FILTER (WHERE j.is_paused = 0)
@@ -70,8 +70,8 @@ pub(super) const CENSUS: &str = "SELECT 'job' AS what, state AS word, count(*) A
     UNION ALL SELECT 'unsent', '', count(*), coalesce(min(created_ms), 0) FROM outbox WHERE sent_ms IS NULL
     UNION ALL SELECT 'sent', '', count(*), 0 FROM outbox WHERE sent_ms IS NOT NULL";
 
-fn ring(row: &SqliteRow) -> Result<Ring, StoreError> {
-    Ok(Ring {
+fn wakeup(row: &SqliteRow) -> Result<Wakeup, StoreError> {
+    Ok(Wakeup {
         task: rows::task_id(row)?,
         attempt: rows::attempt(row)?,
         kind: rows::kind(row)?,
@@ -83,13 +83,13 @@ fn ring(row: &SqliteRow) -> Result<Ring, StoreError> {
 pub(super) async fn due(
     c: &mut SqliteConnection,
     scope: &Scope,
-    window: Window,
+    max_in_flight: InFlightLimit,
     shares: &Shares,
     now_ms: i64,
-) -> Result<Vec<Ring>, StoreError> {
+) -> Result<Vec<Wakeup>, StoreError> {
     let mut due = Vec::new();
     for queue in Queue::ALL {
-        due.extend(due_of(c, queue, scope, window, shares, now_ms).await?);
+        due.extend(due_of(c, queue, scope, max_in_flight, shares, now_ms).await?);
     }
     Ok(due)
 }
@@ -98,14 +98,14 @@ async fn due_of(
     c: &mut SqliteConnection,
     queue: Queue,
     scope: &Scope,
-    window: Window,
+    max_in_flight: InFlightLimit,
     shares: &Shares,
     now_ms: i64,
-) -> Result<Vec<Ring>, StoreError> {
+) -> Result<Vec<Wakeup>, StoreError> {
     let (scope, is_assembly) = (scope_json(scope)?, queue == Queue::Assemble);
     let row = sqlx::query(OUT).bind(&scope).bind(is_assembly).fetch_one(&mut *c).await.map_err(db)?;
     let count = |name| row.try_get::<i64, _>(name).map(|n| usize::try_from(n).unwrap_or(usize::MAX)).map_err(db);
-    let room = window.of(queue).room(count("leased")?, count("rung")?);
+    let room = max_in_flight.of(queue).room(count("leased")?, count("notified")?);
     if room == 0 {
         return Ok(Vec::new());
     }
@@ -122,11 +122,11 @@ async fn due_of(
     for job in &picks {
         *places.entry(*job).or_default() += 1;
     }
-    let mut waiting: BTreeMap<JobId, VecDeque<Ring>> = BTreeMap::new();
+    let mut waiting: BTreeMap<JobId, VecDeque<Wakeup>> = BTreeMap::new();
     for (job, num) in places {
         let query = sqlx::query(WAITING).bind(job.to_string()).bind(now_ms).bind(limit(num)).bind(is_assembly);
         let found = query.fetch_all(&mut *c).await.map_err(db)?;
-        waiting.insert(job, found.iter().map(ring).collect::<Result<_, _>>()?);
+        waiting.insert(job, found.iter().map(wakeup).collect::<Result<_, _>>()?);
     }
     Ok(picks.iter().filter_map(|job| waiting.get_mut(job)?.pop_front()).collect())
 }
@@ -149,17 +149,17 @@ async fn in_flight(c: &mut SqliteConnection, is_assembly: bool) -> Result<BTreeM
 pub(super) async fn dispatch(
     c: &mut SqliteConnection,
     scope: &Scope,
-    window: Window,
+    max_in_flight: InFlightLimit,
     shares: &Shares,
     now_ms: i64,
 ) -> Result<usize, StoreError> {
-    let due = due(c, scope, window, shares, now_ms).await?;
-    for ring in &due {
+    let due = due(c, scope, max_in_flight, shares, now_ms).await?;
+    for wakeup in &due {
         sqlx::query("INSERT INTO outbox (job, number, attempt, kind, created_ms) VALUES (?, ?, ?, ?, ?)")
-            .bind(ring.task.job.to_string())
-            .bind(ring.task.number)
-            .bind(ring.attempt)
-            .bind(ring.kind.as_str())
+            .bind(wakeup.task.job.to_string())
+            .bind(wakeup.task.number)
+            .bind(wakeup.attempt)
+            .bind(wakeup.kind.as_str())
             .bind(now_ms)
             .execute(&mut *c)
             .await
@@ -168,18 +168,18 @@ pub(super) async fn dispatch(
     Ok(due.len())
 }
 
-pub(super) async fn unsent(c: &mut SqliteConnection, scope: &Scope, max: usize) -> Result<Vec<Ring>, StoreError> {
+pub(super) async fn unsent(c: &mut SqliteConnection, scope: &Scope, max: usize) -> Result<Vec<Wakeup>, StoreError> {
     let found = sqlx::query(UNSENT).bind(scope_json(scope)?).bind(limit(max)).fetch_all(c).await.map_err(db)?;
-    found.iter().map(ring).collect()
+    found.iter().map(wakeup).collect()
 }
 
-pub(super) async fn mark_sent(c: &mut SqliteConnection, rings: &[Ring], now_ms: i64) -> Result<(), StoreError> {
-    for ring in rings {
+pub(super) async fn mark_sent(c: &mut SqliteConnection, wakeups: &[Wakeup], now_ms: i64) -> Result<(), StoreError> {
+    for wakeup in wakeups {
         sqlx::query("UPDATE outbox SET sent_ms = ? WHERE job = ? AND number = ? AND attempt = ? AND sent_ms IS NULL")
             .bind(now_ms)
-            .bind(ring.task.job.to_string())
-            .bind(ring.task.number)
-            .bind(ring.attempt)
+            .bind(wakeup.task.job.to_string())
+            .bind(wakeup.task.number)
+            .bind(wakeup.attempt)
             .execute(&mut *c)
             .await
             .map_err(db)?;
@@ -201,8 +201,8 @@ pub(super) async fn sweep(c: &mut SqliteConnection, scope: &Scope, sent_before_m
     Ok(usize::try_from(swept.rows_affected()).unwrap_or(usize::MAX))
 }
 
-pub(super) async fn census(c: &mut SqliteConnection) -> Result<Census, StoreError> {
-    let found = sqlx::query(CENSUS).fetch_all(c).await.map_err(db)?;
+pub(super) async fn statistics(c: &mut SqliteConnection) -> Result<StoreStatistics, StoreError> {
+    let found = sqlx::query(STATISTICS).fetch_all(c).await.map_err(db)?;
     found.iter().map(line).collect()
 }
 

@@ -4,7 +4,7 @@ use super::error::{db, unreadable, unwritable};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use splitreel_backend::StoreError;
-use splitreel_core::event::{Event, Happened};
+use splitreel_core::event::{Event, EventKind};
 use splitreel_core::fair::Priority;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::speculate::Pace;
@@ -117,7 +117,7 @@ pub(super) fn task(row: &SqliteRow) -> Result<Task, StoreError> {
         infra_failures: col(row, "infra_failures")?,
         not_before_ms: col(row, "not_before_ms")?,
         lease: lease(row)?,
-        elder: optional_json(row, "elder")?,
+        superseded: optional_json(row, "elder")?,
         done_by: optional::<LeaseId>(row, "done_by")?,
         result: optional_json(row, "result")?,
         failure: optional_json(row, "failure")?,
@@ -263,7 +263,7 @@ pub(super) async fn save_task(c: &mut SqliteConnection, task: &Task) -> Result<(
     .bind(lease.map(|l| l.progress.done_per_mille))
     .bind(lease.map(|l| l.progress.speed_milli))
     .bind(lease.map(|l| l.progress.frames.cast_signed()))
-    .bind(optional_to_json(task.elder.as_ref())?)
+    .bind(optional_to_json(task.superseded.as_ref())?)
     .bind(task.done_by.map(|id| id.to_string()))
     .bind(optional_to_json(task.result.as_ref())?)
     .bind(optional_to_json(task.failure.as_ref())?)
@@ -276,7 +276,7 @@ pub(super) async fn save_task(c: &mut SqliteConnection, task: &Task) -> Result<(
     Ok(())
 }
 
-/// After a job got an ended state: no task of it can be claimed or is rung for any more.
+/// After a job got an ended state: no task of it can be claimed any more, and its outbox rows are gone.
 pub(super) async fn close_job(c: &mut SqliteConnection, job: JobId) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE tasks SET state = 'cancelled', lease_id = NULL, lease_worker = NULL, lease_expires_ms = NULL, lease_claimed_ms = NULL,
@@ -292,7 +292,7 @@ pub(super) async fn close_job(c: &mut SqliteConnection, job: JobId) -> Result<()
     Ok(())
 }
 
-pub(super) async fn log(c: &mut SqliteConnection, job: JobId, at_ms: i64, what: &Happened) -> Result<(), StoreError> {
+pub(super) async fn log(c: &mut SqliteConnection, job: JobId, at_ms: i64, what: &EventKind) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO events (job, at_ms, what) VALUES (?, ?, ?)")
         .bind(job.to_string())
         .bind(at_ms)

@@ -3,9 +3,9 @@
 
 use super::{SqliteStore, attempts, jobs, outbox, rows};
 use async_trait::async_trait;
-use splitreel_backend::census::Census;
-use splitreel_backend::store::{ClaimRequest, JobFilter, Scope, Submitted, TaskFilter, Window};
-use splitreel_backend::{JobStore, Ring, StoreError};
+use splitreel_backend::statistics::StoreStatistics;
+use splitreel_backend::store::{ClaimRequest, InFlightLimit, JobFilter, Scope, Submitted, TaskFilter};
+use splitreel_backend::{JobStore, StoreError, Wakeup};
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest};
@@ -45,28 +45,33 @@ impl JobStore for SqliteStore {
         self.write(move |c| Box::pin(jobs::reject(c, job, failure, now_ms))).await
     }
 
-    async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
+    async fn dispatch(
+        &self,
+        scope: &Scope,
+        limit: InFlightLimit,
+        shares: &Shares,
+        now_ms: i64,
+    ) -> Result<usize, StoreError> {
         let [(scope, shares), (looked_at, seen)] = [(); 2].map(|()| (scope.clone(), shares.clone()));
-        let due = self
-            .read(move |c| Box::pin(async move { outbox::due(c, &looked_at, window, &seen, now_ms).await }))
-            .await?;
+        let due =
+            self.read(move |c| Box::pin(async move { outbox::due(c, &looked_at, limit, &seen, now_ms).await })).await?;
         if due.is_empty() {
             return Ok(0);
         }
-        self.write(move |c| Box::pin(async move { outbox::dispatch(c, &scope, window, &shares, now_ms).await })).await
+        self.write(move |c| Box::pin(async move { outbox::dispatch(c, &scope, limit, &shares, now_ms).await })).await
     }
 
-    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError> {
+    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Wakeup>, StoreError> {
         let scope = scope.clone();
         self.read(move |c| Box::pin(async move { outbox::unsent(c, &scope, limit).await })).await
     }
 
-    async fn mark_sent(&self, rings: &[Ring], now_ms: i64) -> Result<(), StoreError> {
-        if rings.is_empty() {
+    async fn mark_sent(&self, wakeups: &[Wakeup], now_ms: i64) -> Result<(), StoreError> {
+        if wakeups.is_empty() {
             return Ok(());
         }
-        let rings = rings.to_vec();
-        self.write(move |c| Box::pin(async move { outbox::mark_sent(c, &rings, now_ms).await })).await
+        let wakeups = wakeups.to_vec();
+        self.write(move |c| Box::pin(async move { outbox::mark_sent(c, &wakeups, now_ms).await })).await
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
@@ -162,8 +167,8 @@ impl JobStore for SqliteStore {
         self.write(move |c| Box::pin(jobs::retry(c, job, now_ms))).await
     }
 
-    async fn census(&self) -> Result<Census, StoreError> {
-        self.read(move |c| Box::pin(outbox::census(c))).await
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        self.read(move |c| Box::pin(outbox::statistics(c))).await
     }
 
     async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {

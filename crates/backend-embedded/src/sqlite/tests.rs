@@ -24,7 +24,7 @@ async fn polling_statements_use_the_partial_indexes_and_do_not_sort() {
         (outbox::IN_FLIGHT, vec!["tasks_leased", "tasks_beside"]),
         (outbox::UNSENT, vec!["outbox_unsent"]),
         (outbox::STALE, vec!["outbox_sent"]),
-        (outbox::CENSUS, vec!["jobs_open", "tasks_leased", "tasks_beside", "tasks_assemble"]),
+        (outbox::STATISTICS, vec!["jobs_open", "tasks_leased", "tasks_beside", "tasks_assemble"]),
         (attempts::EXPIRED, vec!["tasks_leased", "tasks_beside"]),
         (attempts::HELD_BY, vec!["tasks_leased", "tasks_beside"]),
         (records::DUE, vec!["records_due"]),
@@ -53,10 +53,10 @@ async fn a_job_of_thousands_of_segments_is_dispatched_and_claimed_in_order() {
     assert!(store.record_plan(stage.job, &plan(3600, 2), 0).await.unwrap());
     for round in 0..3 {
         assert_eq!(store.dispatch(&None, 4.into(), &Shares::default(), 0).await.unwrap(), 4);
-        let rings = store.unsent(&None, 10).await.unwrap();
-        let numbers: Vec<_> = rings.iter().map(|r| r.task.number).collect();
+        let wakeups = store.unsent(&None, 10).await.unwrap();
+        let numbers: Vec<_> = wakeups.iter().map(|r| r.task.number).collect();
         assert_eq!(numbers, (1 + 4 * round..5 + 4 * round).collect::<Vec<_>>());
-        store.mark_sent(&rings, 0).await.unwrap();
+        store.mark_sent(&wakeups, 0).await.unwrap();
         for number in numbers {
             assert!(stage.claim(number, 1, u128::from(number), 0).await.is_ok());
         }

@@ -1,10 +1,10 @@
 //! Sample values and shorthands for tests of anything that runs on the seams.
 
 use super::StoreHarness;
-use crate::doorbell::Ring;
+use crate::doorbell::Wakeup;
 use crate::invariants;
 use crate::store::{ClaimRequest, JobStore, Submitted};
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use splitreel_core::job::{Job, JobRequest};
 use splitreel_core::part::{AudioPart, Cost, Presentation, ProbeResult, StoredObject, TaskResult, VideoPart};
 use splitreel_core::plan::{AudioPlan, Plan, Segment, VideoPlan};
@@ -30,9 +30,9 @@ pub fn worker(name: &str) -> WorkerId {
     WorkerId(name.to_owned())
 }
 
-/// A ring for the first attempt of a segment.
-pub fn ring(job: u128, number: u32) -> Ring {
-    Ring { task: TaskId { job: job_id(job), number }, attempt: 1, kind: TaskKind::Segment, trace: Default::default() }
+/// A wakeup for the first attempt of a segment.
+pub fn wakeup(job: u128, number: u32) -> Wakeup {
+    Wakeup { task: TaskId { job: job_id(job), number }, attempt: 1, kind: TaskKind::Segment, trace: Default::default() }
 }
 
 /// A small request.
@@ -220,7 +220,7 @@ impl Stage {
     /// A request for an attempt; the worker is `w<number>`.
     pub fn request(&self, number: u32, attempt: u32, lease: u128, now_ms: i64) -> ClaimRequest {
         ClaimRequest {
-            ring: Ring { task: self.id(number), attempt, kind: TaskKind::Segment, trace: Default::default() },
+            wakeup: Wakeup { task: self.id(number), attempt, kind: TaskKind::Segment, trace: Default::default() },
             lease: lease_id(lease),
             worker: worker(&format!("w{number}")),
             now_ms,
@@ -248,7 +248,7 @@ impl Stage {
     }
 
     /// What happened to the job, in order.
-    pub async fn happened(&self) -> Vec<Happened> {
+    pub async fn happened(&self) -> Vec<EventKind> {
         self.store.events(Some(self.job), 0, 10_000).await.unwrap().into_iter().map(|e| e.what).collect()
     }
 

@@ -37,7 +37,7 @@ pub trait BlobHarness: Send + Sync {
 /// A place where one doorbell lives.
 #[async_trait]
 pub trait DoorbellHarness: Send + Sync {
-    /// Opens the doorbell: each call is another listener or ringer of the same one.
+    /// Opens the doorbell: each call is another listener or sender of the same one.
     async fn open(&self) -> Arc<dyn Doorbell>;
 }
 
@@ -117,7 +117,7 @@ macro_rules! store_conformance {
                 dispatch_serves_only_its_scope,
                 a_ring_is_sent_once_until_swept,
                 a_claim_takes_its_outbox_row,
-                the_census_counts_what_is_open,
+                statistics_count_what_is_open,
                 a_paused_job_starts_nothing,
                 a_resumed_job_goes_on,
                 running_attempts_outlast_a_pause,

@@ -3,10 +3,10 @@
 use super::StoreHarness;
 use super::chance::Chance;
 use super::fixture::{job_id, lease_id, plan, request, result, worker};
-use crate::doorbell::Ring;
+use crate::doorbell::Wakeup;
 use crate::invariants::{Snapshot, audit_step};
 use crate::memory::MemoryStore;
-use crate::store::{ClaimRequest, JobFilter, JobStore, Scope, Window};
+use crate::store::{ClaimRequest, InFlightLimit, JobFilter, JobStore, Scope};
 use splitreel_core::fair::{Priority, Share, Shares};
 use splitreel_core::job::{JobRequest, JobState};
 use splitreel_core::speculate::LEAST_RUN_MS;
@@ -80,7 +80,7 @@ enum Operation {
     Submit(u64, Box<JobRequest>, i64),
     Plan(JobId, u32, u32, i64),
     Reject(JobId, i64),
-    Dispatch(Scope, Window, i64),
+    Dispatch(Scope, InFlightLimit, i64),
     MarkSent(usize, i64),
     Claim(Box<ClaimRequest>),
     Renew(TaskId, LeaseId, Progress, i64),
@@ -115,13 +115,13 @@ async fn apply(store: &dyn JobStore, operation: &Operation) -> String {
         Operation::Reject(job, at) => {
             format!("{:?}", store.reject(job, Failure::permanent("unplannable", "no"), at).await.unwrap())
         }
-        Operation::Dispatch(scope, window, at) => {
-            format!("{:?}", store.dispatch(&scope, window, &shares(), at).await.unwrap())
+        Operation::Dispatch(scope, limit, at) => {
+            format!("{:?}", store.dispatch(&scope, limit, &shares(), at).await.unwrap())
         }
         Operation::MarkSent(limit, at) => {
-            let rings = store.unsent(&None, limit).await.unwrap();
-            store.mark_sent(&rings, at).await.unwrap();
-            format!("{rings:?}")
+            let wakeups = store.unsent(&None, limit).await.unwrap();
+            store.mark_sent(&wakeups, at).await.unwrap();
+            format!("{wakeups:?}")
         }
         Operation::Claim(request) => format!("{:?}", store.claim(*request).await.unwrap()),
         Operation::Renew(task, lease, progress, at) => {
@@ -212,9 +212,9 @@ impl Walk {
         T::try_from(self.below(end)).unwrap()
     }
 
-    fn window(&mut self) -> Window {
-        let ahead = self.small(12);
-        Window { slots: ahead % 3, ahead }
+    fn limit(&mut self) -> InFlightLimit {
+        let prefetch = self.small(12);
+        InFlightLimit { slots: prefetch % 3, prefetch }
     }
 
     fn job(&mut self) -> JobId {
@@ -277,7 +277,7 @@ impl Walk {
         self.leases.push((id, lease));
         let worker = worker(&self.worker());
         Operation::Claim(Box::new(ClaimRequest {
-            ring: Ring { task: id, attempt, kind, trace: Default::default() },
+            wakeup: Wakeup { task: id, attempt, kind, trace: Default::default() },
             lease,
             worker,
             now_ms: self.now_ms,
@@ -311,7 +311,7 @@ impl Walk {
             0..=3 => self.submit(),
             4..=12 => Operation::Plan(self.job_to_plan(), 1 + self.small::<u32>(4), self.small(2), now_ms),
             13 => Operation::Reject(self.job(), now_ms),
-            14..=21 | 120..=126 => Operation::Dispatch(self.scope(), self.window(), now_ms),
+            14..=21 | 120..=126 => Operation::Dispatch(self.scope(), self.limit(), now_ms),
             22..=24 => Operation::MarkSent(self.small(4), now_ms),
             25..=54 => self.claim(),
             55..=60 => {
@@ -337,7 +337,7 @@ impl Walk {
             101..=103 => Operation::Shorten(self.worker(), now_ms + self.small::<i64>(250)),
             104..=105 | 128 => Operation::Pause(self.job(), true, now_ms),
             106..=110 => Operation::Pause(self.job(), false, now_ms),
-            // As seen by a coordinator whose clock is ahead: all that runs is late.
+            // As seen by a coordinator whose clock is prefetch: all that runs is late.
             111..=113 => Operation::Speculate(Some(vec![self.job_under_way()]), now_ms + LEAST_RUN_MS),
             _ => self.list(),
         }

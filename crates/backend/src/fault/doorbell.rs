@@ -1,7 +1,7 @@
-//! Faults of the doorbell: it may refuse, lose or repeat a ring.
+//! Faults of the doorbell: it may refuse, lose or repeat a wakeup.
 
-use super::{FaultPlan, RingVerdict, around};
-use crate::doorbell::{Doorbell, DoorbellError, Queue, Ring};
+use super::{FaultPlan, WakeupVerdict, around};
+use crate::doorbell::{Doorbell, DoorbellError, Queue, Wakeup};
 use async_trait::async_trait;
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ impl FaultyDoorbell {
         FaultyDoorbell { inner, plan }
     }
 
-    async fn hand_over(&self, ring: Ring) -> Result<(), DoorbellError> {
-        match self.plan.on_ring(&ring).await {
-            RingVerdict::Deliver => self.inner.ring(ring).await,
-            RingVerdict::Fail => Err(failed("doorbell.ring")),
-            RingVerdict::Drop => Ok(()),
-            RingVerdict::Duplicate => {
-                self.inner.ring(ring.clone()).await?;
-                self.inner.ring(ring).await
+    async fn hand_over(&self, wakeup: Wakeup) -> Result<(), DoorbellError> {
+        match self.plan.on_wakeup(&wakeup).await {
+            WakeupVerdict::Deliver => self.inner.notify(wakeup).await,
+            WakeupVerdict::Fail => Err(failed("doorbell.notify")),
+            WakeupVerdict::Drop => Ok(()),
+            WakeupVerdict::Duplicate => {
+                self.inner.notify(wakeup.clone()).await?;
+                self.inner.notify(wakeup).await
             }
         }
     }
@@ -37,21 +37,21 @@ fn failed(op: &'static str) -> DoorbellError {
 
 #[async_trait]
 impl Doorbell for FaultyDoorbell {
-    async fn ring(&self, ring: Ring) -> Result<(), DoorbellError> {
-        around!(self.plan, "doorbell.ring", failed, self.hand_over(ring))
+    async fn notify(&self, wakeup: Wakeup) -> Result<(), DoorbellError> {
+        around!(self.plan, "doorbell.notify", failed, self.hand_over(wakeup))
     }
 
-    /// Cancel-safe as far as the plan answers `after` at once: a ring that was taken is lost when the caller
+    /// Cancel-safe as far as the plan answers `after` at once: a wakeup that was taken is lost when the caller
     /// goes away while the plan makes it wait, as with a broker whose consumer dies.
-    async fn next(&self, queue: Queue) -> Result<Ring, DoorbellError> {
+    async fn next(&self, queue: Queue) -> Result<Wakeup, DoorbellError> {
         around!(self.plan, "doorbell.next", failed, self.inner.next(queue))
     }
 
-    async fn answered(&self, ring: &Ring) {
-        self.inner.answered(ring).await;
+    async fn answered(&self, wakeup: &Wakeup) {
+        self.inner.answered(wakeup).await;
     }
 
-    async fn unanswered(&self, ring: &Ring) {
-        self.inner.unanswered(ring).await;
+    async fn unanswered(&self, wakeup: &Wakeup) {
+        self.inner.unanswered(wakeup).await;
     }
 }

@@ -1,7 +1,7 @@
 //! Faults between workers and the coordinator.
 
 use super::{FaultPlan, Injected, around};
-use crate::doorbell::Ring;
+use crate::doorbell::Wakeup;
 use crate::lease::{LeaseError, Leases, WorkOrder};
 use async_trait::async_trait;
 use splitreel_core::part::TaskResult;
@@ -29,8 +29,8 @@ fn failed(op: &'static str) -> LeaseError {
 
 #[async_trait]
 impl Leases for FaultyLeases {
-    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
-        around!(self.plan, "leases.claim", failed, self.inner.claim(ring, worker, lease))
+    async fn claim(&self, wakeup: &Wakeup, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+        around!(self.plan, "leases.claim", failed, self.inner.claim(wakeup, worker, lease))
     }
 
     async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress) -> Result<i64, LeaseError> {

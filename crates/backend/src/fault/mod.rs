@@ -15,7 +15,7 @@ pub use leases::FaultyLeases;
 pub use records::FaultyRecords;
 pub use store::FaultyStore;
 
-use crate::doorbell::Ring;
+use crate::doorbell::Wakeup;
 use async_trait::async_trait;
 
 /// What becomes of an operation.
@@ -27,9 +27,9 @@ pub enum Verdict {
     Fail,
 }
 
-/// What becomes of a ring.
+/// What becomes of a wakeup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RingVerdict {
+pub enum WakeupVerdict {
     /// Handed over.
     Deliver,
     /// Refused, and the caller is told so.
@@ -47,10 +47,10 @@ pub trait FaultPlan: Send + Sync {
     async fn before(&self, op: &'static str) -> Verdict;
     /// Asked after the operation ended, before its caller learns the outcome.
     async fn after(&self, op: &'static str) -> Verdict;
-    /// Asked for each ring that is handed over, after `before("doorbell.ring")`.
-    async fn on_ring(&self, ring: &Ring) -> RingVerdict {
-        let _ = ring;
-        RingVerdict::Deliver
+    /// Asked for each wakeup that is handed over, after `before("doorbell.notify")`.
+    async fn on_wakeup(&self, wakeup: &Wakeup) -> WakeupVerdict {
+        let _ = wakeup;
+        WakeupVerdict::Deliver
     }
 }
 

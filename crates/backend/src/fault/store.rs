@@ -1,9 +1,9 @@
 //! Faults of the job store.
 
 use super::{FaultPlan, Injected, around};
-use crate::census::Census;
-use crate::doorbell::Ring;
-use crate::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter, Window};
+use crate::doorbell::Wakeup;
+use crate::statistics::StoreStatistics;
+use crate::store::{ClaimRequest, InFlightLimit, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter};
 use async_trait::async_trait;
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
@@ -62,16 +62,22 @@ impl JobStore for FaultyStore {
         around!(self.plan, "store.reject", failed, self.inner.reject(job, failure, now_ms))
     }
 
-    async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
-        around!(self.plan, "store.dispatch", failed, self.inner.dispatch(scope, window, shares, now_ms))
+    async fn dispatch(
+        &self,
+        scope: &Scope,
+        limit: InFlightLimit,
+        shares: &Shares,
+        now_ms: i64,
+    ) -> Result<usize, StoreError> {
+        around!(self.plan, "store.dispatch", failed, self.inner.dispatch(scope, limit, shares, now_ms))
     }
 
-    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError> {
+    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Wakeup>, StoreError> {
         around!(self.plan, "store.unsent", failed, self.inner.unsent(scope, limit))
     }
 
-    async fn mark_sent(&self, rings: &[Ring], now_ms: i64) -> Result<(), StoreError> {
-        around!(self.plan, "store.mark_sent", failed, self.inner.mark_sent(rings, now_ms))
+    async fn mark_sent(&self, wakeups: &[Wakeup], now_ms: i64) -> Result<(), StoreError> {
+        around!(self.plan, "store.mark_sent", failed, self.inner.mark_sent(wakeups, now_ms))
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
@@ -147,8 +153,8 @@ impl JobStore for FaultyStore {
         around!(self.plan, "store.retry", failed, self.inner.retry(job, now_ms))
     }
 
-    async fn census(&self) -> Result<Census, StoreError> {
-        around!(self.plan, "store.census", failed, self.inner.census())
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        around!(self.plan, "store.statistics", failed, self.inner.statistics())
     }
 
     async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 struct Script {
     fail_before: Mutex<Vec<&'static str>>,
     fail_after: Mutex<Vec<&'static str>>,
-    rings: Mutex<VecDeque<RingVerdict>>,
+    wakeups: Mutex<VecDeque<WakeupVerdict>>,
 }
 
 fn taken(list: &Mutex<Vec<&'static str>>, op: &'static str) -> Verdict {
@@ -38,8 +38,8 @@ impl FaultPlan for Script {
     async fn after(&self, op: &'static str) -> Verdict {
         taken(&self.fail_after, op)
     }
-    async fn on_ring(&self, _ring: &Ring) -> RingVerdict {
-        self.rings.lock().unwrap().pop_front().unwrap_or(RingVerdict::Deliver)
+    async fn on_wakeup(&self, _wakeup: &Wakeup) -> WakeupVerdict {
+        self.wakeups.lock().unwrap().pop_front().unwrap_or(WakeupVerdict::Deliver)
     }
 }
 
@@ -76,19 +76,19 @@ async fn blobs_fail_as_planned() {
 }
 
 #[tokio::test]
-async fn rings_are_refused_lost_and_repeated_as_planned() {
-    let rings = [RingVerdict::Fail, RingVerdict::Drop, RingVerdict::Duplicate].into();
-    let plan = Arc::new(Script { rings: Mutex::new(rings), ..Script::default() });
+async fn wakeups_are_refused_lost_and_repeated_as_planned() {
+    let wakeups = [WakeupVerdict::Fail, WakeupVerdict::Drop, WakeupVerdict::Duplicate].into();
+    let plan = Arc::new(Script { wakeups: Mutex::new(wakeups), ..Script::default() });
     let inner = Arc::new(ChannelDoorbell::new());
     let bell = FaultyDoorbell::new(inner.clone(), plan);
-    let ring = fixture::ring(1, 1);
-    assert!(bell.ring(ring.clone()).await.is_err());
+    let wakeup = fixture::wakeup(1, 1);
+    assert!(bell.notify(wakeup.clone()).await.is_err());
     assert_eq!(inner.num_waiting(Queue::Work), 0);
-    assert!(bell.ring(ring.clone()).await.is_ok());
+    assert!(bell.notify(wakeup.clone()).await.is_ok());
     assert_eq!(inner.num_waiting(Queue::Work), 0);
-    assert!(bell.ring(ring.clone()).await.is_ok());
+    assert!(bell.notify(wakeup.clone()).await.is_ok());
     assert_eq!(inner.num_waiting(Queue::Work), 2);
-    assert_eq!(bell.next(Queue::Work).await.unwrap(), ring);
+    assert_eq!(bell.next(Queue::Work).await.unwrap(), wakeup);
 }
 
 #[tokio::test]

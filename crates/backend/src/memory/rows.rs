@@ -1,11 +1,11 @@
 //! The tables of the in-memory store and what touches several of them. Synchronous: called under the lock.
 
-use crate::census::{Census, Line};
-use crate::doorbell::{Queue, Ring};
+use crate::doorbell::{Queue, Wakeup};
 use crate::invariants::Snapshot;
+use crate::statistics::{Line, StoreStatistics};
 use crate::store::{Scope, StoreError};
 use crate::transition::AttemptEnded;
-use splitreel_core::event::{Event, Happened};
+use splitreel_core::event::{Event, EventKind};
 use splitreel_core::fair::{Demand, Shares, allot};
 use splitreel_core::job::Job;
 use splitreel_core::plan::Plan;
@@ -36,7 +36,7 @@ pub(super) struct JobRows {
 
 #[derive(Debug)]
 pub(super) struct OutboxRow {
-    pub ring: Ring,
+    pub wakeup: Wakeup,
     pub created_ms: i64,
     pub sent_ms: Option<i64>,
 }
@@ -70,16 +70,16 @@ impl Rows {
         let (id, at_ms) = (job.id, job.created_ms);
         self.keys.insert((job.request.tenant.clone(), job.request.idempotency_key.clone()), id);
         self.jobs.insert(id, JobRows { job, tasks: BTreeMap::from([(task.id.number, task)]), plan: None });
-        self.log(id, at_ms, Happened::Submitted);
+        self.log(id, at_ms, EventKind::Submitted);
         Ok(())
     }
 
-    pub fn log(&mut self, job: JobId, at_ms: i64, what: Happened) {
+    pub fn log(&mut self, job: JobId, at_ms: i64, what: EventKind) {
         self.last_event_seq += 1;
         self.events.push(Event { seq: self.last_event_seq, job, at_ms, what });
     }
 
-    /// After an ended state was set: no task of the job can be claimed or is rung for any more.
+    /// After an ended state was set: no task of the job can be claimed any more, and its outbox rows are gone.
     pub fn close_job(&mut self, job: JobId) {
         if let Some(rows) = self.jobs.get_mut(&job) {
             rows.cancel_open_tasks();
@@ -88,7 +88,7 @@ impl Rows {
     }
 
     pub fn delete_outbox_of_job(&mut self, job: JobId) {
-        self.outbox.retain(|_, row| row.ring.task.job != job);
+        self.outbox.retain(|_, row| row.wakeup.task.job != job);
         self.outbox_of.retain(|task, _| task.job != job);
     }
 
@@ -100,10 +100,10 @@ impl Rows {
         ended.after
     }
 
-    pub fn add_outbox(&mut self, ring: Ring, created_ms: i64) {
+    pub fn add_outbox(&mut self, wakeup: Wakeup, created_ms: i64) {
         self.last_outbox_seq += 1;
-        self.outbox_of.insert(ring.task, self.last_outbox_seq);
-        self.outbox.insert(self.last_outbox_seq, OutboxRow { ring, created_ms, sent_ms: None });
+        self.outbox_of.insert(wakeup.task, self.last_outbox_seq);
+        self.outbox.insert(self.last_outbox_seq, OutboxRow { wakeup, created_ms, sent_ms: None });
     }
 
     pub fn delete_outbox(&mut self, task: TaskId) {
@@ -130,21 +130,21 @@ impl Rows {
     }
 
     /// Ready, due tasks of a queue without an outbox row, for at most `free` places, in dispatch order.
-    pub fn due(&self, queue: Queue, scope: &Scope, free: usize, shares: &Shares, now_ms: i64) -> Vec<Ring> {
-        let mut waiting: BTreeMap<JobId, VecDeque<Ring>> = BTreeMap::new();
+    pub fn due(&self, queue: Queue, scope: &Scope, free: usize, shares: &Shares, now_ms: i64) -> Vec<Wakeup> {
+        let mut waiting: BTreeMap<JobId, VecDeque<Wakeup>> = BTreeMap::new();
         let mut demands = Vec::new();
         let mut in_flight: BTreeMap<String, usize> = BTreeMap::new();
         for rows in self.jobs.values().filter(|r| !r.job.state.is_ended()) {
             let tasks = || rows.tasks.values().filter(|t| Queue::of(t.spec.kind) == queue);
             let busy = |t: &&Task| t.state == TaskState::Leased || self.outbox_of.contains_key(&t.id);
-            let beside = tasks().filter(|t| t.elder.is_some()).count();
+            let beside = tasks().filter(|t| t.superseded.is_some()).count();
             *in_flight.entry(rows.job.request.tenant.clone()).or_default() += tasks().filter(busy).count() + beside;
             if rows.job.is_paused || !in_scope(scope, rows.job.id) {
                 continue;
             }
-            let rings: VecDeque<_> = tasks()
+            let wakeups: VecDeque<_> = tasks()
                 .filter(|t| t.state == TaskState::Ready && t.not_before_ms <= now_ms && !busy(t))
-                .map(|t| Ring { task: t.id, attempt: t.attempt, kind: t.spec.kind, trace: Default::default() })
+                .map(|t| Wakeup { task: t.id, attempt: t.attempt, kind: t.spec.kind, trace: Default::default() })
                 .take(free)
                 .collect();
             demands.push(Demand {
@@ -152,9 +152,9 @@ impl Rows {
                 tenant: rows.job.request.tenant.clone(),
                 priority: rows.job.request.priority,
                 created_ms: rows.job.created_ms,
-                waiting: rings.len(),
+                waiting: wakeups.len(),
             });
-            waiting.insert(rows.job.id, rings);
+            waiting.insert(rows.job.id, wakeups);
         }
         let picks = allot(free, &demands, &in_flight, shares, now_ms);
         picks.iter().filter_map(|job| waiting.get_mut(job)?.pop_front()).collect()
@@ -163,13 +163,13 @@ impl Rows {
     pub fn forget(&mut self, job: JobId) -> bool {
         let Some(rows) = self.jobs.remove(&job) else { return false };
         self.keys.remove(&(rows.job.request.tenant, rows.job.request.idempotency_key));
-        self.outbox.retain(|_, row| row.ring.task.job != job);
+        self.outbox.retain(|_, row| row.wakeup.task.job != job);
         self.outbox_of.retain(|task, _| task.job != job);
         self.events.retain(|event| event.job != job);
         true
     }
 
-    pub fn census(&self) -> Census {
+    pub fn statistics(&self) -> StoreStatistics {
         let line = |what: &str, word: &str, num: usize, also: i64| Line {
             what: what.to_owned(),
             word: word.to_owned(),
@@ -187,7 +187,7 @@ impl Rows {
                 if task.state == TaskState::Leased {
                     lines.push(line("lease", task.spec.kind.as_str(), 1, active));
                 }
-                if task.elder.is_some() {
+                if task.superseded.is_some() {
                     lines.push(line("lease", task.spec.kind.as_str(), 1, 0));
                 }
             }
@@ -200,7 +200,8 @@ impl Rows {
     }
 
     pub fn snapshots(&self) -> Vec<Snapshot> {
-        let of = |id: JobId| self.outbox.values().map(|row| row.ring.clone()).filter(move |ring| ring.task.job == id);
+        let of =
+            |id: JobId| self.outbox.values().map(|row| row.wakeup.clone()).filter(move |wakeup| wakeup.task.job == id);
         self.jobs
             .values()
             .map(|rows| Snapshot {

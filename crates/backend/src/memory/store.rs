@@ -1,13 +1,13 @@
 //! The in-memory job store: each use-case is one critical section.
 
 use super::rows::{OutboxRow, Rows, in_scope};
-use crate::census::Census;
-use crate::doorbell::{Queue, Ring};
+use crate::doorbell::{Queue, Wakeup};
 use crate::invariants::Snapshot;
-use crate::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter, Window};
+use crate::statistics::StoreStatistics;
+use crate::store::{ClaimRequest, InFlightLimit, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter};
 use crate::transition;
 use async_trait::async_trait;
-use splitreel_core::event::{Event, Happened};
+use splitreel_core::event::{Event, EventKind};
 use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest};
 use splitreel_core::part::TaskResult;
@@ -100,36 +100,43 @@ impl JobStore for MemoryStore {
         Ok(true)
     }
 
-    async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
+    async fn dispatch(
+        &self,
+        scope: &Scope,
+        limit: InFlightLimit,
+        shares: &Shares,
+        now_ms: i64,
+    ) -> Result<usize, StoreError> {
         let mut rows = self.lock();
         let mut num_written = 0;
         for queue in Queue::ALL {
-            let rung = rows.outbox.values().map(|row| &row.ring);
-            let num_rung = rung.filter(|ring| ring.queue() == queue && in_scope(scope, ring.task.job)).count();
+            let notified = rows.outbox.values().map(|row| &row.wakeup);
+            let num_notified =
+                notified.filter(|wakeup| wakeup.queue() == queue && in_scope(scope, wakeup.task.job)).count();
             let tasks = rows.jobs.iter().filter(|(job, _)| in_scope(scope, **job)).flat_map(|(_, j)| j.tasks.values());
             let is_leased = |task: &&Task| task.state == TaskState::Leased && Queue::of(task.spec.kind) == queue;
-            let room = window.of(queue).room(tasks.filter(is_leased).count(), num_rung);
+            let room = limit.of(queue).room(tasks.filter(is_leased).count(), num_notified);
             let due = rows.due(queue, scope, room, shares, now_ms);
             num_written += due.len();
-            for ring in due {
-                rows.add_outbox(ring, now_ms);
+            for wakeup in due {
+                rows.add_outbox(wakeup, now_ms);
             }
         }
         Ok(num_written)
     }
 
-    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError> {
+    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Wakeup>, StoreError> {
         let rows = self.lock();
-        let unsent = rows.outbox.values().filter(|row| row.sent_ms.is_none() && in_scope(scope, row.ring.task.job));
-        Ok(unsent.take(limit).map(|row| row.ring.clone()).collect())
+        let unsent = rows.outbox.values().filter(|row| row.sent_ms.is_none() && in_scope(scope, row.wakeup.task.job));
+        Ok(unsent.take(limit).map(|row| row.wakeup.clone()).collect())
     }
 
-    async fn mark_sent(&self, rings: &[Ring], now_ms: i64) -> Result<(), StoreError> {
+    async fn mark_sent(&self, wakeups: &[Wakeup], now_ms: i64) -> Result<(), StoreError> {
         let mut rows = self.lock();
-        for ring in rings {
-            let seq = rows.outbox_of.get(&ring.task).copied();
+        for wakeup in wakeups {
+            let seq = rows.outbox_of.get(&wakeup.task).copied();
             if let Some(row) = seq.and_then(|seq| rows.outbox.get_mut(&seq))
-                && row.ring == *ring
+                && row.wakeup == *wakeup
                 && row.sent_ms.is_none()
             {
                 row.sent_ms = Some(now_ms);
@@ -140,7 +147,7 @@ impl JobStore for MemoryStore {
 
     async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
         let mut rows = self.lock();
-        let id = request.ring.task;
+        let id = request.wakeup.task;
         let Some((job, task)) = rows.row(id) else { return Ok(Err(Refusal::NotClaimable)) };
         let event = match transition::claim(job, task, &request) {
             Ok(event) => event,
@@ -183,7 +190,7 @@ impl JobStore for MemoryStore {
             Ok(None) => return Ok(Ok(false)),
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if done.is_rung {
+        if done.is_notified {
             rows.delete_outbox(task);
         }
         if let (Some(insert), Some(found)) = (done.insert, rows.jobs.get_mut(&task.job)) {
@@ -261,8 +268,8 @@ impl JobStore for MemoryStore {
         let stale: Vec<_> = rows
             .outbox
             .values()
-            .filter(|row| is_stale(row.sent_ms) && in_scope(scope, row.ring.task.job))
-            .map(|row| row.ring.task)
+            .filter(|row| is_stale(row.sent_ms) && in_scope(scope, row.wakeup.task.job))
+            .map(|row| row.wakeup.task)
             .collect();
         for task in &stale {
             rows.delete_outbox(*task);
@@ -272,7 +279,7 @@ impl JobStore for MemoryStore {
 
     async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
         let mut rows = self.lock();
-        let waits = |row: &OutboxRow| row.ring.kind != TaskKind::Assemble && in_scope(scope, row.ring.task.job);
+        let waits = |row: &OutboxRow| row.wakeup.kind != TaskKind::Assemble && in_scope(scope, row.wakeup.task.job);
         if rows.outbox.values().any(waits) {
             return Ok(Vec::new());
         }
@@ -285,7 +292,7 @@ impl JobStore for MemoryStore {
             let events = transition::speculate(&found.job, &mut leased, now_ms);
             found.tasks.extend(leased);
             for event in events {
-                if let Happened::Speculated { task: number, .. } = event {
+                if let EventKind::Speculated { task: number, .. } = event {
                     called.push(TaskId { job, number });
                 }
                 rows.log(job, now_ms, event);
@@ -299,7 +306,7 @@ impl JobStore for MemoryStore {
         let is_cancelled = rows.jobs.get_mut(&job).is_some_and(|found| found.job.cancel(now_ms));
         if is_cancelled {
             rows.close_job(job);
-            rows.log(job, now_ms, Happened::Cancelled);
+            rows.log(job, now_ms, EventKind::Cancelled);
         }
         Ok(is_cancelled)
     }
@@ -312,7 +319,7 @@ impl JobStore for MemoryStore {
         if paused {
             rows.delete_outbox_of_job(job);
         }
-        rows.log(job, now_ms, if paused { Happened::Paused } else { Happened::Resumed });
+        rows.log(job, now_ms, if paused { EventKind::Paused } else { EventKind::Resumed });
         Ok(true)
     }
 
@@ -328,12 +335,12 @@ impl JobStore for MemoryStore {
         for task in found.tasks.values_mut() {
             task.reset(now_ms);
         }
-        rows.log(job, now_ms, Happened::Retried);
+        rows.log(job, now_ms, EventKind::Retried);
         Ok(true)
     }
 
-    async fn census(&self) -> Result<Census, StoreError> {
-        Ok(self.lock().census())
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        Ok(self.lock().statistics())
     }
 
     async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 pub struct TenantSettings {
     /// Share of the places in relation to other tenants' weights, 1 to 1000.
     pub weight: u32,
-    /// Tasks of workers rung or running at a time, and again of assemblers; any number when absent.
+    /// Maximum number of tasks in flight (notified or running) for workers, and the same number again for assemblers; unlimited when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u32>,
     /// Jobs that have not ended; any number when absent.

@@ -2,7 +2,7 @@
 
 use crate::schema;
 use serde::{Deserialize, Serialize};
-use splitreel_backend::doorbell::Ring;
+use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::grants::SignedRequest;
 use splitreel_backend::lease::WorkOrder;
 use splitreel_core::part::TaskResult;
@@ -15,13 +15,14 @@ use utoipa::ToSchema;
 /// says something that those before it would misunderstand; not when one is told more, which they may leave out.
 pub const PROTOCOL: u32 = 1;
 
-/// Asks for the lease that a ring announced.
+/// Asks for the lease that a wakeup announced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
-    /// The ring.
+    /// The wakeup.
     #[schema(value_type = schema::Ring)]
-    pub ring: Ring,
+    #[serde(rename = "ring")]
+    pub wakeup: Wakeup,
     /// Who asks.
     #[schema(value_type = String)]
     pub worker: WorkerId,

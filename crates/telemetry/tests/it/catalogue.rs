@@ -41,7 +41,7 @@ fn record_everything() {
         }
     }
     record::set_outbox(4, 5, Some(SECOND));
-    record::rings_swept(1);
+    record::wakeups_swept(1);
     record::objects_collected(1);
     record::source_fetched(1);
     drop(record::scratch(1));
@@ -51,7 +51,7 @@ fn record_everything() {
         drop(record::busy_slot(*queue));
     }
     Submission::ALL.iter().for_each(|outcome| record::job_submitted(*outcome));
-    PublishOutcome::ALL.iter().for_each(|outcome| record::rings_published(*outcome, 1));
+    PublishOutcome::ALL.iter().for_each(|outcome| record::wakeups_published(*outcome, 1));
     Exit::ALL.iter().for_each(|exit| record::ffmpeg_exited(*exit));
     WebhookOutcome::ALL.iter().for_each(|outcome| record::webhook_sent(*outcome));
     for pass in Pass::ALL {

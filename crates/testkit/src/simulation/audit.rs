@@ -3,9 +3,11 @@
 use super::chaos::Chaos;
 use super::ledger::{Inspected, Ledger};
 use async_trait::async_trait;
-use splitreel_backend::Ring;
-use splitreel_backend::census::Census;
-use splitreel_backend::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter, Window};
+use splitreel_backend::Wakeup;
+use splitreel_backend::statistics::StoreStatistics;
+use splitreel_backend::store::{
+    ClaimRequest, InFlightLimit, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter,
+};
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest};
@@ -81,8 +83,14 @@ impl JobStore for AuditedStore {
         Ok(is_new)
     }
 
-    async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
-        let num = self.inner.dispatch(scope, window, shares, now_ms).await?;
+    async fn dispatch(
+        &self,
+        scope: &Scope,
+        limit: InFlightLimit,
+        shares: &Shares,
+        now_ms: i64,
+    ) -> Result<usize, StoreError> {
+        let num = self.inner.dispatch(scope, limit, shares, now_ms).await?;
         if num > 0 {
             self.ledger.dispatched(shares);
         }
@@ -90,21 +98,21 @@ impl JobStore for AuditedStore {
         Ok(num)
     }
 
-    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError> {
+    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Wakeup>, StoreError> {
         self.inner.unsent(scope, limit).await
     }
 
-    async fn mark_sent(&self, rings: &[Ring], now_ms: i64) -> Result<(), StoreError> {
-        self.inner.mark_sent(rings, now_ms).await?;
-        self.note(|| format!("mark_sent: {} rings", rings.len()));
+    async fn mark_sent(&self, wakeups: &[Wakeup], now_ms: i64) -> Result<(), StoreError> {
+        self.inner.mark_sent(wakeups, now_ms).await?;
+        self.note(|| format!("mark_sent: {} wakeups", wakeups.len()));
         Ok(())
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
-        let (ring, lease, now_ms) = (request.ring.clone(), request.lease, request.now_ms);
+        let (wakeup, lease, now_ms) = (request.wakeup.clone(), request.lease, request.now_ms);
         let answer = self.inner.claim(request).await?;
         self.note(|| {
-            format!("claim: task {} attempt {} as {lease}: {:?}", ring.task, ring.attempt, answer.as_ref().err())
+            format!("claim: task {} attempt {} as {lease}: {:?}", wakeup.task, wakeup.attempt, answer.as_ref().err())
         });
         if let Ok(task) = &answer {
             self.ledger.claimed(task, now_ms);
@@ -213,8 +221,8 @@ impl JobStore for AuditedStore {
         Ok(is_new)
     }
 
-    async fn census(&self) -> Result<Census, StoreError> {
-        self.inner.census().await
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        self.inner.statistics().await
     }
 
     async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {

@@ -1,4 +1,4 @@
-//! The shared blob store and doorbell of a simulation: objects that appear in pieces or late, rings that come late.
+//! The shared blob store and doorbell of a simulation: objects that appear in pieces or late, wakeups that come late.
 
 use super::chaos::{Chaos, Write};
 use super::ledger::Ledger;
@@ -6,7 +6,7 @@ use super::lock;
 use async_trait::async_trait;
 use bytes::Bytes;
 use splitreel_backend::blob::{BlobError, BlobStore, Piece};
-use splitreel_backend::doorbell::{Doorbell, DoorbellError, Queue, Ring};
+use splitreel_backend::doorbell::{Doorbell, DoorbellError, Queue, Wakeup};
 use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -156,11 +156,11 @@ impl BlobStore for SharedBlobs {
     }
 }
 
-/// A doorbell that lives outside of all processes: it delivers some rings late, and keeps some until it is restarted.
+/// A doorbell that lives outside of all processes: it delivers some wakeups late, and keeps some until it is restarted.
 pub(super) struct SharedBell {
     inner: Arc<ChannelDoorbell>,
     chaos: Arc<Chaos>,
-    held: Mutex<Vec<Ring>>,
+    held: Mutex<Vec<Wakeup>>,
     /// What is on its way belongs to one life of the broker's disk.
     num_wipes: Arc<AtomicU64>,
 }
@@ -170,7 +170,7 @@ impl SharedBell {
         SharedBell { inner, chaos, held: Mutex::default(), num_wipes: Arc::default() }
     }
 
-    /// Loses every ring: those that wait, those on their way, and those that were kept.
+    /// Loses every wakeup: those that wait, those on their way, and those that were kept.
     pub(super) fn wipe(&self) {
         self.chaos.note("doorbell", || "wiped".into());
         self.num_wipes.fetch_add(1, Ordering::Relaxed);
@@ -181,34 +181,34 @@ impl SharedBell {
     /// Delivers what was kept, hours late, the newest first.
     pub(super) async fn let_go(&self) {
         let held = std::mem::take(&mut *lock(&self.held));
-        self.chaos.note("doorbell", || format!("lets {} rings go", held.len()));
-        for ring in held.into_iter().rev() {
-            // An in-memory doorbell takes every ring.
-            let _ = self.inner.ring(ring).await;
+        self.chaos.note("doorbell", || format!("lets {} wakeups go", held.len()));
+        for wakeup in held.into_iter().rev() {
+            // An in-memory doorbell takes every wakeup.
+            let _ = self.inner.notify(wakeup).await;
         }
     }
 }
 
 #[async_trait]
 impl Doorbell for SharedBell {
-    async fn ring(&self, ring: Ring) -> Result<(), DoorbellError> {
-        if self.chaos.ring_is_held() {
-            lock(&self.held).push(ring);
+    async fn notify(&self, wakeup: Wakeup) -> Result<(), DoorbellError> {
+        if self.chaos.wakeup_is_held() {
+            lock(&self.held).push(wakeup);
             return Ok(());
         }
-        let Some(time) = self.chaos.ring_delay() else { return self.inner.ring(ring).await };
+        let Some(time) = self.chaos.wakeup_delay() else { return self.inner.notify(wakeup).await };
         let (inner, num_wipes) = (Arc::clone(&self.inner), Arc::clone(&self.num_wipes));
         let sent_in = num_wipes.load(Ordering::Relaxed);
         tokio::spawn(async move {
             sleep(time).await;
             if num_wipes.load(Ordering::Relaxed) == sent_in {
-                let _ = inner.ring(ring).await;
+                let _ = inner.notify(wakeup).await;
             }
         });
         Ok(())
     }
 
-    async fn next(&self, queue: Queue) -> Result<Ring, DoorbellError> {
+    async fn next(&self, queue: Queue) -> Result<Wakeup, DoorbellError> {
         self.inner.next(queue).await
     }
 }

@@ -5,7 +5,7 @@ mod store;
 pub(super) use store::BuggyStore;
 
 use async_trait::async_trait;
-use splitreel_backend::Ring;
+use splitreel_backend::Wakeup;
 use splitreel_backend::lease::{LeaseError, Leases, WorkOrder};
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::Progress;
@@ -25,7 +25,7 @@ pub enum Bug {
     CountedInAnotherTransaction,
     /// The last part inserts the assemble task twice.
     AssembledTwice,
-    /// A ring that was sent is taken for delivered: lost ones are never sent again.
+    /// A wakeup that was sent is taken for delivered: lost ones are never sent again.
     DoorbellTrusted,
     /// An assembly that ends after a cancel is published all the same.
     PublishedAfterCancel,
@@ -73,8 +73,8 @@ pub(super) struct SharedKeyLeases(pub Arc<dyn Leases>);
 
 #[async_trait]
 impl Leases for SharedKeyLeases {
-    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
-        let mut order = self.0.claim(ring, worker, lease).await?;
+    async fn claim(&self, wakeup: &Wakeup, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+        let mut order = self.0.claim(wakeup, worker, lease).await?;
         order.key_prefix = format!("jobs/{}/{}/", order.task.job, order.task.number);
         Ok(order)
     }

@@ -3,7 +3,7 @@
 use super::lock;
 use crate::dice::Dice;
 use crate::toolkit::{Fate, Mishap, Turn};
-use splitreel_backend::fault::RingVerdict;
+use splitreel_backend::fault::WakeupVerdict;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -29,11 +29,11 @@ pub(super) struct Mix {
     pub jitter: u32,
     pub pause: u32,
     pub crash: u32,
-    pub ring_lost: u32,
-    pub ring_twice: u32,
-    pub ring_late: u32,
-    /// Rings that the broker keeps until it is restarted, or all is over.
-    pub ring_held: u32,
+    pub wakeup_lost: u32,
+    pub wakeup_twice: u32,
+    pub wakeup_late: u32,
+    /// Wakeups that the broker keeps until it is restarted, or all is over.
+    pub wakeup_held: u32,
     /// Objects that are written, read or deleted while the caller is told that it failed.
     pub applied: u32,
     pub torn: u32,
@@ -71,10 +71,10 @@ impl Mix {
             jitter: 2000,
             pause: rate(300),
             crash: rate(500),
-            ring_lost: rate(5000),
-            ring_twice: rate(4000),
-            ring_late: rate(5000),
-            ring_held: rate(3000),
+            wakeup_lost: rate(5000),
+            wakeup_twice: rate(4000),
+            wakeup_late: rate(5000),
+            wakeup_held: rate(3000),
             applied: rate(3000),
             torn: rate(6000),
             hidden: rate(3000),
@@ -221,27 +221,27 @@ impl Chaos {
         stroke
     }
 
-    pub(super) fn ring(&self) -> RingVerdict {
+    pub(super) fn wakeup_verdict(&self) -> WakeupVerdict {
         let verdict = self.draw(|mix, dice| {
-            if dice.chance(mix.ring_lost) {
-                Some(RingVerdict::Drop)
-            } else if dice.chance(mix.ring_twice) {
-                Some(RingVerdict::Duplicate)
+            if dice.chance(mix.wakeup_lost) {
+                Some(WakeupVerdict::Drop)
+            } else if dice.chance(mix.wakeup_twice) {
+                Some(WakeupVerdict::Duplicate)
             } else {
                 None
             }
         });
-        verdict.unwrap_or(RingVerdict::Deliver)
+        verdict.unwrap_or(WakeupVerdict::Deliver)
     }
 
-    /// Whether the broker keeps a ring for hours.
-    pub(super) fn ring_is_held(&self) -> bool {
-        self.draw(|mix, dice| dice.chance(mix.ring_held).then_some(())).is_some()
+    /// Whether the broker keeps a wakeup for hours.
+    pub(super) fn wakeup_is_held(&self) -> bool {
+        self.draw(|mix, dice| dice.chance(mix.wakeup_held).then_some(())).is_some()
     }
 
-    /// How late a ring arrives; later ones may overtake it.
-    pub(super) fn ring_delay(&self) -> Option<Duration> {
-        self.draw(|mix, dice| dice.chance(mix.ring_late).then(|| dice.millis(1..15_000)))
+    /// How late a wakeup arrives; later ones may overtake it.
+    pub(super) fn wakeup_delay(&self) -> Option<Duration> {
+        self.draw(|mix, dice| dice.chance(mix.wakeup_late).then(|| dice.millis(1..15_000)))
     }
 
     pub(super) fn write(&self) -> Write {

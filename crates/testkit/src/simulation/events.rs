@@ -1,7 +1,7 @@
 //! What must hold of an event log, read from its first event to its last.
 
 use splitreel_core::JobId;
-use splitreel_core::event::{Event, Happened};
+use splitreel_core::event::{Event, EventKind};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
@@ -27,24 +27,24 @@ pub(super) fn audit(events: &[Event]) -> Vec<String> {
         }
         last_seq = event.seq;
         let course = courses.entry(event.job).or_default();
-        if course.is_submitted == matches!(event.what, Happened::Submitted) {
+        if course.is_submitted == matches!(event.what, EventKind::Submitted) {
             broken("not once, first, submitted");
         }
         if course.is_published {
             broken("after it was published");
         }
-        if course.is_ended && !matches!(event.what, Happened::Retried) {
+        if course.is_ended && !matches!(event.what, EventKind::Retried) {
             broken("after it had ended");
         }
         match &event.what {
-            Happened::Submitted => course.is_submitted = true,
-            Happened::Planned { .. } | Happened::TaskRetried { .. } => {}
-            Happened::Speculated { task, attempt } => {
+            EventKind::Submitted => course.is_submitted = true,
+            EventKind::Planned { .. } | EventKind::TaskRetried { .. } => {}
+            EventKind::Speculated { task, attempt } => {
                 if course.done.contains(task) || course.claimed.contains(&(*task, *attempt)) {
                     broken("a second attempt of what is done or claimed");
                 }
             }
-            Happened::Claimed { task, attempt, .. } => {
+            EventKind::Claimed { task, attempt, .. } => {
                 if course.is_paused {
                     broken("claimed while paused");
                 }
@@ -55,7 +55,7 @@ pub(super) fn audit(events: &[Event]) -> Vec<String> {
                     broken("an attempt was claimed twice");
                 }
             }
-            Happened::TaskDone { task, attempt, .. } => {
+            EventKind::TaskDone { task, attempt, .. } => {
                 if !course.claimed.contains(&(*task, *attempt)) {
                     broken("done without a claim");
                 }
@@ -63,14 +63,14 @@ pub(super) fn audit(events: &[Event]) -> Vec<String> {
                     broken("done twice");
                 }
             }
-            Happened::Failed { .. } | Happened::Cancelled => {
+            EventKind::Failed { .. } | EventKind::Cancelled => {
                 course.is_ended = true;
                 course.is_paused = false;
             }
-            Happened::Published => course.is_published = true,
-            Happened::Retried => course.is_ended = false,
-            Happened::Paused | Happened::Resumed => {
-                let is_pause = event.what == Happened::Paused;
+            EventKind::Published => course.is_published = true,
+            EventKind::Retried => course.is_ended = false,
+            EventKind::Paused | EventKind::Resumed => {
+                let is_pause = event.what == EventKind::Paused;
                 if course.is_paused == is_pause {
                     broken("it was so already");
                 }
@@ -87,31 +87,31 @@ mod tests {
     use splitreel_core::WorkerId;
     use splitreel_core::task::TaskKind;
 
-    fn log(what: Vec<Happened>) -> Vec<Event> {
+    fn log(what: Vec<EventKind>) -> Vec<Event> {
         (1..).zip(what).map(|(seq, what)| Event { seq, job: JobId(uuid::Uuid::nil()), at_ms: 0, what }).collect()
     }
 
-    fn claimed(task: u32, attempt: u32) -> Happened {
-        Happened::Claimed { task, kind: TaskKind::Probe, index: 0, attempt, worker: WorkerId("w".into()) }
+    fn claimed(task: u32, attempt: u32) -> EventKind {
+        EventKind::Claimed { task, kind: TaskKind::Probe, index: 0, attempt, worker: WorkerId("w".into()) }
     }
 
-    fn done(task: u32, attempt: u32) -> Happened {
-        Happened::TaskDone { task, kind: TaskKind::Probe, index: 0, attempt }
+    fn done(task: u32, attempt: u32) -> EventKind {
+        EventKind::TaskDone { task, kind: TaskKind::Probe, index: 0, attempt }
     }
 
     #[test]
     fn a_usual_course_is_fine() {
         let log = log(vec![
-            Happened::Submitted,
+            EventKind::Submitted,
             claimed(0, 1),
-            Happened::Paused,
-            Happened::Resumed,
-            Happened::Paused,
-            Happened::Cancelled,
-            Happened::Retried,
+            EventKind::Paused,
+            EventKind::Resumed,
+            EventKind::Paused,
+            EventKind::Cancelled,
+            EventKind::Retried,
             claimed(0, 2),
             done(0, 2),
-            Happened::Published,
+            EventKind::Published,
         ]);
         assert_eq!(audit(&log), Vec::<String>::new());
     }
@@ -120,18 +120,18 @@ mod tests {
     fn each_broken_rule_is_named() {
         let courses = [
             ("not once, first", vec![claimed(0, 1)]),
-            ("after it had ended", vec![Happened::Submitted, Happened::Cancelled, claimed(0, 1)]),
-            ("after it was published", vec![Happened::Submitted, Happened::Published, Happened::Published]),
-            ("claimed twice", vec![Happened::Submitted, claimed(0, 1), claimed(0, 1)]),
-            ("claimed while paused", vec![Happened::Submitted, Happened::Paused, claimed(0, 1)]),
-            ("it was so already", vec![Happened::Submitted, Happened::Resumed]),
-            ("done twice", vec![Happened::Submitted, claimed(0, 1), done(0, 1), done(0, 1)]),
-            ("done without a claim", vec![Happened::Submitted, claimed(0, 1), done(0, 2)]),
+            ("after it had ended", vec![EventKind::Submitted, EventKind::Cancelled, claimed(0, 1)]),
+            ("after it was published", vec![EventKind::Submitted, EventKind::Published, EventKind::Published]),
+            ("claimed twice", vec![EventKind::Submitted, claimed(0, 1), claimed(0, 1)]),
+            ("claimed while paused", vec![EventKind::Submitted, EventKind::Paused, claimed(0, 1)]),
+            ("it was so already", vec![EventKind::Submitted, EventKind::Resumed]),
+            ("done twice", vec![EventKind::Submitted, claimed(0, 1), done(0, 1), done(0, 1)]),
+            ("done without a claim", vec![EventKind::Submitted, claimed(0, 1), done(0, 2)]),
             (
                 "a second attempt",
-                vec![Happened::Submitted, claimed(0, 1), Happened::Speculated { task: 0, attempt: 1 }],
+                vec![EventKind::Submitted, claimed(0, 1), EventKind::Speculated { task: 0, attempt: 1 }],
             ),
-            ("a done task", vec![Happened::Submitted, claimed(0, 1), done(0, 1), claimed(0, 2)]),
+            ("a done task", vec![EventKind::Submitted, claimed(0, 1), done(0, 1), claimed(0, 2)]),
         ];
         for (what, course) in courses {
             let found = audit(&log(course));

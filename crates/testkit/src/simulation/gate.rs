@@ -3,8 +3,8 @@
 use super::chaos::{Chaos, Stroke};
 use super::lock;
 use async_trait::async_trait;
-use splitreel_backend::Ring;
-use splitreel_backend::fault::{FaultPlan, RingVerdict, Verdict};
+use splitreel_backend::Wakeup;
+use splitreel_backend::fault::{FaultPlan, Verdict, WakeupVerdict};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -139,9 +139,9 @@ impl FaultPlan for Gate {
         self.pass(op, true).await
     }
 
-    async fn on_ring(&self, ring: &Ring) -> RingVerdict {
-        let verdict = self.chaos.ring();
-        self.chaos.note(&self.name, || format!("ring {} {}: {verdict:?}", ring.task.number, ring.attempt));
+    async fn on_wakeup(&self, wakeup: &Wakeup) -> WakeupVerdict {
+        let verdict = self.chaos.wakeup_verdict();
+        self.chaos.note(&self.name, || format!("wakeup {} {}: {verdict:?}", wakeup.task.number, wakeup.attempt));
         verdict
     }
 }

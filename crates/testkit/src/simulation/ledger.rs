@@ -182,7 +182,8 @@ impl Ledger {
         let mut books = lock(&self.books);
         let task = books.last.get_mut(&id.job).and_then(|s| s.tasks.iter_mut().find(|t| t.id == id));
         let Some(task) = task else { return };
-        let leases = task.lease.as_mut().into_iter().chain(task.elder.as_mut().map(|elder| &mut elder.lease));
+        let leases =
+            task.lease.as_mut().into_iter().chain(task.superseded.as_mut().map(|superseded| &mut superseded.lease));
         for held in leases.filter(|held| held.id == lease) {
             held.expires_ms = expires_ms;
         }
@@ -203,24 +204,24 @@ impl Ledger {
         }
     }
 
-    /// Rings were written: to no tenant more than it may have in flight on a queue.
+    /// Wakeups were written: to no tenant more than it may have in flight on a queue.
     pub(super) fn dispatched(&self, shares: &Shares) {
         let now = self.store.snapshots();
         let count = |rows: &mut dyn Iterator<Item = &Snapshot>, tenant: &str, queue: Queue| {
             let of = |s: &&Snapshot| s.job.request.tenant == tenant;
-            rows.filter(of).fold((0, 0), |(num_rung, num_flying), s| {
-                let rung = s.outbox.iter().filter(|ring| ring.queue() == queue).count();
+            rows.filter(of).fold((0, 0), |(num_notified, num_flying), s| {
+                let notified = s.outbox.iter().filter(|wakeup| wakeup.queue() == queue).count();
                 let tasks = s.tasks.iter().filter(|t| Queue::of(t.spec.kind) == queue);
                 let leased: usize = tasks.map(|t| t.live().count()).sum();
-                (num_rung + rung, num_flying + leased + rung)
+                (num_notified + notified, num_flying + leased + notified)
             })
         };
         let tenants: BTreeSet<&str> = now.iter().map(|s| s.job.request.tenant.as_str()).collect();
         for (tenant, queue) in tenants.into_iter().flat_map(|tenant| Queue::ALL.map(|queue| (tenant, queue))) {
             let Some(most) = shares.of(tenant).max_in_flight else { continue };
             let (rung_before, _) = count(&mut lock(&self.books).last.values(), tenant, queue);
-            let (rung, in_flight) = count(&mut now.iter(), tenant, queue);
-            if rung > rung_before && in_flight > most as usize {
+            let (notified, in_flight) = count(&mut now.iter(), tenant, queue);
+            if notified > rung_before && in_flight > most as usize {
                 self.violate(format!("{tenant} has {in_flight} tasks in flight ({queue:?}), its quota is {most}"));
             }
         }

@@ -6,7 +6,7 @@ use super::ledger::Ledger;
 use super::lock;
 use async_trait::async_trait;
 use splitreel_backend::lease::{LeaseError, Leases, WorkOrder};
-use splitreel_backend::{JobStore, Ring, StoreError, World};
+use splitreel_backend::{JobStore, StoreError, Wakeup, World};
 use splitreel_coordinator::Coordinator;
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::Progress;
@@ -158,9 +158,9 @@ fn unanswered(_: Unanswered) -> LeaseError {
 
 #[async_trait]
 impl Leases for RemoteLeases {
-    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
-        let (ring, worker) = (ring.clone(), worker.clone());
-        self.ask(move |c| async move { c.claim(&ring, &worker, lease).await }).await
+    async fn claim(&self, wakeup: &Wakeup, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+        let (wakeup, worker) = (wakeup.clone(), worker.clone());
+        self.ask(move |c| async move { c.claim(&wakeup, &worker, lease).await }).await
     }
 
     async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress) -> Result<i64, LeaseError> {

@@ -10,7 +10,7 @@ use splitreel_backend::blob::BlobStore;
 use splitreel_backend::invariants::Snapshot;
 use splitreel_backend::memory::MemoryBlobs;
 use splitreel_core::FailureClass;
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use splitreel_core::job::JobState;
 use splitreel_core::part::{Presentation, TaskResult};
 use splitreel_core::task::{TaskKind, TaskState};
@@ -141,7 +141,7 @@ pub(super) async fn blobs_hash(blobs: &MemoryBlobs) -> u64 {
 /// Second attempts that were called for.
 pub(super) async fn num_second_attempts(ledger: &Ledger) -> u64 {
     let log = ledger.store().events(None, 0, usize::MAX).await.unwrap_or_default();
-    log.iter().filter(|event| matches!(event.what, Happened::Speculated { .. })).count() as u64
+    log.iter().filter(|event| matches!(event.what, EventKind::Speculated { .. })).count() as u64
 }
 
 pub(super) async fn events_hash(ledger: &Ledger) -> u64 {

@@ -3,7 +3,7 @@
 
 use super::*;
 use proptest::prelude::*;
-use splitreel_backend::conformance::fixture::ring;
+use splitreel_backend::conformance::fixture::wakeup;
 use std::collections::{BTreeMap, BTreeSet};
 
 const LINGER: Duration = Duration::from_millis(100);
@@ -43,15 +43,15 @@ fn what_was_answered_is_kept_for_longer_than_what_nobody_wants() {
     let (mut ledger, now): (Ledger<u32>, _) = (Ledger::new(8, LINGER, KEEP, RENEW), Instant::now());
     ledger.wait();
     ledger.steps(now);
-    ledger.deliver(1, ring(1, 1), 10, now);
+    ledger.deliver(1, wakeup(1, 1), 10, now);
     ledger.take();
-    ledger.answer(&ring(1, 1), Answer::Done, now);
+    ledger.answer(&wakeup(1, 1), Answer::Done, now);
     assert!(ledger.steps(now + LINGER).is_empty());
     assert_eq!(ledger.due(now + LINGER), Some(now + KEEP));
     assert_eq!(ledger.steps(now + KEEP).len(), 1);
     ledger.wait();
     ledger.steps(now);
-    ledger.deliver(2, ring(1, 2), 11, now);
+    ledger.deliver(2, wakeup(1, 2), 11, now);
     ledger.unwait();
     assert_eq!(ledger.due(now), Some(now + LINGER));
     assert_eq!(ledger.steps(now + LINGER).len(), 1);
@@ -62,9 +62,9 @@ fn a_listener_that_comes_back_soon_reuses_its_seat() {
     let (mut ledger, now) = ledger(8);
     ledger.wait();
     ledger.steps(now);
-    ledger.deliver(1, ring(1, 1), 10, now);
-    assert_eq!(ledger.take(), Some(ring(1, 1)));
-    assert!(ledger.answer(&ring(1, 1), Answer::Done, now));
+    ledger.deliver(1, wakeup(1, 1), 10, now);
+    assert_eq!(ledger.take(), Some(wakeup(1, 1)));
+    assert!(ledger.answer(&wakeup(1, 1), Answer::Done, now));
     assert!(ledger.steps(now).is_empty(), "held back");
     assert_eq!(ledger.due(now), Some(now + LINGER));
     ledger.wait();
@@ -77,9 +77,9 @@ fn a_busy_listener_gives_its_seat_up() {
     let (mut ledger, now) = ledger(8);
     ledger.wait();
     ledger.steps(now);
-    ledger.deliver(1, ring(1, 1), 10, now);
+    ledger.deliver(1, wakeup(1, 1), 10, now);
     ledger.take();
-    ledger.answer(&ring(1, 1), Answer::Done, now);
+    ledger.answer(&wakeup(1, 1), Answer::Done, now);
     let closed = [Step::Settle { seat: 1, token: 10, answer: Answer::Done, close: true }];
     assert_eq!(ledger.steps(now + LINGER), closed);
     ledger.wait();
@@ -91,11 +91,11 @@ fn a_ring_without_an_answer_goes_back_at_once() {
     let (mut ledger, now) = ledger(8);
     ledger.wait();
     ledger.steps(now);
-    ledger.deliver(1, ring(1, 1), 10, now);
+    ledger.deliver(1, wakeup(1, 1), 10, now);
     ledger.take();
-    assert!(ledger.answer(&ring(1, 1), Answer::Again, now));
+    assert!(ledger.answer(&wakeup(1, 1), Answer::Again, now));
     assert_eq!(ledger.steps(now), [Step::Settle { seat: 1, token: 10, answer: Answer::Again, close: true }]);
-    assert!(!ledger.answer(&ring(1, 1), Answer::Again, now), "an answer counts once");
+    assert!(!ledger.answer(&wakeup(1, 1), Answer::Again, now), "an answer counts once");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_ring_whose_listener_left_waits_for_another_and_then_goes_back() {
     ledger.wait();
     ledger.steps(now);
     ledger.unwait();
-    ledger.deliver(1, ring(1, 1), 10, now);
+    ledger.deliver(1, wakeup(1, 1), 10, now);
     assert!(ledger.steps(now).is_empty());
     assert_eq!(ledger.due(now), Some(now + LINGER));
     assert_eq!(ledger.steps(now + LINGER), [Step::Settle { seat: 1, token: 10, answer: Answer::Again, close: true }]);
@@ -121,11 +121,11 @@ fn a_seat_that_nobody_wants_is_closed() {
     assert!(ledger.steps(now).is_empty());
     assert_eq!(ledger.due(now), Some(now + LINGER));
     assert_eq!(ledger.steps(now + LINGER), [Step::Close { seat: 1 }]);
-    // A ring that was on its way is still heard, and its seat is not closed twice.
-    ledger.deliver(1, ring(1, 1), 10, now + LINGER);
+    // A wakeup that was on its way is still heard, and its seat is not closed twice.
+    ledger.deliver(1, wakeup(1, 1), 10, now + LINGER);
     ledger.wait();
-    assert_eq!(ledger.take(), Some(ring(1, 1)));
-    ledger.answer(&ring(1, 1), Answer::Done, now + LINGER);
+    assert_eq!(ledger.take(), Some(wakeup(1, 1)));
+    ledger.answer(&wakeup(1, 1), Answer::Done, now + LINGER);
     let settled = [Step::Settle { seat: 2, token: 10, answer: Answer::Done, close: false }];
     assert_eq!(ledger.steps(now + LINGER), settled);
 }
@@ -149,11 +149,11 @@ fn seats_that_may_be_deaf_are_replaced_when_no_ring_is_in_hand() {
     assert_eq!(ledger.due(now), Some(now + RENEW));
     assert!(!ledger.is_stale(now));
     let late = now + RENEW;
-    ledger.deliver(1, ring(1, 1), 10, late);
+    ledger.deliver(1, wakeup(1, 1), 10, late);
     ledger.take();
-    assert!(!ledger.is_stale(late), "a listener has a ring");
+    assert!(!ledger.is_stale(late), "a listener has a wakeup");
     assert_eq!(ledger.due(late), None);
-    ledger.answer(&ring(1, 1), Answer::Done, late);
+    ledger.answer(&wakeup(1, 1), Answer::Done, late);
     assert!(ledger.is_stale(late));
     assert_eq!(ledger.drain(), [(10, Answer::Done)]);
     assert_eq!(ledger.steps(late), [Step::Open { seat: 3 }]);
@@ -164,13 +164,13 @@ fn a_ring_for_a_seat_that_holds_one_is_kept_beside_it() {
     let (mut ledger, now) = ledger(8);
     ledger.wait();
     ledger.steps(now);
-    ledger.deliver(1, ring(1, 1), 10, now);
+    ledger.deliver(1, wakeup(1, 1), 10, now);
     ledger.take();
-    ledger.deliver(1, ring(1, 2), 11, now);
+    ledger.deliver(1, wakeup(1, 2), 11, now);
     ledger.wait();
-    assert_eq!(ledger.take(), Some(ring(1, 2)));
-    assert!(ledger.answer(&ring(1, 1), Answer::Again, now));
-    assert!(ledger.answer(&ring(1, 2), Answer::Done, now));
+    assert_eq!(ledger.take(), Some(wakeup(1, 2)));
+    assert!(ledger.answer(&wakeup(1, 1), Answer::Again, now));
+    assert!(ledger.answer(&wakeup(1, 2), Answer::Done, now));
     let settled = ledger.steps(now);
     assert!(settled.contains(&Step::Settle { seat: 1, token: 10, answer: Answer::Again, close: true }), "{settled:?}");
     assert!(settled.contains(&Step::Settle { seat: 2, token: 11, answer: Answer::Done, close: false }), "{settled:?}");
@@ -182,13 +182,13 @@ fn held_back_answers_are_handed_in_at_the_end() {
     for seat in 1..=3 {
         ledger.wait();
         ledger.steps(now);
-        ledger.deliver(seat, ring(1, u32::try_from(seat).unwrap()), u32::try_from(seat).unwrap(), now);
+        ledger.deliver(seat, wakeup(1, u32::try_from(seat).unwrap()), u32::try_from(seat).unwrap(), now);
     }
     ledger.take();
     ledger.take();
-    ledger.answer(&ring(1, 2), Answer::Done, now);
+    ledger.answer(&wakeup(1, 2), Answer::Done, now);
     assert_eq!(ledger.drain(), [(2, Answer::Done)]);
-    assert!(!ledger.answer(&ring(1, 1), Answer::Done, now), "its channel is closed");
+    assert!(!ledger.answer(&wakeup(1, 1), Answer::Done, now), "its channel is closed");
 }
 
 /// What happens from outside, in any order.
@@ -219,7 +219,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     prop::collection::vec(one, 0..120)
 }
 
-/// A broker that sends one ring per open consumer, and complains about whatever RabbitMQ would.
+/// A broker that sends one wakeup per open consumer, and complains about whatever RabbitMQ would.
 #[derive(Default)]
 struct Broker {
     /// Open consumers and the delivery that each holds.
@@ -257,7 +257,7 @@ proptest! {
         let (mut ledger, mut now) = ledger(limit);
         let mut broker = Broker::default();
         let mut waiting = 0_usize;
-        let mut taken: Vec<Ring> = Vec::new();
+        let mut taken: Vec<Wakeup> = Vec::new();
         for one in moves {
             match one {
                 Move::Wait => {
@@ -268,13 +268,13 @@ proptest! {
                     ledger.unwait();
                     waiting -= 1;
                 },
-                Move::Take => if waiting > 0 && let Some(ring) = ledger.take() {
+                Move::Take => if waiting > 0 && let Some(wakeup) = ledger.take() {
                     waiting -= 1;
-                    taken.push(ring);
+                    taken.push(wakeup);
                 },
                 Move::Answer { which, answer } => if !taken.is_empty() {
-                    let ring = taken.swap_remove(which % taken.len());
-                    prop_assert!(ledger.answer(&ring, answer, now));
+                    let wakeup = taken.swap_remove(which % taken.len());
+                    prop_assert!(ledger.answer(&wakeup, answer, now));
                 },
                 Move::Send { which } => {
                     let free: Vec<u64> =
@@ -284,7 +284,7 @@ proptest! {
                         broker.sent += 1;
                         broker.consumers.insert(seat, Some(broker.sent));
                         broker.unsettled.insert(broker.sent);
-                        ledger.deliver(seat, ring(1, broker.sent), broker.sent, now);
+                        ledger.deliver(seat, wakeup(1, broker.sent), broker.sent, now);
                     }
                 }
                 Move::BrokerEnds { which } => if !broker.consumers.is_empty() {
@@ -297,8 +297,8 @@ proptest! {
                     ledger.clear();
                     broker.consumers.clear();
                     broker.unsettled.clear();
-                    for ring in taken.drain(..) {
-                        prop_assert!(!ledger.answer(&ring, Answer::Done, now));
+                    for wakeup in taken.drain(..) {
+                        prop_assert!(!ledger.answer(&wakeup, Answer::Done, now));
                     }
                 }
             }

@@ -9,7 +9,7 @@ use splitreel_backend_cluster::amqp::{AmqpDoorbell, AmqpLink, AmqpOptions};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Rings that a listener of these tests may hold without an answer: as many as the suite takes without one.
+/// Wakeups that a listener of these tests may hold without an answer: as many as the suite takes without one.
 pub const PREFETCH: u16 = 50;
 
 /// Long enough for a busy machine; a test that needs it has failed.
@@ -66,7 +66,7 @@ impl Place {
 
 #[async_trait]
 impl DoorbellHarness for Place {
-    /// Kept to the end: a listener that goes away without an answer gives its rings to the others.
+    /// Kept to the end: a listener that goes away without an answer gives its wakeups to the others.
     async fn open(&self) -> Arc<dyn Doorbell> {
         let bell = Arc::new(self.bell());
         self.bells.lock().unwrap().push(bell.clone());

@@ -4,8 +4,8 @@ use super::broker::{Client, Place, bounded};
 use lapin::options::{BasicNackOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use splitreel_backend::Doorbell;
-use splitreel_backend::conformance::fixture::ring;
-use splitreel_backend::doorbell::{Queue, Ring};
+use splitreel_backend::conformance::fixture::wakeup;
+use splitreel_backend::doorbell::{Queue, Wakeup};
 use splitreel_backend_cluster::amqp::{AmqpOptions, Health, QueueDepth};
 use splitreel_core::Trace;
 use std::collections::BTreeSet;
@@ -30,10 +30,10 @@ async fn a_ring_without_an_answer_goes_back_when_its_listener_closes() {
     let place = Place::new();
     bounded(async {
         let (first, second) = (place.bell(), place.bell());
-        first.ring(ring(1, 1)).await.unwrap();
-        assert_eq!(first.next(Queue::Work).await.unwrap(), ring(1, 1));
+        first.notify(wakeup(1, 1)).await.unwrap();
+        assert_eq!(first.next(Queue::Work).await.unwrap(), wakeup(1, 1));
         first.close().await;
-        assert_eq!(second.next(Queue::Work).await.unwrap(), ring(1, 1));
+        assert_eq!(second.next(Queue::Work).await.unwrap(), wakeup(1, 1));
     })
     .await;
 }
@@ -43,14 +43,14 @@ async fn an_answered_ring_does_not_come_again() {
     let place = Place::new();
     bounded(async {
         let (first, second) = (place.bell(), place.bell());
-        first.ring(ring(1, 1)).await.unwrap();
+        first.notify(wakeup(1, 1)).await.unwrap();
         let heard = first.next(Queue::Work).await.unwrap();
         first.answered(&heard).await;
         // Closing hands in the answer, which is held back until then.
         first.close().await;
-        second.ring(ring(1, 2)).await.unwrap();
-        assert_eq!(second.next(Queue::Work).await.unwrap(), ring(1, 2));
-        second.answered(&ring(1, 2)).await;
+        second.notify(wakeup(1, 2)).await.unwrap();
+        assert_eq!(second.next(Queue::Work).await.unwrap(), wakeup(1, 2));
+        second.answered(&wakeup(1, 2)).await;
         depth_becomes(&second, QueueDepth { ready: 0, consumers: 0 }).await;
     })
     .await;
@@ -61,12 +61,12 @@ async fn an_unanswered_ring_comes_again_at_once() {
     let place = Place::new();
     bounded(async {
         let (first, second) = (place.bell(), place.bell());
-        first.ring(ring(1, 1)).await.unwrap();
+        first.notify(wakeup(1, 1)).await.unwrap();
         let heard = first.next(Queue::Work).await.unwrap();
         first.unanswered(&heard).await;
-        assert_eq!(second.next(Queue::Work).await.unwrap(), ring(1, 1));
+        assert_eq!(second.next(Queue::Work).await.unwrap(), wakeup(1, 1));
         second.unanswered(&heard).await;
-        assert_eq!(second.next(Queue::Work).await.unwrap(), ring(1, 1));
+        assert_eq!(second.next(Queue::Work).await.unwrap(), wakeup(1, 1));
     })
     .await;
 }
@@ -76,15 +76,15 @@ async fn a_busy_listener_keeps_no_ring_from_others() {
     let place = Place::new();
     bounded(async {
         let (busy, free) = (place.bell(), place.bell());
-        busy.ring(ring(1, 1)).await.unwrap();
+        busy.notify(wakeup(1, 1)).await.unwrap();
         let heard = busy.next(Queue::Work).await.unwrap();
         busy.answered(&heard).await;
         // From now on it works and asks for nothing.
-        let rings: Vec<Ring> = (2..40).map(|number| ring(1, number)).collect();
-        assert_eq!(free.ring_all(rings.clone()).await, rings);
-        for ring in rings {
-            assert_eq!(free.next(Queue::Work).await.unwrap(), ring);
-            free.answered(&ring).await;
+        let wakeups: Vec<Wakeup> = (2..40).map(|number| wakeup(1, number)).collect();
+        assert_eq!(free.notify_all(wakeups.clone()).await, wakeups);
+        for wakeup in wakeups {
+            assert_eq!(free.next(Queue::Work).await.unwrap(), wakeup);
+            free.answered(&wakeup).await;
         }
         depth_becomes(&free, QueueDepth { ready: 0, consumers: 0 }).await;
     })
@@ -105,12 +105,12 @@ async fn a_ring_whose_listener_left_goes_to_another_process() {
                 }
             };
             tokio::select! {
-                _ = &mut listening => panic!("nothing was rung"),
+                _ = &mut listening => panic!("nothing was notified"),
                 () = listened => {}
             }
         }
-        stays.ring(ring(1, 1)).await.unwrap();
-        assert_eq!(stays.next(Queue::Work).await.unwrap(), ring(1, 1));
+        stays.notify(wakeup(1, 1)).await.unwrap();
+        assert_eq!(stays.next(Queue::Work).await.unwrap(), wakeup(1, 1));
     })
     .await;
 }
@@ -120,8 +120,8 @@ async fn a_thousand_rings_are_confirmed_and_heard_once() {
     let place = Place::new();
     bounded(async {
         let bell = Arc::new(place.bell());
-        let rings: Vec<Ring> = (0..1000).map(|number| ring(7, number)).collect();
-        assert_eq!(bell.ring_all(rings.clone()).await, rings);
+        let wakeups: Vec<Wakeup> = (0..1000).map(|number| wakeup(7, number)).collect();
+        assert_eq!(bell.notify_all(wakeups.clone()).await, wakeups);
         depth_becomes(&bell, QueueDepth { ready: 1000, consumers: 0 }).await;
         let mut listeners = tokio::task::JoinSet::new();
         for _ in 0..8 {
@@ -129,16 +129,16 @@ async fn a_thousand_rings_are_confirmed_and_heard_once() {
             listeners.spawn(async move {
                 let mut heard = Vec::new();
                 for _ in 0..125 {
-                    let ring = bell.next(Queue::Work).await.unwrap();
-                    bell.answered(&ring).await;
-                    heard.push(ring);
+                    let wakeup = bell.next(Queue::Work).await.unwrap();
+                    bell.answered(&wakeup).await;
+                    heard.push(wakeup);
                 }
                 heard
             });
         }
-        let heard: Vec<Ring> = listeners.join_all().await.into_iter().flatten().collect();
+        let heard: Vec<Wakeup> = listeners.join_all().await.into_iter().flatten().collect();
         assert_eq!(heard.len(), 1000);
-        assert_eq!(heard.into_iter().collect::<BTreeSet<_>>(), rings.into_iter().collect());
+        assert_eq!(heard.into_iter().collect::<BTreeSet<_>>(), wakeups.into_iter().collect());
         depth_becomes(&bell, QueueDepth { ready: 0, consumers: 0 }).await;
     })
     .await;
@@ -153,14 +153,14 @@ async fn garbage_is_dropped_and_does_not_come_again() {
         for garbage in [&b""[..], b"\xff\xfe", b"{\"task\":1}", &[b'x'; 100_000]] {
             client.publish("", &place.queue(), garbage).await;
         }
-        bell.ring(ring(1, 1)).await.unwrap();
-        assert_eq!(bell.next(Queue::Work).await.unwrap(), ring(1, 1));
-        bell.answered(&ring(1, 1)).await;
+        bell.notify(wakeup(1, 1)).await.unwrap();
+        assert_eq!(bell.next(Queue::Work).await.unwrap(), wakeup(1, 1));
+        bell.answered(&wakeup(1, 1)).await;
         bell.close().await;
         let again = place.bell();
-        again.ring(ring(1, 2)).await.unwrap();
-        assert_eq!(again.next(Queue::Work).await.unwrap(), ring(1, 2));
-        again.answered(&ring(1, 2)).await;
+        again.notify(wakeup(1, 2)).await.unwrap();
+        assert_eq!(again.next(Queue::Work).await.unwrap(), wakeup(1, 2));
+        again.answered(&wakeup(1, 2)).await;
         depth_becomes(&again, QueueDepth { ready: 0, consumers: 0 }).await;
     })
     .await;
@@ -172,11 +172,11 @@ async fn a_ring_is_a_small_persistent_message_with_its_trace() {
     bounded(async {
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let bell = place.bell();
-        bell.ring(Ring { trace: Trace::new(Some(parent.to_owned())), ..ring(1, 1) }).await.unwrap();
+        bell.notify(Wakeup { trace: Trace::new(Some(parent.to_owned())), ..wakeup(1, 1) }).await.unwrap();
         let client = Client::connect().await;
         let message = client.get(&place.queue()).await.unwrap();
         assert!(message.data.len() <= 1024);
-        assert_eq!(serde_json::from_slice::<Ring>(&message.data).unwrap(), ring(1, 1));
+        assert_eq!(serde_json::from_slice::<Wakeup>(&message.data).unwrap(), wakeup(1, 1));
         assert_eq!(*message.properties.delivery_mode(), Some(2));
         let headers = message.properties.headers().as_ref().unwrap();
         assert_eq!(headers.inner().get("traceparent"), Some(&AMQPValue::LongString(parent.into())));
@@ -191,7 +191,7 @@ async fn queues_are_durable_quorum_queues_without_other_arguments() {
     let place = Place::new();
     bounded(async {
         let bell = place.bell();
-        bell.ring(ring(1, 1)).await.unwrap();
+        bell.notify(wakeup(1, 1)).await.unwrap();
         let client = Client::connect().await;
         // The broker compares arguments, and refuses a declaration that differs.
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
@@ -210,8 +210,8 @@ async fn a_closed_doorbell_says_so() {
     let place = Place::new();
     bounded(async {
         let bell = Arc::new(place.bell());
-        bell.ring(ring(1, 1)).await.unwrap();
-        assert_eq!(bell.next(Queue::Work).await.unwrap(), ring(1, 1));
+        bell.notify(wakeup(1, 1)).await.unwrap();
+        assert_eq!(bell.next(Queue::Work).await.unwrap(), wakeup(1, 1));
         let waiting = tokio::spawn({
             let bell = Arc::clone(&bell);
             async move { bell.next(Queue::Work).await }
@@ -220,9 +220,9 @@ async fn a_closed_doorbell_says_so() {
         bell.close().await;
         assert!(waiting.await.unwrap().is_err());
         assert!(bell.next(Queue::Assemble).await.is_err());
-        assert!(bell.ring(ring(1, 2)).await.is_err());
-        assert!(bell.ring_all(vec![ring(1, 2)]).await.is_empty());
-        bell.answered(&ring(1, 1)).await;
+        assert!(bell.notify(wakeup(1, 2)).await.is_err());
+        assert!(bell.notify_all(vec![wakeup(1, 2)]).await.is_empty());
+        bell.answered(&wakeup(1, 1)).await;
         assert_eq!(bell.link().health(), Health::Closed);
     })
     .await;

@@ -6,10 +6,10 @@ use lapin::options::{QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use splitreel_backend::conformance::fixture::job_id;
 use splitreel_backend_cluster::amqp::{AmqpEvents, AmqpLink, AmqpOptions};
-use splitreel_core::event::{Event, Happened};
+use splitreel_core::event::{Event, EventKind};
 use std::time::Duration;
 
-fn event(seq: i64, what: Happened) -> Event {
+fn event(seq: i64, what: EventKind) -> Event {
     Event { seq, job: job_id(1), at_ms: 5, what }
 }
 
@@ -18,7 +18,7 @@ async fn events_reach_those_who_bind_a_queue() {
     let place = Place::new();
     bounded(async {
         let events = AmqpEvents::new(AmqpLink::open(place.options()).unwrap());
-        events.publish(&[event(1, Happened::Submitted)]).await.unwrap();
+        events.publish(&[event(1, EventKind::Submitted)]).await.unwrap();
         let client = Client::connect().await;
         let queue = format!("{}.inbox", place.prefix);
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
@@ -34,9 +34,9 @@ async fn events_reach_those_who_bind_a_queue() {
             );
             bound.await.unwrap();
         }
-        let planned = event(2, Happened::Planned { num_tasks: 3 });
-        let published = event(4, Happened::Published);
-        events.publish(&[planned.clone(), event(3, Happened::Paused), published.clone()]).await.unwrap();
+        let planned = event(2, EventKind::Planned { num_tasks: 3 });
+        let published = event(4, EventKind::Published);
+        events.publish(&[planned.clone(), event(3, EventKind::Paused), published.clone()]).await.unwrap();
         for wanted in [planned, published] {
             let message = client.get(&queue).await.unwrap();
             assert_eq!(serde_json::from_slice::<Event>(&message.data).unwrap(), wanted);
@@ -55,7 +55,7 @@ async fn what_is_not_confirmed_is_told() {
         let options = AmqpOptions { confirm_timeout: Duration::from_millis(500), ..place.options_over(proxy.port) };
         let link = AmqpLink::open(options).unwrap();
         let events = AmqpEvents::new(link.clone());
-        let batch = [event(1, Happened::Submitted), event(2, Happened::Published)];
+        let batch = [event(1, EventKind::Submitted), event(2, EventKind::Published)];
         events.publish(&batch).await.unwrap();
         proxy.set(Mode::Swallow);
         let error = events.publish(&batch).await.unwrap_err();

@@ -3,8 +3,8 @@
 use super::broker::{Client, Place, bounded};
 use super::proxy::{Mode, Proxy};
 use splitreel_backend::Doorbell;
-use splitreel_backend::conformance::fixture::ring;
-use splitreel_backend::doorbell::{Queue, Ring};
+use splitreel_backend::conformance::fixture::wakeup;
+use splitreel_backend::doorbell::{Queue, Wakeup};
 use splitreel_backend_cluster::amqp::{AmqpDoorbell, AmqpError, AmqpLink, AmqpOptions, Health};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,19 +12,19 @@ use std::time::{Duration, Instant};
 const SHORT: Duration = Duration::from_millis(500);
 
 /// As the outbox relay does: what was not accepted is sent again.
-async fn ring_until_accepted(bell: &AmqpDoorbell, ring: Ring) {
+async fn notify_until_accepted(bell: &AmqpDoorbell, wakeup: Wakeup) {
     for _ in 0..50 {
-        if bell.ring(ring.clone()).await.is_ok() {
+        if bell.notify(wakeup.clone()).await.is_ok() {
             return;
         }
     }
     panic!("the doorbell did not come back");
 }
 
-/// Until each was heard. An answer that was under way when its queue was replaced may count for a ring of the new
-/// queue, so what is missing is rung again, as the sweeper does.
-async fn hear_all(bell: &AmqpDoorbell, rings: Vec<Ring>) {
-    let mut missing: BTreeSet<Ring> = rings.into_iter().collect();
+/// Until each was heard. An answer that was under way when its queue was replaced may count for a wakeup of the new
+/// queue, so what is missing is notified again, as the sweeper does.
+async fn hear_all(bell: &AmqpDoorbell, wakeups: Vec<Wakeup>) {
+    let mut missing: BTreeSet<Wakeup> = wakeups.into_iter().collect();
     while !missing.is_empty() {
         match tokio::time::timeout(SHORT, bell.next(Queue::Work)).await {
             Ok(heard) => {
@@ -32,7 +32,7 @@ async fn hear_all(bell: &AmqpDoorbell, rings: Vec<Ring>) {
                 missing.remove(&heard);
                 bell.answered(&heard).await;
             }
-            Err(_) => drop(bell.ring_all(missing.iter().cloned().collect()).await),
+            Err(_) => drop(bell.notify_all(missing.iter().cloned().collect()).await),
         }
     }
 }
@@ -43,11 +43,11 @@ async fn a_ring_of_a_listener_that_dies_goes_to_another() {
     let proxy = Proxy::start(Mode::Pass).await;
     bounded(async {
         let (dies, lives) = (place.bell_with(place.options_over(proxy.port)), place.bell());
-        lives.ring(ring(1, 1)).await.unwrap();
-        assert_eq!(dies.next(Queue::Work).await.unwrap(), ring(1, 1));
+        lives.notify(wakeup(1, 1)).await.unwrap();
+        assert_eq!(dies.next(Queue::Work).await.unwrap(), wakeup(1, 1));
         proxy.set(Mode::Refuse);
         proxy.cut();
-        assert_eq!(lives.next(Queue::Work).await.unwrap(), ring(1, 1));
+        assert_eq!(lives.next(Queue::Work).await.unwrap(), wakeup(1, 1));
     })
     .await;
 }
@@ -59,19 +59,19 @@ async fn publishing_and_listening_survive_a_cut() {
     bounded(async {
         let bell = place.bell_with(place.options_over(proxy.port));
         for round in 0..3 {
-            let (before, after) = (ring(1, 2 * round), ring(1, 2 * round + 1));
-            bell.ring(before.clone()).await.unwrap();
+            let (before, after) = (wakeup(1, 2 * round), wakeup(1, 2 * round + 1));
+            bell.notify(before.clone()).await.unwrap();
             assert_eq!(bell.next(Queue::Work).await.unwrap(), before);
             let waiting = bell.next(Queue::Work);
             proxy.cut();
-            ring_until_accepted(&bell, after.clone()).await;
+            notify_until_accepted(&bell, after.clone()).await;
             let mut heard = BTreeSet::from([waiting.await.unwrap()]);
             // The one without an answer comes again; one whose confirmation was cut off may come twice.
             while !(heard.contains(&before) && heard.contains(&after)) {
                 heard.insert(bell.next(Queue::Work).await.unwrap());
             }
-            for ring in &heard {
-                bell.answered(ring).await;
+            for wakeup in &heard {
+                bell.answered(wakeup).await;
             }
         }
         assert_eq!(bell.link().health(), Health::Connected);
@@ -85,19 +85,19 @@ async fn an_answer_after_the_connection_is_gone_is_harmless() {
     let proxy = Proxy::start(Mode::Pass).await;
     bounded(async {
         let bell = place.bell_with(place.options_over(proxy.port));
-        bell.ring(ring(1, 1)).await.unwrap();
+        bell.notify(wakeup(1, 1)).await.unwrap();
         let heard = bell.next(Queue::Work).await.unwrap();
         proxy.cut();
         proxy.closed(1).await;
         proxy.opened(2).await;
         bell.link().connected(Duration::from_secs(30)).await.unwrap();
-        // Over the new connection nothing was given out yet: the answer is to a ring that is nobody's.
+        // Over the new connection nothing was given out yet: the answer is to a wakeup that is nobody's.
         bell.answered(&heard).await;
         bell.answered(&heard).await;
         assert_eq!(bell.next(Queue::Work).await.unwrap(), heard);
         bell.answered(&heard).await;
-        ring_until_accepted(&bell, ring(1, 2)).await;
-        assert_eq!(bell.next(Queue::Work).await.unwrap(), ring(1, 2));
+        notify_until_accepted(&bell, wakeup(1, 2)).await;
+        assert_eq!(bell.next(Queue::Work).await.unwrap(), wakeup(1, 2));
     })
     .await;
 }
@@ -109,22 +109,22 @@ async fn deleted_queues_are_declared_again() {
         // The broker does not always tell a consumer that its queue was replaced.
         let options = AmqpOptions { renew_after: SHORT, ..place.options() };
         let (bell, client) = (place.bell_with(options), Client::connect().await);
-        bell.ring(ring(1, 1)).await.unwrap();
-        assert_eq!(bell.next(Queue::Work).await.unwrap(), ring(1, 1));
-        bell.answered(&ring(1, 1)).await;
+        bell.notify(wakeup(1, 1)).await.unwrap();
+        assert_eq!(bell.next(Queue::Work).await.unwrap(), wakeup(1, 1));
+        bell.answered(&wakeup(1, 1)).await;
         for round in 0..2 {
             for name in ["work", "assemble"] {
                 client.delete(&format!("{}.v1.{name}", place.prefix)).await;
             }
             // More than a window's worth, all into the void at first.
-            let rings: Vec<Ring> = (0..520).map(|number| ring(2 + round, number)).collect();
-            assert_eq!(bell.ring_all(rings.clone()).await, rings);
-            hear_all(&bell, rings).await;
+            let wakeups: Vec<Wakeup> = (0..520).map(|number| wakeup(2 + round, number)).collect();
+            assert_eq!(bell.notify_all(wakeups.clone()).await, wakeups);
+            hear_all(&bell, wakeups).await;
         }
-        // Also while a listener waits and nobody rings.
-        let ringer = place.bell();
+        // Also while a listener waits and no wakeup is sent.
+        let sender = place.bell();
         client.delete(&place.queue()).await;
-        tokio::join!(hear_all(&bell, vec![ring(9, 9)]), ring_until_accepted(&ringer, ring(9, 9)));
+        tokio::join!(hear_all(&bell, vec![wakeup(9, 9)]), notify_until_accepted(&sender, wakeup(9, 9)));
     })
     .await;
 }
@@ -136,25 +136,25 @@ async fn a_broker_that_does_not_confirm_has_not_accepted() {
     bounded(async {
         let options = AmqpOptions { confirm_timeout: SHORT, ..place.options_over(proxy.port) };
         let bell = place.bell_with(options);
-        ring_until_accepted(&bell, ring(1, 1)).await;
+        notify_until_accepted(&bell, wakeup(1, 1)).await;
         proxy.set(Mode::Swallow);
         let started = Instant::now();
-        let error = bell.ring(ring(1, 2)).await.unwrap_err();
+        let error = bell.notify(wakeup(1, 2)).await.unwrap_err();
         assert!(error.what.contains("did not answer"), "{error}");
         assert!(started.elapsed() < SHORT * 10, "{:?}", started.elapsed());
-        assert!(bell.ring_all(vec![ring(1, 3), ring(1, 4)]).await.is_empty());
+        assert!(bell.notify_all(vec![wakeup(1, 3), wakeup(1, 4)]).await.is_empty());
         // The silent connection is given up, and cut even though nobody answers its farewell.
         proxy.closed(1).await;
         proxy.set(Mode::Pass);
         proxy.cut();
-        ring_until_accepted(&bell, ring(1, 5)).await;
+        notify_until_accepted(&bell, wakeup(1, 5)).await;
         let mut heard = BTreeSet::new();
-        while !heard.contains(&ring(1, 5)) {
-            let ring = bell.next(Queue::Work).await.unwrap();
-            bell.answered(&ring).await;
-            heard.insert(ring);
+        while !heard.contains(&wakeup(1, 5)) {
+            let wakeup = bell.next(Queue::Work).await.unwrap();
+            bell.answered(&wakeup).await;
+            heard.insert(wakeup);
         }
-        assert!(heard.contains(&ring(1, 1)));
+        assert!(heard.contains(&wakeup(1, 1)));
     })
     .await;
 }
@@ -192,10 +192,10 @@ async fn a_broker_that_refuses_is_tried_again_and_again() {
         });
         // More often than lapin itself would.
         proxy.opened(20).await;
-        assert!(bell.ring(ring(1, 1)).await.is_err());
+        assert!(bell.notify(wakeup(1, 1)).await.is_err());
         proxy.set(Mode::Pass);
-        ring_until_accepted(&bell, ring(1, 2)).await;
-        assert_eq!(bell.next(Queue::Work).await.unwrap(), ring(1, 2));
+        notify_until_accepted(&bell, wakeup(1, 2)).await;
+        assert_eq!(bell.next(Queue::Work).await.unwrap(), wakeup(1, 2));
     })
     .await;
 }
@@ -206,11 +206,11 @@ async fn the_connection_ends_with_its_last_handle() {
     let proxy = Proxy::start(Mode::Pass).await;
     bounded(async {
         let bell = place.bell_with(place.options_over(proxy.port));
-        bell.ring(ring(1, 1)).await.unwrap();
-        assert_eq!(bell.next(Queue::Work).await.unwrap(), ring(1, 1));
+        bell.notify(wakeup(1, 1)).await.unwrap();
+        assert_eq!(bell.next(Queue::Work).await.unwrap(), wakeup(1, 1));
         drop(bell);
         proxy.closed(1).await;
-        assert_eq!(place.bell().next(Queue::Work).await.unwrap(), ring(1, 1));
+        assert_eq!(place.bell().next(Queue::Work).await.unwrap(), wakeup(1, 1));
     })
     .await;
 }
@@ -221,8 +221,8 @@ async fn closing_is_bounded_when_the_broker_is_silent() {
     let proxy = Proxy::start(Mode::Pass).await;
     bounded(async {
         let bell = place.bell_with(AmqpOptions { answer_timeout: SHORT, ..place.options_over(proxy.port) });
-        ring_until_accepted(&bell, ring(1, 1)).await;
-        assert_eq!(bell.next(Queue::Work).await.unwrap(), ring(1, 1));
+        notify_until_accepted(&bell, wakeup(1, 1)).await;
+        assert_eq!(bell.next(Queue::Work).await.unwrap(), wakeup(1, 1));
         proxy.set(Mode::Swallow);
         let started = Instant::now();
         bell.close().await;

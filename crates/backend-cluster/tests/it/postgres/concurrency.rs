@@ -1,11 +1,11 @@
 //! Two coordinators at once on one database: whatever interleaves, the invariants hold and no event is missed.
 
 use super::TestDatabase;
-use splitreel_backend::Ring;
+use splitreel_backend::Wakeup;
 use splitreel_backend::conformance::fixture::{Stage, job_id, lease_id, plan, result, worker};
 use splitreel_backend::invariants::audit;
 use splitreel_backend::store::{ClaimRequest, JobFilter, JobStore};
-use splitreel_core::event::{Event, Happened};
+use splitreel_core::event::{Event, EventKind};
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobState;
 use splitreel_core::task::{Progress, RetryPolicy, TaskKind, TaskState};
@@ -58,15 +58,15 @@ impl Shared {
         self.now_ms.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn claim(&self, ring: Ring, name: &str) -> ClaimRequest {
+    fn claim(&self, wakeup: Wakeup, name: &str) -> ClaimRequest {
         let lease = lease_id(u128::from(self.leases.fetch_add(1, Ordering::Relaxed)) + 1);
-        ClaimRequest { ring, lease, worker: worker(name), now_ms: self.now(), ttl_ms: POLICY.lease_ttl_ms }
+        ClaimRequest { wakeup, lease, worker: worker(name), now_ms: self.now(), ttl_ms: POLICY.lease_ttl_ms }
     }
 }
 
-/// Claims a ring, and then completes, fails, renews or abandons the attempt.
-async fn attempt(store: &dyn JobStore, shared: &Shared, ring: Ring, name: &str, chance: &mut Chance) {
-    let request = shared.claim(ring, name);
+/// Claims a wakeup, and then completes, fails, renews or abandons the attempt.
+async fn attempt(store: &dyn JobStore, shared: &Shared, wakeup: Wakeup, name: &str, chance: &mut Chance) {
+    let request = shared.claim(wakeup, name);
     let lease = request.lease;
     let Ok(task) = store.claim(request).await.unwrap() else { return };
     let id = task.id;
@@ -114,37 +114,37 @@ async fn step(store: &dyn JobStore, shared: &Shared, chance: &mut Chance, name: 
             let tasks = store.tasks(job).await.unwrap();
             if !tasks.is_empty() {
                 let task = &tasks[usize::try_from(chance.below(tasks.len() as u64)).unwrap()];
-                let ring =
-                    Ring { task: task.id, attempt: task.attempt, kind: task.spec.kind, trace: Default::default() };
-                attempt(store, shared, ring, name, chance).await;
+                let wakeup =
+                    Wakeup { task: task.id, attempt: task.attempt, kind: task.spec.kind, trace: Default::default() };
+                attempt(store, shared, wakeup, name, chance).await;
             }
         }
         _ => {
-            let rings = store.unsent(&None, 4).await.unwrap();
-            store.mark_sent(&rings, shared.now()).await.unwrap();
-            for ring in rings {
-                attempt(store, shared, ring, name, chance).await;
+            let wakeups = store.unsent(&None, 4).await.unwrap();
+            store.mark_sent(&wakeups, shared.now()).await.unwrap();
+            for wakeup in wakeups {
+                attempt(store, shared, wakeup, name, chance).await;
             }
         }
     }
 }
 
-async fn outbox(connection: &mut PgConnection) -> Vec<Ring> {
+async fn outbox(connection: &mut PgConnection) -> Vec<Wakeup> {
     let rows = sqlx::query("SELECT job, number, attempt, kind FROM outbox").fetch_all(connection).await.unwrap();
-    let ring = |row: &sqlx::postgres::PgRow| Ring {
+    let wakeup = |row: &sqlx::postgres::PgRow| Wakeup {
         task: TaskId { job: JobId(row.get::<Uuid, _>("job")), number: row.get::<i32, _>("number").cast_unsigned() },
         attempt: row.get::<i32, _>("attempt").cast_unsigned(),
         kind: TaskKind::parse(row.get("kind")).unwrap(),
         trace: Default::default(),
     };
-    rows.iter().map(ring).collect()
+    rows.iter().map(wakeup).collect()
 }
 
 async fn violations(store: &dyn JobStore, connection: &mut PgConnection) -> Vec<String> {
-    let rings = outbox(connection).await;
+    let wakeups = outbox(connection).await;
     let mut found = Vec::new();
     for job in store.jobs(JobFilter { limit: 100, ..JobFilter::default() }).await.unwrap() {
-        let of_job: Vec<_> = rings.iter().filter(|r| r.task.job == job.id).cloned().collect();
+        let of_job: Vec<_> = wakeups.iter().filter(|r| r.task.job == job.id).cloned().collect();
         found.extend(audit(&job, &store.tasks(job.id).await.unwrap(), &of_job));
     }
     found
@@ -156,23 +156,23 @@ fn check_log(events: &[Event]) {
         (BTreeSet::new(), BTreeSet::new(), 0, true, false);
     for event in events {
         match &event.what {
-            Happened::Claimed { task, attempt, .. } => {
+            EventKind::Claimed { task, attempt, .. } => {
                 assert!(claimed.insert((*task, *attempt)), "{}: {task} was claimed twice at {attempt}", event.job);
                 assert!(is_open && !is_paused, "{}: {task} was claimed after the end or a pause", event.job);
             }
-            Happened::TaskDone { task, .. } => {
+            EventKind::TaskDone { task, .. } => {
                 assert!(done.insert(*task), "{}: {task} was done twice", event.job);
                 assert!(is_open, "{}: {task} was done after the end", event.job);
             }
-            Happened::Published => num_published += 1,
-            Happened::Cancelled | Happened::Failed { .. } => (is_open, is_paused) = (false, false),
-            Happened::Retried => is_open = true,
-            Happened::Paused => is_paused = true,
-            Happened::Resumed => is_paused = false,
-            Happened::Submitted
-            | Happened::Planned { .. }
-            | Happened::TaskRetried { .. }
-            | Happened::Speculated { .. } => {}
+            EventKind::Published => num_published += 1,
+            EventKind::Cancelled | EventKind::Failed { .. } => (is_open, is_paused) = (false, false),
+            EventKind::Retried => is_open = true,
+            EventKind::Paused => is_paused = true,
+            EventKind::Resumed => is_paused = false,
+            EventKind::Submitted
+            | EventKind::Planned { .. }
+            | EventKind::TaskRetried { .. }
+            | EventKind::Speculated { .. } => {}
         }
     }
     assert!(num_published <= 1);
@@ -228,15 +228,15 @@ async fn invariants_hold_whatever_interleaves() {
         let now_ms = i64::MAX / 2;
         stores[0].sweep(&None, i64::MAX).await.unwrap();
         stores[0].dispatch(&None, 100.into(), &Shares::default(), now_ms).await.unwrap();
-        let rings = stores[0].unsent(&None, 100).await.unwrap();
-        for ring in &rings {
-            let request = ClaimRequest { now_ms, ..shared.claim(ring.clone(), "last") };
+        let wakeups = stores[0].unsent(&None, 100).await.unwrap();
+        for wakeup in &wakeups {
+            let request = ClaimRequest { now_ms, ..shared.claim(wakeup.clone(), "last") };
             let lease = request.lease;
             let task = stores[0].claim(request).await.unwrap().unwrap();
             let result = result(task.spec.kind, task.spec.index);
             assert_eq!(stores[0].complete(task.id, lease, result, now_ms).await.unwrap(), Ok(true));
         }
-        if rings.is_empty() {
+        if wakeups.is_empty() {
             break;
         }
     }
@@ -278,12 +278,12 @@ async fn the_window_is_filled_once() {
             running.spawn(async move { store.dispatch(&None, WINDOW.into(), &Shares::default(), 0).await.unwrap() });
         }
         let num_written: usize = running.join_all().await.iter().sum();
-        let rings = outbox(&mut connection).await;
-        assert_eq!(rings.len(), WINDOW, "round {round}");
+        let wakeups = outbox(&mut connection).await;
+        assert_eq!(wakeups.len(), WINDOW, "round {round}");
         assert!(num_written <= WINDOW);
-        for (n, ring) in (0_u64..).zip(rings.into_iter().take(4)) {
+        for (n, wakeup) in (0_u64..).zip(wakeups.into_iter().take(4)) {
             let lease = lease_id(u128::from(round * 100 + n + 1));
-            let request = ClaimRequest { ring, lease, worker: worker("w"), now_ms: 0, ttl_ms: 1_000 };
+            let request = ClaimRequest { wakeup, lease, worker: worker("w"), now_ms: 0, ttl_ms: 1_000 };
             assert_eq!(stores[0].claim(request).await.unwrap().unwrap().state, TaskState::Leased);
         }
     }

@@ -2,14 +2,14 @@
 
 use crate::conformance::StoreHarness;
 use crate::conformance::fixture::{Stage, job_id, lease_id, result, worker};
-use crate::doorbell::Ring;
+use crate::doorbell::Wakeup;
 use splitreel_core::TaskId;
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobState;
 use splitreel_core::task::{Progress, Refusal, TaskKind, TaskState};
 
-/// Many workers, two processes, one ring: one lease.
+/// Many workers, two processes, one wakeup: one lease.
 pub async fn one_of_many_claims_wins(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
     let second = Stage { store: harness.open().await, ..stage.clone() };
@@ -23,7 +23,7 @@ pub async fn one_of_many_claims_wins(harness: &dyn StoreHarness) {
     assert_eq!(won.len(), 1, "{answers:?}");
     assert_eq!(answers.iter().filter(|a| **a == Err(Refusal::NotClaimable)).count(), 9);
     assert_eq!(stage.task(1).await, *won[0]);
-    assert_eq!(stage.happened().await.iter().filter(|h| matches!(h, Happened::Claimed { task: 1, .. })).count(), 1);
+    assert_eq!(stage.happened().await.iter().filter(|h| matches!(h, EventKind::Claimed { task: 1, .. })).count(), 1);
     stage.audit().await;
 }
 
@@ -33,12 +33,12 @@ pub async fn a_repeated_claim_gets_the_same_lease(harness: &dyn StoreHarness) {
     let first = stage.claim(1, 1, 1, 3).await.unwrap();
     assert_eq!(first.lease.as_ref().map(|l| (l.id, l.expires_ms)), Some((lease_id(1), 3 + stage.policy.lease_ttl_ms)));
     assert_eq!(stage.claim(1, 1, 1, 3).await, Ok(first.clone()));
-    assert_eq!(stage.happened().await.iter().filter(|h| matches!(h, Happened::Claimed { task: 1, .. })).count(), 1);
+    assert_eq!(stage.happened().await.iter().filter(|h| matches!(h, EventKind::Claimed { task: 1, .. })).count(), 1);
     stage.complete(1, 1, 4).await.unwrap();
     assert_eq!(stage.claim(1, 1, 1, 5).await, Err(Refusal::NotClaimable));
 }
 
-/// Rings outlive what they ring for.
+/// Wakeups may outlive the attempts they announce.
 pub async fn a_stale_or_unknown_ring_is_refused(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
     for attempt in [0, 2, u32::MAX] {
@@ -51,7 +51,7 @@ pub async fn a_stale_or_unknown_ring_is_refused(harness: &dyn StoreHarness) {
     assert_eq!(stage.claim(1, 1, 1, 0).await, Err(Refusal::NotClaimable));
 }
 
-/// The back-off holds even when a ring comes early.
+/// The back-off holds even when a wakeup comes early.
 pub async fn a_claim_before_its_time_is_refused(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
     stage.claim(1, 1, 1, 0).await.unwrap();
@@ -117,7 +117,7 @@ pub async fn complete_is_idempotent_on_its_lease(harness: &dyn StoreHarness) {
     assert_eq!(stage.complete(1, 1, 2).await, Ok(false));
     assert_eq!(stage.complete(1, 2, 2).await, Err(Refusal::LeaseLost));
     assert_eq!((stage.task(1).await, stage.job().await.remaining), (done, 1));
-    assert_eq!(stage.happened().await.iter().filter(|h| matches!(h, Happened::TaskDone { task: 1, .. })).count(), 1);
+    assert_eq!(stage.happened().await.iter().filter(|h| matches!(h, EventKind::TaskDone { task: 1, .. })).count(), 1);
     let unknown = stage
         .store
         .complete(TaskId { job: job_id(9), number: 1 }, lease_id(1), result(TaskKind::Segment, 0), 1)
@@ -177,7 +177,7 @@ pub async fn completing_assemble_publishes_once(harness: &dyn StoreHarness) {
     assert_eq!(stage.complete(2, 2, 7).await, Ok(false));
     assert_eq!(stage.complete(2, 3, 7).await, Err(Refusal::Cancelled));
     assert!(!stage.store.cancel(stage.job, 8).await.unwrap());
-    assert_eq!(stage.happened().await.iter().filter(|h| **h == Happened::Published).count(), 1);
+    assert_eq!(stage.happened().await.iter().filter(|h| **h == EventKind::Published).count(), 1);
     assert_eq!(stage.job().await, job);
     stage.audit().await;
 }
@@ -225,14 +225,14 @@ pub async fn cancel_and_publish_exclude_each_other(harness: &dyn StoreHarness) {
     stage.audit().await;
 }
 
-/// A ring that was under way when the job was cancelled gets a clear answer.
+/// A wakeup that was under way when the job was cancelled gets a clear answer.
 pub async fn no_claim_after_cancel(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
     stage.store.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap();
-    let rings = stage.store.unsent(&None, 10).await.unwrap();
-    assert_eq!(rings.len(), 2);
+    let wakeups = stage.store.unsent(&None, 10).await.unwrap();
+    assert_eq!(wakeups.len(), 2);
     stage.store.cancel(stage.job, 1).await.unwrap();
-    for Ring { task, attempt, .. } in rings {
+    for Wakeup { task, attempt, .. } in wakeups {
         assert_eq!(stage.claim(task.number, attempt, 5, 2).await, Err(Refusal::Cancelled));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::conformance::StoreHarness;
 use crate::conformance::fixture::{Stage, lease_id, worker};
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use splitreel_core::fair::{Share, Shares};
 use splitreel_core::task::{AfterFailure, Progress, Refusal, TaskKind, TaskState};
 use splitreel_core::{Failure, TaskId};
@@ -35,13 +35,13 @@ pub async fn a_straggler_gets_a_second_attempt(harness: &dyn StoreHarness) {
     assert!(speculate(&stage, LATE).await.is_empty(), "not while paused");
     assert!(stage.store.pause(stage.job, false, 50).await.unwrap());
     assert_eq!(speculate(&stage, LATE).await, [stage.id(2)]);
-    assert_eq!(stage.happened().await.last(), Some(&Happened::Speculated { task: 2, attempt: 2 }));
+    assert_eq!(stage.happened().await.last(), Some(&EventKind::Speculated { task: 2, attempt: 2 }));
     assert!(speculate(&stage, LATE).await.is_empty(), "the copy waits, so nobody is idle");
     let task = stage.task(2).await;
     assert_eq!((task.state, task.attempt, task.not_before_ms), (TaskState::Ready, 2, LATE));
     stage.audit().await;
     assert_eq!(stage.store.dispatch(&None, 9.into(), &Shares::default(), LATE).await.unwrap(), 1);
-    assert!(speculate(&stage, LATE).await.is_empty(), "it is rung");
+    assert!(speculate(&stage, LATE).await.is_empty(), "it is notified");
     assert!(stage.claim(2, 2, 20, LATE).await.is_ok());
     let task = stage.task(2).await;
     assert_eq!(task.live().map(|(n, l)| (n, l.id)).collect::<Vec<_>>(), [(1, lease_id(2)), (2, lease_id(20))]);
@@ -67,11 +67,11 @@ pub async fn the_first_of_two_attempts_to_complete_wins(harness: &dyn StoreHarne
     let stage = with_stragglers(harness, 2).await;
     assert_eq!(speculate(&stage, LATE).await, [stage.id(2)]);
     assert_eq!(stage.store.dispatch(&None, 9.into(), &Shares::default(), LATE).await.unwrap(), 1);
-    // The older one is through before anybody claimed the newer: its ring is of no use.
+    // The older one is through before anybody claimed the newer: its wakeup is of no use.
     assert_eq!(stage.complete(2, 2, LATE).await, Ok(true));
     assert!(stage.store.unsent(&None, 9).await.unwrap().is_empty());
     assert_eq!(stage.claim(2, 2, 20, LATE).await, Err(Refusal::NotClaimable));
-    assert!(stage.happened().await.iter().any(|h| matches!(h, Happened::TaskDone { task: 2, attempt: 1, .. })));
+    assert!(stage.happened().await.iter().any(|h| matches!(h, EventKind::TaskDone { task: 2, attempt: 1, .. })));
     stage.audit().await;
 
     let other = Stage::submit(stage.store.clone(), 2, 0).await;
@@ -102,7 +102,7 @@ pub async fn leases_beside_each_other_end_one_by_one(harness: &dyn StoreHarness)
     // The older lease, from 10 ms on, has run out; the newer has not.
     assert_eq!(stage.store.reap(15_010, &stage.policy).await.unwrap(), [stage.id(2)]);
     let task = stage.task(2).await;
-    assert_eq!((task.state, task.attempt, task.infra_failures, task.elder), (TaskState::Leased, 2, 1, None));
+    assert_eq!((task.state, task.attempt, task.infra_failures, task.superseded), (TaskState::Leased, 2, 1, None));
     assert_eq!(stage.complete(2, 2, 15_011).await, Err(Refusal::LeaseLost));
     stage.audit().await;
 

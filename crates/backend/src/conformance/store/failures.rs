@@ -2,7 +2,7 @@
 
 use crate::conformance::StoreHarness;
 use crate::conformance::fixture::{Stage, lease_id, worker};
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobState;
 use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, TaskState};
@@ -27,7 +27,7 @@ pub async fn a_failed_attempt_is_retried_later(harness: &dyn StoreHarness) {
     assert_eq!(task.failed_on, [worker("w1")]);
     assert_eq!(
         stage.happened().await.last(),
-        Some(&Happened::TaskRetried { task: 1, attempt: 1, failure, not_before_ms })
+        Some(&EventKind::TaskRetried { task: 1, attempt: 1, failure, not_before_ms })
     );
     assert_eq!(stage.job().await.state, JobState::Running);
     stage.audit().await;
@@ -52,7 +52,7 @@ pub async fn media_failures_use_up_their_attempts(harness: &dyn StoreHarness) {
     let job = stage.job().await;
     let failure = Failure::media("crash", "segment 1: ffmpeg crashed");
     assert_eq!((job.state, job.ended_ms, job.failure.as_ref()), (JobState::Failed, Some(now_ms), Some(&failure)));
-    assert_eq!(stage.happened().await.last(), Some(&Happened::Failed { task: Some(2), failure }));
+    assert_eq!(stage.happened().await.last(), Some(&EventKind::Failed { task: Some(2), failure }));
     let states: Vec<_> = stage.tasks().await.into_iter().map(|t| t.state).collect();
     assert_eq!(
         states,
@@ -122,7 +122,7 @@ pub async fn reap_takes_only_expired_leases(harness: &dyn StoreHarness) {
     assert_eq!(task.not_before_ms, expiry);
     assert_eq!(task.failure.unwrap().code, "lease_expired");
     assert_eq!(stage.task(2).await.state, TaskState::Leased);
-    assert_eq!(stage.happened().await.iter().filter(|h| matches!(h, Happened::TaskRetried { .. })).count(), 2);
+    assert_eq!(stage.happened().await.iter().filter(|h| matches!(h, EventKind::TaskRetried { .. })).count(), 2);
     stage.audit().await;
 }
 
@@ -153,7 +153,7 @@ pub async fn a_lost_worker_is_replaced_at_once(harness: &dyn StoreHarness) {
     let failure = task.failure.unwrap();
     assert_eq!(
         stage.happened().await.last(),
-        Some(&Happened::TaskRetried { task: 1, attempt: 1, failure, not_before_ms: 7 })
+        Some(&EventKind::TaskRetried { task: 1, attempt: 1, failure, not_before_ms: 7 })
     );
     assert_eq!(stage.task(2).await.state, TaskState::Leased);
     assert_eq!(stage.complete(1, 1, 8).await, Err(Refusal::LeaseLost));

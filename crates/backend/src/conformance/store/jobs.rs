@@ -4,7 +4,7 @@ use crate::conformance::StoreHarness;
 use crate::conformance::fixture::{Stage, job_id, lease_id, plan, request};
 use crate::store::{JobFilter, Submitted};
 use splitreel_core::Failure;
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobState;
 use splitreel_core::task::{TaskKind, TaskState};
@@ -114,7 +114,7 @@ pub async fn a_job_that_cannot_be_planned_is_rejected(harness: &dyn StoreHarness
     assert!(!stage.store.reject(stage.job, failure.clone(), 8).await.unwrap());
     let job = stage.job().await;
     assert_eq!((job.state, job.ended_ms, job.failure), (JobState::Failed, Some(7), Some(failure.clone())));
-    assert_eq!(stage.happened().await.last(), Some(&Happened::Failed { task: None, failure: failure.clone() }));
+    assert_eq!(stage.happened().await.last(), Some(&EventKind::Failed { task: None, failure: failure.clone() }));
     assert!(!stage.store.record_plan(stage.job, &plan(1, 0), 9).await.unwrap());
     stage.audit().await;
 
@@ -138,7 +138,7 @@ pub async fn cancel_ends_a_job_and_its_tasks(harness: &dyn StoreHarness) {
     let states: Vec<_> = stage.tasks().await.into_iter().map(|t| t.state).collect();
     assert_eq!(states, [TaskState::Done, TaskState::Done, TaskState::Cancelled, TaskState::Cancelled]);
     assert!(stage.store.unsent(&None, 10).await.unwrap().is_empty());
-    assert_eq!(stage.happened().await.last(), Some(&Happened::Cancelled));
+    assert_eq!(stage.happened().await.last(), Some(&EventKind::Cancelled));
     stage.audit().await;
 }
 
@@ -164,7 +164,7 @@ pub async fn retry_keeps_what_is_done(harness: &dyn StoreHarness) {
         assert_eq!((task.state, task.attempt, task.not_before_ms), (TaskState::Ready, 2, 50));
         assert_eq!((task.media_failures, task.infra_failures), (0, 0));
     }
-    assert_eq!(stage.happened().await.last(), Some(&Happened::Retried));
+    assert_eq!(stage.happened().await.last(), Some(&EventKind::Retried));
     stage.audit().await;
     for number in [2, 3, 4] {
         stage.finish(number).await;
@@ -209,7 +209,7 @@ pub async fn an_ended_job_can_be_forgotten(harness: &dyn StoreHarness) {
     assert_eq!(stage.store.plan(stage.job).await.unwrap(), None);
     assert!(stage.tasks().await.is_empty());
     assert!(stage.happened().await.is_empty());
-    assert_eq!(other.happened().await, [Happened::Submitted]);
+    assert_eq!(other.happened().await, [EventKind::Submitted]);
     let again = stage.store.submit(job_id(3), request("t", "key-1"), 2).await.unwrap();
     assert!(matches!(again, Submitted::Created(_)), "{again:?}");
 }
@@ -235,7 +235,7 @@ pub async fn events_are_ordered_and_paged(harness: &dyn StoreHarness) {
     assert!(all.is_sorted_by(|a, b| a.seq < b.seq));
     let of_other: Vec<_> = all.iter().filter(|e| e.job == other.job).cloned().collect();
     assert_eq!(stage.store.events(Some(other.job), 0, 100).await.unwrap(), of_other);
-    assert_eq!((of_other[0].at_ms, &of_other[0].what), (7, &Happened::Submitted));
+    assert_eq!((of_other[0].at_ms, &of_other[0].what), (7, &EventKind::Submitted));
     let mut paged = Vec::new();
     loop {
         let after = paged.last().map_or(0, |e: &splitreel_core::event::Event| e.seq);

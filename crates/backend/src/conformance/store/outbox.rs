@@ -1,17 +1,17 @@
-//! The outbox: which ready tasks are rung for, when, and how often.
+//! The outbox: for which ready tasks wakeups are written, when, and how often.
 
-use crate::census::Census;
 use crate::conformance::StoreHarness;
 use crate::conformance::fixture::{Stage, job_id, lease_id, plan};
-use crate::doorbell::Ring;
-use crate::store::Window;
+use crate::doorbell::Wakeup;
+use crate::statistics::StoreStatistics;
+use crate::store::InFlightLimit;
 use splitreel_core::Failure;
 use splitreel_core::fair::{Share, Shares};
 use splitreel_core::job::JobState;
 use splitreel_core::task::TaskKind;
 
-fn numbers(rings: &[Ring]) -> Vec<(u128, u32)> {
-    rings.iter().map(|r| (r.task.job.0.as_u128(), r.task.number)).collect()
+fn numbers(wakeups: &[Wakeup]) -> Vec<(u128, u32)> {
+    wakeups.iter().map(|r| (r.task.job.0.as_u128(), r.task.number)).collect()
 }
 
 /// Older jobs first, whatever their ids; in a job by number.
@@ -23,24 +23,23 @@ pub async fn dispatch_goes_by_job_age_and_number(harness: &dyn StoreHarness) {
         store.record_plan(stage.job, &plan(2, 1), 30).await.unwrap();
     }
     assert_eq!(store.dispatch(&None, 100.into(), &Shares::default(), 40).await.unwrap(), 9);
-    let rings = store.unsent(&None, 100).await.unwrap();
-    assert_eq!(numbers(&rings), [(2, 1), (2, 2), (2, 3), (1, 1), (1, 2), (1, 3), (3, 1), (3, 2), (3, 3)]);
-    let kinds: Vec<_> = rings.iter().take(3).map(|r| (r.kind, r.attempt)).collect();
+    let wakeups = store.unsent(&None, 100).await.unwrap();
+    assert_eq!(numbers(&wakeups), [(2, 1), (2, 2), (2, 3), (1, 1), (1, 2), (1, 3), (3, 1), (3, 2), (3, 3)]);
+    let kinds: Vec<_> = wakeups.iter().take(3).map(|r| (r.kind, r.attempt)).collect();
     assert_eq!(kinds, [(TaskKind::Segment, 1), (TaskKind::Audio, 1), (TaskKind::Segment, 1)]);
     assert_eq!(numbers(&store.unsent(&None, 2).await.unwrap()), [(2, 1), (2, 2)]);
 }
 
-/// Rows that exist count against the window, rung or not; a claim makes room.
+/// Rows that exist count against the limit, notified or not; a claim makes room.
 pub async fn dispatch_fills_the_window_and_no_more(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 6).await;
-    let dispatch =
-        async |window: usize| stage.store.dispatch(&None, window.into(), &Shares::default(), 0).await.unwrap();
+    let dispatch = async |limit: usize| stage.store.dispatch(&None, limit.into(), &Shares::default(), 0).await.unwrap();
     assert_eq!(dispatch(0).await, 0);
     assert_eq!(dispatch(3).await, 3);
     assert_eq!(dispatch(3).await, 0);
     assert_eq!(dispatch(1).await, 0);
-    let rings = stage.store.unsent(&None, 10).await.unwrap();
-    stage.store.mark_sent(&rings, 1).await.unwrap();
+    let wakeups = stage.store.unsent(&None, 10).await.unwrap();
+    stage.store.mark_sent(&wakeups, 1).await.unwrap();
     assert_eq!(dispatch(3).await, 0);
     stage.claim(2, 1, 2, 1).await.unwrap();
     assert_eq!(dispatch(3).await, 1);
@@ -50,16 +49,16 @@ pub async fn dispatch_fills_the_window_and_no_more(harness: &dyn StoreHarness) {
     stage.audit().await;
 }
 
-/// All who are free get a ring at once, however few go ahead; leases beyond the slots take nothing from those.
+/// All who are free get a wakeup at once, however few go ahead; leases beyond the slots take nothing from those.
 pub async fn dispatch_rings_for_all_free_slots(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 20).await;
-    let window = Window { slots: 4, ahead: 1 };
-    let dispatch = async || stage.store.dispatch(&None, window, &Shares::default(), 0).await.unwrap();
+    let limit = InFlightLimit { slots: 4, prefetch: 1 };
+    let dispatch = async || stage.store.dispatch(&None, limit, &Shares::default(), 0).await.unwrap();
     assert_eq!(dispatch().await, 5);
     for number in 1..=3 {
         stage.claim(number, 1, u128::from(number), 1).await.unwrap();
     }
-    assert_eq!(dispatch().await, 0, "two are rung: for the last slot, and ahead");
+    assert_eq!(dispatch().await, 0, "two are notified: for the last slot, and ahead");
     stage.claim(4, 1, 4, 1).await.unwrap();
     assert_eq!(dispatch().await, 0, "one goes ahead");
     stage.claim(5, 1, 5, 1).await.unwrap();
@@ -68,34 +67,34 @@ pub async fn dispatch_rings_for_all_free_slots(harness: &dyn StoreHarness) {
         stage.complete(number, u128::from(number), 2).await.unwrap();
     }
     assert_eq!(dispatch().await, 4);
-    assert_eq!(stage.store.dispatch(&Some(Vec::new()), window, &Shares::default(), 0).await.unwrap(), 0);
+    assert_eq!(stage.store.dispatch(&Some(Vec::new()), limit, &Shares::default(), 0).await.unwrap(), 0);
     stage.audit().await;
 }
 
-/// However many jobs wait for assemblers, and however long: workers get as many rings as if there were none, and the
+/// However many jobs wait for assemblers, and however long: workers get as many wakeups as if there were none, and the
 /// other way round.
 pub async fn who_waits_for_assemblers_takes_no_place_of_workers(harness: &dyn StoreHarness) {
     let store = harness.open().await;
-    let window = Window { slots: 2, ahead: 1 };
+    let limit = InFlightLimit { slots: 2, prefetch: 1 };
     let shares = Shares { default: Share { weight: 1, max_in_flight: Some(3) }, tenants: [].into() };
-    let dispatch = async |shares: &Shares| store.dispatch(&None, window, shares, 0).await.unwrap();
+    let dispatch = async |shares: &Shares| store.dispatch(&None, limit, shares, 0).await.unwrap();
     for n in 1..=6 {
         let stage = Stage::submit(store.clone(), n, 0).await;
         stage.finish(0).await;
         store.record_plan(stage.job, &plan(1, 0), 0).await.unwrap();
         stage.finish(1).await;
     }
-    assert_eq!(dispatch(&shares).await, 1, "as many assemblies as go ahead: the slots are those of workers");
+    assert_eq!(dispatch(&shares).await, 1, "as many assemblies as go prefetch: the slots are those of workers");
     let late = Stage::submit(store.clone(), 7, 0).await;
     assert_eq!(dispatch(&shares).await, 1, "its probe");
     late.finish(0).await;
     store.record_plan(late.job, &plan(9, 0), 0).await.unwrap();
-    assert_eq!(dispatch(&shares).await, 3, "the window holds no more, and the tenant may have no more");
+    assert_eq!(dispatch(&shares).await, 3, "the limit holds no more, and the tenant may have no more");
     assert_eq!(dispatch(&Shares::default()).await, 0);
-    let rings = store.unsent(&None, 100).await.unwrap();
-    assert_eq!(numbers(&rings), [(1, 2), (7, 1), (7, 2), (7, 3)]);
+    let wakeups = store.unsent(&None, 100).await.unwrap();
+    assert_eq!(numbers(&wakeups), [(1, 2), (7, 1), (7, 2), (7, 3)]);
 
-    store.mark_sent(&rings, 0).await.unwrap();
+    store.mark_sent(&wakeups, 0).await.unwrap();
     let assembler = Stage { job: job_id(1), ..late.clone() };
     assembler.claim(2, 1, 1, 0).await.unwrap();
     assert_eq!(dispatch(&shares).await, 1, "the next assembly");
@@ -115,8 +114,8 @@ pub async fn dispatch_skips_what_is_not_due(harness: &dyn StoreHarness) {
     let due = stage.task(1).await.not_before_ms;
     assert_eq!(stage.store.dispatch(&None, 10.into(), &Shares::default(), due - 1).await.unwrap(), 1);
     assert_eq!(stage.store.dispatch(&None, 10.into(), &Shares::default(), due).await.unwrap(), 1);
-    let rings = stage.store.unsent(&None, 10).await.unwrap();
-    assert_eq!(rings.iter().map(|r| (r.task.number, r.attempt)).collect::<Vec<_>>(), [(2, 1), (1, 2)]);
+    let wakeups = stage.store.unsent(&None, 10).await.unwrap();
+    assert_eq!(wakeups.iter().map(|r| (r.task.number, r.attempt)).collect::<Vec<_>>(), [(2, 1), (1, 2)]);
 }
 
 /// Two processes that serve their own jobs do not see or count each other's rows.
@@ -131,8 +130,8 @@ pub async fn dispatch_serves_only_its_scope(harness: &dyn StoreHarness) {
     assert_eq!(store.dispatch(&only(1), 1.into(), &Shares::default(), 0).await.unwrap(), 1);
     assert_eq!(numbers(&store.unsent(&only(1), 10).await.unwrap()), [(1, 0)]);
     assert_eq!(numbers(&store.unsent(&None, 10).await.unwrap()), [(2, 0), (1, 0)]);
-    let rings = store.unsent(&None, 10).await.unwrap();
-    store.mark_sent(&rings, 5).await.unwrap();
+    let wakeups = store.unsent(&None, 10).await.unwrap();
+    store.mark_sent(&wakeups, 5).await.unwrap();
     assert_eq!(store.sweep(&only(2), 6).await.unwrap(), 1);
     assert_eq!(store.dispatch(&None, 10.into(), &Shares::default(), 6).await.unwrap(), 1);
     assert_eq!(numbers(&store.unsent(&None, 10).await.unwrap()), [(2, 0)]);
@@ -142,66 +141,70 @@ pub async fn dispatch_serves_only_its_scope(harness: &dyn StoreHarness) {
 pub async fn a_ring_is_sent_once_until_swept(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
     stage.store.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap();
-    let rings = stage.store.unsent(&None, 10).await.unwrap();
-    let stale = Ring { attempt: 9, ..rings[1].clone() };
-    let unknown = Ring { task: splitreel_core::TaskId { job: job_id(9), number: 0 }, ..stale.clone() };
-    stage.store.mark_sent(&[rings[0].clone(), stale, unknown], 100).await.unwrap();
+    let wakeups = stage.store.unsent(&None, 10).await.unwrap();
+    let stale = Wakeup { attempt: 9, ..wakeups[1].clone() };
+    let unknown = Wakeup { task: splitreel_core::TaskId { job: job_id(9), number: 0 }, ..stale.clone() };
+    stage.store.mark_sent(&[wakeups[0].clone(), stale, unknown], 100).await.unwrap();
     stage.store.mark_sent(&[], 100).await.unwrap();
-    assert_eq!(stage.store.unsent(&None, 10).await.unwrap(), rings[1..]);
-    stage.store.mark_sent(&rings, 200).await.unwrap();
+    assert_eq!(stage.store.unsent(&None, 10).await.unwrap(), wakeups[1..]);
+    stage.store.mark_sent(&wakeups, 200).await.unwrap();
     assert!(stage.store.unsent(&None, 10).await.unwrap().is_empty());
 
-    assert_eq!(stage.store.sweep(&None, 100).await.unwrap(), 0, "rung at 100, not before");
+    assert_eq!(stage.store.sweep(&None, 100).await.unwrap(), 0, "notified at 100, not before");
     assert_eq!(stage.store.sweep(&None, 101).await.unwrap(), 1, "a second mark does not move the time");
     assert_eq!(stage.store.dispatch(&None, 10.into(), &Shares::default(), 300).await.unwrap(), 1);
-    assert_eq!(stage.store.unsent(&None, 10).await.unwrap(), rings[..1]);
-    assert_eq!(stage.store.sweep(&None, 1 << 40).await.unwrap(), 1, "what was never rung stays");
+    assert_eq!(stage.store.unsent(&None, 10).await.unwrap(), wakeups[..1]);
+    assert_eq!(stage.store.sweep(&None, 1 << 40).await.unwrap(), 1, "what was never notified stays");
     stage.audit().await;
 }
 
-/// What is leased is not rung for.
+/// What is leased is not notified for.
 pub async fn a_claim_takes_its_outbox_row(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
     stage.store.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap();
     stage.claim(1, 1, 1, 0).await.unwrap();
-    let rings = stage.store.unsent(&None, 10).await.unwrap();
-    assert_eq!(numbers(&rings), [(1, 2)]);
+    let wakeups = stage.store.unsent(&None, 10).await.unwrap();
+    assert_eq!(numbers(&wakeups), [(1, 2)]);
     assert_eq!(stage.store.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap(), 0);
     stage.store.release_worker(&crate::conformance::fixture::worker("w1"), 5, &stage.policy).await.unwrap();
     assert_eq!(stage.store.dispatch(&None, 10.into(), &Shares::default(), 5).await.unwrap(), 1);
-    let rings = stage.store.unsent(&None, 10).await.unwrap();
-    assert_eq!(rings.iter().map(|r| (r.task.number, r.attempt)).collect::<Vec<_>>(), [(2, 1), (1, 2)]);
+    let wakeups = stage.store.unsent(&None, 10).await.unwrap();
+    assert_eq!(wakeups.iter().map(|r| (r.task.number, r.attempt)).collect::<Vec<_>>(), [(2, 1), (1, 2)]);
     stage.audit().await;
 }
 
-/// The census counts what is open and in flight, and nothing of ended jobs.
-pub async fn the_census_counts_what_is_open(harness: &dyn StoreHarness) {
+/// The statistics counts what is open and in flight, and nothing of ended jobs.
+pub async fn statistics_count_what_is_open(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 3).await;
-    let count = async || stage.store.census().await.unwrap();
-    assert_eq!(count().await, Census { jobs: [(JobState::Running, 1)].into(), waiting_work: 3, ..Census::default() });
+    let count = async || stage.store.statistics().await.unwrap();
+    assert_eq!(
+        count().await,
+        StoreStatistics { jobs: [(JobState::Running, 1)].into(), waiting_work: 3, ..StoreStatistics::default() }
+    );
     assert_eq!(stage.store.dispatch(&None, 2.into(), &Shares::default(), 5).await.unwrap(), 2);
-    let rings = stage.store.unsent(&None, 1).await.unwrap();
-    stage.store.mark_sent(&rings, 6).await.unwrap();
+    let wakeups = stage.store.unsent(&None, 1).await.unwrap();
+    stage.store.mark_sent(&wakeups, 6).await.unwrap();
     stage.claim(3, 1, 3, 6).await.unwrap();
-    let busy = Census {
+    let busy = StoreStatistics {
         jobs: [(JobState::Running, 1)].into(),
         leases: [(TaskKind::Segment, 1)].into(),
         waiting_work: 2,
         unsent: 1,
         sent: 1,
         oldest_unsent_ms: Some(5),
-        ..Census::default()
+        ..StoreStatistics::default()
     };
     assert_eq!(count().await, busy);
     assert!(stage.store.pause(stage.job, true, 7).await.unwrap());
-    let paused = Census { waiting_work: 0, unsent: 0, sent: 0, oldest_unsent_ms: None, ..busy };
+    let paused = StoreStatistics { waiting_work: 0, unsent: 0, sent: 0, oldest_unsent_ms: None, ..busy };
     assert_eq!(count().await, paused);
     assert!(stage.store.pause(stage.job, false, 8).await.unwrap());
     assert_eq!(stage.complete(3, 3, 8).await, Ok(true));
     stage.finish(1).await;
     stage.finish(2).await;
-    let last = Census { jobs: [(JobState::Running, 1)].into(), waiting_assemble: 1, ..Census::default() };
+    let last =
+        StoreStatistics { jobs: [(JobState::Running, 1)].into(), waiting_assemble: 1, ..StoreStatistics::default() };
     assert_eq!(count().await, last);
     stage.finish(4).await;
-    assert_eq!(count().await, Census::default());
+    assert_eq!(count().await, StoreStatistics::default());
 }

@@ -4,7 +4,7 @@ use crate::conformance::StoreHarness;
 use crate::conformance::fixture::{Stage, job_id, lease_id, plan};
 use crate::store::JobStore;
 use splitreel_core::Failure;
-use splitreel_core::event::Happened;
+use splitreel_core::event::EventKind;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobState;
 use splitreel_core::task::{Progress, Refusal, TaskState};
@@ -13,7 +13,7 @@ async fn dispatch(store: &dyn JobStore, now_ms: i64) -> usize {
     store.dispatch(&None, 100.into(), &Shares::default(), now_ms).await.unwrap()
 }
 
-/// No ring and no claim while it is paused; rings that were under way are answered with a clear no.
+/// No wakeup and no claim while it is paused; wakeups that were under way are answered with a clear no.
 pub async fn a_paused_job_starts_nothing(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 3).await;
     let other = Stage::submit(stage.store.clone(), 2, 5).await;
@@ -24,9 +24,9 @@ pub async fn a_paused_job_starts_nothing(harness: &dyn StoreHarness) {
     assert!(!stage.store.pause(stage.job, true, 8).await.unwrap(), "it was so already");
     let job = stage.job().await;
     assert_eq!((job.is_paused, job.state, job.remaining), (true, before.state, before.remaining));
-    assert_eq!(stage.happened().await.last(), Some(&Happened::Paused));
-    assert!(stage.store.unsent(&Some(vec![stage.job]), 10).await.unwrap().is_empty(), "its rings are forgotten");
-    assert_eq!(stage.store.unsent(&None, 10).await.unwrap().len(), 1, "the other job's ring is not");
+    assert_eq!(stage.happened().await.last(), Some(&EventKind::Paused));
+    assert!(stage.store.unsent(&Some(vec![stage.job]), 10).await.unwrap().is_empty(), "its wakeups are forgotten");
+    assert_eq!(stage.store.unsent(&None, 10).await.unwrap().len(), 1, "the other job's wakeup is not");
     assert_eq!(stage.claim(1, 1, 1, 9).await, Err(Refusal::NotClaimable));
     assert_eq!(dispatch(&*stage.store, 9).await, 0);
     assert!(other.claim(0, 1, 2, 9).await.is_ok());
@@ -43,7 +43,7 @@ pub async fn a_resumed_job_goes_on(harness: &dyn StoreHarness) {
     assert!(stage.store.pause(stage.job, false, 3).await.unwrap());
     assert!(!stage.job().await.is_paused);
     let last: Vec<_> = stage.happened().await.into_iter().rev().take(2).collect();
-    assert_eq!(last, [Happened::Resumed, Happened::Paused]);
+    assert_eq!(last, [EventKind::Resumed, EventKind::Paused]);
     assert_eq!(dispatch(&*stage.store, 3).await, 3);
     for number in 1..=4 {
         stage.finish(number).await;
@@ -111,7 +111,7 @@ pub async fn an_ended_job_is_not_paused(harness: &dyn StoreHarness) {
         assert!(!stage.store.pause(stage.job, paused, 3).await.unwrap());
         assert!(!stage.store.pause(job_id(9), paused, 3).await.unwrap());
     }
-    assert_eq!(stage.happened().await.last(), Some(&Happened::Cancelled));
+    assert_eq!(stage.happened().await.last(), Some(&EventKind::Cancelled));
     assert!(stage.store.retry(stage.job, 4).await.unwrap());
     assert_eq!(dispatch(&*stage.store, 4).await, 2);
     stage.audit().await;

@@ -37,13 +37,13 @@ fn shares(of: &[(&str, u32, Option<u32>)]) -> Shares {
     Shares { default: Share::default(), tenants: tenants.collect() }
 }
 
-/// Rings that wait to be sent, by job.
-async fn rung(store: &dyn JobStore) -> BTreeMap<u128, usize> {
-    let mut rung = BTreeMap::new();
-    for ring in store.unsent(&None, 1_000).await.unwrap() {
-        *rung.entry(ring.task.job.0.as_u128()).or_default() += 1;
+/// Wakeups that wait to be sent, by job.
+async fn notified(store: &dyn JobStore) -> BTreeMap<u128, usize> {
+    let mut notified = BTreeMap::new();
+    for wakeup in store.unsent(&None, 1_000).await.unwrap() {
+        *notified.entry(wakeup.task.job.0.as_u128()).or_default() += 1;
     }
-    rung
+    notified
 }
 
 /// Places go by weight, however old and long the jobs are; those that are leased count as well.
@@ -54,13 +54,13 @@ pub async fn dispatch_shares_places_by_weight(harness: &dyn StoreHarness) {
     }
     let shares = shares(&[("b", 2, None), ("c", 5, None)]);
     assert_eq!(store.dispatch(&None, 16.into(), &shares, 50).await.unwrap(), 16);
-    assert_eq!(rung(&*store).await, BTreeMap::from([(1, 2), (2, 4), (3, 10)]));
+    assert_eq!(notified(&*store).await, BTreeMap::from([(1, 2), (2, 4), (3, 10)]));
     let of_c = Stage { store: store.clone(), job: job_id(3), policy: RetryPolicy::default() };
     for number in 1..=10 {
         of_c.claim(number, 1, u128::from(number), 50).await.unwrap();
     }
     assert_eq!(store.dispatch(&None, 14.into(), &shares, 50).await.unwrap(), 8);
-    assert_eq!(rung(&*store).await, BTreeMap::from([(1, 3), (2, 6), (3, 5)]), "3, 6 and 15 of 24");
+    assert_eq!(notified(&*store).await, BTreeMap::from([(1, 3), (2, 6), (3, 5)]), "3, 6 and 15 of 24");
 }
 
 /// A tenant with hundreds of tasks does not hold up one that comes later.
@@ -70,11 +70,11 @@ pub async fn a_new_tenant_is_served_at_once(harness: &dyn StoreHarness) {
     assert_eq!(store.dispatch(&None, 8.into(), &Shares::default(), 1).await.unwrap(), 8);
     planned(&store, 2, "few", Priority::Low, 2, 2).await;
     assert_eq!(store.dispatch(&None, 10.into(), &Shares::default(), 3).await.unwrap(), 2);
-    assert_eq!(rung(&*store).await, BTreeMap::from([(1, 8), (2, 2)]));
+    assert_eq!(notified(&*store).await, BTreeMap::from([(1, 8), (2, 2)]));
 }
 
 /// One tenant has ten jobs running on every slot and two hundred behind them. Of another tenant's short job, each task
-/// gets the next place that comes free, so that in front of it are only the rings that were out before.
+/// gets the next place that comes free, so that in front of it are only the wakeups that were out before.
 pub async fn many_running_and_queued_jobs_do_not_hold_up_another_tenant(harness: &dyn StoreHarness) {
     const SLOTS: usize = 20;
     const WINDOW: usize = 5;
@@ -86,13 +86,13 @@ pub async fn many_running_and_queued_jobs_do_not_hold_up_another_tenant(harness:
         store.submit(job_id(n), request("many", &format!("key-{n}")), 0).await.unwrap();
     }
     let mut leases = 1_000;
-    // A slot takes the oldest ring; with it goes its outbox row, and one place is free.
+    // A slot takes the oldest wakeup; with it goes its outbox row, and one place is free.
     let mut next = async || {
-        let ring = store.unsent(&None, 1).await.unwrap().remove(0);
+        let wakeup = store.unsent(&None, 1).await.unwrap().remove(0);
         leases += 1;
-        let stage = Stage { store: Arc::clone(&store), job: ring.task.job, policy: RetryPolicy::default() };
-        stage.claim(ring.task.number, 1, leases, 1).await.unwrap();
-        (stage, ring.task.number, leases)
+        let stage = Stage { store: Arc::clone(&store), job: wakeup.task.job, policy: RetryPolicy::default() };
+        stage.claim(wakeup.task.number, 1, leases, 1).await.unwrap();
+        (stage, wakeup.task.number, leases)
     };
     assert_eq!(store.dispatch(&None, SLOTS.into(), &shares, 0).await.unwrap(), SLOTS);
     for _ in 0..SLOTS {
@@ -105,10 +105,14 @@ pub async fn many_running_and_queued_jobs_do_not_hold_up_another_tenant(harness:
         assert_eq!(store.dispatch(&None, WINDOW.into(), &shares, 2).await.unwrap(), 0, "{task}: no place is free");
         for turn in 1..=WINDOW {
             let (stage, number, lease) = next().await;
-            assert_ne!(stage.job, short, "{task}: it stands behind what was rung before");
+            assert_ne!(stage.job, short, "{task}: it stands behind what was notified before");
             assert_eq!(store.dispatch(&None, WINDOW.into(), &shares, 2).await.unwrap(), 1);
-            let rung = rung(&*store).await;
-            assert_eq!(rung.get(&300), Some(&1), "{task}, turn {turn}: the first free place is its own: {rung:?}");
+            let notified = notified(&*store).await;
+            assert_eq!(
+                notified.get(&300),
+                Some(&1),
+                "{task}, turn {turn}: the first free place is its own: {notified:?}"
+            );
             assert_eq!(stage.complete(number, lease, 2).await, Ok(true));
         }
         let (stage, number, lease) = next().await;
@@ -121,7 +125,7 @@ pub async fn many_running_and_queued_jobs_do_not_hold_up_another_tenant(harness:
     }
 }
 
-/// Tasks that are rung or leased, whoever serves them, count against the quota; what a quota bars goes to others.
+/// Tasks that are notified or leased, whoever serves them, count against the quota; what a quota bars goes to others.
 pub async fn a_quota_bounds_what_is_in_flight(harness: &dyn StoreHarness) {
     let store = harness.open().await;
     let first = planned(&store, 1, "a", Priority::Normal, 20, 0).await;
@@ -131,13 +135,13 @@ pub async fn a_quota_bounds_what_is_in_flight(harness: &dyn StoreHarness) {
     let only = |stage: &Stage| Some(vec![stage.job]);
     assert_eq!(store.dispatch(&only(&first), 3.into(), &shares, 0).await.unwrap(), 3);
     first.claim(1, 1, 1, 0).await.unwrap();
-    assert_eq!(store.dispatch(&only(&second), 10.into(), &shares, 0).await.unwrap(), 1, "two rung, one leased");
+    assert_eq!(store.dispatch(&only(&second), 10.into(), &shares, 0).await.unwrap(), 1, "two notified, one leased");
     assert_eq!(store.dispatch(&None, 8.into(), &shares, 0).await.unwrap(), 5);
-    assert_eq!(rung(&*store).await, BTreeMap::from([(1, 2), (2, 1), (3, 5)]));
+    assert_eq!(notified(&*store).await, BTreeMap::from([(1, 2), (2, 1), (3, 5)]));
     assert_eq!(first.complete(1, 1, 1).await, Ok(true));
     assert_eq!(store.dispatch(&None, 100.into(), &shares, 1).await.unwrap(), 16);
-    assert_eq!(rung(&*store).await.get(&3), Some(&20));
-    assert_eq!(rung(&*store).await.iter().filter(|(n, _)| **n < 3).map(|(_, num)| num).sum::<usize>(), 4);
+    assert_eq!(notified(&*store).await.get(&3), Some(&20));
+    assert_eq!(notified(&*store).await.iter().filter(|(n, _)| **n < 3).map(|(_, num)| num).sum::<usize>(), 4);
 }
 
 /// In a tenant the higher class goes first, then the older job; the classes of other tenants are theirs.
@@ -149,12 +153,12 @@ pub async fn dispatch_goes_by_priority_within_a_tenant(harness: &dyn StoreHarnes
     planned(&store, 4, "a", Priority::High, 3, 30).await;
     planned(&store, 5, "b", Priority::Low, 9, 50).await;
     assert_eq!(store.dispatch(&None, 18.into(), &Shares::default(), 60).await.unwrap(), 18);
-    let rings = store.unsent(&None, 100).await.unwrap();
-    let of_a: Vec<_> = rings.iter().map(|r| r.task.job.0.as_u128()).filter(|n| *n < 5).collect();
+    let wakeups = store.unsent(&None, 100).await.unwrap();
+    let of_a: Vec<_> = wakeups.iter().map(|r| r.task.job.0.as_u128()).filter(|n| *n < 5).collect();
     assert_eq!(of_a, [4, 4, 4, 3, 3, 3, 2, 2, 2]);
-    assert_eq!(rung(&*store).await.get(&5), Some(&9));
-    for ring in &rings {
-        let of_same: Vec<_> = rings.iter().filter(|r| r.task.job == ring.task.job).map(|r| r.task.number).collect();
+    assert_eq!(notified(&*store).await.get(&5), Some(&9));
+    for wakeup in &wakeups {
+        let of_same: Vec<_> = wakeups.iter().filter(|r| r.task.job == wakeup.task.job).map(|r| r.task.number).collect();
         assert!(of_same.is_sorted(), "{of_same:?}");
     }
 }
@@ -166,7 +170,7 @@ pub async fn an_old_job_overtakes_a_higher_class(harness: &dyn StoreHarness) {
     planned(&store, 1, "a", Priority::Low, 1, 0).await;
     planned(&store, 2, "a", Priority::Normal, 1, wait).await;
     assert_eq!(store.dispatch(&None, 1.into(), &Shares::default(), wait).await.unwrap(), 1);
-    assert_eq!(rung(&*store).await, BTreeMap::from([(1, 1)]));
+    assert_eq!(notified(&*store).await, BTreeMap::from([(1, 1)]));
 }
 
 async fn ids(store: &dyn JobStore, filter: JobFilter) -> Vec<JobId> {

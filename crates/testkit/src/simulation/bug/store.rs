@@ -4,11 +4,13 @@ use super::Bug;
 use crate::simulation::ledger::Inspected;
 use crate::simulation::lock;
 use async_trait::async_trait;
-use splitreel_backend::Ring;
-use splitreel_backend::census::Census;
+use splitreel_backend::Wakeup;
 use splitreel_backend::invariants::Snapshot;
 use splitreel_backend::memory::MemoryStore;
-use splitreel_backend::store::{ClaimRequest, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter, Window};
+use splitreel_backend::statistics::StoreStatistics;
+use splitreel_backend::store::{
+    ClaimRequest, InFlightLimit, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter,
+};
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest, JobState};
@@ -40,7 +42,7 @@ struct Overlay {
     uncounted: BTreeMap<TaskId, (LeaseId, TaskResult)>,
     /// The second assemble task of a job.
     second: BTreeMap<JobId, Task>,
-    /// Rings of second assemble tasks that were sent.
+    /// Wakeups of second assemble tasks that were sent.
     second_sent: BTreeSet<JobId>,
     /// Tasks as they were when their job was cancelled.
     kept: BTreeMap<TaskId, Task>,
@@ -69,14 +71,14 @@ impl Overlay {
         task
     }
 
-    fn seen_ring(&self, mut ring: Ring) -> Ring {
-        ring.attempt = ring.attempt.saturating_sub(self.behind(ring.task));
-        ring
+    fn seen_wakeup(&self, mut wakeup: Wakeup) -> Wakeup {
+        wakeup.attempt = wakeup.attempt.saturating_sub(self.behind(wakeup.task));
+        wakeup
     }
 
-    fn real_ring(&self, mut ring: Ring) -> Ring {
-        ring.attempt = ring.attempt.saturating_add(self.behind(ring.task));
-        ring
+    fn real_wakeup(&self, mut wakeup: Wakeup) -> Wakeup {
+        wakeup.attempt = wakeup.attempt.saturating_add(self.behind(wakeup.task));
+        wakeup
     }
 }
 
@@ -105,9 +107,9 @@ impl BuggyStore {
             Some(live) => live.id,
             None => {
                 let lease = LeaseId(Uuid::from_u64_pair(u64::from(row.attempt), u64::MAX - u64::from(task.number)));
-                let ring = Ring { task, attempt: row.attempt, kind: row.spec.kind, trace: Default::default() };
+                let wakeup = Wakeup { task, attempt: row.attempt, kind: row.spec.kind, trace: Default::default() };
                 let request = ClaimRequest {
-                    ring,
+                    wakeup,
                     lease,
                     worker: WorkerId("nobody".into()),
                     now_ms: now_ms.max(row.not_before_ms),
@@ -127,12 +129,12 @@ impl BuggyStore {
     }
 
     async fn claim_in_two_steps(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
-        let id = request.ring.task;
-        let is_ready = |t: &Task| t.state == TaskState::Ready && t.attempt == request.ring.attempt;
+        let id = request.wakeup.task;
+        let is_ready = |t: &Task| t.state == TaskState::Ready && t.attempt == request.wakeup.attempt;
         let was_ready = self.row(id).await?.as_ref().is_some_and(is_ready);
         tokio::time::sleep(Duration::from_millis(5)).await;
         let answer = self.inner.claim(request.clone()).await?;
-        let taken = self.row(id).await?.filter(|t| t.attempt == request.ring.attempt && t.lease.is_some());
+        let taken = self.row(id).await?.filter(|t| t.attempt == request.wakeup.attempt && t.lease.is_some());
         match (answer, taken) {
             (Err(Refusal::NotClaimable), Some(mut task)) if was_ready => {
                 task.lease = task.lease.map(|lease| Lease { id: request.lease, worker: request.worker, ..lease });
@@ -143,7 +145,7 @@ impl BuggyStore {
     }
 
     async fn claim_though_paused(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
-        let job = request.ring.task.job;
+        let job = request.wakeup.task.job;
         if !self.inner.pause(job, false, request.now_ms).await? {
             return self.inner.claim(request).await;
         }
@@ -154,7 +156,7 @@ impl BuggyStore {
     }
 
     async fn claim_before_its_time(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
-        let due_ms = self.row(request.ring.task).await?.map_or(i64::MIN, |t| t.not_before_ms);
+        let due_ms = self.row(request.wakeup.task).await?.map_or(i64::MIN, |t| t.not_before_ms);
         let now_ms = request.now_ms.max(due_ms);
         self.inner.claim(ClaimRequest { now_ms, ..request }).await
     }
@@ -193,7 +195,8 @@ impl Inspected for BuggyStore {
                 .chain(overlay.second.get(&snapshot.job.id).cloned())
                 .collect();
             snapshot.job.remaining += u32::from(overlay.second.contains_key(&snapshot.job.id));
-            snapshot.outbox = std::mem::take(&mut snapshot.outbox).into_iter().map(|r| overlay.seen_ring(r)).collect();
+            snapshot.outbox =
+                std::mem::take(&mut snapshot.outbox).into_iter().map(|r| overlay.seen_wakeup(r)).collect();
             if overlay.late.contains_key(&snapshot.job.id) {
                 snapshot.job.state = JobState::Published;
             }
@@ -246,34 +249,40 @@ impl JobStore for BuggyStore {
         self.inner.reject(job, failure, now_ms).await
     }
 
-    async fn dispatch(&self, scope: &Scope, window: Window, shares: &Shares, now_ms: i64) -> Result<usize, StoreError> {
+    async fn dispatch(
+        &self,
+        scope: &Scope,
+        limit: InFlightLimit,
+        shares: &Shares,
+        now_ms: i64,
+    ) -> Result<usize, StoreError> {
         match self.bug {
-            Bug::QuotaIgnored => self.inner.dispatch(scope, window, &Shares::default(), now_ms).await,
-            Bug::BackOffIgnored => self.inner.dispatch(scope, window, shares, now_ms + HASTE_MS).await,
-            _ => self.inner.dispatch(scope, window, shares, now_ms).await,
+            Bug::QuotaIgnored => self.inner.dispatch(scope, limit, &Shares::default(), now_ms).await,
+            Bug::BackOffIgnored => self.inner.dispatch(scope, limit, shares, now_ms + HASTE_MS).await,
+            _ => self.inner.dispatch(scope, limit, shares, now_ms).await,
         }
     }
 
-    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Ring>, StoreError> {
-        let rings = self.inner.unsent(scope, limit).await?;
+    async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Wakeup>, StoreError> {
+        let wakeups = self.inner.unsent(scope, limit).await?;
         let overlay = lock(&self.overlay);
         let second =
             overlay.second.values().filter(|t| t.state == TaskState::Ready && !overlay.second_sent.contains(&t.id.job));
         let second =
-            second.map(|t| Ring { task: t.id, attempt: t.attempt, kind: t.spec.kind, trace: Default::default() });
-        Ok(rings.into_iter().map(|r| overlay.seen_ring(r)).chain(second).collect())
+            second.map(|t| Wakeup { task: t.id, attempt: t.attempt, kind: t.spec.kind, trace: Default::default() });
+        Ok(wakeups.into_iter().map(|r| overlay.seen_wakeup(r)).chain(second).collect())
     }
 
-    async fn mark_sent(&self, rings: &[Ring], now_ms: i64) -> Result<(), StoreError> {
-        let real: Vec<Ring> = {
+    async fn mark_sent(&self, wakeups: &[Wakeup], now_ms: i64) -> Result<(), StoreError> {
+        let real: Vec<Wakeup> = {
             let mut overlay = lock(&self.overlay);
-            let second: Vec<JobId> = rings
+            let second: Vec<JobId> = wakeups
                 .iter()
                 .filter(|r| overlay.second.get(&r.task.job).is_some_and(|t| t.id == r.task))
                 .map(|r| r.task.job)
                 .collect();
             overlay.second_sent.extend(second);
-            rings.iter().map(|r| overlay.real_ring(r.clone())).collect()
+            wakeups.iter().map(|r| overlay.real_wakeup(r.clone())).collect()
         };
         self.inner.mark_sent(&real, now_ms).await
     }
@@ -281,13 +290,13 @@ impl JobStore for BuggyStore {
     async fn claim(&self, mut request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
         {
             let mut overlay = lock(&self.overlay);
-            let id = request.ring.task;
+            let id = request.wakeup.task;
             if let Some(second) = overlay.second.get_mut(&id.job).filter(|t| t.id == id) {
                 let claimed =
-                    second.claim(request.ring.attempt, request.lease, request.worker, request.now_ms, request.ttl_ms);
+                    second.claim(request.wakeup.attempt, request.lease, request.worker, request.now_ms, request.ttl_ms);
                 return Ok(claimed.map(|()| second.clone()));
             }
-            request.ring = overlay.real_ring(request.ring);
+            request.wakeup = overlay.real_wakeup(request.wakeup);
         }
         let answer = match self.bug {
             Bug::ClaimNotAtomic => self.claim_in_two_steps(request).await?,
@@ -411,8 +420,8 @@ impl JobStore for BuggyStore {
         self.inner.retry(job, now_ms).await
     }
 
-    async fn census(&self) -> Result<Census, StoreError> {
-        self.inner.census().await
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        self.inner.statistics().await
     }
 
     async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {

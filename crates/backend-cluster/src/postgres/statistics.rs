@@ -3,13 +3,13 @@
 use super::error::Fault;
 use super::rows::col;
 use splitreel_backend::StoreError;
-use splitreel_backend::census::{Census, Line};
+use splitreel_backend::statistics::{Line, StoreStatistics};
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
-/// The lines of a [`Census`]. An open job's assemble task is the last of its tasks; each is looked up by itself, whatever
+/// The lines of a [`StoreStatistics`]. An open job's assemble task is the last of its tasks; each is looked up by itself, whatever
 /// the planner thinks of how many there are.
-pub(super) const CENSUS: &str = "SELECT 'job' AS what, state AS word, count(*) AS num,
+pub(super) const STATISTICS: &str = "SELECT 'job' AS what, state AS word, count(*) AS num,
          coalesce(sum(remaining) FILTER (WHERE NOT is_paused), 0)::bigint AS also
      FROM jobs WHERE state IN ('probing', 'planning', 'running') GROUP BY state
      UNION ALL SELECT 'lease', t.kind, count(*), count(*) FILTER (WHERE NOT j.is_paused)
@@ -22,8 +22,8 @@ pub(super) const CENSUS: &str = "SELECT 'job' AS what, state AS word, count(*) A
      UNION ALL SELECT 'unsent', '', count(*), coalesce(min(created_ms), 0) FROM outbox WHERE sent_ms IS NULL
     UNION ALL SELECT 'sent', '', count(*), 0 FROM outbox WHERE sent_ms IS NOT NULL";
 
-pub(super) async fn census(c: &mut PgConnection) -> Result<Census, Fault> {
-    let found = sqlx::query(CENSUS).fetch_all(c).await?;
+pub(super) async fn statistics(c: &mut PgConnection) -> Result<StoreStatistics, Fault> {
+    let found = sqlx::query(STATISTICS).fetch_all(c).await?;
     Ok(found.iter().map(line).collect::<Result<_, _>>()?)
 }
 

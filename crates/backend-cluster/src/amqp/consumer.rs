@@ -1,5 +1,5 @@
 //! Listens on one queue: a task per queue that keeps as many consumers as the ledger wants, over one channel, and
-//! starts over on each new connection. What a ring means is not known here.
+//! starts over on each new connection. What a wakeup means is not known here.
 
 use super::ledger::{Answer, Ledger, Step};
 use super::link::{Live, Shared};
@@ -12,14 +12,14 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Acker, Channel};
-use splitreel_backend::doorbell::{Queue, Ring};
+use splitreel_backend::doorbell::{Queue, Wakeup};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long a free consumer or a ring without a listener is kept. Long against the time from an answer to the next
+/// How long a free consumer or a wakeup without a listener is kept. Long against the time from an answer to the next
 /// question, short against an encode.
 const LINGER: Duration = Duration::from_millis(250);
 
@@ -48,7 +48,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Tap {
-    /// Starts listening; at most `limit` rings are unacknowledged at a time.
+    /// Starts listening; at most `limit` wakeups are unacknowledged at a time.
     pub(super) fn open(shared: &Arc<Shared>, queue: Queue, limit: usize, closing: CancellationToken) -> Arc<Self> {
         let tap = Arc::new(Tap {
             queue,
@@ -61,8 +61,8 @@ impl Tap {
         tap
     }
 
-    /// Cancel-safe: a ring leaves the ledger only in the poll that answers it.
-    pub(super) async fn next(&self) -> Result<Ring, AmqpError> {
+    /// Cancel-safe: a wakeup leaves the ledger only in the poll that answers it.
+    pub(super) async fn next(&self) -> Result<Wakeup, AmqpError> {
         self.lock().wait();
         let mut waiting = Waiting { tap: self, is_served: false };
         self.changed.notify_one();
@@ -71,9 +71,9 @@ impl Tap {
             if self.closing.is_cancelled() {
                 return Err(AmqpError::Closed);
             }
-            if let Some(ring) = self.lock().take() {
+            if let Some(wakeup) = self.lock().take() {
                 waiting.is_served = true;
-                return Ok(ring);
+                return Ok(wakeup);
             }
             tokio::select! {
                 () = arrived => {}
@@ -82,11 +82,11 @@ impl Tap {
         }
     }
 
-    pub(super) fn answer(&self, ring: &Ring, answer: Answer) {
-        if self.lock().answer(ring, answer, Instant::now()) {
+    pub(super) fn answer(&self, wakeup: &Wakeup, answer: Answer) {
+        if self.lock().answer(wakeup, answer, Instant::now()) {
             self.changed.notify_one();
         } else {
-            tracing::debug!(task = %ring.task, "the connection of this ring is gone; it will come again");
+            tracing::debug!(task = %wakeup.task, "the connection of this wakeup is gone; it will come again");
         }
     }
 
@@ -103,7 +103,7 @@ async fn listen(shared: Arc<Shared>, tap: Arc<Tap>) {
             live = shared.live() => live,
         };
         let Ok(live) = live else { return };
-        let ended = Ear { shared: &shared, tap: &tap, live: &live }.run().await;
+        let ended = Listening { shared: &shared, tap: &tap, live: &live }.run().await;
         tap.lock().clear();
         if let Err(error) = ended {
             live.fail(&error);
@@ -116,13 +116,13 @@ type Heard = (u64, Option<lapin::Result<Delivery>>);
 type Consumers = SelectAll<BoxStream<'static, Heard>>;
 
 /// Listening on one connection.
-struct Ear<'a> {
+struct Listening<'a> {
     shared: &'a Shared,
     tap: &'a Tap,
     live: &'a Live,
 }
 
-impl Ear<'_> {
+impl Listening<'_> {
     /// Until it is closed, the connection is of no use any more, or it is time for new consumers.
     async fn run(&self) -> Result<(), AmqpError> {
         let limit = self.shared.options.answer_timeout;
@@ -160,7 +160,7 @@ impl Ear<'_> {
     }
 
     async fn declare(&self, channel: &Channel) -> Result<(), AmqpError> {
-        let topology = Topology::Rings { prefix: self.shared.options.prefix.clone() };
+        let topology = Topology::Wakeups { prefix: self.shared.options.prefix.clone() };
         topology.declare(channel, self.shared.options.answer_timeout).await
     }
 
@@ -187,7 +187,7 @@ impl Ear<'_> {
         Ok(heard.chain(futures::stream::once(async move { (seat, None) })).boxed())
     }
 
-    /// A ring that was on its way is still heard afterwards.
+    /// A wakeup that was on its way is still heard afterwards.
     async fn cancel(&self, seat: u64, channel: &Channel) -> Result<(), AmqpError> {
         let asked = channel.basic_cancel(tag(seat), BasicCancelOptions::default());
         within(self.shared.options.answer_timeout, "stop listening", asked).await
@@ -195,14 +195,14 @@ impl Ear<'_> {
 
     async fn heard(&self, seat: u64, delivery: Delivery) -> Result<(), AmqpError> {
         match decode(&delivery.data, self.tap.queue) {
-            Ok(ring) => {
-                self.tap.lock().deliver(seat, ring, delivery.acker, Instant::now());
+            Ok(wakeup) => {
+                self.tap.lock().deliver(seat, wakeup, delivery.acker, Instant::now());
                 self.tap.arrived.notify_one();
                 Ok(())
             }
             Err(reason) => {
                 // Back in the queue, it would come again for ever.
-                tracing::warn!(%reason, bytes = delivery.data.len(), "a message that is not a ring is dropped");
+                tracing::warn!(%reason, bytes = delivery.data.len(), "a message that is not a wakeup is dropped");
                 self.settle(&delivery.acker, Answer::Done).await
             }
         }
@@ -214,11 +214,11 @@ impl Ear<'_> {
             Answer::Done => within(limit, "acknowledge", acker.ack(BasicAckOptions::default())).await?,
             Answer::Again => {
                 let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-                within(limit, "give a ring back", acker.nack(options)).await?
+                within(limit, "give a wakeup back", acker.nack(options)).await?
             }
         };
         if !is_taken {
-            tracing::debug!("a ring's channel was gone before its answer; it will come again");
+            tracing::debug!("a wakeup's channel was gone before its answer; it will come again");
         }
         Ok(())
     }
