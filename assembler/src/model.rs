@@ -1,7 +1,7 @@
 //! From plan and parts to the model that manifests are written from. Pure.
 
 use splitreel_core::part::{AudioPart, RenditionPart, StoredSegment, VideoPart};
-use splitreel_core::plan::{AudioPlan, Plan, VideoPlan};
+use splitreel_core::plan::{MediaKind, Plan, TrackPlan, VideoMedia};
 use splitreel_core::time::Rational;
 use splitreel_packaging::presentation::{
     AudioRendition, MediaSegment, MediaTrack, Presentation, Ratio, Span, TargetDuration, TrackKind, VideoRendition,
@@ -13,11 +13,13 @@ use std::collections::BTreeMap;
 /// Audio tracks without a part are left out.
 pub fn presentation(plan: &Plan, video: &[VideoPart], audio: &[Option<&AudioPart>]) -> Presentation {
     let parts: BTreeMap<u32, &VideoPart> = video.iter().map(|p| (p.segment, p)).collect();
-    let video_renditions =
-        plan.video.iter().flat_map(|v| (0..v.renditions.len()).filter_map(|r| video_rendition(v, r, &parts))).collect();
+    let video_renditions = plan
+        .video_tracks()
+        .enumerate()
+        .filter_map(|(index, (track, video))| video_rendition(plan, track, video, index, &parts))
+        .collect();
     let audio_renditions: Vec<AudioRendition> = plan
-        .audio
-        .iter()
+        .tracks_of(MediaKind::Audio)
         .zip(audio)
         .filter_map(|(planned, part)| part.map(|part| audio_rendition(planned, part)))
         .collect();
@@ -31,7 +33,7 @@ pub fn presentation(plan: &Plan, video: &[VideoPart], audio: &[Option<&AudioPart
 
 /// The end of the longest track.
 fn duration(plan: &Plan, audio: &[Option<&AudioPart>]) -> Span {
-    let video = plan.video.iter().map(|v| (v.end_output, v.timescale));
+    let video = plan.timeline.iter().map(|t| (t.output_end.get(), t.timescale));
     let sound = audio
         .iter()
         .flatten()
@@ -46,50 +48,45 @@ fn duration(plan: &Plan, audio: &[Option<&AudioPart>]) -> Span {
     })
 }
 
-fn video_rendition(plan: &VideoPlan, index: usize, parts: &BTreeMap<u32, &VideoPart>) -> Option<VideoRendition> {
-    let planned = plan.renditions.get(index)?;
-    let part = |segment: u32| parts.get(&segment).and_then(|p| p.renditions.get(index));
-    // The header is the same in every part: any one tells the codec.
-    let codec = plan.segments.iter().find_map(|s| part(s.index)).map(|p| p.codec.clone())?;
-    let stored: BTreeMap<u32, &StoredSegment> = parts
-        .values()
-        .filter_map(|p| p.renditions.get(index))
-        .flat_map(|r: &RenditionPart| &r.segments)
-        .map(|s| (s.number, s))
-        .collect();
-    let segments = plan
-        .segments
-        .iter()
-        .flat_map(|s| &s.media_segments)
-        .map(|m| {
-            let have = stored.get(&m.number);
-            MediaSegment {
-                number: u64::from(m.number),
-                path: segment_path(TrackKind::Video, &planned.id, u64::from(m.number)),
-                start: m.start,
-                duration: u64::try_from(m.duration).unwrap_or(0),
-                bytes: have.map_or(0, |s| s.object.bytes),
-                available: have.is_some(),
-            }
-        })
-        .collect();
+fn video_rendition(
+    plan: &Plan,
+    planned: &TrackPlan,
+    video: &VideoMedia,
+    index: usize,
+    parts: &BTreeMap<u32, &VideoPart>,
+) -> Option<VideoRendition> {
+    // The header is the same in every part: any of them gives the codec.
+    let made: Vec<&RenditionPart> = parts.values().filter_map(|p| p.renditions.get(index)).collect();
+    let codec = made.first()?.codec.clone();
+    let stored: BTreeMap<u32, &StoredSegment> = made.iter().flat_map(|r| &r.segments).map(|s| (s.number, s)).collect();
+    let segments = plan.media_segments(planned).map(|m| {
+        let have = stored.get(&m.number);
+        MediaSegment {
+            number: u64::from(m.number),
+            path: segment_path(TrackKind::Video, &planned.id, u64::from(m.number)),
+            start: m.start.get(),
+            duration: m.duration.unsigned(),
+            bytes: have.map_or(0, |s| s.object.bytes),
+            available: have.is_some(),
+        }
+    });
     Some(VideoRendition {
         track: MediaTrack {
             id: planned.id.clone(),
             codec,
-            timescale: plan.timescale,
-            delay: u32::try_from(plan.delay).unwrap_or(0),
+            timescale: planned.timescale,
+            delay: u32::try_from(planned.delay.get()).unwrap_or(0),
             init: init_path(TrackKind::Video, &planned.id),
-            segments,
+            segments: segments.collect(),
         },
-        width: planned.width,
-        height: planned.height,
-        sar: ratio(planned.sar),
-        frame_rate: ratio(plan.frame_rate),
+        width: video.width,
+        height: video.height,
+        sar: ratio(video.sar),
+        frame_rate: ratio(plan.frame_rate(planned)?),
     })
 }
 
-fn audio_rendition(planned: &AudioPlan, part: &AudioPart) -> AudioRendition {
+fn audio_rendition(planned: &TrackPlan, part: &AudioPart) -> AudioRendition {
     let segments = part
         .segments
         .iter()
@@ -111,11 +108,11 @@ fn audio_rendition(planned: &AudioPlan, part: &AudioPart) -> AudioRendition {
             init: init_path(TrackKind::Audio, &planned.id),
             segments,
         },
-        language: planned.language.clone(),
-        name: planned.name.clone(),
+        language: planned.label.language.clone(),
+        name: planned.label.name.clone(),
         channels: u32::from(part.channels),
         sample_rate: part.sample_rate,
-        is_default: planned.is_default,
+        is_default: planned.label.is_default,
     }
 }
 

@@ -13,7 +13,7 @@ use splitreel_backend::lease::Assembly;
 use splitreel_core::Failure;
 use splitreel_core::assembly;
 use splitreel_core::part::{AudioPart, Presentation, PresentationFile, StoredObject, StoredSegment, VideoPart};
-use splitreel_core::plan::hex;
+use splitreel_core::plan::{MediaKind, hex};
 use splitreel_core::task::Progress;
 use splitreel_packaging::chunks::{self, ChunkManifest, ChunkUnit, WrittenChunk};
 use splitreel_packaging::init::{Gapless, TrackHeader, TrackKind, parse_init, write_init};
@@ -105,11 +105,11 @@ impl<'a> Package<'a> {
             .filter(|(i, t)| *i == 0 || matches!(t.folder, Folder::Audio))
             .map(|(_, t)| t)
             .collect();
-        if self.assembly.plan.progressive {
+        if self.assembly.plan.packaging.progressive {
             files.push(self.progressive(&singles, &kept).await?);
         }
         progress.send_modify(|p| p.done_per_mille = 800);
-        if self.assembly.plan.chunk_mb > 0 {
+        if self.assembly.plan.packaging.chunk_mb > 0 {
             files.extend(self.chunk_set(&singles).await?);
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -144,8 +144,7 @@ impl<'a> Package<'a> {
     fn tracks(&self) -> Vec<Track<'a>> {
         let mut parts: Vec<&'a VideoPart> = self.assembly.video.iter().collect();
         parts.sort_by_key(|p| p.segment);
-        let renditions = self.assembly.plan.video.iter().flat_map(|v| v.renditions.iter().enumerate());
-        let video = renditions.filter_map(|(r, planned)| {
+        let video = self.assembly.plan.timeline_tracks().enumerate().filter_map(|(r, planned)| {
             let of: Vec<_> = parts.iter().filter_map(|p| p.renditions.get(r)).collect();
             let init = &of.first()?.init;
             Some(Track {
@@ -190,8 +189,7 @@ impl<'a> Package<'a> {
             name: parsed.name.clone().unwrap_or_default(),
         };
         if matches!(track.folder, Folder::Video)
-            && let Some(r) =
-                self.assembly.plan.video.as_ref().and_then(|v| v.renditions.iter().find(|r| r.id == track.rendition))
+            && let Some((_, r)) = self.assembly.plan.video_tracks().find(|(planned, _)| planned.id == track.rendition)
         {
             header.kind = TrackKind::Video;
             (header.width, header.height) = (r.width, r.height);
@@ -211,8 +209,8 @@ impl<'a> Package<'a> {
         let mut heads = Vec::new();
         for t in tracks {
             let header = self.header(t).await?;
-            let (start, duration) = match (t.folder, &self.assembly.plan.video) {
-                (Folder::Video, Some(v)) => (v.first_output, v.end_output - v.first_output),
+            let (start, duration) = match (t.folder, &self.assembly.plan.timeline) {
+                (Folder::Video, Some(v)) => (v.output_start.get(), (v.output_end - v.output_start).get()),
                 _ => {
                     let part = self.assembly.audio.iter().find(|a| a.rendition == t.rendition);
                     part.map_or((0, 0), |a| (a.start, i64::try_from(a.num_samples).unwrap_or(0)))
@@ -247,9 +245,8 @@ impl<'a> Package<'a> {
         let default = self
             .assembly
             .plan
-            .audio
-            .iter()
-            .position(|a| a.is_default)
+            .tracks_of(MediaKind::Audio)
+            .position(|a| a.label.is_default)
             .and_then(|i| self.assembly.audio.get(i))
             .map(|a| a.rendition.as_str());
         let chosen: Vec<&Track<'_>> = tracks
@@ -294,7 +291,8 @@ impl<'a> Package<'a> {
             }
         }
         let sizes: Vec<ChunkUnit> = units.iter().map(|(u, _)| *u).collect();
-        let limit = chunks::chunk_limit_bytes(self.assembly.plan.chunk_mb).map_err(failed)?.unwrap_or(u64::MAX);
+        let limit =
+            chunks::chunk_limit_bytes(self.assembly.plan.packaging.chunk_mb).map_err(failed)?.unwrap_or(u64::MAX);
         let ranges = chunks::plan_chunks(&sizes, limit, init.len() as u64);
         let folder = chunks::chunk_folder(&self.assembly.base).map_err(failed)?;
         let mut files = Vec::new();

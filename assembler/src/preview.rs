@@ -40,10 +40,10 @@ impl Preview {
     pub async fn update(&mut self, video: &[VideoPart], audio: &[Option<AudioPart>]) -> Result<bool, ExportError> {
         let has_video = self
             .plan
-            .video
+            .timeline
             .as_ref()
-            .is_none_or(|v| video.iter().any(|p| v.segments.first().is_some_and(|s| s.index == p.segment)));
-        if !has_video || audio.iter().any(Option::is_none) || (self.plan.video.is_none() && audio.is_empty()) {
+            .is_none_or(|t| video.iter().any(|p| t.segments.first().is_some_and(|s| s.index == p.segment)));
+        if !has_video || audio.iter().any(Option::is_none) || (self.plan.timeline.is_none() && audio.is_empty()) {
             return Ok(false);
         }
         for part in video {

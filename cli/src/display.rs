@@ -5,7 +5,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use splitreel_core::event::Event;
 use splitreel_core::part::Presentation;
-use splitreel_core::plan::Plan;
+use splitreel_core::plan::{Plan, Timeline};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -180,11 +180,9 @@ impl Display {
         took: Duration,
         num_reused: usize,
     ) {
-        let frames = plan.and_then(|p| p.video.as_ref()).map(|v| v.segments.iter().map(|s| s.num_frames).sum::<u64>());
-        let media = plan
-            .and_then(|p| p.video.as_ref())
-            .map(|v| (v.end_output - v.first_output) as f64 / f64::from(v.timescale));
-        let num_segments = plan.and_then(|p| p.video.as_ref()).map_or(0, |v| v.segments.len());
+        let frames = plan.and_then(|p| p.frames.first()).map(|f| f.segments.iter().map(|s| s.num_frames).sum::<u64>());
+        let media = plan.and_then(|p| p.timeline.as_ref()).map(Timeline::seconds);
+        let num_segments = plan.map_or(0, Plan::num_segments);
         if let Form::Json { .. } = self.form {
             emit(
                 &json!({ "event": "done", "output": dir, "files": presentation.num_files, "bytes": presentation.bytes, "hash": presentation.hash,

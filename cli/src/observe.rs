@@ -126,12 +126,12 @@ impl Toolkit for ObservedToolkit {
 pub fn label(work: &Work) -> String {
     match work {
         Work::Probe { .. } => "probe".into(),
-        Work::Video { plan, segment } => match plan.video.as_ref().map(|v| v.segments.len()) {
-            Some(n) if n > 1 => format!("segment {}/{n}", segment + 1),
+        Work::Video { plan, segment } => match plan.num_segments() {
+            n if n > 1 => format!("segment {}/{n}", segment + 1),
             _ => "video".into(),
         },
         Work::Audio { plan, index } => {
-            let name = plan.audio.get(*index as usize).map_or("", |a| a.id.as_str());
+            let name = plan.whole_track(*index).map_or("", |a| a.id.as_str());
             format!("audio {name}")
         }
         Work::Assemble { .. } => "assemble".into(),

@@ -111,7 +111,7 @@ impl KnownJobs {
 }
 
 fn weight_of(plan: &Plan) -> usize {
-    PLAN_ITSELF + plan.video.as_ref().map_or(0, |video| video.segments.len())
+    PLAN_ITSELF + plan.num_segments() * plan.grids.len().max(1)
 }
 
 impl Coordinator {

@@ -9,7 +9,7 @@ use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::lease::{Assembly, History, LeaseError, Leases, Work, WorkOrder};
 use splitreel_backend::store::ClaimRequest;
 use splitreel_core::part::TaskResult;
-use splitreel_core::plan::VideoPlan;
+use splitreel_core::plan::Timeline;
 use splitreel_core::task::{AfterFailure, Progress, Refusal, Task, TaskKind};
 use splitreel_core::{Failure, LeaseId, TaskId, WorkerId};
 use splitreel_telemetry::labels::Report;
@@ -100,7 +100,7 @@ impl Coordinator {
             TaskResult::Assemble(_) => TaskKind::Assemble,
             TaskResult::Video(_) => {
                 let plan = self.plan_of(task.job).await.ok().flatten();
-                plan.and_then(|p| p.video.as_ref().map(VideoPlan::task_kind)).unwrap_or(TaskKind::Segment)
+                plan.and_then(|p| p.timeline.as_ref().map(Timeline::task_kind)).unwrap_or(TaskKind::Segment)
             }
         }
     }

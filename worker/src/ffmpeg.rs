@@ -4,7 +4,7 @@ use crate::progress::encoded_share;
 use crate::toolkit::{Encoded, Request, Toolkit};
 use async_trait::async_trait;
 use splitreel_core::Failure;
-use splitreel_core::plan::{Plan, VideoPlan};
+use splitreel_core::plan::{Cut, Plan, Timeline};
 use splitreel_core::source::SourceInfo;
 use splitreel_core::task::{Progress, TaskKind};
 use splitreel_media::Toolkit as _;
@@ -96,9 +96,9 @@ impl Toolkit for FfmpegTools {
         look_back: u32,
     ) -> Result<Encoded, Failure> {
         let work = self.workspace(&request)?;
-        let length_us = plan.video.as_ref().map_or(0, |v| {
-            let ticks = v.segment(segment).map_or(0, |s| s.output_end - s.output_start);
-            ticks.saturating_mul(1_000_000) / i64::from(v.timescale.max(1))
+        let length_us = plan.timeline.as_ref().map_or(0, |timeline| {
+            let ticks = timeline.segment(segment).map_or(0, |s| s.duration().get());
+            ticks.saturating_mul(1_000_000) / i64::from(timeline.timescale.max(1))
         });
         let ask = VideoRequest {
             plan,
@@ -109,7 +109,7 @@ impl Toolkit for FfmpegTools {
             limits: self.limits.clone(),
             source: request.source.clone(),
         };
-        let kind = ask.plan.video.as_ref().map_or(TaskKind::Whole, VideoPlan::task_kind);
+        let kind = ask.plan.timeline.as_ref().map_or(TaskKind::Whole, Timeline::task_kind);
         let made = self.kit.encode_video(ask, sink(&request, length_us), request.cancel.clone()).await?;
         encoded_as(kind, length_us, &made.effort);
         let tracks = read_back(made.files, made.stderr_tail).await?;
@@ -118,9 +118,12 @@ impl Toolkit for FfmpegTools {
 
     async fn encode_audio(&self, request: Request, plan: Arc<Plan>, index: u32) -> Result<Encoded, Failure> {
         let work = self.workspace(&request)?;
-        let length_us = plan.audio.get(index as usize).map_or(0, |a| {
-            let samples = a.boundaries.last().copied().unwrap_or(0);
-            samples.saturating_mul(1_000_000) / i64::from(a.sample_rate.max(1))
+        let length_us = plan.whole_track(index).map_or(0, |track| {
+            let ticks = match &track.cut {
+                Cut::Whole { start, boundaries, .. } => boundaries.last().unwrap_or(start).get(),
+                Cut::Timeline { .. } => 0,
+            };
+            ticks.saturating_mul(1_000_000) / i64::from(track.timescale.max(1))
         });
         let ask = AudioRequest {
             plan,

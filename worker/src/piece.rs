@@ -1,9 +1,10 @@
 //! From what an encoder left behind to CMAF media segments: verifies, rebuilds the timing, cuts. Pure.
 
 use splitreel_core::Failure;
-use splitreel_core::plan::{AudioPlan, Rendition, Segment, VideoPlan, pts_fingerprint};
+use splitreel_core::plan::{Cut, PlannedPart, TrackPlan, pts_fingerprint};
 use splitreel_core::planner::cut_audio;
-use splitreel_core::profile::{AudioCodec, VideoCodec};
+use splitreel_core::profile::AudioCodec;
+use splitreel_core::time::OutputTicks;
 use splitreel_media::piece::{EncodedSample, EncodedTrack};
 use splitreel_packaging::codecs::codec_string;
 use splitreel_packaging::fragment::{FragmentSpec, SampleSpec, write_fragment};
@@ -46,54 +47,53 @@ fn unfit(code: &str, e: impl std::fmt::Display) -> Failure {
     Failure::media(code, format!("the encoder's output cannot be used: {e}"))
 }
 
-/// Verifies one rendition of a segment against the plan (count, every presentation time, keyframes where media
+/// Verifies the part of one rendition against the plan (count, every presentation time, keyframes where media
 /// segments start) and cuts it.
 ///
 /// # Errors
 /// A media [`Failure`] that says what differs.
-pub fn cut_video(
-    plan: &VideoPlan,
-    segment: &Segment,
-    rendition: &Rendition,
-    track: &EncodedTrack,
-) -> Result<CutTrack, Failure> {
+pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutTrack, Failure> {
+    let (plan, segment) = (planned.track, planned.segment);
+    let video = plan.video().ok_or_else(|| Failure::permanent("plan", format!("{} is not a video track", plan.id)))?;
     if track.timescale != plan.timescale {
         return Err(unfit("timescale", format!("its timescale is {}, planned {}", track.timescale, plan.timescale)));
     }
-    let place = |s: &EncodedSample| segment.output_start + s.pts;
+    let (start, end) = (segment.output_start.get(), segment.output_end.get());
+    let place = |s: &EncodedSample| start + s.pts;
     let pts: Vec<i64> = track.samples.iter().map(place).collect();
     let mut sorted = pts.clone();
     sorted.sort_unstable();
-    if sorted.len() as u64 != segment.num_frames {
-        let m =
-            format!("{}: {} frames came out, the source has {} there", rendition.id, sorted.len(), segment.num_frames);
+    let num_frames = planned.frames.num_frames;
+    if sorted.len() as u64 != num_frames {
+        let m = format!("{}: {} frames came out, the source has {num_frames} there", plan.id, sorted.len());
         return Err(Failure::media("frames_differ", m));
     }
-    if pts_fingerprint(sorted.iter().copied()) != segment.pts_sha256 {
-        let m = format!("{}: frame times differ from the source's", rendition.id);
+    if pts_fingerprint(sorted.iter().copied().map(OutputTicks)) != planned.frames.pts_sha256 {
+        let m = format!("{}: frame times differ from the source's", plan.id);
         return Err(Failure::media("times_differ", m));
     }
-    let delay = u64::try_from(plan.delay).unwrap_or(0);
-    let timing =
-        timing::reconstruct(&pts, segment.output_start, segment.output_end, delay).map_err(|e| unfit("timing", e))?;
+    let delay = plan.delay.unsigned();
+    let timing = timing::reconstruct(&pts, start, end, delay).map_err(|e| unfit("timing", e))?;
 
-    let mut segments = Vec::with_capacity(segment.media_segments.len());
+    let media_segments = &planned.grid.media_segments;
+    let mut segments = Vec::with_capacity(media_segments.len());
     let mut first = 0usize;
     let mut decode_time = i64::try_from(timing.base_decode_time).unwrap_or(i64::MAX);
-    for (i, m) in segment.media_segments.iter().enumerate() {
-        let next = segment.media_segments.get(i + 1).map_or(segment.output_end, |n| n.start);
-        let starts_right = track.samples.get(first).is_some_and(|s| s.is_sync) && pts.get(first) == Some(&m.start);
-        if !(starts_right || plan.codec == VideoCodec::Copy && first == 0) {
+    for (i, m) in media_segments.iter().enumerate() {
+        let m_start = m.start.get();
+        let next = media_segments.get(i + 1).map_or(end, |n| n.start.get());
+        let starts_right = track.samples.get(first).is_some_and(|s| s.is_sync) && pts.get(first) == Some(&m_start);
+        if !(starts_right || video.coding.is_copy() && first == 0) {
             return Err(Failure::media(
                 "no_keyframe",
-                format!("{}: no keyframe at media segment {}", rendition.id, m.number),
+                format!("{}: no keyframe at media segment {}", plan.id, m.number),
             ));
         }
         let last = pts.iter().skip(first).position(|p| *p == next).map_or(pts.len(), |n| first + n);
-        if pts[first..last].iter().any(|p| *p < m.start || *p >= next) {
+        if pts[first..last].iter().any(|p| *p < m_start || *p >= next) {
             return Err(Failure::media(
                 "open_gop",
-                format!("{}: pictures of another media segment in {}", rendition.id, m.number),
+                format!("{}: pictures of another media segment in {}", plan.id, m.number),
             ));
         }
         let specs: Vec<SampleSpec> = track.samples[first..last]
@@ -116,8 +116,8 @@ pub fn cut_video(
         .map_err(|e| unfit("fragment", e))?;
         segments.push(CutSegment {
             number: m.number,
-            start: m.start,
-            duration: m.duration,
+            start: m_start,
+            duration: m.duration.get(),
             decode_time,
             header: header.bytes,
             samples: first..last,
@@ -128,7 +128,7 @@ pub fn cut_video(
     if first != track.samples.len() {
         return Err(Failure::media(
             "samples_left",
-            format!("{}: {} samples belong to no media segment", rendition.id, track.samples.len() - first),
+            format!("{}: {} samples belong to no media segment", plan.id, track.samples.len() - first),
         ));
     }
     let header = TrackHeader {
@@ -137,9 +137,9 @@ pub fn cut_video(
         timescale: plan.timescale,
         language: "und".into(),
         sample_entry: track.sample_entry.clone(),
-        width: rendition.width,
-        height: rendition.height,
-        sar: (u32::try_from(rendition.sar.num()).unwrap_or(1), u32::try_from(rendition.sar.den()).unwrap_or(1)),
+        width: video.width,
+        height: video.height,
+        sar: (u32::try_from(video.sar.num()).unwrap_or(1), u32::try_from(video.sar.den()).unwrap_or(1)),
         delay,
         name: "Video".into(),
     };
@@ -159,20 +159,23 @@ pub struct CutAudio {
     pub num_samples: u64,
 }
 
-/// Cuts a finished audio track on its packet grid. `index` is the track's place among the audio renditions;
+/// Cuts a finished audio track on its packet grid. `index` is the track's place among the whole tracks;
 /// `encoded_samples` what the encoder said it took in.
 ///
 /// # Errors
 /// A media [`Failure`] that says what is wrong.
 pub fn cut_audio_track(
-    plan: &AudioPlan,
+    plan: &TrackPlan,
     index: u32,
     track: &EncodedTrack,
     encoded_samples: Option<u64>,
     step_seconds: f64,
 ) -> Result<CutAudio, Failure> {
-    if track.timescale != plan.sample_rate {
-        return Err(unfit("timescale", format!("its timescale is {}, planned {}", track.timescale, plan.sample_rate)));
+    let (Some(audio), Cut::Whole { start, .. }) = (plan.audio(), &plan.cut) else {
+        return Err(Failure::permanent("plan", format!("{} is not a whole audio track", plan.id)));
+    };
+    if track.timescale != plan.timescale {
+        return Err(unfit("timescale", format!("its timescale is {}, planned {}", track.timescale, plan.timescale)));
     }
     let first_pts = track.samples.first().map_or(0, |s| s.pts);
     let priming = u32::try_from(-first_pts.min(0)).map_err(|_| unfit("priming", "too much of it"))?;
@@ -185,7 +188,7 @@ pub fn cut_audio_track(
     let cuts = cut_audio(plan, track.samples.len() as u64, frame, priming, step_seconds);
     let mut segments = Vec::with_capacity(cuts.len());
     let track_id = VIDEO_TRACK_ID + 1 + index;
-    let mut decode_time = plan.start;
+    let mut decode_time = start.get();
     for c in &cuts {
         let first = usize::try_from(c.first_packet).unwrap_or(usize::MAX);
         let range = first..first + usize::try_from(c.num_packets).unwrap_or(0);
@@ -215,18 +218,19 @@ pub fn cut_audio_track(
     let header = TrackHeader {
         id: track_id,
         kind: TrackKind::Audio,
-        timescale: plan.sample_rate,
-        language: plan.language.clone(),
+        timescale: plan.timescale,
+        language: plan.label.language.clone(),
         sample_entry: track.sample_entry.clone(),
         width: 0,
         height: 0,
         sar: (1, 1),
         delay: u64::from(priming),
-        name: plan.name.clone(),
+        name: plan.label.name.clone(),
     };
     let padding = u32::try_from(held.saturating_sub(num_samples).saturating_sub(u64::from(priming))).unwrap_or(0);
-    // Opus tells its priming in its own sample entry.
-    let gapless = (priming > 0 && plan.codec != AudioCodec::Opus).then_some(Gapless { priming, padding, num_samples });
+    // Opus states its priming in its own sample entry.
+    let is_opus = audio.coding.encoding().is_some_and(|e| e.codec == AudioCodec::Opus);
+    let gapless = (priming > 0 && !is_opus).then_some(Gapless { priming, padding, num_samples });
     Ok(CutAudio { track: finish(&header, gapless, segments)?, frame_samples: frame, priming, num_samples })
 }
 

@@ -9,7 +9,7 @@ use crate::toolkit::{Encoded, Request};
 use async_trait::async_trait;
 use splitreel_backend::lease::{Work, WorkOrder};
 use splitreel_core::part::{AudioPart, Cost, ProbeResult, RenditionPart, TaskResult, VideoPart};
-use splitreel_core::plan::Plan;
+use splitreel_core::plan::{Cut, Plan};
 use splitreel_core::ranges::Need;
 use splitreel_core::task::Progress;
 use splitreel_core::{Failure, FailureClass};
@@ -129,39 +129,38 @@ impl WorkerDeps {
         index: u32,
     ) -> Result<TaskResult, Failure> {
         let missing = || Failure::permanent("plan", format!("the plan has no segment {index}"));
-        let video = plan.video.as_ref().ok_or_else(missing)?;
-        let segment = video.segment(index).ok_or_else(missing)?;
+        let planned = plan.parts_of(index).ok_or_else(missing)?;
         let progress = request.progress.clone();
         let encode = self.toolkit.encode_video(request, Arc::clone(plan), index, order.media_failures);
         let encoded = encode.instrument(step(Step::Encode)).await?;
-        if encoded.tracks.len() != video.renditions.len() {
+        if encoded.tracks.len() != planned.len() {
             return Err(Failure::media(
                 "renditions",
-                format!("{} renditions came out, {} were asked for", encoded.tracks.len(), video.renditions.len()),
+                format!("{} renditions came out, {} were asked for", encoded.tracks.len(), planned.len()),
             ));
         }
         let Encoded { tracks, cpu_ms, keep, .. } = encoded;
         let mut cuts = Vec::with_capacity(tracks.len());
-        for (rendition, track) in video.renditions.iter().zip(&tracks) {
-            cuts.push((rendition, track, cut_video(video, segment, rendition, track)?));
+        for (part, track) in planned.iter().zip(&tracks) {
+            cuts.push((part, track, cut_video(part, track)?));
         }
         let to_store = cuts.iter().map(|(_, track, cut)| bytes_to_store(cut, track)).sum();
         let transfer = Transfer::new(&progress, STORING, to_store);
         let mut renditions = Vec::with_capacity(tracks.len());
         let mut written = 0;
-        for (rendition, track, cut) in cuts {
+        for (part, track, cut) in cuts {
             let codec = cut.codec.clone();
-            let prefix = format!("{}{}/", order.key_prefix, rendition.id);
+            let prefix = format!("{}{}/", order.key_prefix, part.track.id);
             let store = store_track(self.blobs.as_ref(), &prefix, cut, track, &transfer);
             let (init, segments) = store.instrument(step(Step::Upload)).await?;
             written += init.bytes + segments.iter().map(|s| s.object.bytes).sum::<u64>();
             renditions.push(RenditionPart {
-                rendition: rendition.id.clone(),
+                rendition: part.track.id.clone(),
                 init,
                 codec,
                 segments,
-                num_frames: segment.num_frames,
-                pts_sha256: segment.pts_sha256.clone(),
+                num_frames: part.frames.num_frames,
+                pts_sha256: part.frames.pts_sha256.clone(),
             });
         }
         drop(keep);
@@ -179,16 +178,17 @@ impl WorkerDeps {
         plan: &Arc<Plan>,
         index: u32,
     ) -> Result<TaskResult, Failure> {
-        let planned = plan
-            .audio
-            .get(index as usize)
-            .ok_or_else(|| Failure::permanent("plan", format!("the plan has no audio {index}")))?;
+        let missing = || Failure::permanent("plan", format!("the plan has no audio {index}"));
+        let planned = plan.whole_track(index).ok_or_else(missing)?;
+        let (Some(channels), Cut::Whole { start, .. }) = (planned.audio().map(|a| a.channels), &planned.cut) else {
+            return Err(missing());
+        };
         let progress = request.progress.clone();
         let encode = self.toolkit.encode_audio(request, Arc::clone(plan), index);
         let encoded = encode.instrument(step(Step::Encode)).await?;
         let Encoded { tracks, cpu_ms, decoded_samples, encoded_samples, keep } = encoded;
         let track = tracks.first().ok_or_else(|| Failure::media("no_audio", "no audio came out"))?;
-        let cut = cut_audio_track(planned, index, track, encoded_samples, plan.media_segment_seconds)?;
+        let cut = cut_audio_track(planned, index, track, encoded_samples, plan.packaging.media_segment_seconds)?;
         let codec = cut.track.codec.clone();
         let transfer = Transfer::new(&progress, STORING, bytes_to_store(&cut.track, track));
         let store = store_track(self.blobs.as_ref(), &order.key_prefix, cut.track, track, &transfer);
@@ -200,13 +200,13 @@ impl WorkerDeps {
             init,
             codec,
             segments,
-            sample_rate: planned.sample_rate,
-            channels: planned.channels,
+            sample_rate: planned.timescale,
+            channels,
             frame_samples: cut.frame_samples,
             priming: cut.priming,
             num_samples: cut.num_samples,
             decoded_samples,
-            start: planned.start,
+            start: start.get(),
             cost: Cost { cpu_ms, bytes_written, ..Cost::default() },
         }))
     }

@@ -10,7 +10,7 @@ use splitreel_backend_cluster::amqp::{AmqpDoorbell, AmqpLink, AmqpOptions};
 use splitreel_client::types::{PROTOCOL, Presence};
 use splitreel_client::{Client, RemoteBlobs, RemoteLeases, SessionTimes};
 use splitreel_core::part::{Cost, ProbeResult, RenditionPart, StoredObject, StoredSegment, TaskResult, VideoPart};
-use splitreel_core::plan::{Plan, Segment, hex};
+use splitreel_core::plan::{Plan, hex};
 use splitreel_core::source::{Color, Container, FrameIndex, IndexEvidence, Keyframe, PtsList, SourceInfo, VideoTrack};
 use splitreel_core::task::Progress;
 use splitreel_core::time::Rational;
@@ -318,31 +318,31 @@ fn info(segments: u32, bytes: u64) -> SourceInfo {
 
 fn video(order: &WorkOrder, plan: &Plan, index: u32) -> Result<TaskResult, Failure> {
     let missing = || Failure::permanent("plan", format!("the plan has no segment {index}"));
-    let video = plan.video.as_ref().ok_or_else(missing)?;
-    let segment: &Segment = video.segment(index).ok_or_else(missing)?;
+    let parts = plan.parts_of(index).ok_or_else(missing)?;
     let object = |rendition: &str, name: &str| {
         let key = format!("{}{rendition}/{name}", order.key_prefix);
         StoredObject { sha256: sha256(key.as_bytes()), key, bytes: 1_000_000 }
     };
-    let renditions = video.renditions.iter().map(|rendition| RenditionPart {
-        rendition: rendition.id.clone(),
-        init: object(&rendition.id, "init.mp4"),
+    let renditions = parts.iter().map(|part| RenditionPart {
+        rendition: part.track.id.clone(),
+        init: object(&part.track.id, "init.mp4"),
         codec: "avc1.64001f".into(),
-        segments: segment
+        segments: part
+            .grid
             .media_segments
             .iter()
             .map(|m| StoredSegment {
                 number: m.number,
-                start: m.start,
-                duration: m.duration,
-                decode_time: m.start,
+                start: m.start.get(),
+                duration: m.duration.get(),
+                decode_time: m.start.get(),
                 num_samples: 100,
                 header_bytes: 1_000,
-                object: object(&rendition.id, &format!("{}.m4s", m.number)),
+                object: object(&part.track.id, &format!("{}.m4s", m.number)),
             })
             .collect(),
-        num_frames: segment.num_frames,
-        pts_sha256: segment.pts_sha256.clone(),
+        num_frames: part.frames.num_frames,
+        pts_sha256: part.frames.pts_sha256.clone(),
     });
     Ok(TaskResult::Video(VideoPart { segment: index, renditions: renditions.collect(), cost: Cost::default() }))
 }

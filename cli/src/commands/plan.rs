@@ -4,11 +4,11 @@ use crate::args::PlanArgs;
 use crate::config::Config;
 use crate::engine;
 use crate::exit::{Exit, Problem, printable};
-use splitreel_core::plan::Plan;
+use splitreel_core::plan::{Plan, Timeline};
 use splitreel_core::planner;
 use splitreel_core::source::SourceInfo;
 use splitreel_core::task::Progress;
-use splitreel_core::time::MediaTime;
+use splitreel_core::time::OutputTicks;
 use splitreel_core::{Failure, LeaseId};
 use splitreel_media::{FfmpegToolkit, Limits, ProbeOptions};
 use splitreel_worker::ffmpeg::FfmpegTools;
@@ -83,34 +83,8 @@ fn explain(info: &SourceInfo, plan: &Plan) {
     for d in &plan.decisions {
         say!("{:<18}{}\n{:18}because {}", d.subject, printable(&d.choice), "", printable(&d.reason));
     }
-    if let Some(v) = &plan.video {
-        let tb = splitreel_core::Rational::new(1, i64::from(v.timescale)).unwrap_or(splitreel_core::Rational::ONE);
-        let at = |t: i64| MediaTime::new(t, tb).seconds();
-        say!("\nsegment        from          to   frames  seek  media segments");
-        for s in &v.segments {
-            let seek = s.seek.first().map_or_else(
-                || "start".to_owned(),
-                |k| {
-                    format!(
-                        "-{} ms",
-                        splitreel_core::time::rescale(
-                            s.start - k,
-                            v.source_timebase,
-                            splitreel_core::Rational::new(1, 1000).unwrap_or(splitreel_core::Rational::ONE)
-                        )
-                    )
-                },
-            );
-            say!(
-                "{:>7} {:>11.3} {:>11.3} {:>8}  {:>8}  {}",
-                s.index + 1,
-                at(s.output_start),
-                at(s.output_end),
-                s.num_frames,
-                seek,
-                s.media_segments.len()
-            );
-        }
+    if let Some(timeline) = &plan.timeline {
+        explain_segments(plan, timeline);
     }
     let tasks = plan.tasks(1);
     let cost: u64 = tasks.iter().map(|t| t.expected_cost).sum();
@@ -121,4 +95,26 @@ fn explain(info: &SourceInfo, plan: &Plan) {
         100.0 * most as f64 / cost.max(1) as f64
     );
     say!("plan sha256 {}", plan.hash());
+}
+
+/// Lists the segments with the frames and media segments of the best rendition.
+fn explain_segments(plan: &Plan, timeline: &Timeline) {
+    let at = |t: OutputTicks| t.at(timeline.output_timebase()).seconds();
+    say!("\nsegment        from          to   frames  seek  media segments");
+    for (place, s) in timeline.segments.iter().enumerate() {
+        let seek = s.seek.first().map_or_else(
+            || "start".to_owned(),
+            |k| format!("-{:.0} ms", (s.start - *k).at(timeline.source_timebase).seconds() * 1000.0),
+        );
+        let leading = plan.timeline_tracks().next().and_then(|track| plan.part_at(track, place));
+        say!(
+            "{:>7} {:>11.3} {:>11.3} {:>8}  {:>8}  {}",
+            s.index + 1,
+            at(s.output_start),
+            at(s.output_end),
+            leading.map_or(0, |p| p.frames.num_frames),
+            seek,
+            leading.map_or(0, |p| p.grid.media_segments.len())
+        );
+    }
 }

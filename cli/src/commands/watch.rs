@@ -9,7 +9,7 @@ use splitreel_assembler::export::{export, sibling};
 use splitreel_assembler::preview::Preview;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::{AudioPart, Presentation, TaskResult, VideoPart};
-use splitreel_core::plan::Plan;
+use splitreel_core::plan::{Plan, Timeline};
 use splitreel_core::source::IndexEvidence;
 use splitreel_core::task::{Progress, Task};
 use splitreel_core::{Failure, FailureClass, JobId, LeaseId, TaskId};
@@ -221,11 +221,7 @@ impl<'a> Watch<'a> {
                 let elapsed = w.started.elapsed().as_secs_f64();
                 let fresh = done - w.cost_at_start as f64;
                 let rate = if elapsed > 0.5 { fresh / elapsed } else { 0.0 };
-                let media_seconds = w
-                    .plan
-                    .as_ref()
-                    .and_then(|p| p.video.as_ref())
-                    .map(|v| (v.end_output - v.first_output) as f64 / f64::from(v.timescale));
+                let media_seconds = w.plan.as_ref().and_then(|p| p.timeline.as_ref()).map(Timeline::seconds);
                 let total = (w.total_cost as f64).max(1.0);
                 Snapshot {
                     job: w.served.job.id.to_string(),
@@ -257,7 +253,7 @@ impl Running {
 impl Watched {
     /// The frames were not listed by decoding them.
     fn is_index_unproven(&self) -> bool {
-        self.plan.as_ref().and_then(|p| p.video.as_ref()).is_some_and(|v| v.evidence != IndexEvidence::DecodeScan)
+        self.plan.as_ref().and_then(|p| p.timeline.as_ref()).is_some_and(|t| t.evidence != IndexEvidence::DecodeScan)
     }
 
     /// Expected cost of a task; 1 for those that no plan weighs.
@@ -269,7 +265,7 @@ impl Watched {
         match result {
             TaskResult::Video(v) => self.video.push(v),
             TaskResult::Audio(a) => {
-                let at = self.plan.as_ref().and_then(|p| p.audio.iter().position(|x| x.id == a.rendition));
+                let at = self.plan.as_ref().and_then(|p| p.whole_tracks().position(|x| x.id == a.rendition));
                 if let Some(slot) = at.and_then(|i| self.audio.get_mut(i)) {
                     *slot = Some(a);
                 }
@@ -335,7 +331,7 @@ impl Watched {
         let Some(plan) = backends.store.plan(id).await.map_err(|e| store_problem(&e))?.map(Arc::new) else {
             return Ok(());
         };
-        self.audio = vec![None; plan.audio.len()];
+        self.audio = vec![None; plan.whole_tracks().count()];
         let tasks = backends.store.tasks(id).await.map_err(|e| store_problem(&e))?;
         self.costs = plan.tasks(1).iter().map(|t| (t.number, t.expected_cost)).collect();
         self.num_tasks = self.costs.len() + 2;

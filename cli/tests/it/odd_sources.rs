@@ -34,7 +34,7 @@ fn ten_hours_are_planned_in_a_moment() {
     // The promise is 5 s; the test machine may be busy with other tests.
     assert!(planned.wall.as_secs() < 20, "{:?}", planned.wall);
     let plan: Value = serde_json::from_str(&planned.stdout).unwrap();
-    let segments = plan["plan"]["video"]["segments"].as_array().unwrap();
+    let segments = plan["plan"]["frames"][0]["segments"].as_array().unwrap();
     let frames: u64 = segments.iter().map(|s| s["num_frames"].as_u64().unwrap()).sum();
     assert_eq!(frames, 36_000);
     assert!(segments.len() > 1_000, "{} segments", segments.len());

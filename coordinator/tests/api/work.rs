@@ -76,7 +76,7 @@ async fn an_order_holds_no_more_of_the_plan_than_its_segment() {
     let task = stage.store.tasks(job).await.unwrap().into_iter().find(|t| t.spec.index == 3).unwrap();
     let order = leases.claim(&stage.wakeup(job, task.id.number, task.spec.kind), &worker(), fresh()).await.unwrap();
     let Work::Video { plan, segment: 3 } = &order.work else { panic!("{:?}", order.work) };
-    let numbers: Vec<u32> = plan.video.as_ref().unwrap().segments.iter().map(|s| s.index).collect();
+    let numbers: Vec<u32> = plan.timeline.as_ref().unwrap().segments.iter().map(|s| s.index).collect();
     assert_eq!(numbers, [3]);
     served.stop().await;
 }

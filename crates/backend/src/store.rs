@@ -10,7 +10,7 @@ use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest, JobState};
 use splitreel_core::part::{Presentation, TaskResult};
-use splitreel_core::plan::Plan;
+use splitreel_core::plan::{Plan, PlanError};
 use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task, TaskKind};
 use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
 
@@ -27,6 +27,22 @@ pub enum StoreError {
         /// Which row or column, and why.
         what: String,
     },
+    /// The job's plan has another format version: the job has to be planned again.
+    #[error("the job's plan has format version {version}, which this version does not read")]
+    PlanVersion {
+        /// Format version of the stored plan.
+        version: u32,
+    },
+}
+
+impl StoreError {
+    /// What a stored plan that cannot be used means.
+    pub fn of_plan(error: PlanError) -> Self {
+        match error {
+            PlanError::Outdated { version } | PlanError::Newer { version } => StoreError::PlanVersion { version },
+            PlanError::Unreadable(e) => StoreError::Corrupt { what: format!("plans.plan: {e}") },
+        }
+    }
 }
 
 /// Answer to a submit.

@@ -1,7 +1,7 @@
 //! The check before packaging: do the parts make up the plan, exactly? Its proof is the certificate.
 
 use crate::part::{AudioPart, RenditionPart, StoredSegment, VideoPart};
-use crate::plan::{Plan, hex};
+use crate::plan::{Cut, MediaKind, Plan, hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -92,7 +92,7 @@ pub fn check(
     Ok(Certificate {
         plan_sha256: plan.hash(),
         ffmpeg_build: ffmpeg_build.to_owned(),
-        num_segments: plan.video.as_ref().map_or(0, |v| v.segments.len()),
+        num_segments: plan.num_segments(),
         video: video_proof,
         audio: audio_proof,
     })
@@ -103,7 +103,7 @@ fn violation(bad: &mut Vec<Violation>, place: impl Into<String>, what: impl Into
 }
 
 fn check_video(plan: &Plan, parts: &[VideoPart], bad: &mut Vec<Violation>) -> Vec<VideoCertificate> {
-    let Some(v) = &plan.video else {
+    let Some(timeline) = &plan.timeline else {
         if !parts.is_empty() {
             violation(bad, "video", "parts without a video plan");
         }
@@ -115,20 +115,24 @@ fn check_video(plan: &Plan, parts: &[VideoPart], bad: &mut Vec<Violation>) -> Ve
             violation(bad, format!("segment {}", p.segment), "two parts");
         }
     }
-    if by_segment.len() != v.segments.len() || by_segment.keys().ne(v.segments.iter().map(|s| &s.index)) {
-        violation(bad, "video", format!("{} parts for {} segments", by_segment.len(), v.segments.len()));
+    if by_segment.len() != timeline.segments.len() || by_segment.keys().ne(timeline.segments.iter().map(|s| &s.index)) {
+        violation(bad, "video", format!("{} parts for {} segments", by_segment.len(), timeline.segments.len()));
         return Vec::new();
     }
     let mut proofs = Vec::new();
-    for (r, rendition) in v.renditions.iter().enumerate() {
+    for (r, track) in plan.timeline_tracks().enumerate() {
         let (mut hash_in, mut hash_out) = (Sha256::new(), Sha256::new());
         let (mut frames_in, mut frames_out) = (0, 0);
         let mut first: Option<&RenditionPart> = None;
         let mut segments: Vec<&StoredSegment> = Vec::new();
-        for s in &v.segments {
-            let place = format!("{} segment {}", rendition.id, s.index);
+        for (at, s) in timeline.segments.iter().enumerate() {
+            let place = format!("{} segment {}", track.id, s.index);
+            let Some(planned) = plan.part_at(track, at) else {
+                violation(bad, place, "the plan says nothing about it");
+                continue;
+            };
             let Some(part) =
-                by_segment.get(&s.index).and_then(|p| p.renditions.get(r)).filter(|p| p.rendition == rendition.id)
+                by_segment.get(&s.index).and_then(|p| p.renditions.get(r)).filter(|p| p.rendition == track.id)
             else {
                 violation(bad, place, "the rendition is missing");
                 continue;
@@ -137,37 +141,39 @@ fn check_video(plan: &Plan, parts: &[VideoPart], bad: &mut Vec<Violation>) -> Ve
             if part.init.sha256 != head.init.sha256 || part.codec != head.codec {
                 violation(bad, &place, "its header differs from the first segment's");
             }
-            if part.num_frames != s.num_frames {
-                violation(bad, &place, format!("{} frames, the source has {}", part.num_frames, s.num_frames));
+            let frames = planned.frames;
+            if part.num_frames != frames.num_frames {
+                violation(bad, &place, format!("{} frames, the source has {}", part.num_frames, frames.num_frames));
             }
-            if part.pts_sha256 != s.pts_sha256 {
+            if part.pts_sha256 != frames.pts_sha256 {
                 violation(bad, &place, "presentation times differ from the source's");
             }
-            let same = part.segments.len() == s.media_segments.len()
+            let media_segments = &planned.grid.media_segments;
+            let same = part.segments.len() == media_segments.len()
                 && part
                     .segments
                     .iter()
-                    .zip(&s.media_segments)
-                    .all(|(a, b)| (a.number, a.start, a.duration) == (b.number, b.start, b.duration));
+                    .zip(media_segments)
+                    .all(|(a, b)| (a.number, a.start, a.duration) == (b.number, b.start.get(), b.duration.get()));
             if !same {
                 violation(bad, &place, "media segments are not where the plan puts them");
             }
-            if part.segments.first().is_some_and(|f| f.decode_time != s.output_start) {
+            if part.segments.first().is_some_and(|f| f.decode_time != s.output_start.get()) {
                 violation(bad, &place, "the first decode time is not the segment's start");
             }
-            frames_in += s.num_frames;
+            frames_in += frames.num_frames;
             frames_out += part.num_frames;
-            hash_in.update(s.pts_sha256.as_bytes());
+            hash_in.update(frames.pts_sha256.as_bytes());
             hash_out.update(part.pts_sha256.as_bytes());
             segments.extend(&part.segments);
         }
         let is_continuous =
             is_contiguous(&segments) && segments.windows(2).all(|w| w[0].decode_time < w[1].decode_time);
         if !is_continuous {
-            violation(bad, &rendition.id, "the timeline has a gap or an overlap");
+            violation(bad, &track.id, "the timeline has a gap or an overlap");
         }
         proofs.push(VideoCertificate {
-            rendition: rendition.id.clone(),
+            rendition: track.id.clone(),
             frames_in,
             frames_out,
             pts_sha256_in: hex(&hash_in.finalize()),
@@ -181,20 +187,24 @@ fn check_video(plan: &Plan, parts: &[VideoPart], bad: &mut Vec<Violation>) -> Ve
 }
 
 fn check_audio(plan: &Plan, parts: &[AudioPart], bad: &mut Vec<Violation>) -> Vec<AudioCertificate> {
-    if parts.len() != plan.audio.len() {
-        violation(bad, "audio", format!("{} parts for {} tracks", parts.len(), plan.audio.len()));
+    let num_tracks = plan.tracks_of(MediaKind::Audio).count();
+    if parts.len() != num_tracks {
+        violation(bad, "audio", format!("{} parts for {num_tracks} tracks", parts.len()));
         return Vec::new();
     }
-    plan.audio
-        .iter()
+    plan.tracks_of(MediaKind::Audio)
         .zip(parts)
         .map(|(planned, part)| {
             let place = format!("audio {}", planned.id);
             if part.rendition != planned.id {
                 violation(bad, &place, format!("holds the part of {}", part.rendition));
             }
-            if part.start != planned.start {
-                violation(bad, &place, format!("starts at sample {}, planned {}", part.start, planned.start));
+            let planned_start = match planned.cut {
+                Cut::Whole { start, .. } => start.get(),
+                Cut::Timeline { .. } => 0,
+            };
+            if part.start != planned_start {
+                violation(bad, &place, format!("starts at sample {}, planned {planned_start}", part.start));
             }
             let segments: Vec<&StoredSegment> = part.segments.iter().collect();
             let held = segments.iter().map(|s| s.duration.max(0) as u64).sum::<u64>();
@@ -245,29 +255,31 @@ mod tests {
 
     /// Parts that fulfil a plan exactly.
     fn perfect(plan: &Plan) -> Vec<VideoPart> {
-        let v = plan.video.as_ref().unwrap();
-        v.segments
+        let segments = &plan.timeline.as_ref().unwrap().segments;
+        segments
             .iter()
             .map(|s| VideoPart {
                 segment: s.index,
                 cost: Cost::default(),
-                renditions: v
-                    .renditions
+                renditions: plan
+                    .parts_of(s.index)
+                    .unwrap()
                     .iter()
                     .map(|r| RenditionPart {
-                        rendition: r.id.clone(),
-                        init: object(&r.id),
+                        rendition: r.track.id.clone(),
+                        init: object(&r.track.id),
                         codec: "avc1".into(),
-                        num_frames: s.num_frames,
-                        pts_sha256: s.pts_sha256.clone(),
-                        segments: s
+                        num_frames: r.frames.num_frames,
+                        pts_sha256: r.frames.pts_sha256.clone(),
+                        segments: r
+                            .grid
                             .media_segments
                             .iter()
                             .map(|m| StoredSegment {
                                 number: m.number,
-                                start: m.start,
-                                duration: m.duration,
-                                decode_time: m.start,
+                                start: m.start.get(),
+                                duration: m.duration.get(),
+                                decode_time: m.start.get(),
                                 num_samples: 1,
                                 header_bytes: 1,
                                 object: object("s"),

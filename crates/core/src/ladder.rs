@@ -1,8 +1,25 @@
 //! From the profile's ladder to the renditions of one source: sizes, sample aspect ratios, levels.
 
-use crate::plan::Rendition;
-use crate::profile::{Rung, RungHeight, VideoCodec, VideoProfile};
+use crate::plan::VideoRate;
+use crate::profile::{Rung, RungHeight, VideoProfile};
 use crate::time::Rational;
+
+/// A rung with its size for one source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResolvedRung<'a> {
+    /// `720p` and the like; unique in the ladder.
+    pub id: String,
+    /// Storage width in pixels, even.
+    pub width: u32,
+    /// Storage height in pixels, even.
+    pub height: u32,
+    /// Sample aspect ratio: keeps the display aspect exact.
+    pub sar: Rational,
+    /// Rate control.
+    pub rate: VideoRate,
+    /// The profile's rung.
+    pub rung: &'a Rung,
+}
 
 /// The picture as it is displayed after rotation, in storage pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +51,7 @@ impl Picture {
 
 /// Resolves the ladder: rungs above the source fall away (unless `upscale`); a source between two rungs gets
 /// one at its own size with the settings of the rung above; there is always at least one. Best first.
-pub fn resolve(profile: &VideoProfile, picture: Picture, frame_rate: f64, source_kbps: u64) -> Vec<Rendition> {
+pub fn resolve(profile: &VideoProfile, picture: Picture, source_kbps: u64) -> Vec<ResolvedRung<'_>> {
     let class = picture.class();
     let mut wanted: Vec<(u32, bool, &Rung)> = profile
         .rungs
@@ -52,31 +69,35 @@ pub fn resolve(profile: &VideoProfile, picture: Picture, frame_rate: f64, source
     if !has_top && let Some((.., rung)) = above.last() {
         kept.insert(0, (class, true, *rung));
     }
-    let mut out: Vec<Rendition> = Vec::new();
+    let mut out: Vec<ResolvedRung<'_>> = Vec::new();
     for (p, is_source, rung) in kept {
         let (width, height) = size(picture, if is_source { class } else { p });
         if out.iter().any(|r| r.width == width && r.height == height) {
             continue;
         }
-        let cap = rung.max_kbps.map(|k| cap_kbps(k, source_kbps, picture, width, height));
         let name =
             if out.iter().any(|r| r.id == format!("{p}p")) { format!("{width}x{height}") } else { format!("{p}p") };
-        out.push(Rendition {
+        out.push(ResolvedRung {
             id: name,
             width,
             height,
             sar: sar_for(picture, width, height),
-            crf: rung.crf,
-            qp: rung.qp,
-            max_kbps: cap,
-            level: if profile.codec == VideoCodec::H264 {
-                h264_level(width, height, frame_rate, cap)
-            } else {
-                String::new()
-            },
+            rate: rate_control(rung, source_kbps, picture, width, height),
+            rung,
         });
     }
     out
+}
+
+/// Validation guarantees that a rung has one of the two; 23 is the usual quality of H.264.
+fn rate_control(rung: &Rung, source_kbps: u64, picture: Picture, width: u32, height: u32) -> VideoRate {
+    match (rung.crf, rung.qp) {
+        (None, Some(qp)) => VideoRate::Quantiser { qp },
+        (crf, _) => VideoRate::Quality {
+            crf: crf.unwrap_or(23.0),
+            max_kbps: rung.max_kbps.map(|k| cap_kbps(k, source_kbps, picture, width, height)),
+        },
+    }
 }
 
 /// A cap of 0 follows the source: its own rate, scaled by area, and a fifth more.
@@ -135,7 +156,7 @@ fn sar_for(picture: Picture, width: u32, height: u32) -> Rational {
 }
 
 /// Smallest H.264 level (ITU-T H.264 table A-1) for size, rate and cap; empty when none fits.
-fn h264_level(width: u32, height: u32, frame_rate: f64, max_kbps: Option<u32>) -> String {
+pub(crate) fn h264_level(width: u32, height: u32, frame_rate: f64, max_kbps: Option<u32>) -> String {
     const LEVELS: [(&str, u64, u64, u64); 17] = [
         ("1.0", 1_485, 99, 64),
         ("1.1", 3_000, 396, 192),
@@ -175,7 +196,7 @@ mod tests {
     fn ladder(w: u32, h: u32) -> Vec<(String, u32, u32)> {
         let p = Profile::built_in("universal").unwrap();
         let pic = Picture { width: w, height: h, sar: Rational::ONE };
-        resolve(&p.video, pic, 30.0, 0).into_iter().map(|r| (r.id, r.width, r.height)).collect()
+        resolve(&p.video, pic, 0).into_iter().map(|r| (r.id, r.width, r.height)).collect()
     }
 
     #[test]
@@ -210,7 +231,7 @@ mod tests {
         fn sizes_are_even_never_above_the_source_and_keep_the_display_aspect(w in 2u32..8000, h in 2u32..8000) {
             let p = Profile::built_in("universal").unwrap();
             let pic = Picture { width: w, height: h, sar: Rational::ONE };
-            let l = resolve(&p.video, pic, 30.0, 0);
+            let l = resolve(&p.video, pic, 0);
             prop_assert!(!l.is_empty());
             for r in &l {
                 prop_assert!(r.width % 2 == 0 && r.height % 2 == 0);

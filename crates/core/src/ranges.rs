@@ -1,9 +1,9 @@
 //! Which bytes of a source a task needs: pure. Runs between random-access points are collected once while probing,
 //! turned into a few numbers per segment by the planner, and into ranges to fetch for each attempt. Fetches nothing.
 
-use crate::plan::{AudioReads, Plan, Reads, SegmentReads, VideoPlan};
-use crate::profile::VideoCodec;
+use crate::plan::{AudioReads, Plan, Reads, SegmentReads, Timeline};
 use crate::source::{ByteIndex, ByteLayout, ByteRange, ByteRun, SourceInfo};
+use crate::time::SourceTicks;
 use std::collections::VecDeque;
 
 /// A task is fetched with at most this many requests when nothing goes wrong.
@@ -248,16 +248,16 @@ impl Fetch {
     }
 }
 
-/// What the plan keeps of a byte index. `None`: every task reads the whole source.
-pub(crate) fn reads(info: &SourceInfo, video: Option<&VideoPlan>) -> Option<Reads> {
+/// What the plan keeps of a byte index. `None`: every task reads the whole source. `timeline` is that of a video that is
+/// encoded; copies read everything.
+pub(crate) fn reads(info: &SourceInfo, timeline: Option<&Timeline>) -> Option<Reads> {
     let index = info.byte_index.as_ref()?;
     if info.fragmented || info.bytes < WHOLE_BELOW_BYTES || index.shared.len() > MAX_SHARED {
         return None;
     }
-    let is_split = video.is_some_and(|v| v.codec != VideoCodec::Copy && v.segments.len() > 1);
-    let segments = match video.filter(|_| is_split) {
-        Some(video) => {
-            video.segments.iter().map(|s| segment_reads(index, s.end, &s.seek)).collect::<Option<Vec<_>>>()?
+    let segments = match timeline.filter(|t| t.segments.len() > 1) {
+        Some(split) => {
+            split.segments.iter().map(|s| segment_reads(index, s.end, &s.seek)).collect::<Option<Vec<_>>>()?
         }
         None => Vec::new(),
     };
@@ -266,15 +266,15 @@ pub(crate) fn reads(info: &SourceInfo, video: Option<&VideoPlan>) -> Option<Read
 }
 
 /// What a segment that ends in front of the frame at `end` needs when it is sought by `seek`.
-fn segment_reads(index: &ByteIndex, end: Option<i64>, seek: &[i64]) -> Option<SegmentReads> {
+fn segment_reads(index: &ByteIndex, end: Option<SourceTicks>, seek: &[SourceTicks]) -> Option<SegmentReads> {
     let runs = &index.runs;
     // Pictures shown before `end` may stand behind the random-access point that follows them.
-    let next = end.map_or(runs.len(), |end| runs.partition_point(|run| run.pts < end));
+    let next = end.map_or(runs.len(), |end| runs.partition_point(|run| run.pts < end.get()));
     let mut starts = Vec::with_capacity(seek.len());
     let mut high = runs.get(next).map_or(0, |run| run.lead_end);
     let mut first = next;
     for key in seek {
-        let at = runs.binary_search_by_key(key, |run| run.pts).ok()?;
+        let at = runs.binary_search_by_key(&key.get(), |run| run.pts).ok()?;
         first = first.min(at);
         starts.push(runs.get(at..=next.min(runs.len() - 1))?.iter().map(|run| run.start).min()?);
     }
@@ -288,10 +288,10 @@ fn segment_reads(index: &ByteIndex, end: Option<i64>, seek: &[i64]) -> Option<Se
 /// What video segment `segment` needs. `look_back` is the level that decoding starts from, as toolkits take it.
 pub fn video_need(plan: &Plan, segment: u32, look_back: u32) -> Need {
     let found = || {
-        let (reads, video) = (plan.reads.as_ref()?, plan.video.as_ref()?);
-        let place = video.place(segment)?;
-        let (planned, bytes) = (video.segments.get(place)?, reads.segments.get(place)?);
-        let level = usize::try_from(planned.seek_level(look_back, video.has_temporal_filter())).ok()?;
+        let (reads, timeline) = (plan.reads.as_ref()?, plan.timeline.as_ref()?);
+        let place = timeline.place(segment)?;
+        let (planned, bytes) = (timeline.segments.get(place)?, reads.segments.get(place)?);
+        let level = usize::try_from(planned.seek_level(look_back, plan.reads_neighbours())).ok()?;
         if look_back > 0 && level >= bytes.starts.len() {
             // Nothing nearer helped: no more doubts about bytes.
             return None;
@@ -302,11 +302,11 @@ pub fn video_need(plan: &Plan, segment: u32, look_back: u32) -> Need {
     found().map_or(Need::Whole, Need::Ranges)
 }
 
-/// What an audio task needs.
+/// What the task of a whole track needs.
 pub fn audio_need(plan: &Plan, index: u32) -> Need {
     let found = || {
         let reads = plan.reads.as_ref()?;
-        let stream = plan.audio.get(index as usize)?.stream;
+        let stream = plan.whole_track(index)?.source_stream;
         let own = reads.audio.iter().find(|a| a.stream == stream)?;
         fetch(reads, &own.ranges)
     };

@@ -3,6 +3,89 @@
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::fmt;
+use std::ops::{Add, AddAssign, Sub};
+
+macro_rules! ticks {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub i64);
+
+        impl $name {
+            /// Zero.
+            pub const ZERO: Self = Self(0);
+
+            /// The number of ticks.
+            pub const fn get(self) -> i64 {
+                self.0
+            }
+
+            /// Sum, limited to the range of `i64`.
+            pub const fn saturating_add(self, other: Self) -> Self {
+                Self(self.0.saturating_add(other.0))
+            }
+
+            /// Difference, limited to the range of `i64`.
+            pub const fn saturating_sub(self, other: Self) -> Self {
+                Self(self.0.saturating_sub(other.0))
+            }
+
+            /// The number of ticks without its sign; 0 for negative values.
+            pub const fn unsigned(self) -> u64 {
+                if self.0 > 0 { self.0.unsigned_abs() } else { 0 }
+            }
+
+            /// The exact time, given the seconds per tick.
+            pub const fn at(self, timebase: Rational) -> MediaTime {
+                MediaTime::new(self.0, timebase)
+            }
+        }
+
+        impl Add for $name {
+            type Output = Self;
+            fn add(self, other: Self) -> Self {
+                Self(self.0 + other.0)
+            }
+        }
+
+        impl AddAssign for $name {
+            fn add_assign(&mut self, other: Self) {
+                self.0 += other.0;
+            }
+        }
+
+        impl Sub for $name {
+            type Output = Self;
+            fn sub(self, other: Self) -> Self {
+                Self(self.0 - other.0)
+            }
+        }
+
+        impl std::iter::Sum for $name {
+            fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+                all.fold(Self::ZERO, Self::saturating_add)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+ticks! {
+    /// A point or length in ticks of a source track's timebase. Points are absolute, as the container states them.
+    SourceTicks
+}
+
+ticks! {
+    /// A point or length in ticks of an output track's timescale. Points count from the presentation's origin. One tick
+    /// of an audio track is one sample.
+    OutputTicks
+}
 
 /// A positive or negative fraction, always reduced, denominator > 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

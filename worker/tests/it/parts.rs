@@ -36,10 +36,10 @@ async fn check(path: &Path) {
     let (info, _) = station.probe(&here).await;
     assert!(info.byte_index.is_some(), "{name} has no byte index");
     let plan = planned(&info, 30.0);
-    let video = plan.video.as_ref().unwrap();
-    assert_eq!(video.segments.len(), 4);
+    let timeline = plan.timeline.as_ref().unwrap();
+    assert_eq!(timeline.segments.len(), 4);
     let keys = &info.video.as_ref().unwrap().frames.keyframes;
-    assert!(video.segments.iter().all(|s| s.index == 0 || keys.iter().any(|k| k.pts == s.start)));
+    assert!(timeline.segments.iter().all(|s| s.index == 0 || keys.iter().any(|k| k.pts == s.start.get())));
     let (mut warm, mut cold) = (0, 0);
     let dir = tempfile::tempdir().unwrap();
     let keeping = HttpSources::new(fast(dir.path())).unwrap();
@@ -161,9 +161,9 @@ async fn cuts_between_keyframes() {
         let station = Station::open(ProbeOptions::default()).await;
         let (info, _) = station.probe(&here).await;
         let plan = planned(&info, 1.5);
-        let video = plan.video.as_ref().unwrap();
-        for index in [1, 21, video.segments.len() - 1] {
-            let (segment, at) = (&video.segments[index], index as u32);
+        let timeline = plan.timeline.as_ref().unwrap();
+        for index in [1, 21, timeline.segments.len() - 1] {
+            let (segment, at) = (&timeline.segments[index], index as u32);
             assert_ne!(segment.seek.first(), Some(&segment.start));
             let local = station.video(&here, &plan, at, 0).await;
             let fetched = station.video(&there, &plan, at, 0).await;

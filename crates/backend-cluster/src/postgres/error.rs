@@ -100,14 +100,17 @@ pub(super) fn repeated(error: StoreError) -> impl Iterator<Item = StoreError> {
     enum Kind {
         Unavailable(Shared),
         Corrupt(String),
+        PlanVersion(u32),
     }
     let kind = match error {
         StoreError::Unavailable(cause) => Kind::Unavailable(Shared(Arc::from(cause))),
         StoreError::Corrupt { what } => Kind::Corrupt(what),
+        StoreError::PlanVersion { version } => Kind::PlanVersion(version),
     };
     std::iter::repeat_with(move || match &kind {
         Kind::Unavailable(cause) => StoreError::Unavailable(Box::new(cause.clone())),
         Kind::Corrupt(what) => StoreError::Corrupt { what: what.clone() },
+        Kind::PlanVersion(version) => StoreError::PlanVersion { version: *version },
     })
 }
 

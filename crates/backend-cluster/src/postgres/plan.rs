@@ -2,7 +2,7 @@
 //! tasks) is done before the transaction begins, on a thread that may be busy for a second.
 
 use super::connection::Database;
-use super::error::{CutOff, Fault, unreadable};
+use super::error::{CutOff, Fault};
 use super::locks::{Lock, lock_job};
 use super::rows::{load_job, to_json};
 use super::save::{insert_tasks, log, save_job};
@@ -89,9 +89,9 @@ async fn write(c: &mut PgConnection, prepared: &Prepared, now_ms: i64) -> Result
 
 pub(super) async fn read(database: &Database, id: JobId) -> Result<Option<Plan>, StoreError> {
     let Some(text) = database.bulk(move |c| Box::pin(select(c, id))).await? else { return Ok(None) };
-    let parsing = tokio::task::spawn_blocking(move || serde_json::from_str(&text));
+    let parsing = tokio::task::spawn_blocking(move || Plan::decode(text.as_bytes()));
     match parsing.await {
-        Ok(parsed) => parsed.map(Some).map_err(|e| unreadable("plans.plan", e)),
+        Ok(parsed) => parsed.map(Some).map_err(StoreError::of_plan),
         Err(stopped) => Err(StoreError::Unavailable(Box::new(stopped))),
     }
 }

@@ -1,6 +1,6 @@
 //! Use-cases about a job as a whole: submit, plan, reject, cancel, pause, retry, forget, and the reads.
 
-use super::error::{db, unreadable};
+use super::error::db;
 use super::rows::{self, close_job, insert_job, insert_task, load_job, log, save_job, save_task, to_json};
 use splitreel_backend::store::{JobFilter, Scope, Submitted, TaskFilter};
 use splitreel_backend::{StoreError, transition};
@@ -89,7 +89,7 @@ pub(super) async fn plan(c: &mut SqliteConnection, job: JobId) -> Result<Option<
         .fetch_optional(c)
         .await
         .map_err(db)?;
-    text.map(|text| serde_json::from_str(&text).map_err(|e| unreadable("plans.plan", e))).transpose()
+    text.map(|text| Plan::decode(text.as_bytes()).map_err(StoreError::of_plan)).transpose()
 }
 
 pub(super) async fn record_plan(

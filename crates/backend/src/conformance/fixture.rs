@@ -7,11 +7,15 @@ use crate::store::{ClaimRequest, JobStore, Submitted};
 use splitreel_core::event::EventKind;
 use splitreel_core::job::{Job, JobRequest};
 use splitreel_core::part::{AudioPart, Cost, Presentation, ProbeResult, StoredObject, TaskResult, VideoPart};
-use splitreel_core::plan::{AudioPlan, Plan, Segment, VideoPlan};
-use splitreel_core::profile::{AudioCodec, Profile, VideoCodec};
-use splitreel_core::source::{Color, SourceRef};
+use splitreel_core::plan::{
+    AudioEncoding, AudioMedia, AudioOp, Coding, Cut, Label, Media, PLAN_VERSION, Packaging, Plan, Protection, Segment,
+    Timeline, TrackContainer, TrackPlan,
+};
+use splitreel_core::profile::{AudioCodec, Profile};
+use splitreel_core::source::SourceRef;
 use splitreel_core::task::{Refusal, RetryPolicy, Task, TaskKind};
-use splitreel_core::{JobId, LeaseId, Rational, TaskId, WorkerId};
+use splitreel_core::time::{OutputTicks, SourceTicks};
+use splitreel_core::{JobId, LeaseId, MediaTime, Rational, TaskId, WorkerId};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -55,73 +59,63 @@ pub fn object(key: &str) -> StoredObject {
     StoredObject { key: key.to_owned(), bytes: 1, sha256: "00".repeat(32) }
 }
 
-/// A plan with so many segments and audio tracks.
+/// A plan with a number of segments and audio tracks.
 pub fn plan(segments: u32, audio: u32) -> Plan {
     let segment = |index: u32| {
         let start = i64::from(index) * 100;
         Segment {
             index,
-            start,
-            end: (index + 1 < segments).then_some(start + 100),
-            output_start: start,
-            output_end: start + 100,
-            seek: vec![start],
+            start: SourceTicks(start),
+            end: (index + 1 < segments).then_some(SourceTicks(start + 100)),
+            output_start: OutputTicks(start),
+            output_end: OutputTicks(start + 100),
+            seek: vec![SourceTicks(start)],
             seek_limit: None,
-            num_frames: 25,
-            pts_sha256: String::new(),
-            keyframes: vec![start],
-            media_segments: Vec::new(),
         }
     };
-    let video = VideoPlan {
-        evidence: splitreel_core::source::IndexEvidence::Moov,
+    let timeline = Timeline {
         stream: 0,
+        evidence: splitreel_core::source::IndexEvidence::Moov,
         source_timebase: Rational::ONE,
         timescale: 25,
-        first_pts: 0,
-        first_output: 0,
-        end_output: i64::from(segments) * 100,
-        delay: 2,
-        frame_rate: Rational::whole(25),
-        codec: VideoCodec::H264,
-        encoder: "libx264".to_owned(),
-        preset: "veryfast".to_owned(),
-        threads: 1,
-        filters: Vec::new(),
-        pix_fmt: "yuv420p".to_owned(),
-        color: Color { range: String::new(), space: String::new(), transfer: String::new(), primaries: String::new() },
-        renditions: Vec::new(),
+        first: SourceTicks(0),
+        output_start: OutputTicks(0),
+        output_end: OutputTicks(i64::from(segments) * 100),
         segments: (0..segments).map(segment).collect(),
     };
-    let track = |index: u32| AudioPlan {
-        id: format!("{}-und", index + 1),
-        stream: 1 + index,
-        codec: AudioCodec::Aac,
-        sample_rate: 48_000,
-        channels: 2,
-        layout: "stereo".to_owned(),
-        kbps: 128,
-        frame_samples: 1024,
-        start: 0,
-        source_first_pts: 0,
-        source_timebase: Rational::ONE,
-        boundaries: vec![0],
-        first_number: 1,
-        language: "und".to_owned(),
-        name: "Audio".to_owned(),
-        is_default: index == 0,
-    };
     Plan {
-        version: 1,
+        version: PLAN_VERSION,
         demuxer: "matroska,webm".to_owned(),
-        video: (segments > 0).then_some(video),
-        audio: (0..audio).map(track).collect(),
-        media_segment_seconds: 4.0,
-        progressive: true,
-        chunk_mb: 0,
-        keep_full: false,
+        timeline: (segments > 0).then_some(timeline),
+        frames: Vec::new(),
+        grids: Vec::new(),
+        tracks: (0..audio).map(audio_track).collect(),
+        packaging: Packaging { media_segment_seconds: 4.0, progressive: true, chunk_mb: 0 },
         decisions: Vec::new(),
         reads: None,
+    }
+}
+
+fn audio_track(index: u32) -> TrackPlan {
+    TrackPlan {
+        id: format!("{}-und", index + 1),
+        source_stream: 1 + index,
+        timescale: 48_000,
+        delay: OutputTicks(0),
+        container: TrackContainer::Fmp4,
+        protection: Protection::Clear,
+        label: Label { language: "und".to_owned(), name: "Audio".to_owned(), is_default: index == 0 },
+        cut: Cut::Whole { start: OutputTicks(0), boundaries: Vec::new(), first_number: 1 },
+        media: Media::Audio(AudioMedia {
+            channels: 2,
+            frame_samples: 1024,
+            source_start: MediaTime::new(0, Rational::ONE),
+            ops: vec![
+                AudioOp::Resample { sample_rate: 48_000 },
+                AudioOp::Remix { layout: "stereo".to_owned(), channels: 2 },
+            ],
+            coding: Coding::Encode(AudioEncoding { codec: AudioCodec::Aac, kbps: 128 }),
+        }),
     }
 }
 

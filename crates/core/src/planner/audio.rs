@@ -1,11 +1,14 @@
 //! Planning of audio: one task per track over the whole timeline, cut on the codec's frame grid.
 
-use super::{Notes, ticks_between};
+use super::{Context, Draft, ticks_between};
 use crate::failure::Failure;
-use crate::plan::{AudioPlan, VideoPlan};
+use crate::plan::{
+    AudioEncoding, AudioMedia, AudioOp, Coding, Cut, Label, Media, MediaSegmentPlan, Protection, TrackContainer,
+    TrackPlan,
+};
 use crate::profile::{AudioCodec, Profile};
 use crate::source::{AudioTrack, Container, SourceInfo};
-use crate::time::{MediaTime, Rational, rescale};
+use crate::time::{OutputTicks, Rational, rescale};
 
 const AAC_RATES: [u32; 12] =
     [8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000];
@@ -13,55 +16,95 @@ const AAC_RATES: [u32; 12] =
 /// Samples that a copied AAC track may hide in front: what encoders need, and players know how to skip.
 const MAX_COPIED_PRIMING: u32 = 4_096;
 
-pub(super) fn plan_audio(
-    info: &SourceInfo,
-    profile: &Profile,
-    origin: MediaTime,
-    video: Option<&VideoPlan>,
-    notes: &mut Notes,
-) -> Result<Vec<AudioPlan>, Failure> {
-    let default = info.audio.iter().position(|a| a.is_default).unwrap_or(0);
-    let mut ids: Vec<String> = Vec::new();
-    info.audio
-        .iter()
-        .enumerate()
-        .map(|(i, track)| {
-            let (codec, why) = choose_codec(info, track, profile)?;
-            let sample_rate = output_rate(track, codec);
-            let (channels, layout) = output_channels(track, profile, codec);
-            let subject = format!("audio {}", i + 1);
-            let kbps = if codec == AudioCodec::Copy { 0 } else { bit_rate(profile, channels) };
-            let choice = match codec {
-                AudioCodec::Copy => "copy".to_owned(),
-                c => format!("encode to {} {kbps} kbit/s, {sample_rate} Hz, {channels} channels", c.as_str()),
-            };
-            notes.add(subject, choice, why);
-            let out_tb = Rational::new(1, i64::from(sample_rate)).unwrap_or(Rational::ONE);
-            let start = ticks_between(origin, track.first_pts, out_tb).max(0);
-            let (boundaries, first_number) = boundaries(video, start, sample_rate);
-            let language = if track.language.is_empty() { "und".to_owned() } else { track.language.clone() };
-            let id = safe_id(i + 1, &language);
-            ids.push(id.clone());
-            Ok(AudioPlan {
-                id,
-                stream: track.stream,
-                codec,
-                sample_rate,
-                channels,
-                layout,
-                kbps,
-                frame_samples: if codec == AudioCodec::Opus { 960 } else { 1024 },
-                start,
-                source_first_pts: track.first_pts.ticks,
-                source_timebase: track.first_pts.timebase,
-                boundaries,
-                first_number,
-                name: if track.title.is_empty() { format!("Audio {}", i + 1) } else { track.title.clone() },
-                language,
-                is_default: i == default,
-            })
-        })
-        .collect()
+/// Adds a track for each audio track of the source.
+pub(super) fn produce(context: &Context<'_>, draft: &mut Draft) -> Result<(), Failure> {
+    let audio = &context.info.audio;
+    let default = audio.iter().position(|a| a.is_default).unwrap_or(0);
+    let starts = leading_starts(draft);
+    for (i, track) in audio.iter().enumerate() {
+        let (codec, why) = choose_codec(context.info, track, context.profile)?;
+        let mut planned = plan_track(context, track, codec, i + 1);
+        planned.label.is_default = i == default;
+        if let (Cut::Whole { start, boundaries, first_number }, Some((starts, timebase))) = (&mut planned.cut, &starts)
+        {
+            let to = Rational::new(1, i64::from(planned.timescale)).unwrap_or(Rational::ONE);
+            let starts = starts.iter().map(|s| OutputTicks(rescale(s.get(), *timebase, to)));
+            (*boundaries, *first_number) = boundaries_after(*start, starts.collect());
+        }
+        draft.notes.add(format!("audio {}", i + 1), choice(&planned), why);
+        draft.tracks.push(planned);
+    }
+    Ok(())
+}
+
+/// Media segment starts of the leading video track, and seconds per tick of them.
+fn leading_starts(draft: &Draft) -> Option<(Vec<OutputTicks>, Rational)> {
+    let track = draft.tracks.first()?;
+    let Cut::Timeline { grid, .. } = track.cut else { return None };
+    let segments = draft.grids.get(grid as usize)?.segments.iter().flat_map(|s| &s.media_segments);
+    Some((segments.map(|m: &MediaSegmentPlan| m.start).collect(), track.timebase()))
+}
+
+/// The starts after the first sample, and the number of the media segment that the first sample belongs to: numbering
+/// follows the video's, so that segment `n` of both covers the same time.
+fn boundaries_after(start: OutputTicks, starts: Vec<OutputTicks>) -> (Vec<OutputTicks>, u32) {
+    let before = starts.iter().filter(|s| **s <= start).count().max(1);
+    (starts.into_iter().skip(before).collect(), u32::try_from(before).unwrap_or(1))
+}
+
+/// A track with the number `number` (from 1), not divided yet.
+fn plan_track(context: &Context<'_>, track: &AudioTrack, codec: AudioCodec, number: usize) -> TrackPlan {
+    let profile = context.profile;
+    let sample_rate = output_rate(track, codec);
+    let (channels, layout) = output_channels(track, profile, codec);
+    let is_copy = codec == AudioCodec::Copy;
+    let timebase = Rational::new(1, i64::from(sample_rate)).unwrap_or(Rational::ONE);
+    let language = if track.language.is_empty() { "und".to_owned() } else { track.language.clone() };
+    let ops = vec![AudioOp::Resample { sample_rate }, AudioOp::Remix { layout, channels }];
+    TrackPlan {
+        id: safe_id(number, &language),
+        source_stream: track.stream,
+        timescale: sample_rate,
+        delay: OutputTicks::ZERO,
+        container: TrackContainer::Fmp4,
+        protection: Protection::Clear,
+        label: Label {
+            name: if track.title.is_empty() { format!("Audio {number}") } else { track.title.clone() },
+            language,
+            is_default: false,
+        },
+        cut: Cut::Whole {
+            start: OutputTicks(ticks_between(context.origin, track.first_pts, timebase).max(0)),
+            boundaries: Vec::new(),
+            first_number: 1,
+        },
+        media: Media::Audio(AudioMedia {
+            channels,
+            frame_samples: if codec == AudioCodec::Opus { 960 } else { 1024 },
+            source_start: track.first_pts,
+            ops: if is_copy { Vec::new() } else { ops },
+            coding: if is_copy {
+                Coding::Copy
+            } else {
+                Coding::Encode(AudioEncoding { codec, kbps: bit_rate(profile, channels) })
+            },
+        }),
+    }
+}
+
+/// The decision about a track, in words.
+fn choice(planned: &TrackPlan) -> String {
+    let audio = planned.audio();
+    match audio.and_then(|a| Some((a, a.coding.encoding()?))) {
+        None => "copy".to_owned(),
+        Some((audio, e)) => format!(
+            "encode to {} {} kbit/s, {} Hz, {} channels",
+            e.codec.as_str(),
+            e.kbps,
+            planned.timescale,
+            audio.channels
+        ),
+    }
 }
 
 fn choose_codec(info: &SourceInfo, track: &AudioTrack, profile: &Profile) -> Result<(AudioCodec, String), Failure> {
@@ -142,20 +185,6 @@ fn bit_rate(profile: &Profile, channels: u16) -> u32 {
     }
 }
 
-/// The video's media-segment starts in audio samples, those after the first sample only; numbering follows
-/// the video's so that segment `n` of every rendition covers the same time.
-fn boundaries(video: Option<&VideoPlan>, start: i64, sample_rate: u32) -> (Vec<i64>, u32) {
-    let Some(v) = video else { return (vec![start], 1) };
-    let (from, to) = (Rational::new(1, i64::from(v.timescale)), Rational::new(1, i64::from(sample_rate)));
-    let (Some(from), Some(to)) = (from, to) else { return (vec![start], 1) };
-    let starts: Vec<i64> =
-        v.segments.iter().flat_map(|s| &s.media_segments).map(|m| rescale(m.start, from, to)).collect();
-    let before = starts.iter().filter(|s| **s <= start).count().max(1);
-    let mut out = vec![start];
-    out.extend(starts.iter().skip(before));
-    (out, u32::try_from(before).unwrap_or(1))
-}
-
 fn safe_id(number: usize, language: &str) -> String {
     let lang: String =
         language.chars().filter(char::is_ascii_alphanumeric).take(8).collect::<String>().to_ascii_lowercase();
@@ -175,28 +204,30 @@ pub struct AudioCut {
 
 /// Cuts a finished track of `num_packets` packets of `frame_samples` each (the first `priming` samples are
 /// hidden) at the packets nearest to the plan's boundaries; past the last boundary, every `step_seconds`.
-/// A tail shorter than half a second joins its neighbour.
+/// A tail shorter than half a second joins its neighbour. Empty for a track that is cut along the timeline.
 pub fn cut_audio(
-    plan: &AudioPlan,
+    plan: &TrackPlan,
     num_packets: u64,
     frame_samples: u32,
     priming: u32,
     step_seconds: f64,
 ) -> Vec<AudioCut> {
+    let Cut::Whole { start, boundaries, first_number } = &plan.cut else { return Vec::new() };
     let frame = i64::from(frame_samples.max(1));
     let total = i64::try_from(num_packets).unwrap_or(i64::MAX);
-    let packet_at =
-        |sample: i64| (sample - plan.start + i64::from(priming) + frame / 2).div_euclid(frame).clamp(0, total);
-    let step = ((step_seconds * f64::from(plan.sample_rate)).round() as i64).max(frame);
-    let min_packets = (i64::from(plan.sample_rate) / 2).div_euclid(frame).max(1);
-    let last_boundary = plan.boundaries.last().copied().unwrap_or(plan.start);
-    let planned = plan.boundaries.iter().skip(1).copied();
-    let beyond = (1..).map(|i: i64| last_boundary.saturating_add(step.saturating_mul(i)));
+    let packet_at = |sample: OutputTicks| {
+        let since = (sample - *start).get() + i64::from(priming);
+        (since + frame / 2).div_euclid(frame).clamp(0, total)
+    };
+    let step = ((step_seconds * f64::from(plan.timescale)).round() as i64).max(frame);
+    let min_packets = (i64::from(plan.timescale) / 2).div_euclid(frame).max(1);
+    let last_boundary = *boundaries.last().unwrap_or(start);
+    let beyond = (1..).map(|i: i64| last_boundary.saturating_add(OutputTicks(step.saturating_mul(i))));
     let mut starts = vec![0i64];
     // Boundaries of the plan keep their numbers, so a planned one is dropped only where no packet is left.
-    for (i, b) in planned.chain(beyond).enumerate() {
+    for (i, b) in boundaries.iter().copied().chain(beyond).enumerate() {
         let at = packet_at(b);
-        let is_planned = i + 1 < plan.boundaries.len();
+        let is_planned = i < boundaries.len();
         let last = starts.last().copied().unwrap_or(0);
         if at >= total || total - at < min_packets {
             break;
@@ -207,17 +238,11 @@ pub fn cut_audio(
     }
     starts.dedup();
     starts.retain(|s| *s < total || *s == 0);
-    starts
-        .iter()
-        .enumerate()
-        .map(|(i, s)| {
-            let end = starts.get(i + 1).copied().unwrap_or(total);
-            AudioCut {
-                number: plan.first_number.saturating_add(i as u32),
-                first_packet: *s as u64,
-                num_packets: (end - s).max(0) as u64,
-            }
-        })
-        .filter(|c| c.num_packets > 0)
-        .collect()
+    let ends = starts.iter().skip(1).copied().chain([total]);
+    let cuts = (*first_number..).zip(starts.iter().zip(ends)).map(|(number, (s, end))| AudioCut {
+        number,
+        first_packet: s.unsigned_abs(),
+        num_packets: (end - s).max(0).unsigned_abs(),
+    });
+    cuts.filter(|c| c.num_packets > 0).collect()
 }

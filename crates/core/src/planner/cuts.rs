@@ -1,5 +1,74 @@
 //! Where to cut: segments on exact frames (on source keyframes where near), keyframe grid, media segments.
 
+use super::timeline::Clock;
+use super::{Context, Notes};
+use crate::source::VideoTrack;
+use crate::time::{OutputTicks, SourceTicks};
+
+/// In auto mode a segment may be so much longer or shorter to start on a source keyframe: a second that need not be
+/// decoded twice saves more than even lengths do.
+const AUTO_REACH_SECONDS: f64 = 4.0;
+/// A source that cannot be sought is split only up to this length: every segment decodes from the start.
+const UNSEEKABLE_SPLIT_SECONDS: f64 = 120.0;
+
+/// Numbers of the frames that segments start at. `common` are the frames that every frame list has; only those are
+/// chosen, so that each segment starts with a frame in every rendition.
+pub(super) fn choose(
+    context: &Context<'_>,
+    track: &VideoTrack,
+    clock: &Clock,
+    common: &[usize],
+    notes: &mut Notes,
+) -> Vec<usize> {
+    let split = &context.profile.split;
+    let total = clock.total();
+    let is_auto = split.segment_seconds == 0.0;
+    let known = track.frames.keyframes.iter().filter_map(|k| clock.frames.binary_search(&SourceTicks(k.pts)).ok());
+    let keys: Vec<usize> = known.collect();
+    if let Some(reason) = why_whole(context, track, total, keys.len()) {
+        notes.add("split", "whole", reason);
+        return vec![0];
+    }
+    let ((targets, min_tail), reach) = if is_auto {
+        (auto_targets(total), AUTO_REACH_SECONDS)
+    } else {
+        (even_targets(total, split.segment_seconds), (split.segment_seconds * 0.2).min(2.0))
+    };
+    let seconds = |i: usize| clock.seconds(common.get(i).copied().unwrap_or(usize::MAX));
+    let common_keys: Vec<usize> = keys.iter().filter_map(|k| common.binary_search(k).ok()).collect();
+    let cut = cut_frames(common.len(), seconds, total, &targets, &common_keys, reach, min_tail);
+    let cut: Vec<usize> = cut.into_iter().filter_map(|i| common.get(i).copied()).collect();
+    let on_keys = cut.iter().filter(|c| keys.binary_search(c).is_ok()).count();
+    let how = if is_auto {
+        "a short first segment to play early, short last ones to end together".to_owned()
+    } else {
+        format!("every {} s as asked", split.segment_seconds)
+    };
+    notes.add(
+        "split",
+        format!("{} segments", cut.len()),
+        format!("{how}; {on_keys} of {} start on a source keyframe, tails are merged", cut.len()),
+    );
+    cut
+}
+
+/// Why the video stays in one piece; `None` when it is split.
+fn why_whole(context: &Context<'_>, track: &VideoTrack, total: f64, num_keys: usize) -> Option<String> {
+    let split = &context.profile.split;
+    let is_auto = split.segment_seconds == 0.0;
+    if is_auto && total < split.whole_below_seconds {
+        return Some(format!("the source lasts {total:.1} s, less than {} s", split.whole_below_seconds));
+    }
+    if !track.frames.is_seekable && (is_auto || total > UNSEEKABLE_SPLIT_SECONDS) {
+        let demuxer = &context.info.demuxer;
+        return Some(format!(
+            "seeking in this {demuxer} source is not exact: every segment would decode from the start"
+        ));
+    }
+    let has_single_key = is_auto && num_keys < 2 && total < 600.0;
+    has_single_key.then(|| "the source has a single keyframe: every segment would decode from the start".into())
+}
+
 /// Cut positions as indices into the frame list. The first is always 0; all are strictly increasing.
 ///
 /// `seconds(i)` is frame `i`'s time from the first frame, `total` the length; `targets` the wished times;
@@ -69,13 +138,19 @@ pub(crate) fn auto_targets(total: f64) -> (Vec<f64>, f64) {
 
 /// A grid over output ticks: from `frames[0]`, every `step` ticks the first frame at or after the grid point;
 /// the last piece is at least `min_tail` long. `frames` are the output ticks inside one segment, `end` its end.
-pub(crate) fn grid(frames: &[i64], end: i64, step: i64, min_tail: i64) -> Vec<i64> {
+pub(crate) fn grid(
+    frames: &[OutputTicks],
+    end: OutputTicks,
+    step: OutputTicks,
+    min_tail: OutputTicks,
+) -> Vec<OutputTicks> {
     let Some(&first) = frames.first() else { return Vec::new() };
+    let step = step.get().max(1);
     let mut out = vec![first];
-    let mut target = first.saturating_add(step.max(1));
+    let mut target = first.saturating_add(OutputTicks(step));
     let mut at = 0;
     while target < end {
-        at += partition(frames.len() - at, |i| frames[at + i] < target);
+        at += frames.get(at..).map_or(0, |rest| rest.partition_point(|frame| *frame < target));
         let Some(&t) = frames.get(at) else { break };
         if end - t < min_tail {
             break;
@@ -84,14 +159,20 @@ pub(crate) fn grid(frames: &[i64], end: i64, step: i64, min_tail: i64) -> Vec<i6
             out.push(t);
         }
         // Jump over grid points that a long frame has swallowed.
-        target = first.saturating_add(((t - first) / step.max(1) + 1).saturating_mul(step.max(1)));
+        let next = ((t - first).get() / step + 1).saturating_mul(step);
+        target = first.saturating_add(OutputTicks(next));
     }
     out
 }
 
 /// Groups keyframes into media segments of about `aim` ticks, each at least `min_tail` long.
-pub(crate) fn media_starts(keyframes: &[i64], end: i64, aim: i64, min_tail: i64) -> Vec<i64> {
-    let mut out: Vec<i64> = Vec::new();
+pub(crate) fn media_starts(
+    keyframes: &[OutputTicks],
+    end: OutputTicks,
+    aim: OutputTicks,
+    min_tail: OutputTicks,
+) -> Vec<OutputTicks> {
+    let mut out: Vec<OutputTicks> = Vec::new();
     for (i, &k) in keyframes.iter().enumerate() {
         let Some(&start) = out.last() else {
             out.push(k);
@@ -99,7 +180,8 @@ pub(crate) fn media_starts(keyframes: &[i64], end: i64, aim: i64, min_tail: i64)
         };
         let next = keyframes.get(i + 1).copied().unwrap_or(end);
         // Cut here when that comes nearer to the aim than waiting for the next keyframe would.
-        let (here, there) = ((k - start - aim).abs(), (next - start - aim).abs());
+        let away = |end: OutputTicks| (end - start - aim).get().abs();
+        let (here, there) = (away(k), away(next));
         if here <= there && k - start >= min_tail && end - k >= min_tail {
             out.push(k);
         }

@@ -1,16 +1,21 @@
 //! Planning: a pure function of what was probed, the profile and what the workers can do.
 //!
 //! The number of workers is not an input: the same source, profile and ffmpeg give the same plan, and so the
-//! same bytes, on one worker or fifty.
+//! same bytes, on one worker or fifty. Each kind of media has a producer that adds its tracks to the draft.
 
 mod audio;
 mod cuts;
+mod frames;
+mod grids;
+mod ops;
+mod renditions;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod video;
 
 use crate::failure::Failure;
-use crate::plan::{Decision, Plan};
+use crate::plan::{Decision, FrameList, KeyframeGrid, PLAN_VERSION, Packaging, Plan, Timeline, TrackPlan};
 use crate::profile::{ContainerRule, Profile, VideoCodec};
 use crate::ranges;
 use crate::source::SourceInfo;
@@ -36,14 +41,50 @@ impl Capabilities {
     }
 }
 
-/// Collects decisions while planning.
-pub(crate) struct Notes(Vec<Decision>);
+/// Decisions collected while planning.
+#[derive(Clone, Debug, Default)]
+pub struct Notes(Vec<Decision>);
 
 impl Notes {
-    pub(crate) fn add(&mut self, subject: impl Into<String>, choice: impl Into<String>, reason: impl Into<String>) {
+    /// Adds a decision.
+    pub fn add(&mut self, subject: impl Into<String>, choice: impl Into<String>, reason: impl Into<String>) {
         self.0.push(Decision { subject: subject.into(), choice: choice.into(), reason: reason.into() });
     }
 }
+
+/// What producers plan from.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The source.
+    pub info: &'a SourceInfo,
+    /// The validated profile.
+    pub profile: &'a Profile,
+    /// What the workers can do.
+    pub caps: &'a Capabilities,
+    /// The presentation's origin: the earliest first sample of any track that is used.
+    pub origin: MediaTime,
+}
+
+/// The plan in the making.
+#[derive(Clone, Debug, Default)]
+pub struct Draft {
+    /// Where the source's video is cut.
+    pub timeline: Option<Timeline>,
+    /// Frame lists so far.
+    pub frames: Vec<FrameList>,
+    /// Keyframe grids so far.
+    pub grids: Vec<KeyframeGrid>,
+    /// Tracks so far.
+    pub tracks: Vec<TrackPlan>,
+    /// Decisions so far.
+    pub notes: Notes,
+}
+
+/// Adds the tracks of one kind of media to the draft.
+pub type Producer = fn(&Context<'_>, &mut Draft) -> Result<(), Failure>;
+
+/// Producers in the order of their tracks. Audio follows the boundaries of the leading video track.
+pub const PRODUCERS: &[Producer] = &[video::produce, audio::produce];
 
 /// Makes the plan.
 ///
@@ -51,6 +92,57 @@ impl Notes {
 /// A [`Failure`] of class `Source` (the source cannot be used with this profile) or `Permanent` (no worker can
 /// do it, the profile asks for what is not there), with a message for people.
 pub fn plan(info: &SourceInfo, profile: &Profile, caps: &Capabilities) -> Result<Plan, Failure> {
+    plan_with(PRODUCERS, info, profile, caps)
+}
+
+/// Makes a plan of the tracks of given producers.
+///
+/// # Errors
+/// See [`plan`].
+pub fn plan_with(
+    producers: &[Producer],
+    info: &SourceInfo,
+    profile: &Profile,
+    caps: &Capabilities,
+) -> Result<Plan, Failure> {
+    check(info, profile)?;
+    let context = Context { info, profile, caps, origin: origin(info) };
+    let mut draft = Draft::default();
+    for produce in producers {
+        produce(&context, &mut draft)?;
+    }
+    let Draft { timeline, frames, grids, tracks, mut notes } = draft;
+    for u in &info.unused {
+        notes.add(format!("stream {}", u.stream), "left out", format!("{} {}: {}", u.kind, u.codec, u.reason));
+    }
+    for w in &info.warnings {
+        notes.add("source", "noted", w.clone());
+    }
+    let is_copy = profile.video.codec == VideoCodec::Copy;
+    let container =
+        if is_copy { "the source's own streams fit it" } else { "modern players take it, HLS and DASH share it" };
+    notes.add("container", "fMP4 (CMAF)", container);
+    let wanted = &profile.packaging;
+    let reads = ranges::reads(info, timeline.as_ref().filter(|_| !is_copy));
+    Ok(Plan {
+        version: PLAN_VERSION,
+        demuxer: info.demuxer.clone(),
+        timeline,
+        frames,
+        grids,
+        tracks,
+        packaging: Packaging {
+            media_segment_seconds: wanted.media_segment_seconds,
+            progressive: wanted.progressive && (wanted.chunk_mb == 0 || wanted.keep_full),
+            chunk_mb: wanted.chunk_mb,
+        },
+        decisions: notes.0,
+        reads,
+    })
+}
+
+/// Whether planning can start.
+fn check(info: &SourceInfo, profile: &Profile) -> Result<(), Failure> {
     if let Some(e) = profile.validate().first() {
         return Err(Failure::permanent("profile_invalid", format!("profile {}: {e}", profile.name)));
     }
@@ -64,43 +156,7 @@ pub fn plan(info: &SourceInfo, profile: &Profile, caps: &Capabilities) -> Result
     if !has_frames && info.audio.is_empty() {
         return Err(Failure::source("nothing_decodable", "no video or audio stream of the source can be decoded"));
     }
-    let mut notes = Notes(Vec::new());
-    let origin = origin(info);
-    let video = match &info.video {
-        Some(track) if has_frames => Some(video::plan_video(info, track, profile, caps, origin, &mut notes)?),
-        _ => {
-            notes.add("video", "none", "the source has no video that decodes");
-            notes.add("split", "whole", "only audio: one task per track, splitting cannot help");
-            None
-        }
-    };
-    let audio = audio::plan_audio(info, profile, origin, video.as_ref(), &mut notes)?;
-    for u in &info.unused {
-        notes.add(format!("stream {}", u.stream), "left out", format!("{} {}: {}", u.kind, u.codec, u.reason));
-    }
-    for w in &info.warnings {
-        notes.add("source", "noted", w.clone());
-    }
-    let container = if profile.video.codec == VideoCodec::Copy {
-        "the source's own streams fit it"
-    } else {
-        "modern players take it, HLS and DASH share it"
-    };
-    notes.add("container", "fMP4 (CMAF)", container);
-    let chunk_mb = profile.packaging.chunk_mb;
-    let reads = ranges::reads(info, video.as_ref());
-    Ok(Plan {
-        version: 1,
-        demuxer: info.demuxer.clone(),
-        video,
-        audio,
-        media_segment_seconds: profile.packaging.media_segment_seconds,
-        progressive: profile.packaging.progressive && (chunk_mb == 0 || profile.packaging.keep_full),
-        chunk_mb,
-        keep_full: profile.packaging.keep_full,
-        decisions: notes.0,
-        reads,
-    })
+    Ok(())
 }
 
 /// The presentation's origin: the earliest first sample of any track that is used. Exact.

@@ -1,9 +1,10 @@
 //! Planner behaviour by example and property.
 
 use super::*;
-use crate::plan::pts_fingerprint;
+use crate::plan::{Cut, KeyframeGrid, pts_fingerprint};
 use crate::profile::Profile;
 use crate::source::*;
+use crate::time::{OutputTicks, SourceTicks};
 use proptest::prelude::*;
 
 fn source(pts: Vec<i64>, tb: (i64, i64), gop: usize) -> SourceInfo {
@@ -70,34 +71,67 @@ fn profile(seconds: f64) -> Profile {
     p
 }
 
+fn timeline(plan: &Plan) -> &Timeline {
+    plan.timeline.as_ref().unwrap()
+}
+
+fn audio_cut(plan: &Plan) -> (i64, u32) {
+    let Cut::Whole { start, first_number, .. } = &plan.whole_track(0).unwrap().cut else { panic!() };
+    (start.get(), *first_number)
+}
+
 /// What every plan must hold, whatever the source.
 fn assert_partition(info: &SourceInfo, plan: &Plan) {
-    let (track, v) = (info.video.as_ref().unwrap(), plan.video.as_ref().unwrap());
-    let frames: Vec<i64> = track.frames.pts.iter().collect();
-    assert_eq!(v.segments.iter().map(|s| s.num_frames).sum::<u64>(), frames.len() as u64);
-    assert_eq!(v.segments[0].start, frames[0]);
-    assert_eq!(v.segments.last().unwrap().end, None);
-    let mut number = 1;
-    let mut at = v.first_output;
-    for (i, s) in v.segments.iter().enumerate() {
-        assert_eq!(s.index as usize, i);
-        assert_eq!(s.output_start, at);
+    let track = info.video.as_ref().unwrap();
+    let frames: Vec<SourceTicks> = track.frames.pts.iter().map(SourceTicks).collect();
+    let t = timeline(plan);
+    assert_eq!(t.segments[0].start, frames[0]);
+    assert_eq!(t.segments.last().unwrap().end, None);
+    let mut at = t.output_start;
+    for (i, s) in t.segments.iter().enumerate() {
+        assert_eq!((s.index as usize, s.output_start), (i, at));
         assert!(frames.binary_search(&s.start).is_ok());
         assert!(s.seek.iter().all(|k| *k <= s.start));
-        let inside = frames.iter().filter(|p| **p >= s.start && s.end.is_none_or(|e| **p < e)).count();
-        assert_eq!(inside as u64, s.num_frames);
-        assert_eq!(s.keyframes[0], s.output_start);
-        let mut m_at = s.output_start;
-        for m in &s.media_segments {
-            assert_eq!((m.number, m.start), (number, m_at));
-            assert!(m.duration > 0 && s.keyframes.contains(&m.start));
-            m_at += m.duration;
-            number += 1;
-        }
-        assert_eq!(m_at, s.output_end);
         at = s.output_end;
     }
-    assert_eq!(at, v.end_output);
+    assert_eq!(at, t.output_end);
+    for list in &plan.frames {
+        let chosen: Vec<SourceTicks> =
+            list.rule.choose(&frames, track.timebase).into_iter().map(|at| frames[at]).collect();
+        assert_eq!(chosen[0], frames[0]);
+        assert_eq!(list.segments.len(), t.segments.len());
+        assert_eq!(list.segments.iter().map(|s| s.num_frames).sum::<u64>(), chosen.len() as u64);
+        for (s, planned) in t.segments.iter().zip(&list.segments) {
+            assert!(chosen.binary_search(&s.start).is_ok(), "a segment starts with a frame of every list");
+            let inside = chosen.iter().filter(|p| **p >= s.start && s.end.is_none_or(|e| **p < e));
+            let inside: Vec<OutputTicks> = inside.map(|p| t.output(*p)).collect();
+            assert_eq!(inside.len() as u64, planned.num_frames);
+            assert_eq!(pts_fingerprint(inside), planned.pts_sha256);
+        }
+    }
+    for grid in &plan.grids {
+        assert_grid(plan, grid, &frames);
+    }
+}
+
+fn assert_grid(plan: &Plan, grid: &KeyframeGrid, frames: &[SourceTicks]) {
+    let (t, mut number) = (timeline(plan), 1);
+    let rule = plan.frames[grid.frames as usize].rule;
+    let chosen = rule.choose(frames, t.source_timebase);
+    let shown: Vec<OutputTicks> = chosen.into_iter().map(|at| t.output(frames[at])).collect();
+    assert_eq!(grid.segments.len(), t.segments.len());
+    for (s, g) in t.segments.iter().zip(&grid.segments) {
+        assert_eq!(g.keyframes[0], s.output_start);
+        assert!(g.keyframes.iter().all(|k| shown.binary_search(k).is_ok()));
+        let mut at = s.output_start;
+        for m in &g.media_segments {
+            assert_eq!((m.number, m.start), (number, at));
+            assert!(m.duration > OutputTicks::ZERO && g.keyframes.contains(&m.start));
+            at += m.duration;
+            number += 1;
+        }
+        assert_eq!(at, s.output_end);
+    }
 }
 
 #[test]
@@ -105,7 +139,7 @@ fn chosen_segment_lengths_give_the_expected_number_of_segments() {
     let info = source((0..1440).map(|i| i * 512).collect(), (1, 12_288), 48);
     for n in [1usize, 2, 3, 7, 50] {
         let p = plan(&info, &profile(60.0 / n as f64), &Capabilities::default()).unwrap();
-        assert_eq!(p.video.as_ref().unwrap().segments.len(), n);
+        assert_eq!(p.num_segments(), n);
         assert_partition(&info, &p);
     }
 }
@@ -115,7 +149,7 @@ fn half_second_segments_are_cut_though_no_frame_lies_on_the_half_second() {
     let info = source((0..625).map(|i| i * 512).collect(), (1, 12_800), 50);
     let p = plan(&info, &profile(0.5), &Capabilities::default()).unwrap();
     // 50, less the last 0.48 s, which are a tail.
-    assert_eq!(p.video.as_ref().unwrap().segments.len(), 49);
+    assert_eq!(p.num_segments(), 49);
     assert_partition(&info, &p);
 }
 
@@ -123,7 +157,7 @@ fn half_second_segments_are_cut_though_no_frame_lies_on_the_half_second() {
 fn short_sources_run_whole_and_say_why() {
     let info = source((0..240).map(|i| i * 512).collect(), (1, 12_288), 48);
     let p = plan(&info, &profile(0.0), &Capabilities::default()).unwrap();
-    assert_eq!(p.video.as_ref().unwrap().segments.len(), 1);
+    assert_eq!(p.num_segments(), 1);
     let split = p.decisions.iter().find(|d| d.subject == "split").unwrap();
     assert_eq!((split.choice.as_str(), split.reason.as_str()), ("whole", "the source lasts 10.0 s, less than 30 s"));
 }
@@ -132,11 +166,11 @@ fn short_sources_run_whole_and_say_why() {
 fn auto_mode_starts_with_short_segments_and_cuts_on_keyframes() {
     let info = source((0..2880).map(|i| i * 512).collect(), (1, 12_288), 48);
     let p = plan(&info, &profile(0.0), &Capabilities::default()).unwrap();
-    let v = p.video.as_ref().unwrap();
+    let t = timeline(&p);
     assert_partition(&info, &p);
-    assert_eq!(v.segments[0].num_frames, 48);
-    assert!(v.segments.iter().all(|s| s.start % (48 * 512) == 0));
-    assert!(v.segments[1..].iter().all(|s| s.seek.first() == Some(&s.start)));
+    assert_eq!(p.frames[0].segments[0].num_frames, 48);
+    assert!(t.segments.iter().all(|s| s.start.get() % (48 * 512) == 0));
+    assert!(t.segments[1..].iter().all(|s| s.seek.first() == Some(&s.start)));
 }
 
 #[test]
@@ -153,12 +187,11 @@ fn matroska_milliseconds_are_kept_exactly_and_told_as_the_common_rate() {
     let pts: Vec<i64> = (0..1000).map(|i| (f64::from(i) * 1001.0 / 30.0).round() as i64).collect();
     let info = source(pts.clone(), (1, 1000), 30);
     let p = plan(&info, &profile(5.0), &Capabilities::default()).unwrap();
-    let v = p.video.as_ref().unwrap();
-    assert_eq!(v.timescale, 90_000);
-    assert_eq!(v.frame_rate, Rational::new(30_000, 1001).unwrap());
-    let s = &v.segments[1];
-    let inside = pts.iter().filter(|t| **t >= s.start && s.end.is_none_or(|e| **t < e)).map(|t| t * 90);
-    assert_eq!(s.pts_sha256, pts_fingerprint(inside));
+    assert_eq!(timeline(&p).timescale, 90_000);
+    assert_eq!(p.frames[0].rate, Rational::new(30_000, 1001).unwrap());
+    let s = &timeline(&p).segments[1];
+    let inside = pts.iter().filter(|t| **t >= s.start.get() && s.end.is_none_or(|e| **t < e.get()));
+    assert_eq!(p.frames[0].segments[1].pts_sha256, pts_fingerprint(inside.map(|t| OutputTicks(t * 90))));
 }
 
 #[test]
@@ -166,11 +199,11 @@ fn late_audio_and_late_video_keep_their_distance() {
     let mut info = source((0..300).map(|i| i * 512 + 24_576).collect(), (1, 12_288), 48);
     info.audio.push(audio(1000, 1000));
     let p = plan(&info, &profile(0.0), &Capabilities::default()).unwrap();
-    assert_eq!(p.video.as_ref().unwrap().first_output, 12_288);
-    assert_eq!(p.audio[0].start, 0);
+    assert_eq!(timeline(&p).output_start, OutputTicks(12_288));
+    assert_eq!(audio_cut(&p).0, 0);
     info.audio[0].first_pts = MediaTime::new(5000, Rational::new(1, 1000).unwrap());
     let p = plan(&info, &profile(0.0), &Capabilities::default()).unwrap();
-    assert_eq!((p.video.as_ref().unwrap().first_output, p.audio[0].start), (0, 144_000));
+    assert_eq!((timeline(&p).output_start.get(), audio_cut(&p).0), (0, 144_000));
 }
 
 #[test]
@@ -188,7 +221,7 @@ fn an_unknown_encoder_is_named() {
 fn ten_hours_plan_quickly_enough_to_be_a_unit_test() {
     let info = source((0..1_080_000).map(|i| i * 512).collect(), (1, 15_360), 60);
     let p = plan(&info, &profile(0.0), &Capabilities::default()).unwrap();
-    assert!(p.video.as_ref().unwrap().segments.len() > 3000);
+    assert!(p.num_segments() > 3000);
 }
 
 proptest! {
@@ -207,12 +240,12 @@ proptest! {
         let mut info = source((0..1200).map(|i| i * 512).collect(), (1, 12_288), 48);
         info.audio.push(audio(start, 48_000));
         let p = plan(&info, &profile(3.0), &Capabilities::default()).unwrap();
-        let cuts = cut_audio(&p.audio[0], packets, 1024, priming, 4.0);
+        let cuts = cut_audio(p.whole_track(0).unwrap(), packets, 1024, priming, 4.0);
         prop_assert_eq!(cuts.iter().map(|c| c.num_packets).sum::<u64>(), packets);
         let mut at = 0;
         for (i, c) in cuts.iter().enumerate() {
             prop_assert_eq!(c.first_packet, at);
-            prop_assert_eq!(c.number, p.audio[0].first_number + i as u32);
+            prop_assert_eq!(c.number, audio_cut(&p).1 + i as u32);
             at += c.num_packets;
         }
     }

@@ -3,42 +3,38 @@
 
 use super::ArgsError;
 use super::input::words;
-use splitreel_core::plan::{Rendition, Segment, VideoPlan};
+use splitreel_core::plan::{PlannedPart, VideoEncoding, VideoRate};
 
 /// Upper bound for the distance of keyframes: they come where the plan says, not by counting.
 const NO_GOP_LIMIT: &str = "9999";
 
 /// `-c:v` and everything that belongs to it.
-pub(super) fn encoder_args(
-    plan: &VideoPlan,
-    segment: &Segment,
-    rendition: &Rendition,
-) -> Result<Vec<String>, ArgsError> {
-    let mut args = words(&["-c:v", &plan.encoder]);
+pub(super) fn encoder_args(encoding: &VideoEncoding, part: &PlannedPart<'_>) -> Result<Vec<String>, ArgsError> {
+    let mut args = words(&["-c:v", &encoding.encoder]);
     // With a cap, x264 plans each frame by what its other frame threads have written so far: chance decides.
-    let is_by_chance = plan.encoder == "libx264" && rendition.max_kbps.is_some();
-    let threads = if is_by_chance { 1 } else { plan.threads.max(1) };
+    let is_by_chance = encoding.encoder == "libx264" && encoding.rate.max_kbps().is_some();
+    let threads = if is_by_chance { 1 } else { encoding.threads.max(1) };
     args.extend(["-threads:v".into(), threads.to_string()]);
-    let specific = match plan.encoder.as_str() {
-        "libx264" => x264(plan, rendition),
-        "libx265" => x265(plan, rendition, threads),
-        "libvpx-vp9" => vpx(plan, rendition),
-        "libsvtav1" => svt(plan, segment, rendition, threads),
-        "libaom-av1" => aom(plan, rendition),
-        _ => return Err(ArgsError::UnknownEncoder { name: plan.encoder.clone() }),
+    let specific = match encoding.encoder.as_str() {
+        "libx264" => x264(encoding),
+        "libx265" => x265(encoding, threads),
+        "libvpx-vp9" => vpx(encoding),
+        "libsvtav1" => svt(encoding, part, threads),
+        "libaom-av1" => aom(encoding),
+        _ => return Err(ArgsError::UnknownEncoder { name: encoding.encoder.clone() }),
     };
     args.extend(specific);
     args.extend(words(&["-flags:v", "+cgop+bitexact"]));
     Ok(args)
 }
 
-fn preset(plan: &VideoPlan) -> Vec<String> {
-    if plan.preset.is_empty() { Vec::new() } else { words(&["-preset", &plan.preset]) }
+fn preset(encoding: &VideoEncoding) -> Vec<String> {
+    if encoding.preset.is_empty() { Vec::new() } else { words(&["-preset", &encoding.preset]) }
 }
 
 /// Cap in kbit/s as `-maxrate`, with a buffer of two seconds of it.
-fn cap(rendition: &Rendition) -> Vec<String> {
-    match rendition.max_kbps.filter(|kbps| *kbps > 0) {
+fn cap(rate: VideoRate) -> Vec<String> {
+    match rate.max_kbps().filter(|kbps| *kbps > 0) {
         Some(kbps) => {
             let buffer = u64::from(kbps).saturating_mul(2);
             vec!["-maxrate".into(), format!("{kbps}k"), "-bufsize".into(), format!("{buffer}k")]
@@ -47,46 +43,46 @@ fn cap(rendition: &Rendition) -> Vec<String> {
     }
 }
 
-fn x264(plan: &VideoPlan, rendition: &Rendition) -> Vec<String> {
-    let mut args = preset(plan);
-    match rendition.qp {
-        Some(qp) => args.extend(["-qp".into(), qp.to_string()]),
-        None => args.extend(["-crf".into(), quality(rendition, 23.0)]),
+fn x264(encoding: &VideoEncoding) -> Vec<String> {
+    let mut args = preset(encoding);
+    match encoding.rate {
+        VideoRate::Quantiser { qp } => args.extend(["-qp".into(), qp.to_string()]),
+        VideoRate::Quality { crf, .. } => args.extend(["-crf".into(), quality(crf)]),
     }
-    args.extend(cap(rendition));
-    if !rendition.level.is_empty() {
-        args.extend(words(&["-level", &rendition.level]));
+    args.extend(cap(encoding.rate));
+    if !encoding.level.is_empty() {
+        args.extend(words(&["-level", &encoding.level]));
     }
     args.extend(words(&["-g", NO_GOP_LIMIT, "-sc_threshold", "0", "-forced-idr", "1"]));
     args
 }
 
-fn x265(plan: &VideoPlan, rendition: &Rendition, threads: u32) -> Vec<String> {
-    let mut args = preset(plan);
+fn x265(encoding: &VideoEncoding, threads: u32) -> Vec<String> {
+    let mut args = preset(encoding);
     // The option string goes into the header: it must be the same for every piece, and say nothing of the machine.
     let mut params = words(&["info=0", "log-level=error", "repeat-headers=0", "open-gop=0", "scenecut=0"]);
     params.push(format!("keyint={NO_GOP_LIMIT}"));
     params.push("min-keyint=1".into());
     // More frame threads than one make capped rate control depend on timing.
-    let frame_threads = if rendition.max_kbps.is_some() { 1 } else { threads.min(16) };
+    let frame_threads = if encoding.rate.max_kbps().is_some() { 1 } else { threads.min(16) };
     params.push(format!("frame-threads={frame_threads}"));
     params.push(if threads > 1 { format!("pools={threads}") } else { "pools=none".into() });
-    if !rendition.level.is_empty() {
-        params.push(format!("level-idc={}", rendition.level));
+    if !encoding.level.is_empty() {
+        params.push(format!("level-idc={}", encoding.level));
     }
-    match rendition.qp {
-        Some(0) => params.push("lossless=1".into()),
-        Some(qp) => params.push(format!("qp={qp}")),
-        None => args.extend(["-crf".into(), quality(rendition, 28.0)]),
+    match encoding.rate {
+        VideoRate::Quantiser { qp: 0 } => params.push("lossless=1".into()),
+        VideoRate::Quantiser { qp } => params.push(format!("qp={qp}")),
+        VideoRate::Quality { crf, .. } => args.extend(["-crf".into(), quality(crf)]),
     }
-    args.extend(cap(rendition));
+    args.extend(cap(encoding.rate));
     args.extend(words(&["-x265-params", &params.join(":")]));
     args.extend(words(&["-g", NO_GOP_LIMIT, "-sc_threshold", "0", "-forced-idr", "1", "-tag:v", "hvc1"]));
     args
 }
 
-fn vpx(plan: &VideoPlan, rendition: &Rendition) -> Vec<String> {
-    let cpu_used = if plan.preset.is_empty() { "4" } else { &plan.preset };
+fn vpx(encoding: &VideoEncoding) -> Vec<String> {
+    let cpu_used = if encoding.preset.is_empty() { "4" } else { &encoding.preset };
     let mut args = words(&[
         "-deadline",
         "good",
@@ -99,78 +95,74 @@ fn vpx(plan: &VideoPlan, rendition: &Rendition) -> Vec<String> {
         "-auto-alt-ref",
         "1",
     ]);
-    match rendition.qp {
-        Some(0) => args.extend(words(&["-lossless", "1", "-b:v", "0"])),
-        Some(qp) => {
-            let qp = qp.to_string();
-            args.extend(words(&["-qmin", &qp, "-qmax", &qp, "-crf", &qp, "-b:v", "0"]));
-        }
-        None => args.extend(constrained_quality(rendition, 31.0)),
+    match encoding.rate {
+        VideoRate::Quantiser { qp: 0 } => args.extend(words(&["-lossless", "1", "-b:v", "0"])),
+        VideoRate::Quantiser { qp } => args.extend(constant_quantiser(qp)),
+        VideoRate::Quality { crf, max_kbps } => args.extend(constrained_quality(crf, max_kbps)),
     }
     args.extend(words(&["-g", NO_GOP_LIMIT]));
     args
 }
 
-fn aom(plan: &VideoPlan, rendition: &Rendition) -> Vec<String> {
-    let cpu_used = if plan.preset.is_empty() { "6" } else { &plan.preset };
+fn aom(encoding: &VideoEncoding) -> Vec<String> {
+    let cpu_used = if encoding.preset.is_empty() { "6" } else { &encoding.preset };
     let mut args = words(&["-usage", "good", "-cpu-used", cpu_used, "-row-mt", "0"]);
-    match rendition.qp {
-        Some(qp) => {
-            let qp = qp.to_string();
-            args.extend(words(&["-qmin", &qp, "-qmax", &qp, "-crf", &qp, "-b:v", "0"]));
-        }
-        None => args.extend(constrained_quality(rendition, 32.0)),
+    match encoding.rate {
+        VideoRate::Quantiser { qp } => args.extend(constant_quantiser(qp)),
+        VideoRate::Quality { crf, max_kbps } => args.extend(constrained_quality(crf, max_kbps)),
     }
     args.extend(words(&["-g", NO_GOP_LIMIT]));
     args
+}
+
+/// One quantiser for all frames, as libvpx and libaom express it.
+fn constant_quantiser(qp: u32) -> Vec<String> {
+    let qp = qp.to_string();
+    words(&["-qmin", &qp, "-qmax", &qp, "-crf", &qp, "-b:v", "0"])
 }
 
 /// Quality with the bit rate as a ceiling, as libvpx and libaom express it.
-fn constrained_quality(rendition: &Rendition, default: f64) -> Vec<String> {
-    let rate = rendition.max_kbps.filter(|kbps| *kbps > 0).map_or_else(|| "0".to_owned(), |kbps| format!("{kbps}k"));
+fn constrained_quality(crf: f64, max_kbps: Option<u32>) -> Vec<String> {
+    let rate = max_kbps.filter(|kbps| *kbps > 0).map_or_else(|| "0".to_owned(), |kbps| format!("{kbps}k"));
     // These take whole numbers only.
-    let crf = format!("{:.0}", rendition.crf.unwrap_or(default));
-    vec!["-crf".into(), crf, "-b:v".into(), rate]
+    vec!["-crf".into(), format!("{crf:.0}"), "-b:v".into(), rate]
 }
 
-fn svt(plan: &VideoPlan, segment: &Segment, rendition: &Rendition, threads: u32) -> Vec<String> {
-    let speed = if plan.preset.is_empty() { "8" } else { &plan.preset };
+fn svt(encoding: &VideoEncoding, part: &PlannedPart<'_>, threads: u32) -> Vec<String> {
+    let speed = if encoding.preset.is_empty() { "8" } else { &encoding.preset };
     let mut args = words(&["-preset", speed]);
-    match rendition.qp {
-        Some(qp) => args.extend(["-qp".into(), qp.to_string()]),
-        None => args.extend(["-crf".into(), format!("{:.0}", rendition.crf.unwrap_or(35.0))]),
+    match encoding.rate {
+        VideoRate::Quantiser { qp } => args.extend(["-qp".into(), qp.to_string()]),
+        VideoRate::Quality { crf, .. } => args.extend(["-crf".into(), format!("{crf:.0}")]),
     }
-    args.extend(cap(rendition));
+    args.extend(cap(encoding.rate));
     args.extend(["-svtav1-params".into(), format!("scd=0:lp={threads}")]);
-    // Old releases of the library know no forced keyframes: an even grid is told by counting, too.
-    let gop = frames_per_gop(segment).map_or_else(|| NO_GOP_LIMIT.to_owned(), |frames| frames.to_string());
-    args.extend(["-g".into(), gop]);
+    // Old releases of the library know no forced keyframes: an even grid is given by counting, too.
+    let length = part.segment.duration().get();
+    let keyframes: Vec<i64> = part.grid.keyframes.iter().map(|k| k.get()).collect();
+    let gop = frames_per_gop(part.frames.num_frames, length, &keyframes);
+    args.extend(["-g".into(), gop.map_or_else(|| NO_GOP_LIMIT.to_owned(), |frames| frames.to_string())]);
     args
 }
 
 /// Frames between planned keyframes, when those are an even grid over evenly spaced frames.
-fn frames_per_gop(segment: &Segment) -> Option<u64> {
-    let length =
-        u64::try_from(segment.output_end.checked_sub(segment.output_start)?).ok().filter(|length| *length > 0)?;
-    let [first, second, ..] = segment.keyframes.as_slice() else {
+fn frames_per_gop(num_frames: u64, length: i64, keyframes: &[i64]) -> Option<u64> {
+    let length = u64::try_from(length).ok().filter(|length| *length > 0)?;
+    let [first, second, ..] = keyframes else {
         return None;
     };
     let distance = second.checked_sub(*first).filter(|distance| *distance > 0)?;
-    let is_even = segment
-        .keyframes
-        .iter()
-        .zip(segment.keyframes.iter().skip(1))
-        .all(|(a, b)| b.checked_sub(*a) == Some(distance));
-    let scaled = u128::from(segment.num_frames) * u128::from(distance.unsigned_abs());
+    let is_even = keyframes.iter().zip(keyframes.iter().skip(1)).all(|(a, b)| b.checked_sub(*a) == Some(distance));
+    let scaled = u128::from(num_frames) * u128::from(distance.unsigned_abs());
     // Output ticks may be rounded: the count is good when it is a whole number within a tenth of a frame.
     let frames = (scaled + u128::from(length) / 2) / u128::from(length);
     let error = scaled.abs_diff(frames * u128::from(length));
     (is_even && frames > 0 && error * 10 <= u128::from(length)).then(|| u64::try_from(frames).ok()).flatten()
 }
 
-fn quality(rendition: &Rendition, default: f64) -> String {
-    // Two decimals, so that the text is the same however the number was written in the profile.
-    let text = format!("{:.2}", rendition.crf.unwrap_or(default));
+/// Two decimals, so that the text is the same however the number was written in the profile.
+fn quality(crf: f64) -> String {
+    let text = format!("{crf:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
@@ -178,28 +170,12 @@ fn quality(rendition: &Rendition, default: f64) -> String {
 mod tests {
     use super::*;
 
-    fn segment(frames: u64, length: i64, keyframes: Vec<i64>) -> Segment {
-        Segment {
-            index: 0,
-            start: 0,
-            end: None,
-            output_start: 0,
-            output_end: length,
-            seek: vec![],
-            seek_limit: None,
-            num_frames: frames,
-            pts_sha256: String::new(),
-            keyframes,
-            media_segments: vec![],
-        }
-    }
-
     #[test]
     fn an_even_grid_is_counted_in_frames() {
-        assert_eq!(frames_per_gop(&segment(100, 51_200, vec![0, 25_600])), Some(50));
-        assert_eq!(frames_per_gop(&segment(100, 51_200, vec![0, 12_800, 25_600])), Some(25));
-        assert_eq!(frames_per_gop(&segment(100, 51_200, vec![0, 12_800, 26_000])), None);
-        assert_eq!(frames_per_gop(&segment(100, 51_200, vec![0])), None);
-        assert_eq!(frames_per_gop(&segment(0, 0, vec![0, 1])), None);
+        assert_eq!(frames_per_gop(100, 51_200, &[0, 25_600]), Some(50));
+        assert_eq!(frames_per_gop(100, 51_200, &[0, 12_800, 25_600]), Some(25));
+        assert_eq!(frames_per_gop(100, 51_200, &[0, 12_800, 26_000]), None);
+        assert_eq!(frames_per_gop(100, 51_200, &[0]), None);
+        assert_eq!(frames_per_gop(0, 0, &[0, 1]), None);
     }
 }

@@ -4,6 +4,7 @@
 mod audio_args;
 mod encoder;
 mod facts;
+mod graph;
 mod input;
 mod runner;
 mod video_args;
@@ -28,11 +29,17 @@ pub enum ArgsError {
         /// The number asked for.
         index: u32,
     },
-    /// An encoder that nobody here knows how to drive.
+    /// An encoder without an argument builder.
     #[error("encoder {name:?} is not supported")]
     UnknownEncoder {
         /// Its name.
         name: String,
+    },
+    /// A kind of media that no encoder makes.
+    #[error("no encoder makes {kind} tracks")]
+    UnknownMedia {
+        /// The kind.
+        kind: &'static str,
     },
     /// A segment has more planned keyframes than a command line holds.
     #[error("{count} planned keyframes do not fit on a command line")]
@@ -51,7 +58,9 @@ impl From<ArgsError> for Failure {
                     "encoder {name:?} is not supported: use libx264, libx265, libvpx-vp9, libsvtav1 or libaom-av1, as far as `ffmpeg -encoders` lists them"
                 ),
             ),
-            ArgsError::NoSuchTask { .. } => Failure::permanent("plan_mismatch", error.to_string()),
+            ArgsError::NoSuchTask { .. } | ArgsError::UnknownMedia { .. } => {
+                Failure::permanent("plan_mismatch", error.to_string())
+            }
             ArgsError::TooManyKeyframes { .. } => Failure::permanent(
                 "too_many_keyframes",
                 format!("{error}: use longer media segments or shorter segments"),

@@ -7,7 +7,7 @@ use crate::process::{Access, Limits, Output, ProgressSink, Run, Stdout, run};
 use crate::scratch::{NeutralName, file_url};
 use splitreel_core::Failure;
 use splitreel_core::plan::Plan;
-use splitreel_core::profile::{AudioCodec, VideoCodec};
+use splitreel_core::profile::AudioCodec;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
@@ -29,12 +29,11 @@ pub(crate) async fn encode_video(
     progress: ProgressSink,
     cancel: CancellationToken,
 ) -> Result<(Vec<PathBuf>, Output), Failure> {
-    if let Some(video) = plan.video.as_ref().filter(|video| video.codec != VideoCodec::Copy)
-        && !ffmpeg.encoders.contains(&video.encoder)
-    {
-        return Err(unknown_encoder(&video.encoder));
+    let encodings = plan.video_tracks().filter_map(|(_, video)| video.coding.encoding());
+    if let Some(missing) = encodings.map(|e| &e.encoder).find(|e| !ffmpeg.encoders.contains(*e)) {
+        return Err(unknown_encoder(missing));
     }
-    let renditions = plan.video.as_ref().map_or(0, |video| video.renditions.len());
+    let renditions = plan.timeline_tracks().count();
     let out_dir = absolute(places.out_dir)?;
     let files: Vec<PathBuf> = (0..renditions).map(|number| out_dir.join(format!("video-{number}.mp4"))).collect();
     let outputs: Vec<OsString> = files.iter().map(|file| file_url(file)).collect();
@@ -56,8 +55,8 @@ pub(crate) async fn encode_audio(
     progress: ProgressSink,
     cancel: CancellationToken,
 ) -> Result<(PathBuf, AudioFacts, Output), Failure> {
-    let codec = usize::try_from(index).ok().and_then(|at| plan.audio.get(at)).map(|track| track.codec);
-    let encoder = match codec {
+    let audio = plan.whole_track(index).and_then(|track| track.audio());
+    let encoder = match audio.and_then(|audio| audio.coding.encoding()).map(|encoding| encoding.codec) {
         Some(AudioCodec::Aac) => "aac",
         Some(AudioCodec::Opus) => "libopus",
         Some(AudioCodec::Copy) | None => "",

@@ -2,16 +2,16 @@
 
 use super::ArgsError;
 use super::encoder::encoder_args;
+use super::graph::graph;
 use super::input::{Seeking, Spelling, decoder_options, input_options, nearest_seconds, seconds, words};
-use splitreel_core::MediaTime;
-use splitreel_core::plan::{Plan, Rendition, Segment, VideoPlan, is_temporal_filter};
-use splitreel_core::profile::VideoCodec;
+use splitreel_core::plan::{GridSegment, Media, Plan, PlannedPart, Segment, Timeline, VideoMedia, VideoOp};
 use std::ffi::{OsStr, OsString};
 
 /// A single argument may have 128 KiB on Linux; some room is left.
 const MAX_LIST_BYTES: usize = 120_000;
 /// Beyond this many keyframes only those at media segment starts are forced.
 const MAX_KEYFRAMES: usize = 6_000;
+
 /// Builds the arguments for segment `index` of the plan. `outputs` has one `file:` URL per rendition, in the plan's
 /// order. `seek_back` 0 seeks to the nearest keyframe, 1 to the one before, more (or no such keyframe) starts at the
 /// beginning of the source. The timeline of each output starts at the segment: its first frame is at 0.
@@ -27,43 +27,55 @@ pub fn video_args(
     outputs: &[OsString],
 ) -> Result<Vec<OsString>, ArgsError> {
     let missing = ArgsError::NoSuchTask { what: "video segment", index };
-    let video = plan.video.as_ref().ok_or(missing.clone())?;
-    let segment = video.segments.iter().find(|segment| segment.index == index).ok_or(missing)?;
+    let timeline = plan.timeline.as_ref().ok_or(missing.clone())?;
+    let segment = timeline.segment(index).ok_or(missing.clone())?;
+    let parts: Vec<(PlannedPart<'_>, &VideoMedia)> = plan
+        .parts_of(index)
+        .ok_or(missing)?
+        .into_iter()
+        .map(|part| match &part.track.media {
+            Media::Video(video) => Ok((part, video)),
+            _ => Err(ArgsError::UnknownMedia { kind: part.track.kind().as_str() }),
+        })
+        .collect::<Result<_, _>>()?;
     let mut args: Vec<OsString> = head().into_iter().map(Into::into).collect();
-    if video.codec == VideoCodec::Copy {
+    if plan.is_video_copied() {
         args.extend(strings(input_options(&plan.demuxer)));
-        let origin = MediaTime::new(video.first_pts, video.source_timebase);
-        let offset = nearest_seconds(MediaTime::new(origin.ticks.saturating_neg(), origin.timebase));
+        let origin = timeline.first.at(timeline.source_timebase);
+        let offset = nearest_seconds(splitreel_core::MediaTime::new(origin.ticks.saturating_neg(), origin.timebase));
         args.extend(strings(words(&["-copyts", "-itsoffset", &offset])));
         args.extend([OsString::from("-i"), input.to_owned()]);
-        for output in outputs {
-            args.extend(strings(words(&["-map", &format!("0:{}", video.stream), "-c:v", "copy"])));
-            args.extend(strings(muxer_args(video)));
+        for ((part, _), output) in parts.iter().zip(outputs) {
+            args.extend(strings(words(&["-map", &format!("0:{}", timeline.stream), "-c:v", "copy"])));
+            args.extend(strings(muxer_args(part.track.timescale)));
             args.push(output.clone());
         }
         return Ok(args);
     }
-    let filters = Filters::new(&video.filters);
     args.extend(strings(input_options(&plan.demuxer)));
     args.extend(strings(decoder_options()));
     // Frame threads show other frames of a damaged source than a decoder without threads does.
     args.extend(strings(words(&["-thread_type:v", "slice"])));
     if segment.is_piece() {
         // Side by side on one machine, single threads cost less than each process taking all cores.
-        args.extend(strings(vec!["-threads:v".into(), video.threads.max(1).to_string()]));
+        let threads = parts.iter().filter_map(|(_, video)| Some(video.coding.encoding()?.threads)).max();
+        args.extend(strings(vec!["-threads:v".into(), threads.unwrap_or(1).max(1).to_string()]));
     }
-    if let Some(target) = seek_target(plan, video, segment, seek_back, &filters) {
+    if let Some(target) = seek_target(plan, timeline, segment, seek_back) {
         args.extend(strings(words(&["-ss", &seconds(target), "-seek_timestamp", "1", "-noaccurate_seek"])));
     }
     args.extend([OsString::from("-copyts"), OsString::from("-i"), input.to_owned()]);
-    args.extend(strings(words(&["-filter_complex", &filters.graph(video, segment)])));
-    for (number, (rendition, output)) in video.renditions.iter().zip(outputs).enumerate() {
+    let ops: Vec<&[VideoOp]> = parts.iter().map(|(_, video)| video.ops.as_slice()).collect();
+    args.extend(strings(words(&["-filter_complex", &graph(timeline, segment, &ops)])));
+    for (number, ((part, video), output)) in parts.iter().zip(outputs).enumerate() {
         args.extend(strings(words(&["-map", &format!("[v{number}]")])));
         args.extend(strings(words(&spelling.passthrough())));
-        args.extend(strings(encoder_args(video, segment, rendition)?));
+        if let Some(encoding) = video.coding.encoding() {
+            args.extend(strings(encoder_args(encoding, part)?));
+        }
         args.extend(strings(picture_args(video)));
-        args.extend(strings(keyframe_args(video, segment)?));
-        args.extend(strings(muxer_args(video)));
+        args.extend(strings(keyframe_args(part.grid, segment, part.track.timescale)?));
+        args.extend(strings(muxer_args(part.track.timescale)));
         args.push(output.clone());
     }
     Ok(args)
@@ -89,75 +101,17 @@ fn strings(list: Vec<String>) -> impl Iterator<Item = OsString> {
     list.into_iter().map(Into::into)
 }
 
-fn seek_target(
-    plan: &Plan,
-    video: &VideoPlan,
-    segment: &Segment,
-    seek_back: u32,
-    filters: &Filters<'_>,
-) -> Option<i64> {
-    let level = usize::try_from(segment.seek_level(seek_back, filters.has_temporal())).ok()?;
-    let keyframe = *segment.seek.get(level)?;
+/// Microseconds to seek to; `None` decodes from the beginning.
+fn seek_target(plan: &Plan, timeline: &Timeline, segment: &Segment, seek_back: u32) -> Option<i64> {
+    let level = usize::try_from(segment.seek_level(seek_back, plan.reads_neighbours())).ok()?;
+    let keyframe = segment.seek.get(level)?.at(timeline.source_timebase);
     let limit = level.checked_sub(1).map_or(segment.seek_limit, |nearer| segment.seek.get(nearer).copied());
-    let time = |ticks| MediaTime::new(ticks, video.source_timebase);
-    Seeking::of(&plan.demuxer).target(time(keyframe), limit.map(time), time(video.first_pts))
+    let limit = limit.map(|limit| limit.at(timeline.source_timebase));
+    Seeking::of(&plan.demuxer).target(keyframe, limit, timeline.first.at(timeline.source_timebase))
 }
 
-/// The plan's filters, cut where trimming belongs: after the last one that looks at neighbours.
-struct Filters<'a> {
-    before: &'a [String],
-    after: &'a [String],
-}
-
-impl<'a> Filters<'a> {
-    fn new(all: &'a [String]) -> Self {
-        let cut = all.iter().rposition(|filter| is_temporal_filter(filter)).map_or(0, |at| at + 1);
-        let (before, after) = all.split_at_checked(cut).unwrap_or((&[], all));
-        Filters { before, after }
-    }
-
-    fn has_temporal(&self) -> bool {
-        !self.before.is_empty()
-    }
-
-    fn graph(&self, video: &VideoPlan, segment: &Segment) -> String {
-        let mut chain: Vec<String> = self.before.to_vec();
-        if self.has_temporal() {
-            // Deinterlacers count in half ticks; trim and setpts below speak the source's ticks.
-            chain.push(format!("settb={}/{}", video.source_timebase.num(), video.source_timebase.den()));
-        }
-        let end = segment.end.map(|end| format!(":end_pts={end}")).unwrap_or_default();
-        chain.push(format!("trim=start_pts={}{end}", segment.start));
-        chain.push(format!("setpts=PTS-({})", segment.start));
-        chain.extend_from_slice(self.after);
-        let source = format!("[0:{}]", video.stream);
-        let scaled = |rendition: &Rendition| {
-            format!(
-                "scale=w={}:h={}:flags=bicubic+accurate_rnd+bitexact,format={},setsar={}/{}",
-                rendition.width,
-                rendition.height,
-                video.pix_fmt,
-                rendition.sar.num(),
-                rendition.sar.den(),
-            )
-        };
-        match video.renditions.as_slice() {
-            [only] => format!("{source}{},{}[v0]", chain.join(","), scaled(only)),
-            several => {
-                let pads: String = (0..several.len()).map(|n| format!("[s{n}]")).collect();
-                let branches: Vec<String> = several
-                    .iter()
-                    .enumerate()
-                    .map(|(n, rendition)| format!("[s{n}]{}[v{n}]", scaled(rendition)))
-                    .collect();
-                format!("{source}{},split={}{pads};{}", chain.join(","), several.len(), branches.join(";"))
-            }
-        }
-    }
-}
-
-fn picture_args(video: &VideoPlan) -> Vec<String> {
-    let mut args = words(&["-pix_fmt", &video.pix_fmt]);
+fn picture_args(video: &VideoMedia) -> Vec<String> {
+    let mut args = words(&["-pix_fmt", &video.pixel_format]);
     let color = &video.color;
     for (option, value) in [
         ("-color_range", color.range.as_str()),
@@ -191,14 +145,14 @@ fn transfer_option(tag: &str) -> &str {
 }
 
 /// The planned keyframes as times from the start of the segment.
-fn keyframe_args(video: &VideoPlan, segment: &Segment) -> Result<Vec<String>, ArgsError> {
-    let all = &segment.keyframes;
-    let starts: Vec<i64> = segment.media_segments.iter().map(|media| media.start).collect();
+fn keyframe_args(grid: &GridSegment, segment: &Segment, timescale: u32) -> Result<Vec<String>, ArgsError> {
+    let all = &grid.keyframes;
+    let starts: Vec<_> = grid.media_segments.iter().map(|media| media.start).collect();
     let wanted = if all.len() > MAX_KEYFRAMES { &starts } else { all };
     let times: Vec<String> = wanted
         .iter()
         .filter(|tick| **tick > segment.output_start)
-        .map(|tick| seconds(forced_at(tick.saturating_sub(segment.output_start), video.timescale)))
+        .map(|tick| seconds(forced_at(tick.saturating_sub(segment.output_start).get(), timescale)))
         .collect();
     if times.is_empty() {
         return Ok(Vec::new());
@@ -220,8 +174,8 @@ fn forced_at(ticks: i64, timescale: u32) -> i64 {
 
 /// A plain MP4 whose edit list gives every frame's exact time (ISO/IEC 14496-12 §8.6.6): the movie timescale is the
 /// track's, so that edits are not rounded.
-fn muxer_args(video: &VideoPlan) -> Vec<String> {
-    let timescale = video.timescale.to_string();
+fn muxer_args(timescale: u32) -> Vec<String> {
+    let timescale = timescale.to_string();
     words(&[
         "-map_metadata",
         "-1",
@@ -248,14 +202,6 @@ fn muxer_args(video: &VideoPlan) -> Vec<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn trimming_follows_the_last_temporal_filter() {
-        let all = ["format=yuv420p".to_owned(), "yadif=0".to_owned(), "zscale=t=linear".to_owned()];
-        let filters = Filters::new(&all);
-        assert_eq!((filters.before.len(), filters.after.len()), (2, 1));
-        assert!(!Filters::new(&all[2..]).has_temporal());
-    }
 
     proptest! {
         #[test]

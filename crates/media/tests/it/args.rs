@@ -1,85 +1,92 @@
 //! The exact command lines, for both spellings.
 
-use crate::planning::rendition;
-use splitreel_core::Rational;
-use splitreel_core::plan::{AudioPlan, MediaSegmentPlan, Plan, Segment, VideoPlan};
+use crate::planning::{audio as audio_media, copied, encoding, rendition, sound, video as video_media};
+use splitreel_core::plan::{
+    Coding, FrameList, FrameRule, GridSegment, KeyframeGrid, MediaSegmentPlan, PLAN_VERSION, Packaging, Plan, Segment,
+    SegmentFrames, Timeline, TrackPlan, VideoRate,
+};
 use splitreel_core::profile::{AudioCodec, VideoCodec};
-use splitreel_core::source::Color;
+use splitreel_core::source::{AudioTrack, Color, IndexEvidence};
+use splitreel_core::time::{OutputTicks, SourceTicks};
+use splitreel_core::{MediaTime, Rational};
 use splitreel_media::{ArgsError, Spelling, Version, audio_args, video_args};
 use std::ffi::{OsStr, OsString};
 
-fn sample() -> Plan {
-    let segment = |index: u32, start: i64, end: Option<i64>, seek: Vec<i64>| Segment {
+/// Two segments of 4 s at 25 frames/s.
+fn timeline() -> (Timeline, FrameList, KeyframeGrid) {
+    const LENGTH: i64 = 51_200;
+    let at = |index: u32| i64::from(index) * LENGTH;
+    let segment = |index: u32, end: Option<i64>, seek: Vec<i64>| Segment {
         index,
-        start,
-        end,
-        output_start: i64::from(index) * 51_200,
-        output_end: i64::from(index + 1) * 51_200,
-        seek,
+        start: SourceTicks(at(index)),
+        end: end.map(SourceTicks),
+        output_start: OutputTicks(at(index)),
+        output_end: OutputTicks(at(index + 1)),
+        seek: seek.into_iter().map(SourceTicks).collect(),
         seek_limit: None,
-        num_frames: 100,
-        pts_sha256: String::new(),
-        keyframes: vec![i64::from(index) * 51_200, i64::from(index) * 51_200 + 25_600],
+    };
+    let grid = |index: u32| GridSegment {
+        keyframes: vec![OutputTicks(at(index)), OutputTicks(at(index) + LENGTH / 2)],
         media_segments: vec![MediaSegmentPlan {
             number: index + 1,
-            start: i64::from(index) * 51_200,
-            duration: 51_200,
+            start: OutputTicks(at(index)),
+            duration: OutputTicks(LENGTH),
         }],
     };
-    let mut capped = rendition("720p", 1280, 720);
-    capped.max_kbps = Some(3000);
-    let mut exact = rendition("360p", 640, 360);
-    (exact.crf, exact.qp, exact.level) = (None, Some(0), String::new());
+    let timeline = Timeline {
+        stream: 1,
+        evidence: IndexEvidence::Moov,
+        source_timebase: Rational::new(1, 12_800).unwrap(),
+        timescale: 12_800,
+        first: SourceTicks(0),
+        output_start: OutputTicks(0),
+        output_end: OutputTicks(2 * LENGTH),
+        segments: vec![segment(0, Some(LENGTH), vec![]), segment(1, None, vec![48_640, 38_400])],
+    };
+    let frames = SegmentFrames { num_frames: 100, pts_sha256: String::new() };
+    (
+        timeline,
+        FrameList { rule: FrameRule::All, rate: Rational::whole(25), segments: vec![frames.clone(), frames] },
+        KeyframeGrid { frames: 0, gop: OutputTicks(LENGTH / 2), segments: vec![grid(0), grid(1)] },
+    )
+}
+
+fn sample_video(mut track: TrackPlan) -> TrackPlan {
+    (track.source_stream, track.timescale, track.delay) = (1, 12_800, OutputTicks(1024));
+    encoding(&mut track).preset = "veryfast".into();
+    let tag = || "bt709".to_owned();
+    video_media(&mut track).color = Color { range: "tv".into(), space: tag(), transfer: tag(), primaries: tag() };
+    track
+}
+
+fn sample() -> Plan {
+    let (timeline, list, grid) = timeline();
+    let (mut capped, mut exact) = (rendition("720p", 1280, 720), rendition("360p", 640, 360));
+    encoding(&mut capped).rate = VideoRate::Quality { crf: 30.0, max_kbps: Some(3000) };
+    (encoding(&mut exact).rate, encoding(&mut exact).level) = (VideoRate::Quantiser { qp: 0 }, String::new());
+    let source = AudioTrack {
+        stream: 2,
+        codec: "aac".into(),
+        profile: String::new(),
+        sample_rate: 44_100,
+        channels: 2,
+        layout: String::new(),
+        language: "eng".into(),
+        title: String::new(),
+        is_default: true,
+        first_pts: MediaTime::new(-441, Rational::new(1, 44_100).unwrap()),
+        priming: None,
+        duration: None,
+        bits_per_second: 0,
+    };
     Plan {
-        version: 1,
+        version: PLAN_VERSION,
         demuxer: "mov".into(),
-        video: Some(VideoPlan {
-            evidence: splitreel_core::source::IndexEvidence::Moov,
-            stream: 1,
-            source_timebase: Rational::new(1, 12_800).unwrap(),
-            timescale: 12_800,
-            first_pts: 0,
-            first_output: 0,
-            end_output: 102_400,
-            delay: 1024,
-            frame_rate: Rational::whole(25),
-            codec: VideoCodec::H264,
-            encoder: "libx264".into(),
-            preset: "veryfast".into(),
-            threads: 1,
-            filters: vec!["yadif=mode=send_frame".into(), "format=yuv420p".into()],
-            pix_fmt: "yuv420p".into(),
-            color: Color {
-                range: "tv".into(),
-                space: "bt709".into(),
-                transfer: "bt709".into(),
-                primaries: "bt709".into(),
-            },
-            renditions: vec![capped, exact],
-            segments: vec![segment(0, 0, Some(51_200), vec![]), segment(1, 51_200, None, vec![48_640, 38_400])],
-        }),
-        audio: vec![AudioPlan {
-            id: "0".into(),
-            stream: 2,
-            codec: AudioCodec::Aac,
-            sample_rate: 48_000,
-            channels: 2,
-            layout: String::new(),
-            kbps: 128,
-            frame_samples: 1024,
-            start: 0,
-            source_first_pts: -441,
-            source_timebase: Rational::new(1, 44_100).unwrap(),
-            boundaries: vec![0],
-            first_number: 1,
-            language: "eng".into(),
-            name: "English".into(),
-            is_default: true,
-        }],
-        media_segment_seconds: 4.0,
-        progressive: true,
-        chunk_mb: 0,
-        keep_full: false,
+        timeline: Some(timeline),
+        frames: vec![list],
+        grids: vec![grid],
+        tracks: vec![sample_video(capped), sample_video(exact), sound("0".into(), &source, 128)],
+        packaging: Packaging { media_segment_seconds: 4.0, progressive: true, chunk_mb: 0 },
         decisions: vec![],
         reads: None,
     }
@@ -125,10 +132,13 @@ fn video_encoders() {
         (VideoCodec::Copy, "", ""),
     ] {
         let mut plan = sample();
-        let video_plan = plan.video.as_mut().unwrap();
-        (video_plan.codec, video_plan.encoder, video_plan.preset) = (codec, encoder.into(), preset.into());
-        video_plan.renditions.truncate(1);
-        video_plan.segments.truncate(1);
+        plan.tracks.truncate(1);
+        if codec == VideoCodec::Copy {
+            copied(&mut plan.tracks[0]);
+        } else {
+            let settings = encoding(&mut plan.tracks[0]);
+            (settings.codec, settings.encoder, settings.preset) = (codec, encoder.into(), preset.into());
+        }
         let outputs = [OsString::from("file:/out/video-0.mp4")];
         let spelling = Spelling::of(Version { major: 8, minor: 0 });
         let args = video_args(spelling, &plan, 0, 0, OsStr::new("file:/scratch/input"), &outputs).unwrap();
@@ -142,7 +152,10 @@ fn audio() {
     let mut plan = sample();
     let mut all = String::new();
     for codec in [AudioCodec::Aac, AudioCodec::Opus, AudioCodec::Copy] {
-        plan.audio[0].codec = codec;
+        match &mut audio_media(&mut plan.tracks[2]).coding {
+            Coding::Encode(encoding) if codec != AudioCodec::Copy => encoding.codec = codec,
+            _ => copied(&mut plan.tracks[2]),
+        }
         let args =
             audio_args(&plan, 0, OsStr::new("file:/scratch/input"), OsStr::new("file:/out/audio-0.mp4")).unwrap();
         all.push_str(&format!("== {}\n{}\n", codec.as_str(), text(&args)));
@@ -159,12 +172,13 @@ fn what_cannot_be_expressed_is_an_error() {
     assert_eq!(missing, Err(ArgsError::NoSuchTask { what: "video segment", index: 7 }));
     assert_eq!(audio_args(&plan, 1, input, input), Err(ArgsError::NoSuchTask { what: "audio track", index: 1 }));
     let outputs = [OsString::from("a"), OsString::from("b")];
-    let video_plan = plan.video.as_mut().unwrap();
-    video_plan.segments[0].media_segments =
-        (0..30_000).map(|n| MediaSegmentPlan { number: n + 1, start: i64::from(n) * 512, duration: 512 }).collect();
-    video_plan.segments[0].keyframes = (0..30_000).map(|n| n * 512).collect();
+    let starts = || (0..30_000).map(|n| OutputTicks(n * 512));
+    let crowd =
+        (1..).zip(starts()).map(|(number, start)| MediaSegmentPlan { number, start, duration: OutputTicks(512) });
+    plan.grids[0].segments[0].media_segments = crowd.collect();
+    plan.grids[0].segments[0].keyframes = starts().collect();
     let crowded = video_args(spelling, &plan, 0, 0, input, &outputs);
     assert_eq!(crowded, Err(ArgsError::TooManyKeyframes { count: 30_000 }));
-    plan.video.as_mut().unwrap().encoder = "magic".into();
+    encoding(&mut plan.tracks[0]).encoder = "magic".into();
     assert!(matches!(video_args(spelling, &plan, 1, 0, input, &outputs), Err(ArgsError::UnknownEncoder { .. })));
 }

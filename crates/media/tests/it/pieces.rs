@@ -1,12 +1,12 @@
 //! Video pieces: every frame of the source in exactly one piece, at its exact time.
 
 use crate::clips::{self, Dir, toolkit};
-use crate::planning::{plan, rendition};
+use crate::planning::{copied, encoding, plan, rendition};
+use splitreel_core::FailureClass;
 use splitreel_core::plan::Plan;
 use splitreel_core::profile::VideoCodec;
 use splitreel_core::source::SourceInfo;
-use splitreel_core::time::rescale;
-use splitreel_core::{FailureClass, Rational};
+use splitreel_core::time::SourceTicks;
 use splitreel_media::{Limits, Toolkit, VideoFiles, VideoRequest};
 use splitreel_packaging::movie::Movie;
 use std::path::{Path, PathBuf};
@@ -49,38 +49,35 @@ pub async fn encode(source: &Path, plan: &Arc<Plan>, segment: u32, seek_back: u3
 pub async fn assert_exact(source: &Path, info: &SourceInfo, plan: Plan, dir: &Path) {
     let plan = Arc::new(plan);
     let track = info.video.as_ref().unwrap();
-    let video = plan.video.as_ref().unwrap();
-    let out = Rational::new(1, i64::from(video.timescale)).unwrap();
-    for segment in &video.segments {
-        let wanted: Vec<i64> = track
-            .frames
-            .pts
+    let timeline = plan.timeline.as_ref().unwrap();
+    let ticks: Vec<SourceTicks> = track.frames.pts.iter().map(SourceTicks).collect();
+    for segment in &timeline.segments {
+        let is_inside = |tick: &SourceTicks| *tick >= segment.start && segment.end.is_none_or(|end| *tick < end);
+        let parts = plan.parts_of(segment.index).unwrap();
+        let wanted: Vec<Vec<i64>> = parts
             .iter()
-            .filter(|tick| *tick >= segment.start && segment.end.is_none_or(|end| *tick < end))
-            .map(|tick| rescale(tick - segment.start, track.timebase, out))
+            .map(|part| {
+                let chosen = plan.frame_list(part.track).unwrap().rule.choose(&ticks, track.timebase);
+                let inside = chosen.into_iter().map(|at| ticks[at]).filter(is_inside);
+                inside.map(|tick| (timeline.output(tick) - segment.output_start).get()).collect()
+            })
             .collect();
         let mut level = 0;
         loop {
             let made = encode(source, &plan, segment.index, level, dir).await;
             let found: Vec<_> = made.files.iter().map(|file| times(file)).collect();
-            assert_eq!(found.len(), video.renditions.len());
-            if level < 3 && found.iter().any(|(times, ..)| *times != wanted) {
+            assert_eq!(found.len(), parts.len());
+            if level < 3 && found.iter().zip(&wanted).any(|((times, ..), wanted)| times != wanted) {
                 // What a worker does: look further back.
                 level += 1;
                 continue;
             }
-            for (times, keys, timescale) in found {
-                assert_eq!(timescale, video.timescale);
-                assert_eq!(
-                    times,
-                    wanted,
-                    "{} segment {} level {level}: {:?}",
-                    source.display(),
-                    segment.index,
-                    made.stderr_tail
-                );
-                for key in &segment.keyframes {
-                    assert!(keys.contains(&(key - segment.output_start)), "keyframe {key} of {keys:?}");
+            for (((times, keys, timescale), wanted), part) in found.into_iter().zip(&wanted).zip(&parts) {
+                assert_eq!(timescale, timeline.timescale);
+                let place = format!("{} segment {} level {level}", source.display(), segment.index);
+                assert_eq!(times, *wanted, "{place}: {:?}", made.stderr_tail);
+                for key in &part.grid.keyframes {
+                    assert!(keys.contains(&(*key - segment.output_start).get()), "keyframe {key} of {keys:?}");
                 }
             }
             break;
@@ -138,23 +135,11 @@ async fn other_encoders_place_their_keyframes_too() {
             continue;
         }
         let mut made = plan(&info, &[20, 60], vec![rendition("a", 160, 120)]);
-        let video = made.video.as_mut().unwrap();
-        video.codec = codec;
-        video.encoder = encoder.into();
-        video.preset = preset.into();
-        video.renditions[0].level = if codec == VideoCodec::Hevc { "4.0".into() } else { String::new() };
+        let settings = encoding(&mut made.tracks[0]);
+        (settings.codec, settings.encoder, settings.preset) = (codec, encoder.into(), preset.into());
+        settings.level = if codec == VideoCodec::Hevc { "4.0".into() } else { String::new() };
         assert_exact(&source, &info, made, &dir.sub(encoder)).await;
     }
-}
-
-#[tokio::test]
-async fn temporal_filters_keep_every_frame() {
-    let dir = Dir::new();
-    let source = clips::cfr_mp4(&dir);
-    let info = clips::probe(&source, dir.path()).await.unwrap().info;
-    let mut made = plan(&info, &[20, 41], vec![rendition("a", 160, 120)]);
-    made.video.as_mut().unwrap().filters = vec!["yadif=mode=send_frame:deint=all".into()];
-    assert_exact(&source, &info, made, &dir.sub("work")).await;
 }
 
 #[tokio::test]
@@ -166,10 +151,8 @@ async fn copies_keep_packets_and_times() {
         let source = make(&dir);
         let info = clips::probe(&source, dir.path()).await.unwrap().info;
         let mut made = plan(&info, &[], vec![rendition("source", 160, 120)]);
-        let video = made.video.as_mut().unwrap();
-        video.codec = VideoCodec::Copy;
-        video.encoder.clear();
-        video.segments[0].keyframes.truncate(1);
+        copied(&mut made.tracks[0]);
+        made.grids[0].segments[0].keyframes.truncate(1);
         assert_exact(&source, &info, made, &dir.sub(name)).await;
     }
 }
@@ -214,7 +197,7 @@ async fn an_encoder_that_is_not_there_is_named() {
     let source = clips::cfr_mp4(&dir);
     let info = clips::probe(&source, dir.path()).await.unwrap().info;
     let mut made = plan(&info, &[], vec![rendition("a", 160, 120)]);
-    made.video.as_mut().unwrap().encoder = "libx999".into();
+    encoding(&mut made.tracks[0]).encoder = "libx999".into();
     let request = VideoRequest {
         source,
         plan: Arc::new(made),

@@ -1,10 +1,14 @@
 //! Small plans for tests: what the planner would make, without its policy.
 
 use splitreel_core::Rational;
-use splitreel_core::plan::{AudioPlan, MediaSegmentPlan, Plan, Rendition, Segment, VideoPlan, pts_fingerprint};
+use splitreel_core::plan::{
+    AudioEncoding, AudioMedia, AudioOp, Coding, Cut, FrameList, FrameRule, GridSegment, KeyframeGrid, Label, Media,
+    MediaSegmentPlan, PLAN_VERSION, Packaging, Plan, Protection, Segment, SegmentFrames, Timeline, TrackContainer,
+    TrackPlan, VideoEncoding, VideoMedia, VideoOp, VideoRate, pts_fingerprint,
+};
 use splitreel_core::profile::{AudioCodec, VideoCodec};
-use splitreel_core::source::{Color, Container, SourceInfo, VideoTrack};
-use splitreel_core::time::rescale;
+use splitreel_core::source::{AudioTrack, Color, Container, SourceInfo, VideoTrack};
+use splitreel_core::time::{OutputTicks, SourceTicks};
 
 /// Output ticks per second that source times survive.
 pub fn timescale(video: &VideoTrack) -> u32 {
@@ -16,124 +20,165 @@ pub fn timescale(video: &VideoTrack) -> u32 {
     }
 }
 
-pub fn rendition(id: &str, width: u32, height: u32) -> Rendition {
-    Rendition {
-        id: id.into(),
-        width,
-        height,
-        sar: Rational::ONE,
-        crf: Some(30.0),
-        qp: None,
-        max_kbps: None,
+/// A rendition in H.264; its track refers to the first frame list and grid.
+pub fn rendition(id: &str, width: u32, height: u32) -> TrackPlan {
+    let ops = vec![
+        VideoOp::Scale { width, height },
+        VideoOp::Format { pixel_format: "yuv420p".into() },
+        VideoOp::SampleAspect { sar: Rational::ONE },
+    ];
+    let encoding = VideoEncoding {
+        codec: VideoCodec::H264,
+        encoder: "libx264".into(),
+        preset: "ultrafast".into(),
+        threads: 1,
+        rate: VideoRate::Quality { crf: 30.0, max_kbps: None },
         level: "4.0".into(),
+    };
+    TrackPlan {
+        id: id.into(),
+        source_stream: 0,
+        timescale: 0,
+        delay: OutputTicks(0),
+        container: TrackContainer::Fmp4,
+        protection: Protection::Clear,
+        label: Label { language: "und".into(), name: String::new(), is_default: true },
+        cut: Cut::Timeline { frames: 0, grid: 0 },
+        media: Media::Video(VideoMedia {
+            width,
+            height,
+            sar: Rational::ONE,
+            pixel_format: "yuv420p".into(),
+            color: Color::default(),
+            ops,
+            coding: Coding::Encode(encoding),
+        }),
+    }
+}
+
+/// The settings of a video track, to be changed.
+pub fn video(track: &mut TrackPlan) -> &mut VideoMedia {
+    match &mut track.media {
+        Media::Video(video) => video,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The encoder's settings of a video track, to be changed.
+pub fn encoding(track: &mut TrackPlan) -> &mut VideoEncoding {
+    match &mut video(track).coding {
+        Coding::Encode(encoding) => encoding,
+        Coding::Copy => panic!("a copy"),
+    }
+}
+
+/// An audio track in AAC.
+pub fn sound(id: String, source: &AudioTrack, kbps: u32) -> TrackPlan {
+    let channels = source.channels.min(2);
+    TrackPlan {
+        id,
+        source_stream: source.stream,
+        timescale: 48_000,
+        delay: OutputTicks(0),
+        container: TrackContainer::Fmp4,
+        protection: Protection::Clear,
+        label: Label { language: "und".into(), name: String::new(), is_default: true },
+        cut: Cut::Whole { start: OutputTicks(0), boundaries: vec![], first_number: 1 },
+        media: Media::Audio(AudioMedia {
+            channels,
+            frame_samples: 1024,
+            source_start: source.first_pts,
+            ops: vec![AudioOp::Resample { sample_rate: 48_000 }, AudioOp::Remix { layout: String::new(), channels }],
+            coding: Coding::Encode(AudioEncoding { codec: AudioCodec::Aac, kbps }),
+        }),
+    }
+}
+
+/// The settings of an audio track, to be changed.
+pub fn audio(track: &mut TrackPlan) -> &mut AudioMedia {
+    match &mut track.media {
+        Media::Audio(audio) => audio,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Makes a track a copy.
+pub fn copied(track: &mut TrackPlan) {
+    match &mut track.media {
+        Media::Video(video) => (video.coding, video.ops) = (Coding::Copy, vec![]),
+        Media::Audio(audio) => (audio.coding, audio.ops) = (Coding::Copy, vec![]),
+        other => panic!("{other:?}"),
     }
 }
 
 /// A plan that cuts the video in front of the frames numbered in `cuts`.
-pub fn plan(info: &SourceInfo, cuts: &[usize], renditions: Vec<Rendition>) -> Plan {
-    let video = info.video.as_ref().map(|video| video_plan(info, video, cuts, renditions));
-    let audio = info
-        .audio
-        .iter()
-        .enumerate()
-        .map(|(number, track)| AudioPlan {
-            id: format!("{number}"),
-            stream: track.stream,
-            codec: AudioCodec::Aac,
-            sample_rate: 48_000,
-            channels: track.channels.min(2),
-            layout: String::new(),
-            kbps: 96,
-            frame_samples: 1024,
-            start: 0,
-            source_first_pts: track.first_pts.ticks,
-            source_timebase: track.first_pts.timebase,
-            boundaries: vec![0],
-            first_number: 1,
-            language: "und".into(),
-            name: String::new(),
-            is_default: number == 0,
-        })
-        .collect();
+pub fn plan(info: &SourceInfo, cuts: &[usize], mut renditions: Vec<TrackPlan>) -> Plan {
+    let (mut timeline, mut frames, mut grids) = (None, vec![], vec![]);
+    if let Some(video) = &info.video {
+        let (line, list, grid) = cut_video(info, video, cuts);
+        for rendition in &mut renditions {
+            (rendition.source_stream, rendition.timescale) = (video.stream, line.timescale);
+        }
+        (timeline, frames, grids) = (Some(line), vec![list], vec![grid]);
+    }
+    let audio = info.audio.iter().enumerate().map(|(number, track)| sound(format!("{number}"), track, 96));
     Plan {
-        version: 1,
+        version: PLAN_VERSION,
         demuxer: info.demuxer.clone(),
-        video,
-        audio,
-        media_segment_seconds: 2.0,
-        progressive: false,
-        chunk_mb: 0,
-        keep_full: false,
+        timeline,
+        frames,
+        grids,
+        tracks: renditions.into_iter().chain(audio).collect(),
+        packaging: Packaging { media_segment_seconds: 2.0, progressive: false, chunk_mb: 0 },
         decisions: vec![],
         reads: None,
     }
 }
 
-fn video_plan(info: &SourceInfo, video: &VideoTrack, cuts: &[usize], renditions: Vec<Rendition>) -> VideoPlan {
-    let scale = timescale(video);
-    let out_base = Rational::new(1, i64::from(scale)).unwrap();
-    let pts: Vec<i64> = video.frames.pts.iter().collect();
-    let first = pts[0];
-    let output = |tick: i64| rescale(tick - first, video.timebase, out_base);
-    let end = pts[pts.len() - 1] + video.frames.last_duration;
+fn cut_video(info: &SourceInfo, video: &VideoTrack, cuts: &[usize]) -> (Timeline, FrameList, KeyframeGrid) {
+    let pts: Vec<SourceTicks> = video.frames.pts.iter().map(SourceTicks).collect();
+    let mut timeline = Timeline {
+        stream: video.stream,
+        evidence: splitreel_core::source::IndexEvidence::Moov,
+        source_timebase: video.timebase,
+        timescale: timescale(video),
+        first: pts[0],
+        output_start: OutputTicks(0),
+        output_end: OutputTicks(0),
+        segments: vec![],
+    };
+    timeline.output_end = timeline.output(pts[pts.len() - 1] + SourceTicks(video.frames.last_duration));
+    let mut list = FrameList { rule: FrameRule::All, rate: video.frame_rate, segments: vec![] };
+    let mut grid = KeyframeGrid { frames: 0, gop: OutputTicks(0), segments: vec![] };
     let mut edges: Vec<usize> = cuts.iter().copied().filter(|cut| *cut > 0 && *cut < pts.len()).collect();
     edges.insert(0, 0);
     edges.push(pts.len());
-    let segments = edges
-        .windows(2)
-        .enumerate()
-        .map(|(index, edge)| {
-            let frames = &pts[edge[0]..edge[1]];
-            let next = pts.get(edge[1]).copied();
-            let output_end = output(next.unwrap_or(end));
-            let middle = frames[frames.len() / 2];
-            let mut keyframes = vec![output(frames[0]), output(middle)];
-            keyframes.dedup();
-            let may_seek = index > 0 && video.frames.is_seekable && info.container != Container::Other;
-            let mut seek: Vec<i64> =
-                video.frames.keyframes.iter().map(|key| key.pts).filter(|key| may_seek && *key <= frames[0]).collect();
-            seek.reverse();
-            seek.truncate(3);
-            Segment {
-                index: index as u32,
-                start: frames[0],
-                end: next,
-                output_start: output(frames[0]),
-                output_end,
-                seek_limit: seek.first().and_then(|key| {
-                    let keys = &video.frames.keyframes;
-                    keys.get(keys.partition_point(|k| k.pts <= *key)).map(|k| k.pts)
-                }),
-                seek,
-                num_frames: frames.len() as u64,
-                pts_sha256: pts_fingerprint(frames.iter().map(|tick| output(*tick))),
-                keyframes,
-                media_segments: vec![MediaSegmentPlan {
-                    number: index as u32 + 1,
-                    start: output(frames[0]),
-                    duration: output_end - output(frames[0]),
-                }],
-            }
-        })
-        .collect();
-    VideoPlan {
-        evidence: splitreel_core::source::IndexEvidence::Moov,
-        stream: video.stream,
-        source_timebase: video.timebase,
-        timescale: scale,
-        first_pts: first,
-        first_output: 0,
-        end_output: output(end),
-        delay: 0,
-        frame_rate: video.frame_rate,
-        codec: VideoCodec::H264,
-        encoder: "libx264".into(),
-        preset: "ultrafast".into(),
-        threads: 1,
-        filters: vec![],
-        pix_fmt: "yuv420p".into(),
-        color: Color::default(),
-        renditions,
-        segments,
+    for (index, edge) in (0..).zip(edges.windows(2)) {
+        let frames = &pts[edge[0]..edge[1]];
+        let next = pts.get(edge[1]).copied();
+        let output_start = timeline.output(frames[0]);
+        let output_end = next.map_or(timeline.output_end, |next| timeline.output(next));
+        let mut keyframes = vec![output_start, timeline.output(frames[frames.len() / 2])];
+        keyframes.dedup();
+        let may_seek = index > 0 && video.frames.is_seekable && info.container != Container::Other;
+        let keys: Vec<SourceTicks> = video.frames.keyframes.iter().map(|key| SourceTicks(key.pts)).collect();
+        let before = keys.iter().rev().copied().filter(|key| may_seek && *key <= frames[0]);
+        let seek: Vec<SourceTicks> = before.take(3).collect();
+        let seek_limit = seek.first().and_then(|key| keys.get(keys.partition_point(|k| k <= key))).copied();
+        timeline.segments.push(Segment {
+            index,
+            start: frames[0],
+            end: next,
+            output_start,
+            output_end,
+            seek,
+            seek_limit,
+        });
+        let pts_sha256 = pts_fingerprint(frames.iter().map(|tick| timeline.output(*tick)));
+        list.segments.push(SegmentFrames { num_frames: frames.len() as u64, pts_sha256 });
+        let duration = output_end - output_start;
+        let media_segments = vec![MediaSegmentPlan { number: index + 1, start: output_start, duration }];
+        grid.segments.push(GridSegment { keyframes, media_segments });
     }
+    (timeline, list, grid)
 }

@@ -1,8 +1,8 @@
 //! Sound: sample counts, priming, holes.
 
 use crate::clips::{self, Dir, toolkit};
-use crate::planning::plan;
-use splitreel_core::plan::Plan;
+use crate::planning::{audio, copied, plan};
+use splitreel_core::plan::{AudioEncoding, AudioOp, Coding, Plan};
 use splitreel_core::profile::AudioCodec;
 use splitreel_media::{AudioFile, AudioRequest, Limits, Toolkit};
 use splitreel_packaging::movie::Movie;
@@ -53,7 +53,7 @@ async fn every_sample_arrives_and_priming_is_told() {
     assert!(info.video.is_none());
     let mut made = plan(&info, &[], vec![]);
     for (codec, priming) in [(AudioCodec::Aac, 1024), (AudioCodec::Opus, 312)] {
-        made.audio[0].codec = codec;
+        audio(&mut made.tracks[0]).coding = Coding::Encode(AudioEncoding { codec, kbps: 96 });
         let out = encode(&source, &Arc::new(made.clone()), 0, dir.path()).await;
         assert_eq!(out.facts.decoded_samples, Some(112_560));
         assert_eq!(out.facts.encoded_samples, Some(112_560));
@@ -80,7 +80,7 @@ async fn rate_and_layout_are_converted() {
     let source = clips::cfr_mp4(&dir);
     let info = clips::probe(&source, dir.path()).await.unwrap().info;
     let mut made = plan(&info, &[], vec![]);
-    made.audio[0].channels = 2;
+    audio(&mut made.tracks[0]).ops[1] = AudioOp::Remix { layout: String::new(), channels: 2 };
     let out = encode(&source, &Arc::new(made), 0, dir.path()).await;
     let source_samples = decoded_samples(&source, 48_000).await;
     let (priming, length) = edit(&out.file);
@@ -94,8 +94,8 @@ async fn copies_keep_priming() {
     let source = clips::late_ts(&dir);
     let info = clips::probe(&source, dir.path()).await.unwrap().info;
     let mut made = plan(&info, &[], vec![]);
-    made.audio[0].codec = AudioCodec::Copy;
-    made.audio[0].sample_rate = info.audio[0].sample_rate;
+    copied(&mut made.tracks[0]);
+    made.tracks[0].timescale = info.audio[0].sample_rate;
     let out = encode(&source, &Arc::new(made), 0, dir.path()).await;
     let data = std::fs::read(&out.file).unwrap();
     let at = data.windows(4).position(|word| word == b"moov").unwrap() - 4;

@@ -1,60 +1,62 @@
-//! Made-up encodes: samples with the times that the plan asks for, in the order an encoder with B-frames emits them.
+//! Fake encodes: samples with the times that the plan asks for, in the order an encoder with B-frames emits them.
 
 use super::FakeSource;
 use splitreel_core::Failure;
-use splitreel_core::plan::{AudioPlan, Rendition, Segment, VideoPlan};
-use splitreel_core::time::{Rational, rescale};
+use splitreel_core::plan::{Plan, PlannedPart, TrackPlan};
+use splitreel_core::time::{OutputTicks, Rational, SourceTicks, rescale};
 use splitreel_media::piece::{EncodedSample, EncodedTrack, Payload};
 use splitreel_packaging::bmff::BoxWriter;
 use std::sync::Arc;
 
-/// Samples per packet of made-up AAC, and its priming.
+/// Samples per packet of fake AAC, and its priming.
 const FRAME_SAMPLES: u32 = 1024;
 
 fn unfit(what: impl std::fmt::Display) -> Failure {
     Failure::permanent("simulated_plan", format!("the plan cannot be carried out: {what}"))
 }
 
-/// One track per rendition of the segment.
-pub(super) fn video(source: &FakeSource, plan: &VideoPlan, segment: &Segment) -> Result<Vec<EncodedTrack>, Failure> {
+/// One track for each part of the segment.
+pub(super) fn video(source: &FakeSource, plan: &Plan, segment: u32) -> Result<Vec<EncodedTrack>, Failure> {
     let track = source.info.video.as_ref().ok_or_else(|| unfit("no video"))?;
-    let out = Rational::new(1, i64::from(plan.timescale)).ok_or_else(|| unfit("no timescale"))?;
-    let is_inside = |pts: &i64| *pts >= segment.start && segment.end.is_none_or(|end| *pts < end);
-    let place = |pts: i64| plan.first_output + rescale(pts - plan.first_pts, plan.source_timebase, out);
-    let shown: Vec<i64> = track.frames.pts.iter().filter(is_inside).map(place).collect();
-    let order = decode_order(&shown, &segment.keyframes);
-    plan.renditions.iter().map(|rendition| video_track(source, plan, segment, rendition, &shown, &order)).collect()
+    let timeline = plan.timeline.as_ref().ok_or_else(|| unfit("no timeline"))?;
+    let parts = plan.parts_of(segment).ok_or_else(|| unfit("no such segment"))?;
+    let frames: Vec<SourceTicks> = track.frames.pts.iter().map(SourceTicks).collect();
+    let make = |part: &PlannedPart<'_>| {
+        let list = plan.frame_list(part.track).ok_or_else(|| unfit("no frame list"))?;
+        let chosen = list.rule.choose(&frames, timeline.source_timebase);
+        let s = part.segment;
+        let is_inside = |pts: &SourceTicks| *pts >= s.start && s.end.is_none_or(|end| *pts < end);
+        let inside = chosen.into_iter().filter_map(|at| frames.get(at).copied()).filter(is_inside);
+        let shown: Vec<OutputTicks> = inside.map(|pts| timeline.output(pts)).collect();
+        video_track(source, part, &shown)
+    };
+    parts.iter().map(make).collect()
 }
 
-fn video_track(
-    source: &FakeSource,
-    plan: &VideoPlan,
-    segment: &Segment,
-    rendition: &Rendition,
-    shown: &[i64],
-    order: &[usize],
-) -> Result<EncodedTrack, Failure> {
+fn video_track(source: &FakeSource, part: &PlannedPart<'_>, shown: &[OutputTicks]) -> Result<EncodedTrack, Failure> {
+    let (segment, keyframes) = (part.segment, &part.grid.keyframes);
+    let video = part.track.video().ok_or_else(|| unfit("no video track"))?;
+    let order = decode_order(shown, keyframes);
     let mut data = Vec::new();
     let mut samples = Vec::with_capacity(order.len());
-    for &at in order {
+    for at in order {
         let Some(&pts) = shown.get(at) else { continue };
         let next = shown.get(at + 1).copied().unwrap_or(segment.output_end);
         let offset = data.len();
-        let name = format!("{}/{}/{}/{at}", source.number, segment.index, rendition.id);
+        let name = format!("{}/{}/{}/{at}", source.number, segment.index, part.track.id);
         fill(&mut data, &name);
         samples.push(EncodedSample {
-            pts: pts - segment.output_start,
-            duration: u32::try_from(next - pts).map_err(unfit)?,
+            pts: (pts - segment.output_start).get(),
+            duration: u32::try_from((next - pts).get()).map_err(unfit)?,
             size: u32::try_from(data.len() - offset).map_err(unfit)?,
             offset: offset as u64,
-            is_sync: segment.keyframes.contains(&pts),
+            is_sync: keyframes.contains(&pts),
         });
     }
-    let (width, height) =
-        (u16::try_from(rendition.width).map_err(unfit)?, u16::try_from(rendition.height).map_err(unfit)?);
+    let (width, height) = (u16::try_from(video.width).map_err(unfit)?, u16::try_from(video.height).map_err(unfit)?);
     let sample_entry = avc_entry(width, height)?;
     Ok(EncodedTrack {
-        timescale: plan.timescale,
+        timescale: part.track.timescale,
         sample_entry,
         samples,
         payload: Payload::Memory(Arc::new(data)),
@@ -63,7 +65,7 @@ fn video_track(
 }
 
 /// Indices of frames in decode order: closed GOPs, in each the keyframe, then P before the two B that it closes.
-fn decode_order(shown: &[i64], keyframes: &[i64]) -> Vec<usize> {
+fn decode_order(shown: &[OutputTicks], keyframes: &[OutputTicks]) -> Vec<usize> {
     let mut order: Vec<usize> = Vec::with_capacity(shown.len());
     let mut waiting: Vec<usize> = Vec::new();
     for (at, pts) in shown.iter().enumerate() {
@@ -88,10 +90,11 @@ pub(super) struct Audio {
     pub num_samples: u64,
 }
 
-pub(super) fn audio(source: &FakeSource, plan: &AudioPlan) -> Result<Audio, Failure> {
-    let track = source.info.audio.iter().find(|a| a.stream == plan.stream).ok_or_else(|| unfit("no such audio"))?;
+pub(super) fn audio(source: &FakeSource, plan: &TrackPlan) -> Result<Audio, Failure> {
+    let track =
+        source.info.audio.iter().find(|a| a.stream == plan.source_stream).ok_or_else(|| unfit("no such audio"))?;
     let length = track.duration.ok_or_else(|| unfit("no duration"))?;
-    let rate = Rational::new(1, i64::from(plan.sample_rate)).ok_or_else(|| unfit("no sample rate"))?;
+    let rate = Rational::new(1, i64::from(plan.timescale)).ok_or_else(|| unfit("no sample rate"))?;
     let num_samples = u64::try_from(rescale(length.ticks, length.timebase, rate)).map_err(unfit)?;
     let num_packets = num_samples.div_ceil(u64::from(FRAME_SAMPLES)) + 1;
     let mut data = Vec::new();
@@ -107,10 +110,11 @@ pub(super) fn audio(source: &FakeSource, plan: &AudioPlan) -> Result<Audio, Fail
             is_sync: true,
         });
     }
-    let sample_entry = aac_entry(plan.sample_rate, plan.channels)?;
+    let channels = plan.audio().ok_or_else(|| unfit("no audio track"))?.channels;
+    let sample_entry = aac_entry(plan.timescale, channels)?;
     let presented = Some(num_samples);
     let track = EncodedTrack {
-        timescale: plan.sample_rate,
+        timescale: plan.timescale,
         sample_entry,
         samples,
         payload: Payload::Memory(Arc::new(data)),

@@ -135,11 +135,11 @@ impl Toolkit for FakeToolkit {
         _look_back: u32,
     ) -> Result<Encoded, Failure> {
         let source = self.source(&request.source)?;
-        let video = plan.video.as_ref().ok_or_else(|| missing("video"))?;
-        let segment = video.segment(segment).ok_or_else(|| missing("a segment"))?;
-        let work = Duration::from_millis(40).saturating_mul(u32::try_from(segment.num_frames).unwrap_or(u32::MAX));
-        let turn = self.labour(&request, work, segment.num_frames).await?;
-        let mut tracks = encode::video(source, video, segment)?;
+        let parts = plan.parts_of(segment).ok_or_else(|| missing("a segment"))?;
+        let num_frames = parts.iter().map(|part| part.frames.num_frames).max().unwrap_or(0);
+        let work = Duration::from_millis(40).saturating_mul(u32::try_from(num_frames).unwrap_or(u32::MAX));
+        let turn = self.labour(&request, work, num_frames).await?;
+        let mut tracks = encode::video(source, &plan, segment)?;
         if turn.mishap == Mishap::FrameMissing
             && let Some(track) = tracks.last_mut()
         {
@@ -151,7 +151,7 @@ impl Toolkit for FakeToolkit {
 
     async fn encode_audio(&self, request: Request, plan: Arc<Plan>, index: u32) -> Result<Encoded, Failure> {
         let source = self.source(&request.source)?;
-        let planned = plan.audio.get(index as usize).ok_or_else(|| missing("an audio track"))?;
+        let planned = plan.whole_track(index).ok_or_else(|| missing("an audio track"))?;
         let audio = encode::audio(source, planned)?;
         let num_packets = audio.track.samples.len() as u64;
         let work = Duration::from_millis(num_packets.saturating_mul(10));

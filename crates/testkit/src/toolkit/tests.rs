@@ -1,4 +1,4 @@
-//! What the made-up toolkit makes passes the same checks as what ffmpeg makes.
+//! What the fake toolkit makes passes the same checks as what ffmpeg makes.
 
 use super::*;
 use splitreel_core::planner::{Capabilities, plan};
@@ -10,18 +10,18 @@ fn encodes_fulfil_their_plan() {
     for number in 0..200 {
         let source = FakeSource::numbered(number);
         let plan = plan(&source.info, &source.profile, &Capabilities::default()).unwrap();
-        if let Some(video) = &plan.video {
-            for segment in &video.segments {
-                let tracks = encode::video(&source, video, segment).unwrap();
-                for (rendition, track) in video.renditions.iter().zip(&tracks) {
-                    let cut = cut_video(video, segment, rendition, track).unwrap();
-                    assert_eq!(cut.segments.len(), segment.media_segments.len());
-                    assert_eq!(cut.codec, "avc1.64001e");
-                }
-                num_segments += 1;
+        for segment in plan.timeline.iter().flat_map(|t| &t.segments) {
+            let tracks = encode::video(&source, &plan, segment.index).unwrap();
+            let parts = plan.parts_of(segment.index).unwrap();
+            assert_eq!(tracks.len(), parts.len());
+            for (part, track) in parts.iter().zip(&tracks) {
+                let cut = cut_video(part, track).unwrap();
+                assert_eq!(cut.segments.len(), part.grid.media_segments.len());
+                assert_eq!(cut.codec, "avc1.64001e");
             }
+            num_segments += 1;
         }
-        for (index, planned) in (0..).zip(&plan.audio) {
+        for (index, planned) in (0..).zip(plan.whole_tracks()) {
             let audio = encode::audio(&source, planned).unwrap();
             let cut = cut_audio_track(planned, index, &audio.track, Some(audio.num_samples), 1.0).unwrap();
             assert_eq!(cut.track.codec, "mp4a.40.2");
@@ -36,11 +36,9 @@ fn encodes_fulfil_their_plan() {
 fn pictures_are_reordered_inside_closed_gops() {
     let mut num_reordered = 0;
     for source in (0..40).map(FakeSource::numbered) {
-        let Some(video) = plan(&source.info, &source.profile, &Capabilities::default()).unwrap().video else {
-            continue;
-        };
-        for segment in &video.segments {
-            let tracks = encode::video(&source, &video, segment).unwrap();
+        let plan = plan(&source.info, &source.profile, &Capabilities::default()).unwrap();
+        for segment in plan.timeline.iter().flat_map(|t| &t.segments) {
+            let tracks = encode::video(&source, &plan, segment.index).unwrap();
             num_reordered += tracks[0].samples.windows(2).filter(|w| w[0].pts > w[1].pts).count();
         }
     }

@@ -1,0 +1,167 @@
+//! Where the source is cut, which frames each frame rate shows, and where keyframes and media segments start.
+//!
+//! The three lists run side by side: entry `i` of a frame list and of a grid belongs to segment `i` of the timeline.
+
+use super::FrameRule;
+use crate::plan::hex;
+use crate::source::IndexEvidence;
+use crate::task::TaskKind;
+use crate::time::{OutputTicks, Rational, SourceTicks, rescale};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The source's video timeline and its segments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// ffmpeg stream index of the video in the source.
+    pub stream: u32,
+    /// How the frames were listed.
+    pub evidence: IndexEvidence,
+    /// Seconds per source tick.
+    pub source_timebase: Rational,
+    /// Ticks per second of the output tracks that are cut along this timeline.
+    pub timescale: u32,
+    /// First frame of the source.
+    pub first: SourceTicks,
+    /// First frame in the output: 0 unless audio starts earlier.
+    pub output_start: OutputTicks,
+    /// End of the last frame in the output.
+    pub output_end: OutputTicks,
+    /// Segments, contiguous.
+    pub segments: Vec<Segment>,
+}
+
+/// Half-open range of the source timeline: the unit of parallel work. Both ends lie on frames that every frame list
+/// has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Number, from 0.
+    pub index: u32,
+    /// First frame.
+    pub start: SourceTicks,
+    /// First frame of the next segment; `None` for the last.
+    pub end: Option<SourceTicks>,
+    /// `start` in the output.
+    pub output_start: OutputTicks,
+    /// Start of the next segment in the output, or the end of the video.
+    pub output_end: OutputTicks,
+    /// Keyframes to seek to: the last one at or before `start` first, then earlier ones. Empty: decode from the
+    /// beginning of the source.
+    pub seek: Vec<SourceTicks>,
+    /// Keyframe behind `seek[0]`: a seek for `seek[0]` must stay in front of it. `None`: there is no such keyframe, or
+    /// its place is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seek_limit: Option<SourceTicks>,
+}
+
+/// The frames of one frame rate: a choice of the source's frames, never others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrameList {
+    /// The rule that chooses them.
+    pub rule: FrameRule,
+    /// Frame rate announced in manifests, frames per second.
+    pub rate: Rational,
+    /// One entry per segment of the timeline.
+    pub segments: Vec<SegmentFrames>,
+}
+
+/// The frames of one list in one segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentFrames {
+    /// Number of frames.
+    pub num_frames: u64,
+    /// SHA-256 over the frames' output ticks, see [`pts_fingerprint`].
+    pub pts_sha256: String,
+}
+
+/// Keyframes and media segments of the tracks with the same frame list and keyframe distance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyframeGrid {
+    /// Number of the frame list.
+    pub frames: u32,
+    /// Distance of keyframes that is aimed at.
+    pub gop: OutputTicks,
+    /// One entry per segment of the timeline.
+    pub segments: Vec<GridSegment>,
+}
+
+/// The part of a grid in one segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GridSegment {
+    /// Frames that must be keyframes; the first is the segment's.
+    pub keyframes: Vec<OutputTicks>,
+    /// Media segments, contiguous; each starts on a keyframe.
+    pub media_segments: Vec<MediaSegmentPlan>,
+}
+
+/// A media segment as planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MediaSegmentPlan {
+    /// Number in the track, from 1.
+    pub number: u32,
+    /// Presentation start.
+    pub start: OutputTicks,
+    /// Length.
+    pub duration: OutputTicks,
+}
+
+impl Timeline {
+    /// The segment of a number.
+    pub fn segment(&self, index: u32) -> Option<&Segment> {
+        self.segments.get(self.place(index)?)
+    }
+
+    /// Position of a segment in `segments`; differs from its number when the plan was reduced to one segment.
+    pub fn place(&self, index: u32) -> Option<usize> {
+        self.segments.binary_search_by_key(&index, |s| s.index).ok()
+    }
+
+    /// The kind of its tasks, also where only one segment of several is left.
+    pub fn task_kind(&self) -> TaskKind {
+        if self.segments.iter().any(Segment::is_piece) { TaskKind::Segment } else { TaskKind::Whole }
+    }
+
+    /// Seconds per output tick.
+    pub fn output_timebase(&self) -> Rational {
+        Rational::new(1, i64::from(self.timescale)).unwrap_or(Rational::ONE)
+    }
+
+    /// Output tick of a source tick.
+    pub fn output(&self, source: SourceTicks) -> OutputTicks {
+        let since = rescale((source - self.first).get(), self.source_timebase, self.output_timebase());
+        self.output_start + OutputTicks(since)
+    }
+
+    /// Length of the video in seconds, for display and estimates.
+    pub fn seconds(&self) -> f64 {
+        (self.output_end - self.output_start).at(self.output_timebase()).seconds()
+    }
+}
+
+impl Segment {
+    /// Whether it is one of several, and not the whole video.
+    pub fn is_piece(&self) -> bool {
+        self.index > 0 || self.end.is_some()
+    }
+
+    /// Index of the `seek` point that decoding starts from: that of level `look_back`, or one further back when an
+    /// operation needs frames before the first one. Beyond the last: from the beginning.
+    pub fn seek_level(&self, look_back: u32, reads_neighbours: bool) -> u32 {
+        let needs_more = reads_neighbours && self.seek.first() == Some(&self.start);
+        look_back.saturating_add(u32::from(needs_more))
+    }
+
+    /// Length in the output.
+    pub fn duration(&self) -> OutputTicks {
+        self.output_end - self.output_start
+    }
+}
+
+/// SHA-256 over a list of ticks: little-endian i64 each, hex. The fingerprint of a frame list.
+pub fn pts_fingerprint(ticks: impl IntoIterator<Item = OutputTicks>) -> String {
+    let mut hash = Sha256::new();
+    for t in ticks {
+        hash.update(t.get().to_le_bytes());
+    }
+    hex(&hash.finalize())
+}

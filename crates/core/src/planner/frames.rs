@@ -1,0 +1,108 @@
+//! Frame lists: which of the source's frames a frame rate shows. Chosen by rules in integers, never invented or moved.
+
+use super::timeline::Clock;
+use crate::plan::{FrameList, FrameRule, SegmentFrames, pts_fingerprint};
+use crate::time::{OutputTicks, Rational};
+
+/// The frames of one rate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chosen {
+    pub(super) rule: FrameRule,
+    /// Rate announced in manifests.
+    pub(super) rate: Rational,
+    /// Numbers of the chosen frames in the source's list.
+    pub(super) at: Vec<usize>,
+    /// The usual distance of frames in the output.
+    pub(super) nominal: OutputTicks,
+}
+
+impl Chosen {
+    pub(super) fn new(clock: &Clock, rule: FrameRule) -> Self {
+        let at = rule.choose(&clock.frames, clock.timeline.source_timebase);
+        let length = clock.timeline.output_end - clock.timeline.output_start;
+        let source_rate = mean_rate(clock.frames.len(), length, clock.timeline.timescale);
+        let rate = match rule {
+            FrameRule::All => source_rate,
+            FrameRule::EverySecond => Rational::new(1, 2).and_then(|h| source_rate.times(h)).unwrap_or(source_rate),
+            // Gaps longer than a slot leave slots empty.
+            FrameRule::FirstOfSlot { rate } if is_filled(at.len(), clock.total(), rate) => rate,
+            FrameRule::FirstOfSlot { .. } => mean_rate(at.len(), length, clock.timeline.timescale),
+        };
+        let nominal = nominal(clock, &at).unwrap_or(length).max(OutputTicks(1));
+        Chosen { rule, rate, at, nominal }
+    }
+
+    /// Output ticks of the chosen frames among frames `range` of the source.
+    pub(super) fn inside(&self, clock: &Clock, range: &std::ops::Range<usize>) -> Vec<OutputTicks> {
+        let (from, to) =
+            (self.at.partition_point(|at| *at < range.start), self.at.partition_point(|at| *at < range.end));
+        let chosen = self.at.get(from..to).unwrap_or_default();
+        chosen.iter().filter_map(|at| clock.output.get(*at).copied()).collect()
+    }
+
+    /// The list of the plan.
+    pub(super) fn list(&self, clock: &Clock, cut_at: &[usize]) -> FrameList {
+        let segments = clock.ranges(cut_at).into_iter().map(|(range, _)| {
+            let inside = self.inside(clock, &range);
+            SegmentFrames { num_frames: inside.len() as u64, pts_sha256: pts_fingerprint(inside) }
+        });
+        FrameList { rule: self.rule, rate: self.rate, segments: segments.collect() }
+    }
+}
+
+/// Numbers of the frames that all lists have: where segments may start.
+pub(super) fn common(lists: &[Chosen]) -> Vec<usize> {
+    let Some((first, others)) = lists.split_first() else { return Vec::new() };
+    let mut kept = first.at.clone();
+    for other in others {
+        kept.retain(|at| other.at.binary_search(at).is_ok());
+    }
+    kept
+}
+
+/// The most frequent distance of neighbours, in output ticks.
+fn nominal(clock: &Clock, at: &[usize]) -> Option<OutputTicks> {
+    let mut counts = std::collections::BTreeMap::<i64, u64>::new();
+    let mut before = None;
+    for frame in at.iter().filter_map(|at| clock.frames.get(*at)) {
+        if let Some(before) = before.replace(*frame) {
+            *counts.entry((*frame - before).get()).or_default() += 1;
+        }
+    }
+    let (ticks, _) = counts.into_iter().max_by_key(|(d, n)| (*n, -*d))?;
+    let timeline = &clock.timeline;
+    Some(OutputTicks(crate::time::rescale(ticks, timeline.source_timebase, timeline.output_timebase())))
+}
+
+/// Whether so many frames fill the slots of a length, but for one at either end.
+fn is_filled(num_frames: usize, seconds: f64, rate: Rational) -> bool {
+    num_frames as f64 + 1.0 >= seconds * rate.to_f64()
+}
+
+/// The rate announced to players: the common rate nearby, else the mean to three decimals.
+fn mean_rate(num_frames: usize, length: OutputTicks, timescale: u32) -> Rational {
+    let mean = num_frames as f64 * f64::from(timescale) / length.get().max(1) as f64;
+    common_rate(mean, 0.0003)
+        .or_else(|| Rational::new((mean * 1000.0).round().clamp(1.0, 1e12) as i64, 1000))
+        .unwrap_or(Rational::ONE)
+}
+
+/// The common frame rate within a relative distance of a rate.
+fn common_rate(rate: f64, distance: f64) -> Option<Rational> {
+    const COMMON: [(i64, i64); 12] = [
+        (24_000, 1001),
+        (24, 1),
+        (25, 1),
+        (30_000, 1001),
+        (30, 1),
+        (48, 1),
+        (50, 1),
+        (60_000, 1001),
+        (60, 1),
+        (12, 1),
+        (15, 1),
+        (120, 1),
+    ];
+    let common = COMMON.iter().filter_map(|(n, d)| Rational::new(*n, *d));
+    common.into_iter().find(|r| (r.to_f64() / rate - 1.0).abs() < distance)
+}

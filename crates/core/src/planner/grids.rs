@@ -1,0 +1,59 @@
+//! Keyframe grids: where the tracks of one frame list and keyframe distance have keyframes and media segments.
+
+use super::cuts;
+use super::frames::Chosen;
+use super::timeline::Clock;
+use crate::plan::{GridSegment, KeyframeGrid, MediaSegmentPlan};
+use crate::source::VideoTrack;
+use crate::time::{OutputTicks, SourceTicks};
+
+/// A last media segment shorter than this stops some engines from ever signalling the end.
+const MIN_TAIL_SECONDS: f64 = 0.5;
+
+/// Lengths that a grid aims at, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Aim {
+    pub(super) gop_seconds: f64,
+    pub(super) media_segment_seconds: f64,
+}
+
+/// The grid of an encoded track: keyframes at even distances from the start of each segment.
+pub(super) fn encoded(clock: &Clock, (number, list): (u32, &Chosen), cut_at: &[usize], aim: Aim) -> KeyframeGrid {
+    let (gop, tail) = (clock.ticks(aim.gop_seconds), clock.ticks(MIN_TAIL_SECONDS));
+    let keyframes = |range: &std::ops::Range<usize>, end| cuts::grid(&list.inside(clock, range), end, gop, tail);
+    grid(clock, number, cut_at, aim, keyframes)
+}
+
+/// The grid of a copied track: the source's keyframes. The first frame counts as one even when it is not flagged.
+pub(super) fn copied(clock: &Clock, track: &VideoTrack, cut_at: &[usize], aim: Aim) -> KeyframeGrid {
+    let known = track.frames.keyframes.iter().map(|k| SourceTicks(k.pts));
+    let mut keys: Vec<OutputTicks> =
+        known.filter(|k| clock.frames.binary_search(k).is_ok()).map(|k| clock.timeline.output(k)).collect();
+    let first = clock.timeline.output_start;
+    if keys.first() != Some(&first) {
+        keys.insert(0, first);
+    }
+    grid(clock, 0, cut_at, aim, |_, _| keys.clone())
+}
+
+fn grid(
+    clock: &Clock,
+    frames: u32,
+    cut_at: &[usize],
+    aim: Aim,
+    keyframes: impl Fn(&std::ops::Range<usize>, OutputTicks) -> Vec<OutputTicks>,
+) -> KeyframeGrid {
+    let (media, tail) = (clock.ticks(aim.media_segment_seconds), clock.ticks(MIN_TAIL_SECONDS));
+    let mut numbers = 1..;
+    let segments = clock.ranges(cut_at).into_iter().map(|(range, end)| {
+        let keyframes = keyframes(&range, end);
+        let starts = cuts::media_starts(&keyframes, end, media, tail);
+        let ends = starts.iter().skip(1).copied().chain([end]);
+        let media_segments = starts.iter().zip(ends).zip(&mut numbers);
+        let media_segments = media_segments
+            .map(|((start, end), number)| MediaSegmentPlan { number, start: *start, duration: end - *start })
+            .collect();
+        GridSegment { keyframes, media_segments }
+    });
+    KeyframeGrid { frames, gop: clock.ticks(aim.gop_seconds), segments: segments.collect() }
+}

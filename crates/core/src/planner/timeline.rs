@@ -1,0 +1,128 @@
+//! The source's frames on the output clock, and the timeline's segments with their seek points.
+
+use super::{Context, ticks_between};
+use crate::failure::Failure;
+use crate::plan::{Segment, Timeline};
+use crate::source::VideoTrack;
+use crate::time::{OutputTicks, Rational, SourceTicks, rescale};
+
+/// The source's frames in both clocks.
+pub(super) struct Clock {
+    /// Frames of the source.
+    pub(super) frames: Vec<SourceTicks>,
+    /// The same frames in the output.
+    pub(super) output: Vec<OutputTicks>,
+    /// The timeline, without segments.
+    pub(super) timeline: Timeline,
+}
+
+impl Clock {
+    /// # Errors
+    /// A source without frames, or with a timebase too fine for the output.
+    pub(super) fn new(context: &Context<'_>, track: &VideoTrack) -> Result<Self, Failure> {
+        let frames: Vec<SourceTicks> = track.frames.pts.iter().map(SourceTicks).collect();
+        let (Some(&first), Some(&last)) = (frames.first(), frames.last()) else {
+            return Err(Failure::source("no_frames", "the video track has no frames"));
+        };
+        let timescale = timescale(&frames, track.timebase);
+        let mut timeline = Timeline {
+            stream: track.stream,
+            evidence: track.frames.evidence,
+            source_timebase: track.timebase,
+            timescale,
+            first,
+            output_start: OutputTicks::ZERO,
+            output_end: OutputTicks::ZERO,
+            segments: Vec::new(),
+        };
+        let since_origin = ticks_between(context.origin, first.at(track.timebase), timeline.output_timebase());
+        timeline.output_start = OutputTicks(since_origin.max(0));
+        let output: Vec<OutputTicks> = frames.iter().map(|p| timeline.output(*p)).collect();
+        if output.windows(2).any(|w| w[0] >= w[1]) {
+            return Err(Failure::source("timebase", "the source's timebase is too fine to be kept exactly"));
+        }
+        let end = timeline.output(last.saturating_add(SourceTicks(track.frames.last_duration.max(1))));
+        let past_last = output.last().copied().unwrap_or_default() + OutputTicks(1);
+        timeline.output_end = end.max(past_last);
+        Ok(Clock { frames, output, timeline })
+    }
+
+    /// Seconds from the first frame to frame `at`.
+    pub(super) fn seconds(&self, at: usize) -> f64 {
+        let tick = self.output.get(at).copied().unwrap_or(self.timeline.output_end);
+        (tick - self.timeline.output_start).at(self.timeline.output_timebase()).seconds()
+    }
+
+    /// Length of the video in seconds.
+    pub(super) fn total(&self) -> f64 {
+        self.timeline.seconds()
+    }
+
+    /// Nearest output tick of a length in seconds.
+    pub(super) fn ticks(&self, seconds: f64) -> OutputTicks {
+        OutputTicks((seconds * f64::from(self.timeline.timescale)).round() as i64)
+    }
+
+    /// Half-open ranges of frame numbers between the cuts, each with its end in the output.
+    pub(super) fn ranges(&self, cut_at: &[usize]) -> Vec<(std::ops::Range<usize>, OutputTicks)> {
+        let ends = cut_at.iter().skip(1).copied().chain([self.frames.len()]);
+        let range = |(a, b): (usize, usize)| (a..b, self.output.get(b).copied().unwrap_or(self.timeline.output_end));
+        cut_at.iter().copied().zip(ends).map(range).collect()
+    }
+
+    /// The segments that start at given frames.
+    pub(super) fn segments(&self, track: &VideoTrack, cut_at: &[usize], may_seek: bool) -> Vec<Segment> {
+        let segment = |(index, (range, output_end)): (u32, (std::ops::Range<usize>, OutputTicks))| {
+            let start = self.frames.get(range.start).copied()?;
+            let seek = if index == 0 || !may_seek { Vec::new() } else { self.seek_points(track, start) };
+            Some(Segment {
+                index,
+                start,
+                end: self.frames.get(range.end).copied(),
+                output_start: self.output.get(range.start).copied()?,
+                output_end,
+                seek_limit: seek.first().and_then(|key| keyframe_after(track, *key)),
+                seek,
+            })
+        };
+        (0..).zip(self.ranges(cut_at)).filter_map(segment).collect()
+    }
+
+    /// Keyframes to seek to for a segment start, nearest first. Empty means: decode from the beginning.
+    fn seek_points(&self, track: &VideoTrack, start: SourceTicks) -> Vec<SourceTicks> {
+        let index = &track.frames;
+        if !index.is_seekable {
+            return Vec::new();
+        }
+        let before = index.keyframes.iter().rev().map(|k| SourceTicks(k.pts)).filter(|k| *k <= start);
+        before.skip(usize::from(index.needs_run_in)).take(2).filter(|k| *k > self.timeline.first).collect()
+    }
+}
+
+fn keyframe_after(track: &VideoTrack, key: SourceTicks) -> Option<SourceTicks> {
+    let keyframes = &track.frames.keyframes;
+    keyframes.get(keyframes.partition_point(|k| k.pts <= key.get())).map(|k| SourceTicks(k.pts))
+}
+
+/// Ticks per second in which every frame time of the source is a whole number (as far as 32 bits reach).
+fn timescale(frames: &[SourceTicks], tb: Rational) -> u32 {
+    let den = tb.den();
+    let exact = if 90_000 % den == 0 {
+        90_000
+    } else if den >= 10_000 {
+        den
+    } else {
+        den * (10_000 + den - 1).div_euclid(den)
+    };
+    // Sample durations are 32-bit ticks: a frame that stands for hours must still fit.
+    let longest = frames.windows(2).map(|w| (w[1] - w[0]).get()).max().unwrap_or(1);
+    let fits = |ts: i64| rescale(longest, tb, Rational::new(1, ts).unwrap_or(Rational::ONE)) < i64::from(u32::MAX) / 2;
+    let chosen = if exact <= 10_000_000 && fits(exact) {
+        exact
+    } else if fits(1_000_000) {
+        1_000_000
+    } else {
+        1_000
+    };
+    u32::try_from(chosen).unwrap_or(90_000)
+}
