@@ -64,7 +64,7 @@ impl From<StoreError> for ApiError {
                 tracing::error!(%error, "a request failed on what is stored");
                 ApiError::new(Code::Internal, "")
             }
-            StoreError::PlanVersion { version } => Refused::new(
+            StoreError::PlanVersion { version } => ApiError::new(
                 Code::NotPlanned,
                 format!("The plan has format version {version}, which is not read here."),
             ),
