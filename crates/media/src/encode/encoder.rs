@@ -136,8 +136,9 @@ fn svt(encoding: &VideoEncoding, part: &PlannedPart<'_>, threads: u32) -> Vec<St
         VideoRate::Quality { crf, .. } => args.extend(["-crf".into(), format!("{crf:.0}")]),
     }
     args.extend(cap(encoding.rate));
-    args.extend(["-svtav1-params".into(), format!("scd=0:lp={threads}")]);
-    // Old releases of the library know no forced keyframes: an even grid is given by counting, too.
+    args.extend(["-svtav1-params".into(), format!("scd=0:lp={threads}:enable-force-key-frames=1")]);
+    // Old releases of the library force keyframes only when asked to, and newer ones only warn of the parameter. Where
+    // even that is not known, an even grid is given by counting.
     let length = part.segment.duration().get();
     let keyframes: Vec<i64> = part.grid.keyframes.iter().map(|k| k.get()).collect();
     let gop = frames_per_gop(part.frames.num_frames, length, &keyframes);

@@ -84,7 +84,7 @@ fn branch(out: &mut Vec<String>, input: &str, chains: &[(usize, &[String])], dep
     for rest in rests {
         let alike = groups
             .iter_mut()
-            .find(|g| rest.1.first().is_some() && g.first().is_some_and(|(_, chain)| chain.first() == rest.1.first()));
+            .find(|g| !rest.1.is_empty() && g.first().is_some_and(|(_, chain)| chain.first() == rest.1.first()));
         match alike {
             Some(group) => group.push(rest),
             None => groups.push(vec![rest]),
