@@ -34,12 +34,11 @@ async fn things(stage: &Stage, all: &BTreeMap<Scope, String>) -> Things {
     let saved = stage.ask("PUT", "/v1/profiles/mine", &all[&Scope::ProfilesWrite], Some(profile)).await;
     assert_eq!(saved.status, 201, "{saved:?}");
     let claimed = stage.job(write).await;
-    let claim =
-        json!({"ring": stage.wakeup(claimed, 0, TaskKind::Probe), "worker": "w", "lease": fresh(), "protocol": 1});
+    let claim = json!({"ring": stage.wakeup(claimed, 0, TaskKind::Probe), "worker": "w", "lease": fresh(), "protocol": splitreel_client::types::PROTOCOL});
     let order = stage.ask("POST", "/v1/work/claim", ROOT, Some(claim)).await.json();
     let lease = format!("{claimed}/0/{}", order["order"]["lease"].as_str().unwrap());
     let playback = stage.ask("POST", &format!("/v1/jobs/{published}/playback"), ROOT, None).await.json();
-    let hello = json!({"worker": "w", "slots": 2, "protocol": 1});
+    let hello = json!({"worker": "w", "slots": 2, "protocol": splitreel_client::types::PROTOCOL});
     drop(stage.send(request("POST", "/v1/work/presence", ROOT, &[], Some(hello))).await);
     Things {
         job: job.to_string(),
@@ -83,12 +82,22 @@ fn sample(route: &Route, t: &Things, token: &str) -> (Request<Body>, u16) {
         ("POST", "/v1/quote") => send("POST", &path, Some(json!({"source": SOURCE})), 200),
         ("POST", "/v1/tokens") => send("POST", &path, Some(json!({"name": "y", "scopes": ["tokens.write"]})), 201),
         ("POST", "/v1/workers/{worker}/drain") => send("POST", "/v1/workers/w/drain", None, 202),
-        ("POST", "/v1/work/presence") => {
-            send("POST", &path, Some(json!({"worker": "v", "slots": 1, "protocol": 1})), 200)
-        }
+        ("POST", "/v1/work/presence") => send(
+            "POST",
+            &path,
+            Some(json!({"worker": "v", "slots": 1, "protocol": splitreel_client::types::PROTOCOL})),
+            200,
+        ),
         ("POST", "/v1/work/claim") => {
             let wakeup = json!({"task": {"job": t.job, "number": 1}, "attempt": 1, "kind": "whole"});
-            send("POST", &path, Some(json!({"ring": wakeup, "worker": "w", "lease": fresh(), "protocol": 1})), 200)
+            send(
+                "POST",
+                &path,
+                Some(
+                    json!({"ring": wakeup, "worker": "w", "lease": fresh(), "protocol": splitreel_client::types::PROTOCOL}),
+                ),
+                200,
+            )
         }
         ("POST", "/v1/work/{job}/{task}/{lease}/renew") => {
             let progress = json!({"done_per_mille": 5, "speed_milli": 0, "frames": 1});

@@ -160,7 +160,7 @@ async fn a_ticket_is_of_one_lease_only() {
     let (_store, _serving) = storage(&stage).await;
     let (one, two) = (stage.job(ROOT).await, stage.job(ROOT).await);
     let claim = async |job| {
-        let body = serde_json::json!({"ring": stage.wakeup(job, 0, TaskKind::Probe), "worker": "w", "lease": fresh(), "protocol": 1});
+        let body = serde_json::json!({"ring": stage.wakeup(job, 0, TaskKind::Probe), "worker": "w", "lease": fresh(), "protocol": splitreel_client::types::PROTOCOL});
         stage.ask("POST", "/v1/work/claim", ROOT, Some(body)).await.json()
     };
     let (first, second) = (claim(one).await, claim(two).await);

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 /// What this program understands of this protocol between coordinator and workers. Raised when a coordinator or a worker
 /// says something that those before it would misunderstand; not when one is told more, which they may leave out.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Asks for the lease that a wakeup announced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
