@@ -40,7 +40,10 @@ pub struct Mistake {
 const FIELDS: [(&str, &[&str]); 6] = [
     ("", &["name", "description", "video", "audio", "packaging", "split"]),
     ("video", &["codec", "encoder", "preset", "gop_seconds", "pixel_format", "rungs", "upscale"]),
-    ("video.rungs", &["height", "crf", "qp", "max_kbps"]),
+    (
+        "video.rungs",
+        &["height", "crf", "qp", "max_kbps", "codec", "encoder", "preset", "gop_seconds", "pixel_format", "fps"],
+    ),
     ("audio", &["codec", "kbps", "max_channels"]),
     ("packaging", &["container", "media_segment_seconds", "progressive", "chunk_mb", "keep_full"]),
     ("split", &["segment_seconds", "whole_below_seconds"]),

@@ -192,3 +192,38 @@ pub fn lying_index() -> PathBuf {
     std::fs::rename(&draft, &path).unwrap();
     path
 }
+
+const LADDER: &str = "testsrc2=size=256x144:rate=25:duration=20";
+const LADDER_SOUND: &str = "aevalsrc=0.3*sin(2*PI*t*(220+40*floor(t))):s=48000:d=20";
+
+/// 20 s of 256x144 at 25 frames/s.
+pub fn ladder_cfr() -> PathBuf {
+    make("ladder.mp4", &lavfi(&[LADDER, LADDER_SOUND], &[B_FRAMES, AAC]))
+}
+
+/// The same with frames dropped at irregular places, in ticks of 1 ms.
+pub fn ladder_vfr() -> PathBuf {
+    const DROP: &[&str] = &["-vf", "select='not(eq(mod(n,7),3))*not(eq(mod(n,31),9))'", "-fps_mode", "passthrough"];
+    make("ladder.mkv", &lavfi(&[LADDER, LADDER_SOUND], &[DROP, B_FRAMES, AAC]))
+}
+
+/// The same as MPEG-TS whose clock starts at an hour.
+pub fn ladder_ts() -> PathBuf {
+    make("ladder.ts", &["-i", ladder_cfr().to_str().unwrap(), "-c", "copy", "-output_ts_offset", "3600"])
+}
+
+/// 3 s of 1280x720 at 24 frames/s.
+pub fn hd() -> PathBuf {
+    const HD: &str = "testsrc2=size=1280x720:rate=24:duration=3";
+    const HD_SOUND: &str = "aevalsrc=0.3*sin(2*PI*t*220):s=48000:d=3";
+    make("hd.mp4", &lavfi(&[HD, HD_SOUND], &[&["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"], AAC]))
+}
+
+/// 3 s of 10-bit HEVC with PQ tags.
+pub fn hdr() -> PathBuf {
+    const TAGS: &[&str] =
+        &["-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc", "-color_range", "tv"];
+    const HEVC: &[&str] = &["-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le", "-x265-params"];
+    const PARAMS: &[&str] = &["log-level=error:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:keyint=25"];
+    make("hdr.mp4", &lavfi(&["testsrc2=size=256x144:rate=25:duration=3"], &[HEVC, PARAMS, TAGS]))
+}

@@ -13,6 +13,7 @@ mod determinism;
 mod documents;
 mod exactness;
 mod full_disk;
+mod ladders;
 mod odd_sources;
 mod output;
 mod preview;

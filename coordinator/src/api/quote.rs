@@ -7,7 +7,7 @@ use super::problem::ApiError;
 use axum::Json;
 use axum::extract::State;
 use splitreel_client::types::{Quote, QuoteBasis, QuoteRequest, Span};
-use splitreel_core::profile::{Profile, RungHeight, VideoCodec};
+use splitreel_core::profile::{FrameRate, FrameRateWord, Profile, Rung, RungHeight, VideoCodec};
 
 /// Sources have between these and, most often, 8 Mbit/s.
 const SOURCE_BITS: Span = Span { low: 2_000_000.0, high: 20_000_000.0 };
@@ -60,48 +60,56 @@ fn free_kbps(height: u32, codec: VideoCodec) -> f64 {
     }
 }
 
+/// Frames per second of a rung.
+fn frame_rate(wanted: FrameRate, source: f64) -> f64 {
+    match wanted {
+        FrameRate::Named(FrameRateWord::Source) => source,
+        FrameRate::Named(FrameRateWord::Half) => source / 2.0,
+        FrameRate::Number(rate) => rate.min(source),
+    }
+}
+
 fn estimate(profile: &Profile, source: &Source) -> (u32, Span, Span) {
     let video = &profile.video;
-    let pixels = |height: u32| f64::from(height) * f64::from(height) * ASPECT * source.frame_rate / 1e6;
-    let heights: Vec<(u32, Option<u32>)> = video
-        .rungs
-        .iter()
-        .map(|r| match r.height {
-            RungHeight::Pixels(h) => (h, r.max_kbps),
-            RungHeight::Named(_) => (source.height, r.max_kbps),
-        })
-        .filter(|(h, _)| video.upscale || *h <= source.height)
-        .collect();
-    // As the planner does: nothing above the source, but never nothing.
-    let heights = match (heights.is_empty(), video.codec) {
-        (true, VideoCodec::Copy) => Vec::new(),
-        (true, _) => vec![(source.height, video.rungs.last().and_then(|r| r.max_kbps))],
-        (false, _) => heights,
+    let pixels = |height: u32, rate: f64| f64::from(height) * f64::from(height) * ASPECT * rate / 1e6;
+    let height_of = |rung: &Rung| match rung.height {
+        RungHeight::Pixels(h) => h,
+        RungHeight::Named(_) => source.height,
     };
-    let speed = encoded_megapixels(video.codec, &video.preset);
-    let encodes: f64 = heights.iter().map(|(h, _)| pixels(*h) / speed).sum();
-    let decode = if heights.is_empty() { 0.0 } else { pixels(source.height) / DECODED_MEGAPIXELS };
-    let cpu = encodes + decode + AUDIO_CPU;
-    let kbps: f64 = heights
+    let kept = video.rungs.iter().map(|r| (height_of(r), r)).filter(|(h, _)| video.upscale || *h <= source.height);
+    let mut rungs: Vec<(u32, &Rung)> = kept.collect();
+    // As the planner does: nothing above the source, but never nothing.
+    if rungs.is_empty() {
+        rungs.extend(video.rungs.last().map(|r| (source.height, r)));
+    }
+    let encodes: f64 = rungs
         .iter()
-        .map(|(h, cap)| {
-            let free = free_kbps(*h, video.codec);
-            match cap {
-                Some(0) => free.min(source.bits_per_second / 1000.0),
-                Some(cap) => free.min(f64::from(*cap)),
-                None => free,
-            }
+        .map(|(h, r)| {
+            let settings = video.settings(r);
+            pixels(*h, frame_rate(settings.fps, source.frame_rate))
+                / encoded_megapixels(settings.codec, settings.preset)
         })
         .sum();
-    let kbps = if heights.is_empty() { source.bits_per_second / 1000.0 } else { kbps + AUDIO_KBPS };
+    let decode = if rungs.is_empty() { 0.0 } else { pixels(source.height, source.frame_rate) / DECODED_MEGAPIXELS };
+    let cpu = encodes + decode + AUDIO_CPU;
+    let free = |(h, r): &(u32, &Rung)| free_kbps(*h, video.settings(r).codec);
+    let kbps: f64 = rungs
+        .iter()
+        .map(|rung| match rung.1.max_kbps {
+            Some(0) => free(rung).min(source.bits_per_second / 1000.0),
+            Some(cap) => free(rung).min(f64::from(cap)),
+            None => free(rung),
+        })
+        .sum();
+    let kbps = if rungs.is_empty() { source.bits_per_second / 1000.0 } else { kbps + AUDIO_KBPS };
     // The progressive file repeats the best rendition; HLS and DASH share their segments.
-    let best = heights.first().map_or(kbps, |(h, _)| free_kbps(*h, video.codec));
+    let best = rungs.first().map_or(kbps, free);
     let kbps = if profile.packaging.progressive { kbps + best.min(kbps) } else { kbps };
     let spread = |per_second: f64| Span {
         low: (per_second * source.seconds.low / COST_FACTOR).round(),
         high: (per_second * source.seconds.high * COST_FACTOR).round(),
     };
-    let renditions = u32::try_from(heights.len()).unwrap_or(u32::MAX).max(u32::from(video.codec == VideoCodec::Copy));
+    let renditions = u32::try_from(rungs.len()).unwrap_or(u32::MAX).max(u32::from(video.codec == VideoCodec::Copy));
     (renditions, spread(cpu), spread(kbps * 125.0))
 }
 
@@ -183,6 +191,18 @@ mod tests {
         assert!(of("efficiency", 1080).2.low < full.2.low);
         // A minute of 1080p in four renditions costs between half a minute and ten minutes of one core.
         assert!(full.1.low > 30.0 && full.1.high < 600.0, "{:?}", full.1);
+    }
+
+    #[test]
+    fn a_rung_is_estimated_by_its_own_settings() {
+        let seconds = Span { low: 60.0, high: 60.0 };
+        let source = Source { seconds, height: 1080, frame_rate: 30.0, bits_per_second: 8e6 };
+        let mut profile = Profile::built_in("universal").unwrap();
+        let plain = estimate(&profile, &source);
+        profile.video.rungs[0].fps = Some(FrameRate::Named(FrameRateWord::Half));
+        assert!(estimate(&profile, &source).1.high < plain.1.high);
+        profile.video.rungs[0].codec = Some(VideoCodec::Av1);
+        assert!(estimate(&profile, &source).1.high > plain.1.high);
     }
 
     #[test]

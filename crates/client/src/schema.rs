@@ -45,6 +45,10 @@ words!(
     PixelFormat: Yuv420p, Auto420, Source
 );
 words!(
+    /// Frame rate that follows the source's.
+    FrameRateWord: Source, Half
+);
+words!(
     /// Container of media segments.
     ContainerRule: Auto, Fmp4, Mpegts
 );
@@ -230,6 +234,28 @@ pub struct Rung {
     pub qp: Option<u32>,
     /// Cap in kbit/s; 0 follows the source's own rate.
     pub max_kbps: Option<u32>,
+    /// Codec of this rung.
+    pub codec: Option<VideoCodec>,
+    /// Encoder of this rung by ffmpeg's name; only with `codec`.
+    pub encoder: Option<String>,
+    /// Preset of this rung.
+    pub preset: Option<String>,
+    /// Seconds between keyframes of this rung.
+    pub gop_seconds: Option<f64>,
+    /// Pixel format of this rung.
+    pub pixel_format: Option<PixelFormat>,
+    /// Frame rate of this rung.
+    pub fps: Option<FrameRate>,
+}
+
+/// Frame rate of a rung: frames per second, `half` or `source`.
+#[derive(Clone, Debug, serde::Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum FrameRate {
+    /// Frames per second.
+    Number(f64),
+    /// `half`: every second frame; `source`: every frame.
+    Named(FrameRateWord),
 }
 
 /// Audio settings of a profile.
@@ -305,7 +331,10 @@ mod tests {
         assert_eq!(fields(&shape::<super::PackagingProfile>()), keys(&profile["packaging"]));
         assert_eq!(fields(&shape::<super::SplitProfile>()), keys(&profile["split"]));
         let rung = &mut profile["video"]["rungs"][0];
-        rung["qp"] = json!(0);
+        for field in ["qp", "codec", "encoder", "preset", "gop_seconds", "pixel_format", "fps"] {
+            rung[field] = json!(null);
+        }
+        assert!(serde_json::from_value::<splitreel_core::profile::Rung>(rung.clone()).is_ok());
         assert_eq!(fields(&shape::<super::Rung>()), keys(rung));
     }
 
@@ -330,6 +359,7 @@ mod tests {
         words::<super::VideoCodec, profile::VideoCodec>();
         words::<super::AudioCodec, profile::AudioCodec>();
         words::<super::PixelFormat, profile::PixelFormat>();
+        words::<super::FrameRateWord, profile::FrameRateWord>();
         words::<super::ContainerRule, profile::ContainerRule>();
     }
 }

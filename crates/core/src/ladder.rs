@@ -72,13 +72,18 @@ pub fn resolve(profile: &VideoProfile, picture: Picture, source_kbps: u64) -> Ve
     let mut out: Vec<ResolvedRung<'_>> = Vec::new();
     for (p, is_source, rung) in kept {
         let (width, height) = size(picture, if is_source { class } else { p });
-        if out.iter().any(|r| r.width == width && r.height == height) {
+        let settings = profile.settings(rung);
+        let is_same = |other: &ResolvedRung<'_>| {
+            let theirs = profile.settings(other.rung);
+            (other.width, other.height) == (width, height)
+                && (theirs.codec, theirs.pixel_format, theirs.fps)
+                    == (settings.codec, settings.pixel_format, settings.fps)
+        };
+        if out.iter().any(is_same) {
             continue;
         }
-        let name =
-            if out.iter().any(|r| r.id == format!("{p}p")) { format!("{width}x{height}") } else { format!("{p}p") };
         out.push(ResolvedRung {
-            id: name,
+            id: unique_id(&out, profile, rung, p, (width, height)),
             width,
             height,
             sar: sar_for(picture, width, height),
@@ -87,6 +92,26 @@ pub fn resolve(profile: &VideoProfile, picture: Picture, source_kbps: u64) -> Ve
         });
     }
     out
+}
+
+/// `720p`; where another rung has that id, `720p-av1` for another codec, `1280x720` for another size, else `720p-2`.
+fn unique_id(
+    known: &[ResolvedRung<'_>],
+    profile: &VideoProfile,
+    rung: &Rung,
+    class: u32,
+    (width, height): (u32, u32),
+) -> String {
+    let plain = format!("{class}p");
+    let codec = profile.settings(rung).codec;
+    let second = match known.iter().find(|r| r.id == plain) {
+        None => return plain,
+        Some(holder) if profile.settings(holder.rung).codec != codec => format!("{plain}-{}", codec.as_str()),
+        Some(holder) if (holder.width, holder.height) != (width, height) => format!("{width}x{height}"),
+        Some(_) => format!("{plain}-2"),
+    };
+    let mut others = std::iter::once(second).chain((2..).map(|n| format!("{plain}-{n}")));
+    others.find(|id| known.iter().all(|r| r.id != *id)).unwrap_or(plain)
 }
 
 /// Validation guarantees that a rung has one of the two; 23 is the usual quality of H.264.
@@ -190,7 +215,7 @@ pub(crate) fn h264_level(width: u32, height: u32, frame_rate: f64, max_kbps: Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::Profile;
+    use crate::profile::{FrameRate, FrameRateWord, Profile, VideoCodec};
     use proptest::prelude::*;
 
     fn ladder(w: u32, h: u32) -> Vec<(String, u32, u32)> {
@@ -211,6 +236,17 @@ mod tests {
         assert_eq!(ladder(960, 540)[0], ("540p".into(), 960, 540));
         assert_eq!(ladder(320, 180), [("180p".into(), 320, 180)]);
         assert_eq!(ladder(16, 16), [("16p".into(), 16, 16)]);
+    }
+
+    #[test]
+    fn rungs_of_one_height_differ_by_their_settings() {
+        let mut p = Profile::built_in("universal").unwrap();
+        let rung = |codec, fps| Rung { codec, fps, ..Rung::of(RungHeight::Pixels(720), 22.0, None) };
+        let half = Some(FrameRate::Named(FrameRateWord::Half));
+        p.video.rungs = vec![rung(None, None), rung(Some(VideoCodec::Av1), None), rung(None, half), rung(None, None)];
+        let picture = Picture { width: 1280, height: 720, sar: Rational::ONE };
+        let ids: Vec<_> = resolve(&p.video, picture, 0).into_iter().map(|r| r.id).collect();
+        assert_eq!(ids, ["720p", "720p-av1", "720p-2"]);
     }
 
     #[test]

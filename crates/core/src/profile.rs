@@ -1,4 +1,6 @@
-//! Profiles: named settings, the three built-in ones, and validation that reports every mistake at once.
+//! Profiles: named settings and the three built-in ones. [`validation`] reports every mistake at once.
+
+mod validation;
 
 use serde::{Deserialize, Serialize};
 
@@ -153,6 +155,100 @@ pub struct Rung {
     /// Cap in kbit/s; 0 follows the source's own rate; absent = uncapped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_kbps: Option<u32>,
+    /// Codec of this rung; absent = the profile's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codec: Option<VideoCodec>,
+    /// Encoder of this rung by ffmpeg's name; only with `codec`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<String>,
+    /// Preset of this rung; absent = the profile's where the codec is the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// Seconds between keyframes of this rung; absent = the profile's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gop_seconds: Option<f64>,
+    /// Pixel format of this rung; absent = the profile's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixel_format: Option<PixelFormat>,
+    /// Frame rate of this rung; absent = the source's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fps: Option<FrameRate>,
+}
+
+/// Frame rate of a rung. Frames are chosen from the source's; none is invented or moved in time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum FrameRate {
+    /// Frames per second: the first frame of each slot of that length.
+    Number(f64),
+    /// A rate that follows the source's.
+    Named(FrameRateWord),
+}
+
+/// The words for a frame rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FrameRateWord {
+    /// Every frame of the source.
+    Source,
+    /// Every second frame of the source.
+    Half,
+}
+
+impl Rung {
+    /// A rung of constant quality with the profile's settings.
+    pub const fn of(height: RungHeight, crf: f64, max_kbps: Option<u32>) -> Self {
+        Rung {
+            height,
+            crf: Some(crf),
+            qp: None,
+            max_kbps,
+            codec: None,
+            encoder: None,
+            preset: None,
+            gop_seconds: None,
+            pixel_format: None,
+            fps: None,
+        }
+    }
+}
+
+/// Settings of a rung with the profile's where the rung has none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RungSettings<'a> {
+    /// Codec.
+    pub codec: VideoCodec,
+    /// Encoder by ffmpeg's name; empty picks one for the codec.
+    pub encoder: &'a str,
+    /// Encoder preset, may be empty.
+    pub preset: &'a str,
+    /// Seconds between keyframes.
+    pub gop_seconds: f64,
+    /// Pixel format.
+    pub pixel_format: PixelFormat,
+    /// Frame rate.
+    pub fps: FrameRate,
+}
+
+impl VideoProfile {
+    /// The settings of a rung. Encoder and preset are words of a codec, so a rung with a codec of its own does not
+    /// inherit them.
+    pub fn settings<'a>(&'a self, rung: &'a Rung) -> RungSettings<'a> {
+        let codec = rung.codec.unwrap_or(self.codec);
+        let own = |value: &'a Option<String>, inherited: &'a str| match value {
+            Some(value) => value.as_str(),
+            None if codec == self.codec => inherited,
+            None => "",
+        };
+        RungSettings {
+            codec,
+            encoder: own(&rung.encoder, &self.encoder),
+            preset: own(&rung.preset, &self.preset),
+            gop_seconds: rung.gop_seconds.unwrap_or(self.gop_seconds),
+            pixel_format: rung.pixel_format.unwrap_or(self.pixel_format),
+            fps: rung.fps.unwrap_or(FrameRate::Named(FrameRateWord::Source)),
+        }
+    }
 }
 
 impl Default for VideoProfile {
@@ -173,7 +269,7 @@ fn standard_rungs(crf: f64, max_kbps: [u32; 4]) -> Vec<Rung> {
     [1080, 720, 480, 360]
         .into_iter()
         .zip(max_kbps)
-        .map(|(h, kbps)| Rung { height: RungHeight::Pixels(h), crf: Some(crf), qp: None, max_kbps: Some(kbps) })
+        .map(|(h, kbps)| Rung::of(RungHeight::Pixels(h), crf, Some(kbps)))
         .collect()
 }
 
@@ -302,131 +398,6 @@ impl Profile {
             }
             _ => None,
         }
-    }
-
-    /// Every mistake, in the order of the fields. Empty: the profile is good.
-    pub fn validate(&self) -> Vec<ProfileError> {
-        let mut errors = Vec::new();
-        let mut err = |field: &str, message: String, hint: &str| {
-            errors.push(ProfileError { field: field.to_owned(), message, hint: hint.to_owned() });
-        };
-        if self.name.is_empty() || !self.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
-            err("name", format!("{:?} is not a profile name", self.name), "use letters, digits, - and _");
-        }
-        let v = &self.video;
-        if !(v.gop_seconds.is_finite() && (0.1..=20.0).contains(&v.gop_seconds)) {
-            err("video.gop_seconds", format!("{} is out of range", v.gop_seconds), "use 0.1 to 20 seconds; 2 is usual");
-        }
-        if v.codec == VideoCodec::Copy {
-            if !v.rungs.is_empty() {
-                err(
-                    "video.rungs",
-                    "a copied video has no ladder".into(),
-                    "remove the rungs, or choose a codec other than copy",
-                );
-            }
-        } else if v.rungs.is_empty() {
-            err("video.rungs", "the ladder is empty".into(), "add at least one [[video.rungs]] with height and crf");
-        }
-        if v.rungs.len() > 12 {
-            err("video.rungs", format!("{} rungs", v.rungs.len()), "use at most 12");
-        }
-        let max_crf = if matches!(v.codec, VideoCodec::Vp9 | VideoCodec::Av1) { 63.0 } else { 51.0 };
-        for (i, r) in v.rungs.iter().enumerate() {
-            let at = |f: &str| format!("video.rungs[{i}].{f}");
-            if let RungHeight::Pixels(h) = r.height
-                && !(16..=8192).contains(&h)
-            {
-                err(&at("height"), format!("{h} is out of range"), "use 16 to 8192, or \"source\"");
-            }
-            match (r.crf, r.qp) {
-                (Some(_), Some(_)) => err(&at("crf"), "crf and qp exclude each other".into(), "keep one of them"),
-                (None, None) => {
-                    err(&at("crf"), "no rate control".into(), "set crf = 22 (quality) or qp = 0 (lossless)")
-                }
-                (Some(c), None) if !(c.is_finite() && (0.0..=max_crf).contains(&c)) => {
-                    err(
-                        &at("crf"),
-                        format!("{c} is out of range"),
-                        "use 0 to 51 for h264 and hevc, 0 to 63 for vp9 and av1",
-                    );
-                }
-                (None, Some(q)) if f64::from(q) > max_crf => err(
-                    &at("qp"),
-                    format!("{q} is out of range"),
-                    "use 0 to 51 for h264 and hevc, 0 to 63 for vp9 and av1",
-                ),
-                (None, Some(_)) if r.max_kbps.is_some() => {
-                    err(&at("max_kbps"), "a constant quantiser cannot be capped".into(), "remove max_kbps, or use crf");
-                }
-                _ => {}
-            }
-            if r.max_kbps.is_some_and(|k| k > 400_000) {
-                err(&at("max_kbps"), "more than 400000 kbit/s".into(), "give kbit/s, not bit/s");
-            }
-        }
-        let is_word = |s: &str| s.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-        if !is_word(&v.encoder) {
-            err("video.encoder", format!("{:?} is not an encoder name", v.encoder), "see ffmpeg -encoders");
-        }
-        if !is_word(&v.preset) {
-            err("video.preset", format!("{:?} is not a preset name", v.preset), "for example veryfast, medium or 8");
-        }
-        let a = &self.audio;
-        if a.kbps > 1_000 {
-            err("audio.kbps", format!("{} is out of range", a.kbps), "use 0 (automatic) to 1000");
-        }
-        if !(1..=8).contains(&a.max_channels) {
-            err("audio.max_channels", format!("{} is out of range", a.max_channels), "use 1 to 8");
-        }
-        let p = &self.packaging;
-        if p.container == ContainerRule::Mpegts {
-            if matches!(v.codec, VideoCodec::Vp9 | VideoCodec::Av1) {
-                err(
-                    "packaging.container",
-                    format!("MPEG-TS cannot carry {}", v.codec.as_str()),
-                    "VP9 and AV1 need fMP4: use container = \"fmp4\" or \"auto\", or codec = \"h264\"",
-                );
-            }
-            if a.codec == AudioCodec::Opus {
-                err(
-                    "packaging.container",
-                    "MPEG-TS cannot carry opus here".into(),
-                    "Opus needs fMP4: use container = \"fmp4\" or \"auto\", or audio codec = \"aac\"",
-                );
-            }
-        }
-        if !(p.media_segment_seconds.is_finite() && (1.0..=20.0).contains(&p.media_segment_seconds)) {
-            err(
-                "packaging.media_segment_seconds",
-                format!("{} is out of range", p.media_segment_seconds),
-                "use 1 to 20; 4 to 6 is usual",
-            );
-        }
-        if p.chunk_mb != 0 && !(16..=128).contains(&p.chunk_mb) {
-            err(
-                "packaging.chunk_mb",
-                format!("{} is out of range", p.chunk_mb),
-                "use 16 to 128 MiB (48 is usual), or 0 for no chunk set",
-            );
-        }
-        let s = &self.split;
-        if s.segment_seconds != 0.0 && !(s.segment_seconds.is_finite() && (0.5..=86_400.0).contains(&s.segment_seconds))
-        {
-            err(
-                "split.segment_seconds",
-                format!("{} is out of range", s.segment_seconds),
-                "use 0.5 to 86400 seconds, or 0 for auto",
-            );
-        }
-        if !(s.whole_below_seconds.is_finite() && s.whole_below_seconds >= 0.0) {
-            err(
-                "split.whole_below_seconds",
-                format!("{} is out of range", s.whole_below_seconds),
-                "use 0 or more seconds",
-            );
-        }
-        errors
     }
 }
 

@@ -10,6 +10,8 @@ pub struct PlannedPart<'a> {
     pub segment: &'a Segment,
     /// The track.
     pub track: &'a TrackPlan,
+    /// Its frame list.
+    pub list: &'a FrameList,
     /// Its frames in the segment.
     pub frames: &'a SegmentFrames,
     /// Its keyframes and media segments in the segment.
@@ -68,10 +70,12 @@ impl Plan {
     /// What is expected of the part of one track in the segment at a position of the timeline.
     pub fn part_at<'a>(&'a self, track: &'a TrackPlan, place: usize) -> Option<PlannedPart<'a>> {
         let Cut::Timeline { frames, grid } = track.cut else { return None };
+        let list = self.frames.get(frames as usize)?;
         Some(PlannedPart {
             segment: self.timeline.as_ref()?.segments.get(place)?,
             track,
-            frames: self.frames.get(frames as usize)?.segments.get(place)?,
+            list,
+            frames: list.segments.get(place)?,
             grid: self.grids.get(grid as usize)?.segments.get(place)?,
         })
     }

@@ -2,6 +2,7 @@
 
 use super::timeline::Clock;
 use crate::plan::{FrameList, FrameRule, SegmentFrames, pts_fingerprint};
+use crate::profile::{FrameRate, FrameRateWord};
 use crate::time::{OutputTicks, Rational};
 
 /// The frames of one rate.
@@ -20,7 +21,7 @@ impl Chosen {
     pub(super) fn new(clock: &Clock, rule: FrameRule) -> Self {
         let at = rule.choose(&clock.frames, clock.timeline.source_timebase);
         let length = clock.timeline.output_end - clock.timeline.output_start;
-        let source_rate = mean_rate(clock.frames.len(), length, clock.timeline.timescale);
+        let source_rate = source_rate(clock);
         let rate = match rule {
             FrameRule::All => source_rate,
             FrameRule::EverySecond => Rational::new(1, 2).and_then(|h| source_rate.times(h)).unwrap_or(source_rate),
@@ -48,6 +49,34 @@ impl Chosen {
         });
         FrameList { rule: self.rule, rate: self.rate, segments: segments.collect() }
     }
+}
+
+/// Mean frame rate of the source.
+pub(super) fn source_rate(clock: &Clock) -> Rational {
+    let length = clock.timeline.output_end - clock.timeline.output_start;
+    mean_rate(clock.frames.len(), length, clock.timeline.timescale)
+}
+
+/// The rule for a frame rate. A source with fewer frames per second keeps all of them.
+pub(super) fn rule(wanted: FrameRate, source: Rational) -> FrameRule {
+    match wanted {
+        FrameRate::Named(FrameRateWord::Source) => FrameRule::All,
+        FrameRate::Named(FrameRateWord::Half) => FrameRule::EverySecond,
+        FrameRate::Number(rate) => {
+            // 29.97 stands for 30000/1001.
+            let exact = common_rate(rate, 0.0002).or_else(|| Rational::new((rate * 1000.0).round() as i64, 1000));
+            match exact.filter(|rate| rate.is_positive() && *rate < source) {
+                Some(rate) => FrameRule::FirstOfSlot { rate },
+                None => FrameRule::All,
+            }
+        }
+    }
+}
+
+/// A frame rate for people, with three decimals at most.
+pub(super) fn in_words(rate: Rational) -> String {
+    let text = format!("{:.3}", rate.to_f64());
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Numbers of the frames that all lists have: where segments may start.

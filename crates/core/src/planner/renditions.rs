@@ -9,14 +9,14 @@ use crate::ladder::{ResolvedRung, h264_level};
 use crate::plan::{
     Coding, Cut, Label, Media, Protection, TrackContainer, TrackPlan, VideoEncoding, VideoMedia, VideoRate,
 };
-use crate::profile::{PixelFormat, VideoCodec, VideoProfile};
+use crate::profile::{PixelFormat, RungSettings, VideoCodec};
 use crate::source::VideoTrack;
 use crate::time::OutputTicks;
 
 /// Encoder threads of a whole task. A constant: the output must not depend on the machine.
 const WHOLE_THREADS: u32 = 4;
 
-/// The settings of a rung: its own, else the profile's.
+/// The settings of a rung with the encoder that the workers have.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Settings {
     pub(super) codec: VideoCodec,
@@ -29,13 +29,13 @@ pub(super) struct Settings {
 impl Settings {
     /// # Errors
     /// The workers' ffmpeg lacks an encoder.
-    pub(super) fn of(profile: &VideoProfile, caps: &Capabilities) -> Result<Self, Failure> {
+    pub(super) fn of(wanted: RungSettings<'_>, caps: &Capabilities) -> Result<Self, Failure> {
         Ok(Settings {
-            codec: profile.codec,
-            encoder: choose_encoder(profile.codec, &profile.encoder, caps)?,
-            preset: profile.preset.clone(),
-            gop_seconds: profile.gop_seconds,
-            pixel_format: profile.pixel_format,
+            codec: wanted.codec,
+            encoder: choose_encoder(wanted.codec, wanted.encoder, caps)?,
+            preset: wanted.preset.to_owned(),
+            gop_seconds: wanted.gop_seconds,
+            pixel_format: wanted.pixel_format,
         })
     }
 }

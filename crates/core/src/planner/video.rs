@@ -4,11 +4,11 @@ use super::frames::{self, Chosen};
 use super::grids::{self, Aim};
 use super::renditions::{self, Rendition, Settings};
 use super::timeline::Clock;
-use super::{Context, Draft, cuts, ops};
+use super::{Context, Draft, Notes, cuts, ops};
 use crate::failure::Failure;
 use crate::ladder::{self, Picture};
 use crate::plan::{FrameRule, Timeline};
-use crate::profile::VideoCodec;
+use crate::profile::{FrameRate, VideoCodec};
 use crate::source::VideoTrack;
 
 /// Adds timeline, frame lists, grids and video tracks to the draft.
@@ -58,6 +58,7 @@ fn encode(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut 
     let cut_at = cuts::choose(context, track, clock, &frames::common(&lists), &mut draft.notes);
     note_looks(&renditions, draft);
     note_encoders(&renditions, draft);
+    note_rates(context, clock, &lists, &renditions, &mut draft.notes);
     draft.timeline = Some(Timeline { segments: clock.segments(track, &cut_at, true), ..clock.timeline.clone() });
     draft.frames = lists.iter().map(|list| list.list(clock, &cut_at)).collect();
     for rendition in &renditions {
@@ -84,14 +85,53 @@ fn resolve<'a>(
     picture: Picture,
 ) -> Result<(Vec<Chosen>, Vec<Rendition<'a>>), Failure> {
     let profile = &context.profile.video;
-    let lists = vec![Chosen::new(clock, FrameRule::All)];
-    let mut renditions = Vec::new();
-    for rung in ladder::resolve(profile, picture, track.bits_per_second / 1000) {
-        let settings = Settings::of(profile, context.caps)?;
-        let look = ops::look(track, settings.pixel_format, context.caps);
-        renditions.push(Rendition { rung, settings, look, frames: 0 });
+    let source_rate = frames::source_rate(clock);
+    let rungs = ladder::resolve(profile, picture, track.bits_per_second / 1000);
+    let rule = |rung: &ladder::ResolvedRung<'_>| frames::rule(profile.settings(rung.rung).fps, source_rate);
+    let mut rules: Vec<FrameRule> = Vec::new();
+    for rung in &rungs {
+        if !rules.contains(&rule(rung)) {
+            rules.push(rule(rung));
+        }
     }
-    Ok((lists, renditions))
+    // The full list comes first where any rendition shows it.
+    rules.sort_by_key(|rule| *rule != FrameRule::All);
+    let mut renditions = Vec::new();
+    for rung in rungs {
+        let rule = rule(&rung);
+        let number = rules.iter().position(|known| *known == rule).unwrap_or(0);
+        let settings = Settings::of(profile.settings(rung.rung), context.caps)?;
+        let look = ops::look(track, settings.pixel_format, context.caps);
+        renditions.push(Rendition { rung, settings, look, frames: u32::try_from(number).unwrap_or(0) });
+    }
+    Ok((rules.into_iter().map(|rule| Chosen::new(clock, rule)).collect(), renditions))
+}
+
+/// Notes the frame rate of each rendition that asks for one.
+fn note_rates(context: &Context<'_>, clock: &Clock, lists: &[Chosen], renditions: &[Rendition<'_>], notes: &mut Notes) {
+    let source = frames::in_words(frames::source_rate(clock));
+    for Rendition { rung, frames, .. } in renditions {
+        let (Some(wanted), Some(list)) = (rung.rung.fps, lists.get(*frames as usize)) else { continue };
+        let rate = frames::in_words(list.rate);
+        let choice = match list.rule {
+            FrameRule::All => "every frame of the source".to_owned(),
+            FrameRule::EverySecond => format!("every second frame of the source: {rate} per second"),
+            FrameRule::FirstOfSlot { rate: slots } => {
+                format!("the first frame in each 1/{} s: {rate} per second", frames::in_words(slots))
+            }
+        };
+        let profile = &context.profile.name;
+        let reason = match wanted {
+            FrameRate::Number(n) if list.rule == FrameRule::All => {
+                format!("{n} frames per second are asked for, the source has {source}")
+            }
+            FrameRate::Number(n) => {
+                format!("profile {profile} asks for {n} frames per second, the source has {source}")
+            }
+            FrameRate::Named(_) => format!("profile {profile} asks for it, the source has {source} per second"),
+        };
+        notes.add(format!("frames {}", rung.id), choice, reason);
+    }
 }
 
 /// Notes how colours change: once when all renditions agree, else for each.

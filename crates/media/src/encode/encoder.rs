@@ -3,7 +3,8 @@
 
 use super::ArgsError;
 use super::input::words;
-use splitreel_core::plan::{PlannedPart, VideoEncoding, VideoRate};
+use splitreel_core::Rational;
+use splitreel_core::plan::{FrameRule, PlannedPart, VideoEncoding, VideoRate};
 
 /// Upper bound for the distance of keyframes: they come where the plan says, not by counting.
 const NO_GOP_LIMIT: &str = "9999";
@@ -17,7 +18,7 @@ pub(super) fn encoder_args(encoding: &VideoEncoding, part: &PlannedPart<'_>) -> 
     args.extend(["-threads:v".into(), threads.to_string()]);
     let specific = match encoding.encoder.as_str() {
         "libx264" => x264(encoding),
-        "libx265" => x265(encoding, threads),
+        "libx265" => x265(encoding, part, threads),
         "libvpx-vp9" => vpx(encoding),
         "libsvtav1" => svt(encoding, part, threads),
         "libaom-av1" => aom(encoding),
@@ -57,7 +58,13 @@ fn x264(encoding: &VideoEncoding) -> Vec<String> {
     args
 }
 
-fn x265(encoding: &VideoEncoding, threads: u32) -> Vec<String> {
+/// The rate of a list with fewer frames than the source; ffmpeg tells encoders that of the source, and rate control
+/// with a cap counts in frames.
+fn lower_rate(part: &PlannedPart<'_>) -> Option<Rational> {
+    (part.list.rule != FrameRule::All).then_some(part.list.rate)
+}
+
+fn x265(encoding: &VideoEncoding, part: &PlannedPart<'_>, threads: u32) -> Vec<String> {
     let mut args = preset(encoding);
     // The option string goes into the header: it must be the same for every piece, and say nothing of the machine.
     let mut params = words(&["info=0", "log-level=error", "repeat-headers=0", "open-gop=0", "scenecut=0"]);
@@ -69,6 +76,9 @@ fn x265(encoding: &VideoEncoding, threads: u32) -> Vec<String> {
     params.push(if threads > 1 { format!("pools={threads}") } else { "pools=none".into() });
     if !encoding.level.is_empty() {
         params.push(format!("level-idc={}", encoding.level));
+    }
+    if let Some(rate) = lower_rate(part) {
+        params.push(format!("fps={}/{}", rate.num(), rate.den()));
     }
     match encoding.rate {
         VideoRate::Quantiser { qp: 0 } => params.push("lossless=1".into()),
@@ -136,7 +146,8 @@ fn svt(encoding: &VideoEncoding, part: &PlannedPart<'_>, threads: u32) -> Vec<St
         VideoRate::Quality { crf, .. } => args.extend(["-crf".into(), format!("{crf:.0}")]),
     }
     args.extend(cap(encoding.rate));
-    args.extend(["-svtav1-params".into(), format!("scd=0:lp={threads}:enable-force-key-frames=1")]);
+    let rate = lower_rate(part).map_or(String::new(), |r| format!(":fps-num={}:fps-denom={}", r.num(), r.den()));
+    args.extend(["-svtav1-params".into(), format!("scd=0:lp={threads}:enable-force-key-frames=1{rate}")]);
     // Old releases of the library force keyframes only when asked to, and newer ones only warn of the parameter. Where
     // even that is not known, an even grid is given by counting.
     let length = part.segment.duration().get();

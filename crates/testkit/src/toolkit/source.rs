@@ -2,7 +2,10 @@
 
 use crate::dice::Dice;
 use splitreel_core::job::{JobRequest, output_base};
-use splitreel_core::profile::{AudioProfile, PackagingProfile, Profile, Rung, RungHeight, SplitProfile, VideoProfile};
+use splitreel_core::profile::{
+    AudioProfile, FrameRate, FrameRateWord, PackagingProfile, Profile, Rung, RungHeight, SplitProfile, VideoCodec,
+    VideoProfile,
+};
 use splitreel_core::source::{
     AudioTrack, Color, Container, FrameIndex, IndexEvidence, Keyframe, PtsList, SourceInfo, SourceRef, VideoTrack,
 };
@@ -89,10 +92,8 @@ fn profile(dice: &mut Dice, segment_seconds: u64) -> Profile {
         split: SplitProfile::default(),
     };
     let heights: &[u32] = if dice.chance(5000) { &[360, 240] } else { &[240] };
-    profile.video.rungs = heights
-        .iter()
-        .map(|h| Rung { height: RungHeight::Pixels(*h), crf: Some(23.0), qp: None, max_kbps: Some(400) })
-        .collect();
+    profile.video.rungs = heights.iter().map(|h| Rung::of(RungHeight::Pixels(*h), 23.0, Some(400))).collect();
+    mix(dice, &mut profile.video.rungs);
     profile.video.gop_seconds = if dice.chance(5000) { 0.5 } else { 1.0 };
     profile.packaging.media_segment_seconds = 1.0;
     profile.packaging.progressive = dice.chance(3000);
@@ -102,6 +103,18 @@ fn profile(dice: &mut Dice, segment_seconds: u64) -> Profile {
     }
     profile.split.segment_seconds = segment_seconds as f64;
     profile
+}
+
+/// Gives some ladders a rung of its own codec, keyframe distance and frame rate.
+fn mix(dice: &mut Dice, rungs: &mut [Rung]) {
+    if let (Some(last), true) = (rungs.last_mut(), dice.chance(4000)) {
+        last.codec = dice.chance(5000).then_some(VideoCodec::Hevc);
+        last.gop_seconds = Some(dice.pick(&[0.5, 2.0]));
+        last.fps = Some(match dice.pick(&[0.0, 7.0, 200.0]) {
+            0.0 => FrameRate::Named(FrameRateWord::Half),
+            rate => FrameRate::Number(rate),
+        });
+    }
 }
 
 fn video_track(dice: &mut Dice, seconds: u64, fps: i64) -> VideoTrack {

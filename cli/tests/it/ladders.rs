@@ -1,0 +1,239 @@
+//! Ladders of several codecs, keyframe distances and frame rates: every rendition shows exactly its own list of frames,
+//! and HLS and DASH describe each as it is. Truth is what ffprobe decodes of source and output.
+
+use crate::clips;
+use crate::decoded::{self, Frames, assert_same_times};
+use crate::output::{MediaPlaylist, Output};
+use crate::reel::Reel;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The mixed ladder of the examples, made for small pictures and little time.
+fn mixed(reel: &Reel, heights: [u32; 3]) -> PathBuf {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/profiles/mixed.toml");
+    let mut text = std::fs::read_to_string(example).unwrap();
+    for (from, to) in [(720, heights[0]), (480, heights[1]), (360, heights[2])] {
+        text = text.replace(&format!("height = {from}\n"), &format!("height = {to}\n"));
+    }
+    let faster = [("preset = \"8\"", "preset = \"12\""), ("preset = \"fast\"", "preset = \"ultrafast\"")];
+    for (from, to) in faster {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    reel.file("mixed.toml", text)
+}
+
+/// Frames of the source whose number a rule chooses.
+fn chosen(source: &Frames, rule: impl Fn(usize) -> bool) -> Frames {
+    let ticks = source.ticks.iter().enumerate().filter(|(at, _)| rule(*at)).map(|(_, tick)| *tick).collect();
+    Frames { ticks, tick: source.tick }
+}
+
+/// Numbers of the frames that are the first in their slot of 1/`rate` s.
+fn slots(source: &Frames, rate: i128) -> Vec<usize> {
+    let slot = |tick: i128| {
+        ((tick - source.ticks[0]) * 2 + 1).wrapping_mul(source.tick.num * rate).div_euclid(source.tick.den * 2)
+    };
+    let is_first = |at: usize| at == 0 || slot(source.ticks[at]) != slot(source.ticks[at - 1]);
+    (0..source.ticks.len()).filter(|at| is_first(*at)).collect()
+}
+
+fn run(reel: &Reel, source: &Path, profile: &Path, out: &Path, every: f64) -> Output {
+    let every = format!("{every:.4}");
+    reel.run(source, out, &["--profile", profile.to_str().unwrap(), "--segment-seconds", &every]).done();
+    Output::open(out)
+}
+
+/// Each media segment can be decoded by itself, from its first frame.
+#[track_caller]
+fn assert_starts_on_keyframes(playlist: &MediaPlaylist, scratch: &Path) {
+    playlist.assert_whole();
+    for segment in &playlist.segments {
+        let mut bytes = std::fs::read(&playlist.init).unwrap();
+        bytes.extend(std::fs::read(segment).unwrap());
+        let file = scratch.join("one-segment.mp4");
+        std::fs::write(&file, bytes).unwrap();
+        let mut ffprobe = Command::new("ffprobe");
+        ffprobe.args(["-v", "error", "-show_entries", "packet=flags", "-of", "csv=p=0"]).arg(&file);
+        let flags = String::from_utf8(ffprobe.output().unwrap().stdout).unwrap();
+        assert!(flags.starts_with('K'), "{} starts with {:?}", segment.display(), flags.lines().next());
+    }
+}
+
+/// `NAME=value` of an attribute list, without quotes.
+fn attribute<'a>(line: &'a str, name: &str) -> &'a str {
+    let (_, rest) = line.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {line}"));
+    match rest.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next().unwrap(),
+        None => rest.split([',', ' ']).next().unwrap(),
+    }
+}
+
+/// Attributes of the variant whose media playlist lies in `v/ID/`.
+fn variant(output: &Output, id: &str) -> String {
+    let master = std::fs::read_to_string(output.dir.join("master.m3u8")).unwrap();
+    let lines: Vec<&str> = master.lines().collect();
+    let at = lines.iter().position(|l| *l == format!("v/{id}/playlist.m3u8")).unwrap_or_else(|| panic!("{master}"));
+    lines[at - 1].to_owned()
+}
+
+/// The Representation with a name and the AdaptationSet around it, each as its own start tag.
+fn representation(output: &Output, id: &str) -> (String, String) {
+    let mpd = std::fs::read_to_string(output.dir.join("manifest.mpd")).unwrap();
+    let at = mpd.find(&format!("<Representation id=\"{id}\"")).unwrap_or_else(|| panic!("{mpd}"));
+    let tag = |from: usize| mpd[from..].split('>').next().unwrap().to_owned();
+    (tag(at), tag(mpd[..at].rfind("<AdaptationSet").unwrap()))
+}
+
+struct Rung<'a> {
+    id: &'a str,
+    codec: &'a str,
+    frames: Frames,
+    /// As HLS and as DASH write it; `None` where the mean of an uneven source is announced.
+    rate: Option<(&'a str, &'a str)>,
+}
+
+#[track_caller]
+fn assert_ladder(output: &Output, rungs: &[Rung<'_>], scratch: &Path) {
+    let playlists = output.playlists("v");
+    assert_eq!(playlists.len(), rungs.len());
+    let report = output.report();
+    let mut sets = Vec::new();
+    for rung in rungs {
+        let found = playlists.iter().find(|p| p.path.parent().unwrap().ends_with(rung.id));
+        let playlist = found.unwrap_or_else(|| panic!("no {}", rung.id));
+        assert_starts_on_keyframes(playlist, scratch);
+        let frames = decoded::frames(&output.join(playlist, scratch)).unwrap();
+        assert_same_times(rung.id, &rung.frames, &frames);
+        let certificates = report["certificate"]["video"].as_array().unwrap();
+        let certificate = certificates.iter().find(|c| c["rendition"] == rung.id).unwrap();
+        assert_eq!(certificate["frames_out"], rung.frames.ticks.len());
+        let variant = variant(output, rung.id);
+        assert!(attribute(&variant, "CODECS").starts_with(rung.codec), "{variant}");
+        assert!(attribute(&variant, "CODECS").contains("mp4a"), "{variant}");
+        let (representation, set) = representation(output, rung.id);
+        assert!(attribute(&representation, "codecs").starts_with(rung.codec), "{representation}");
+        assert!(set.contains("contentType=\"video\""), "{set}");
+        if let Some((hls, dash)) = rung.rate {
+            assert_eq!(attribute(&variant, "FRAME-RATE"), hls, "{variant}");
+            assert_eq!(attribute(&representation, "frameRate"), dash, "{representation}");
+        }
+        sets.push(set);
+    }
+    sets.sort();
+    sets.dedup();
+    assert_eq!(sets.len(), rungs.len(), "one AdaptationSet for each codec");
+}
+
+/// AV1 and HEVC show every frame, H.264 every second one.
+#[track_caller]
+fn holds_for(source: &Path, seconds: f64, parts: &[usize], rates: Option<[(&str, &str); 2]>) {
+    let reel = Reel::new();
+    let profile = mixed(&reel, [144, 96, 72]);
+    let truth = decoded::frames(source).unwrap();
+    for &n in parts {
+        let every = if n == 1 { 3600.0 } else { seconds / n as f64 * 1.001 };
+        let output = run(&reel, source, &profile, &reel.path(format!("out-{n}")), every);
+        assert_eq!(output.num_segments(), n, "segments of {}", source.display());
+        let rungs = [
+            Rung { id: "144p", codec: "av01.", frames: chosen(&truth, |_| true), rate: rates.map(|r| r[0]) },
+            Rung { id: "96p", codec: "hvc1.", frames: chosen(&truth, |_| true), rate: rates.map(|r| r[0]) },
+            Rung { id: "72p", codec: "avc1.", frames: chosen(&truth, |at| at % 2 == 0), rate: rates.map(|r| r[1]) },
+        ];
+        assert_ladder(&output, &rungs, &reel.path(""));
+    }
+}
+
+const PARTS: &[usize] = &[1, 3, 20];
+
+#[test]
+fn mixed_ladder_of_constant_frame_rate() {
+    holds_for(&clips::ladder_cfr(), 20.0, PARTS, Some([("25.000", "25"), ("12.500", "25/2")]));
+}
+
+#[test]
+fn mixed_ladder_of_variable_frame_rate() {
+    holds_for(&clips::ladder_vfr(), 20.0, PARTS, None);
+}
+
+#[test]
+fn mixed_ladder_of_a_transport_stream() {
+    holds_for(&clips::ladder_ts(), 20.0, PARTS, Some([("25.000", "25"), ("12.500", "25/2")]));
+}
+
+#[test]
+fn mixed_ladder_at_its_real_sizes() {
+    let reel = Reel::new();
+    let (source, profile) = (clips::hd(), mixed(&reel, [720, 480, 360]));
+    let truth = decoded::frames(&source).unwrap();
+    let output = run(&reel, &source, &profile, &reel.path("out"), 1.5);
+    assert_eq!(output.num_segments(), 2);
+    let rungs = [
+        Rung { id: "720p", codec: "av01.", frames: chosen(&truth, |_| true), rate: Some(("24.000", "24")) },
+        Rung { id: "480p", codec: "hvc1.", frames: chosen(&truth, |_| true), rate: Some(("24.000", "24")) },
+        Rung { id: "360p", codec: "avc1.", frames: chosen(&truth, |at| at % 2 == 0), rate: Some(("12.000", "12")) },
+    ];
+    assert_ladder(&output, &rungs, &reel.path(""));
+}
+
+#[test]
+fn keyframes_of_each_rung_have_their_own_distance() {
+    let reel = Reel::new();
+    let (source, profile) = (clips::ladder_cfr(), mixed(&reel, [144, 96, 72]));
+    let output = run(&reel, &source, &profile, &reel.path("out"), 3600.0);
+    let keyframes = |id: &str| -> Vec<i64> {
+        let playlist = MediaPlaylist::read(&output.dir.join(format!("v/{id}/playlist.m3u8")));
+        let file = output.join(&playlist, &reel.path(""));
+        let mut ffprobe = Command::new("ffprobe");
+        ffprobe.args(["-v", "error", "-show_entries", "packet=pts_time,flags", "-of", "csv=p=0"]).arg(file);
+        let text = String::from_utf8(ffprobe.output().unwrap().stdout).unwrap();
+        let times = text.lines().filter_map(|l| l.split_once(',')).filter(|(_, flags)| flags.starts_with('K'));
+        times.map(|(time, _)| time.parse::<f64>().unwrap().round() as i64).collect()
+    };
+    assert_eq!(keyframes("96p"), [0, 4, 8, 12, 16]);
+    assert_eq!(keyframes("72p"), [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]);
+    assert_eq!(keyframes("144p"), [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]);
+}
+
+/// A number of frames per second that does not divide the source's, on uneven frames, in several segments.
+#[test]
+fn a_number_of_frames_per_second_takes_the_first_of_each_slot() {
+    let text = "name = \"ten\"\n[video]\npreset = \"ultrafast\"\n[[video.rungs]]\nheight = 144\ncrf = 30\nfps = 10\n\
+                [[video.rungs]]\nheight = 72\ncrf = 30\nfps = 90\n";
+    for source in [clips::ladder_vfr(), clips::ladder_ts()] {
+        let reel = Reel::new();
+        let profile = reel.file("ten.toml", text);
+        let truth = decoded::frames(&source).unwrap();
+        let output = run(&reel, &source, &profile, &reel.path("out"), 3.0);
+        assert!(output.num_segments() > 4);
+        let at = slots(&truth, 10);
+        for (id, wanted) in [("144p", chosen(&truth, |n| at.contains(&n))), ("72p", chosen(&truth, |_| true))] {
+            let playlist = MediaPlaylist::read(&output.dir.join(format!("v/{id}/playlist.m3u8")));
+            let frames = decoded::frames(&output.join(&playlist, &reel.path(""))).unwrap();
+            assert_same_times(id, &wanted, &frames);
+        }
+        let decisions = output.report()["decisions"].to_string();
+        assert!(decisions.contains("90 frames per second are asked for, the source has"), "{decisions}");
+    }
+}
+
+/// 10-bit PQ: one rung keeps it, the other is tone-mapped, from one decode.
+#[test]
+fn hdr_is_kept_in_one_rung_and_mapped_in_another() {
+    let reel = Reel::new();
+    let text = "name = \"hdr\"\n[video]\ncodec = \"hevc\"\npreset = \"ultrafast\"\npixel_format = \"auto420\"\n\
+                [[video.rungs]]\nheight = 144\ncrf = 30\n\
+                [[video.rungs]]\nheight = 144\ncodec = \"h264\"\npreset = \"ultrafast\"\npixel_format = \"yuv420p\"\ncrf = 30\n";
+    let profile = reel.file("hdr.toml", text);
+    let source = clips::hdr();
+    let output = run(&reel, &source, &profile, &reel.path("out"), 1.0);
+    let look = |id: &str| {
+        let playlist = MediaPlaylist::read(&output.dir.join(format!("v/{id}/playlist.m3u8")));
+        let mut ffprobe = Command::new("ffprobe");
+        ffprobe.args(["-v", "error", "-show_entries", "stream=pix_fmt,color_transfer", "-of", "csv=p=0"]);
+        let text = ffprobe.arg(output.join(&playlist, &reel.path(""))).output().unwrap().stdout;
+        String::from_utf8(text).unwrap().trim().to_owned()
+    };
+    assert_eq!(look("144p"), "yuv420p10le,smpte2084");
+    assert_eq!(look("144p-h264"), "yuv420p,bt709");
+}
