@@ -445,4 +445,52 @@ mod tests {
         let e = p.validate();
         assert!(e[0].to_string().contains("need fMP4"), "{}", e[0]);
     }
+
+    #[test]
+    fn settings_of_rungs_are_checked_by_their_codec() {
+        let mut p = Profile::built_in("universal").unwrap();
+        let rung = |codec, crf| Rung { codec, ..Rung::of(RungHeight::Pixels(720), crf, None) };
+        p.video.rungs = vec![
+            rung(Some(VideoCodec::Av1), 60.0),
+            rung(Some(VideoCodec::Hevc), 60.0),
+            rung(Some(VideoCodec::Copy), 20.0),
+            Rung { encoder: Some("libx264".into()), preset: Some("a b".into()), ..rung(None, 20.0) },
+            Rung { gop_seconds: Some(0.0), fps: Some(FrameRate::Number(0.5)), ..rung(None, 20.0) },
+            Rung { fps: Some(FrameRate::Named(FrameRateWord::Half)), ..rung(None, 20.0) },
+        ];
+        let fields: Vec<_> = p.validate().into_iter().map(|e| e.field).collect();
+        let wanted = [
+            "video.rungs[1].crf",
+            "video.rungs[2].codec",
+            "video.rungs[3].encoder",
+            "video.rungs[3].preset",
+            "video.rungs[4].gop_seconds",
+            "video.rungs[4].fps",
+        ];
+        assert_eq!(fields, wanted);
+        p.packaging.container = ContainerRule::Mpegts;
+        assert!(p.validate().iter().any(|e| e.message == "MPEG-TS cannot carry av1"));
+    }
+
+    #[test]
+    fn a_rung_inherits_what_belongs_to_its_codec() {
+        let mut video = Profile::built_in("universal").unwrap().video;
+        video.encoder = "libx264".into();
+        let own = Rung { codec: Some(VideoCodec::Av1), ..Rung::of(RungHeight::Pixels(720), 30.0, None) };
+        let settings = video.settings(&own);
+        assert_eq!((settings.encoder, settings.preset, settings.gop_seconds), ("", "", 2.0));
+        let inherited = Rung::of(RungHeight::Pixels(720), 30.0, None);
+        let settings = video.settings(&inherited);
+        assert_eq!((settings.encoder, settings.preset), ("libx264", "veryfast"));
+    }
+
+    #[test]
+    fn the_frame_rate_is_a_word_or_a_number() {
+        let fps = |value: &str| {
+            serde_json::from_str::<Rung>(&format!("{{\"height\":720,\"crf\":20,\"fps\":{value}}}")).map(|r| r.fps)
+        };
+        assert_eq!(fps("\"half\"").unwrap(), Some(FrameRate::Named(FrameRateWord::Half)));
+        assert_eq!(fps("25").unwrap(), Some(FrameRate::Number(25.0)));
+        assert!(fps("\"third\"").is_err());
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Timeline`] says where the source is cut, [`FrameList`] which frames a track shows, [`KeyframeGrid`] where its
 //! keyframes and media segments start, and [`TrackPlan`] how one output track is made. Frame lists and grids are shared
-//! by number: tracks of the same frame rate and keyframe distance refer to the same ones.
+//! by number: tracks of the same frame rate or keyframe distance refer to the same ones.
 
 mod decode;
 mod op;
@@ -44,7 +44,7 @@ pub struct Plan {
     pub timeline: Option<Timeline>,
     /// Frame lists, one per frame rate.
     pub frames: Vec<FrameList>,
-    /// Keyframe grids, one per frame list and keyframe distance.
+    /// Keyframe grids, one per keyframe distance.
     pub grids: Vec<KeyframeGrid>,
     /// Output tracks: video renditions, best first, then the other kinds in the order of the source.
     pub tracks: Vec<TrackPlan>,

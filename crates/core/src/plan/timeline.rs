@@ -74,11 +74,10 @@ pub struct SegmentFrames {
     pub pts_sha256: String,
 }
 
-/// Keyframes and media segments of the tracks with the same frame list and keyframe distance.
+/// Keyframes and media segments of the tracks with the same keyframe distance. Keyframes lie on frames that every frame
+/// list has, so that tracks of different frame rates have them at the same places.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyframeGrid {
-    /// Number of the frame list.
-    pub frames: u32,
     /// Distance of keyframes that is aimed at.
     pub gop: OutputTicks,
     /// One entry per segment of the timeline.

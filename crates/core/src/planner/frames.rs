@@ -33,18 +33,10 @@ impl Chosen {
         Chosen { rule, rate, at, nominal }
     }
 
-    /// Output ticks of the chosen frames among frames `range` of the source.
-    pub(super) fn inside(&self, clock: &Clock, range: &std::ops::Range<usize>) -> Vec<OutputTicks> {
-        let (from, to) =
-            (self.at.partition_point(|at| *at < range.start), self.at.partition_point(|at| *at < range.end));
-        let chosen = self.at.get(from..to).unwrap_or_default();
-        chosen.iter().filter_map(|at| clock.output.get(*at).copied()).collect()
-    }
-
     /// The list of the plan.
     pub(super) fn list(&self, clock: &Clock, cut_at: &[usize]) -> FrameList {
         let segments = clock.ranges(cut_at).into_iter().map(|(range, _)| {
-            let inside = self.inside(clock, &range);
+            let inside = inside(clock, &self.at, &range);
             SegmentFrames { num_frames: inside.len() as u64, pts_sha256: pts_fingerprint(inside) }
         });
         FrameList { rule: self.rule, rate: self.rate, segments: segments.collect() }
@@ -77,6 +69,13 @@ pub(super) fn rule(wanted: FrameRate, source: Rational) -> FrameRule {
 pub(super) fn in_words(rate: Rational) -> String {
     let text = format!("{:.3}", rate.to_f64());
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Output ticks of those of the frames `at` that are among frames `range` of the source.
+pub(super) fn inside(clock: &Clock, at: &[usize], range: &std::ops::Range<usize>) -> Vec<OutputTicks> {
+    let (from, to) = (at.partition_point(|at| *at < range.start), at.partition_point(|at| *at < range.end));
+    let chosen = at.get(from..to).unwrap_or_default();
+    chosen.iter().filter_map(|at| clock.output.get(*at).copied()).collect()
 }
 
 /// Numbers of the frames that all lists have: where segments may start.

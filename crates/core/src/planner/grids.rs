@@ -1,8 +1,7 @@
-//! Keyframe grids: where the tracks of one frame list and keyframe distance have keyframes and media segments.
+//! Keyframe grids: where the tracks of one keyframe distance have keyframes and media segments.
 
-use super::cuts;
-use super::frames::Chosen;
 use super::timeline::Clock;
+use super::{cuts, frames};
 use crate::plan::{GridSegment, KeyframeGrid, MediaSegmentPlan};
 use crate::source::VideoTrack;
 use crate::time::{OutputTicks, SourceTicks};
@@ -17,11 +16,13 @@ pub(super) struct Aim {
     pub(super) media_segment_seconds: f64,
 }
 
-/// The grid of an encoded track: keyframes at even distances from the start of each segment.
-pub(super) fn encoded(clock: &Clock, (number, list): (u32, &Chosen), cut_at: &[usize], aim: Aim) -> KeyframeGrid {
+/// The grid of encoded tracks: keyframes at even distances from the start of each segment, on frames of `common`, which
+/// every frame list has.
+pub(super) fn encoded(clock: &Clock, common: &[usize], cut_at: &[usize], aim: Aim) -> KeyframeGrid {
     let (gop, tail) = (clock.ticks(aim.gop_seconds), clock.ticks(MIN_TAIL_SECONDS));
-    let keyframes = |range: &std::ops::Range<usize>, end| cuts::grid(&list.inside(clock, range), end, gop, tail);
-    grid(clock, number, cut_at, aim, keyframes)
+    let keyframes =
+        |range: &std::ops::Range<usize>, end| cuts::grid(&frames::inside(clock, common, range), end, gop, tail);
+    grid(clock, cut_at, aim, keyframes)
 }
 
 /// The grid of a copied track: the source's keyframes. The first frame counts as one even when it is not flagged.
@@ -33,12 +34,11 @@ pub(super) fn copied(clock: &Clock, track: &VideoTrack, cut_at: &[usize], aim: A
     if keys.first() != Some(&first) {
         keys.insert(0, first);
     }
-    grid(clock, 0, cut_at, aim, |_, _| keys.clone())
+    grid(clock, cut_at, aim, |_, _| keys.clone())
 }
 
 fn grid(
     clock: &Clock,
-    frames: u32,
     cut_at: &[usize],
     aim: Aim,
     keyframes: impl Fn(&std::ops::Range<usize>, OutputTicks) -> Vec<OutputTicks>,
@@ -55,5 +55,5 @@ fn grid(
             .collect();
         GridSegment { keyframes, media_segments }
     });
-    KeyframeGrid { frames, gop: clock.ticks(aim.gop_seconds), segments: segments.collect() }
+    KeyframeGrid { gop: clock.ticks(aim.gop_seconds), segments: segments.collect() }
 }

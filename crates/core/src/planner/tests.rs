@@ -1,9 +1,10 @@
 //! Planner behaviour by example and property.
 
 use super::*;
-use crate::plan::{Cut, KeyframeGrid, pts_fingerprint};
-use crate::profile::Profile;
+use crate::plan::{Cut, FrameList, FrameRule, KeyframeGrid, Media, MediaKind, VideoOp, pts_fingerprint};
+use crate::profile::{FrameRate, FrameRateWord, PixelFormat, Profile, Rung, RungHeight, VideoCodec};
 use crate::source::*;
+use crate::task::TaskKind;
 use crate::time::{OutputTicks, SourceTicks};
 use proptest::prelude::*;
 
@@ -116,13 +117,14 @@ fn assert_partition(info: &SourceInfo, plan: &Plan) {
 
 fn assert_grid(plan: &Plan, grid: &KeyframeGrid, frames: &[SourceTicks]) {
     let (t, mut number) = (timeline(plan), 1);
-    let rule = plan.frames[grid.frames as usize].rule;
-    let chosen = rule.choose(frames, t.source_timebase);
-    let shown: Vec<OutputTicks> = chosen.into_iter().map(|at| t.output(frames[at])).collect();
+    let shown = |list: &FrameList| -> Vec<OutputTicks> {
+        list.rule.choose(frames, t.source_timebase).into_iter().map(|at| t.output(frames[at])).collect()
+    };
+    let lists: Vec<Vec<OutputTicks>> = plan.frames.iter().map(shown).collect();
     assert_eq!(grid.segments.len(), t.segments.len());
     for (s, g) in t.segments.iter().zip(&grid.segments) {
         assert_eq!(g.keyframes[0], s.output_start);
-        assert!(g.keyframes.iter().all(|k| shown.binary_search(k).is_ok()));
+        assert!(lists.iter().all(|shown| g.keyframes.iter().all(|k| shown.binary_search(k).is_ok())));
         let mut at = s.output_start;
         for m in &g.media_segments {
             assert_eq!((m.number, m.start), (number, at));
@@ -224,7 +226,152 @@ fn ten_hours_plan_quickly_enough_to_be_a_unit_test() {
     assert!(p.num_segments() > 3000);
 }
 
+/// The mixed ladder: AV1, HEVC with 4 s between keyframes, H.264 at another frame rate.
+fn mixed(fps: FrameRate, seconds: f64) -> Profile {
+    let mut p = profile(seconds);
+    let rung = |height| Rung::of(RungHeight::Pixels(height), 30.0, None);
+    p.video.rungs = vec![
+        Rung { codec: Some(VideoCodec::Av1), ..rung(720) },
+        Rung { codec: Some(VideoCodec::Hevc), gop_seconds: Some(4.0), ..rung(480) },
+        Rung { fps: Some(fps), ..rung(360) },
+    ];
+    p
+}
+
+#[test]
+fn rungs_have_their_own_codec_grid_and_frames() {
+    let info = source((0..1440).map(|i| i * 512).collect(), (1, 12_288), 48);
+    let p = plan(&info, &mixed(FrameRate::Named(FrameRateWord::Half), 7.0), &Capabilities::default()).unwrap();
+    assert_partition(&info, &p);
+    let encodings: Vec<_> = p
+        .video_tracks()
+        .map(|(track, video)| {
+            let e = video.coding.encoding().unwrap();
+            (track.id.as_str(), e.encoder.as_str(), e.preset.as_str(), e.level.as_str(), track.delay.get())
+        })
+        .collect();
+    // The delay of H.264 is two frames of its own list; AV1 hides its own.
+    let wanted = [
+        ("720p", "libsvtav1", "", "", 0),
+        ("480p", "libx265", "", "", 1024),
+        ("360p", "libx264", "veryfast", "3.0", 2048),
+    ];
+    assert_eq!(encodings, wanted);
+    assert_eq!(p.frames.iter().map(|f| f.rate.to_f64()).collect::<Vec<_>>(), [24.0, 12.0]);
+    let gops: Vec<_> = p.grids.iter().map(|g| g.gop.get()).collect();
+    assert_eq!(gops, [24_576, 49_152]);
+    let half = &p.tracks[2].video().unwrap().ops[0];
+    assert_eq!(*half, VideoOp::Choose { rule: FrameRule::EverySecond });
+    assert!(p.decisions.iter().any(|d| d.subject == "frames 360p" && d.choice.contains("12 per second")));
+    let encoders: Vec<_> = p.decisions.iter().filter(|d| d.subject == "video").map(|d| d.choice.as_str()).collect();
+    assert_eq!(encoders, ["encode 720p with libsvtav1", "encode 480p with libx265", "encode 360p with libx264"]);
+}
+
+#[test]
+fn a_ladder_of_one_rate_and_distance_shares_one_list_and_one_grid() {
+    let info = source((0..1440).map(|i| i * 512).collect(), (1, 12_288), 48);
+    let p = plan(&info, &profile(7.0), &Capabilities::default()).unwrap();
+    assert_eq!((p.tracks.len(), p.frames.len(), p.grids.len()), (3, 1, 1));
+}
+
+#[test]
+fn a_rate_above_the_source_keeps_its_frames_and_says_so() {
+    let info = source((0..240).map(|i| i * 512).collect(), (1, 12_288), 48);
+    let p = plan(&info, &mixed(FrameRate::Number(24.0), 0.0), &Capabilities::default()).unwrap();
+    assert_eq!(p.frames.len(), 1);
+    let d = p.decisions.iter().find(|d| d.subject == "frames 360p").unwrap();
+    assert_eq!(d.choice, "every frame of the source");
+    assert_eq!(d.reason, "24 frames per second are asked for, the source has 24");
+}
+
+#[test]
+fn hdr_is_mapped_only_for_the_rung_that_asks_for_8_bit() {
+    let mut info = source((0..240).map(|i| i * 512).collect(), (1, 12_288), 48);
+    let track = info.video.as_mut().unwrap();
+    (track.color.transfer, track.bit_depth, track.pix_fmt) = ("smpte2084".into(), 10, "yuv420p10le".into());
+    let mut wanted = mixed(FrameRate::Named(FrameRateWord::Source), 0.0);
+    wanted.video.rungs[0].pixel_format = Some(PixelFormat::Auto420);
+    let p = plan(&info, &wanted, &Capabilities::default()).unwrap();
+    let maps: Vec<_> = p.video_tracks().map(|(_, v)| v.ops.contains(&VideoOp::ToneMap)).collect();
+    assert_eq!(maps, [false, true, true]);
+    let formats: Vec<_> = p.video_tracks().map(|(_, v)| v.pixel_format.as_str()).collect();
+    assert_eq!(formats, ["yuv420p10le", "yuv420p", "yuv420p"]);
+    let subjects: Vec<_> = p.decisions.iter().map(|d| d.subject.as_str()).filter(|s| s.starts_with("colour")).collect();
+    assert_eq!(subjects, ["colour 480p", "colour 360p"]);
+}
+
+/// A producer of a kind that nothing else here knows: subtitles, whole.
+fn subtitles(context: &Context<'_>, draft: &mut Draft) -> Result<(), Failure> {
+    draft.notes.add("text 1", "extract", "a test asks for it");
+    let mut track =
+        draft.tracks.first().cloned().ok_or_else(|| Failure::source("no_track", context.profile.name.clone()))?;
+    (track.id, track.timescale, track.media) = ("1-eng".into(), 1000, Media::Text);
+    track.cut = Cut::Whole { start: OutputTicks(0), boundaries: vec![OutputTicks(4000)], first_number: 1 };
+    draft.tracks.push(track);
+    Ok(())
+}
+
+/// Storyboard pictures: a further output of the segment tasks.
+fn storyboard(_: &Context<'_>, draft: &mut Draft) -> Result<(), Failure> {
+    let mut track = draft.tracks[0].clone();
+    (track.id, track.media) = ("storyboard".into(), Media::Images);
+    draft.tracks.push(track);
+    Ok(())
+}
+
+#[test]
+fn a_new_kind_of_track_needs_a_producer_and_nothing_else() {
+    let mut info = source((0..1440).map(|i| i * 512).collect(), (1, 12_288), 48);
+    info.audio.push(audio(0, 48_000));
+    let producers: Vec<Producer> = PRODUCERS.iter().copied().chain([subtitles as Producer, storyboard]).collect();
+    let p = plan_with(&producers, &info, &profile(10.0), &Capabilities::default()).unwrap();
+    assert_partition(&info, &p);
+    let kinds: Vec<_> = p.tracks.iter().map(TrackPlan::kind).collect();
+    let video = [MediaKind::Video; 3];
+    assert_eq!(kinds, [&video[..], &[MediaKind::Audio, MediaKind::Text, MediaKind::Images]].concat());
+    // The subtitles have a task of their own behind the audio's; the pictures come with the segments.
+    let tasks: Vec<_> = p.tasks(1).into_iter().map(|t| (t.kind, t.index)).collect();
+    assert_eq!(
+        tasks[..4],
+        [(TaskKind::Segment, 0), (TaskKind::Audio, 0), (TaskKind::Audio, 1), (TaskKind::Segment, 1)]
+    );
+    assert_eq!(p.whole_track(1).unwrap().id, "1-eng");
+    assert_eq!(p.parts_of(2).unwrap().iter().map(|part| part.track.id.as_str()).next_back(), Some("storyboard"));
+    let stored = serde_json::to_vec(&p).unwrap();
+    assert_eq!(Plan::decode(&stored).unwrap(), p);
+    let one = p.for_segment(2).unwrap();
+    assert_eq!(one.tracks.len(), 4, "the tracks of the segment");
+    assert_eq!(one.parts_of(2).unwrap().len(), 4);
+}
+
+#[test]
+fn the_plan_of_one_segment_does_not_grow_with_the_source() {
+    let bytes = |frames: i64| {
+        let info = source((0..frames).map(|i| i * 512).collect(), (1, 12_288), 48);
+        let half = mixed(FrameRate::Named(FrameRateWord::Half), 4.0);
+        let p = plan(&info, &half, &Capabilities::default()).unwrap();
+        serde_json::to_vec(&p.for_segment(3).unwrap()).unwrap().len()
+    };
+    assert!(bytes(100_000) < bytes(1_000) + 64, "{} and {}", bytes(100_000), bytes(1_000));
+}
+
 proptest! {
+    #[test]
+    fn any_frame_list_and_rate_is_partitioned(
+        first in -100_000i64..100_000,
+        deltas in prop::collection::vec(1i64..4000, 0..400),
+        s in prop::sample::select(vec![0.5, 1.0, 2.0, 7.3]),
+        den in prop::sample::select(vec![1000i64, 90_000, 12_288, 30]),
+        fps in prop::sample::select(vec![FrameRate::Named(FrameRateWord::Half), FrameRate::Number(1.0), FrameRate::Number(29.97), FrameRate::Number(10.0), FrameRate::Number(240.0)]),
+    ) {
+        let mut pts = vec![first];
+        for d in &deltas { pts.push(pts[pts.len() - 1] + d); }
+        let info = source(pts, (1, den), 25);
+        let p = plan(&info, &mixed(fps, s), &Capabilities::default()).unwrap();
+        assert_partition(&info, &p);
+        prop_assert_eq!(p.tracks.len(), 3);
+    }
+
     #[test]
     fn any_frame_list_is_partitioned(first in -100_000i64..100_000, deltas in prop::collection::vec(1i64..4000, 0..600), gop in 1usize..90, s in prop::sample::select(vec![0.0, 0.5, 1.0, 2.0, 7.3]), den in prop::sample::select(vec![1000i64, 90_000, 12_288, 30])) {
         let mut pts = vec![first];

@@ -55,7 +55,8 @@ fn copy(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut Dr
 fn encode(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut Draft) -> Result<(), Failure> {
     let picture = Picture::rotated(track.width, track.height, track.sar, track.rotation);
     let (lists, renditions) = resolve(context, track, clock, picture)?;
-    let cut_at = cuts::choose(context, track, clock, &frames::common(&lists), &mut draft.notes);
+    let common = frames::common(&lists);
+    let cut_at = cuts::choose(context, track, clock, &common, &mut draft.notes);
     note_looks(&renditions, draft);
     note_encoders(&renditions, draft);
     note_rates(context, clock, &lists, &renditions, &mut draft.notes);
@@ -63,8 +64,7 @@ fn encode(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut 
     draft.frames = lists.iter().map(|list| list.list(clock, &cut_at)).collect();
     for rendition in &renditions {
         let Some(list) = lists.get(rendition.frames as usize) else { continue };
-        let grid =
-            grids::encoded(clock, (rendition.frames, list), &cut_at, aim(context, rendition.settings.gop_seconds));
+        let grid = grids::encoded(clock, &common, &cut_at, aim(context, rendition.settings.gop_seconds));
         let number = draft.grids.iter().position(|known| *known == grid).unwrap_or_else(|| {
             draft.grids.push(grid);
             draft.grids.len() - 1

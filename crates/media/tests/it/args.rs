@@ -47,7 +47,7 @@ fn timeline() -> (Timeline, FrameList, KeyframeGrid) {
     (
         timeline,
         FrameList { rule: FrameRule::All, rate: Rational::whole(25), segments: vec![frames.clone(), frames] },
-        KeyframeGrid { frames: 0, gop: OutputTicks(LENGTH / 2), segments: vec![grid(0), grid(1)] },
+        KeyframeGrid { gop: OutputTicks(LENGTH / 2), segments: vec![grid(0), grid(1)] },
     )
 }
 
