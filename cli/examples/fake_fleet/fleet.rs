@@ -285,6 +285,7 @@ fn info(segments: u32, bytes: u64) -> SourceInfo {
         is_seekable: true,
         needs_run_in: false,
         has_repeats: false,
+        stamping: Default::default(),
     };
     let video = VideoTrack {
         stream: 0,

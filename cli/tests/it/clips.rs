@@ -227,3 +227,26 @@ pub fn hdr() -> PathBuf {
     const PARAMS: &[&str] = &["log-level=error:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:keyint=25"];
     make("hdr.mp4", &lavfi(&["testsrc2=size=256x144:rate=25:duration=3"], &[HEVC, PARAMS, TAGS]))
 }
+
+/// AVI with H.264 B-frames and MP3: no packet has a presentation time, and the last frames get none at all.
+pub fn avi_h264() -> PathBuf {
+    make("b-frames.avi", &lavfi(&[PICTURE, SOUND], &[B_FRAMES, &["-c:a", "mp3"]]))
+}
+
+/// AVI with MPEG-4 B-frames: half of the packets have a presentation time, and the last frame gets none.
+pub fn avi_mpeg4() -> PathBuf {
+    make(
+        "mpeg4.avi",
+        &lavfi(&[PICTURE, SOUND], &[&["-c:v", "mpeg4", "-bf", "2", "-g", "50", "-q:v", "4", "-c:a", "mp3"]]),
+    )
+}
+
+/// MPEG program stream in which only some pictures have a time.
+pub fn sparse_mpg() -> PathBuf {
+    make("sparse.mpg", &lavfi(&[PICTURE, SOUND], &[B_FRAMES, &["-c:a", "mp2", "-f", "mpeg"]]))
+}
+
+/// Nothing but H.264, no times at all.
+pub fn raw_h264() -> PathBuf {
+    make("raw.264", &lavfi(&[PICTURE], &[B_FRAMES]))
+}

@@ -21,3 +21,4 @@ mod reel;
 mod resume;
 mod serve;
 mod structure;
+mod untimed;

@@ -165,6 +165,20 @@ fn a_file_that_is_sent_survives_a_kill_and_becomes_the_bytes_of_a_run() {
 }
 
 #[test]
+fn a_source_without_timestamps_becomes_the_bytes_of_a_run() {
+    let home = Home::new();
+    let clip = clips::avi_h264();
+    let serving = home.serve(&[]);
+    let profile = home.profile.to_str().unwrap();
+    let job = home.ask(&["submit", clip.to_str().unwrap(), "--profile", profile]);
+    home.ask(&["watch", &job]);
+    let out = home.reel.path("fetched");
+    home.ask(&["fetch", &job, "-o", out.to_str().unwrap()]);
+    assert_eq!(hashes(&out), home.run_alone(&clip));
+    serving.signal(libc::SIGTERM);
+}
+
+#[test]
 fn a_watch_folder_takes_a_file_when_it_is_whole_and_once() {
     let home = Home::new();
     let (folder, out) = (home.reel.path("in"), home.reel.path("out"));

@@ -17,6 +17,7 @@ pub mod profile;
 pub mod ranges;
 pub mod source;
 pub mod speculate;
+pub mod stamping;
 pub mod task;
 pub mod time;
 pub mod trace;

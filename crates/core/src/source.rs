@@ -1,5 +1,6 @@
 //! What a source is (a pinned object) and what probing found in it.
 
+use crate::stamping::Stamping;
 use crate::time::{MediaTime, Rational};
 use serde::{Deserialize, Serialize};
 
@@ -156,6 +157,9 @@ pub struct FrameIndex {
     /// The decoder also shows frames whose time repeats or runs back; they are not in `pts` and have to be dropped.
     #[serde(default)]
     pub has_repeats: bool,
+    /// Origin of the times in `pts`.
+    #[serde(default, skip_serializing_if = "Stamping::is_own")]
+    pub stamping: Stamping,
 }
 
 /// A random-access point.

@@ -77,6 +77,7 @@ pub fn plan(segments: u32, audio: u32) -> Plan {
         stream: 0,
         evidence: splitreel_core::source::IndexEvidence::Moov,
         source_timebase: Rational::ONE,
+        stamping: Default::default(),
         timescale: 25,
         first: SourceTicks(0),
         output_start: OutputTicks(0),

@@ -91,7 +91,11 @@ impl Plan {
         Some(Plan {
             version: self.version,
             demuxer: self.demuxer.clone(),
-            timeline: Some(Timeline { segments: only(&timeline.segments, place), ..*timeline }),
+            timeline: Some(Timeline {
+                segments: only(&timeline.segments, place),
+                stamping: timeline.stamping.clone(),
+                ..*timeline
+            }),
             frames: self.frames.iter().map(|f| FrameList { segments: only(&f.segments, place), ..*f }).collect(),
             grids: self.grids.iter().map(|g| KeyframeGrid { segments: only(&g.segments, place), ..*g }).collect(),
             tracks: self.tracks.iter().filter(|t| t.cut.is_timeline()).cloned().collect(),

@@ -5,6 +5,7 @@
 use super::FrameRule;
 use crate::plan::hex;
 use crate::source::IndexEvidence;
+use crate::stamping::Stamping;
 use crate::task::TaskKind;
 use crate::time::{OutputTicks, Rational, SourceTicks, rescale};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,9 @@ pub struct Timeline {
     pub evidence: IndexEvidence,
     /// Seconds per source tick.
     pub source_timebase: Rational,
+    /// How decoded frames get their times.
+    #[serde(default, skip_serializing_if = "Stamping::is_own")]
+    pub stamping: Stamping,
     /// Ticks per second of the output tracks that are cut along this timeline.
     pub timescale: u32,
     /// First frame of the source.

@@ -18,6 +18,7 @@ fn source(pts: Vec<i64>, tb: (i64, i64), gop: usize) -> SourceInfo {
         is_seekable: true,
         needs_run_in: false,
         has_repeats: false,
+        stamping: Default::default(),
     };
     SourceInfo {
         container: Container::Mov,

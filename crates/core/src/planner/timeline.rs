@@ -29,6 +29,7 @@ impl Clock {
             stream: track.stream,
             evidence: track.frames.evidence,
             source_timebase: track.timebase,
+            stamping: track.frames.stamping.clone(),
             timescale,
             first,
             output_start: OutputTicks::ZERO,

@@ -37,6 +37,10 @@ fn copy(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut Dr
             format!("{codec} video cannot be carried in fMP4 unchanged: use --profile universal to re-encode it");
         return Err(Failure::source("copy_unsupported", message));
     }
+    if !track.frames.stamping.is_own() {
+        let message = "the video's packets have no presentation times, and fMP4 needs them: use --profile universal to re-encode it";
+        return Err(Failure::source("copy_unsupported", message));
+    }
     let why = "nothing is re-encoded: copying is bound by the disk, splitting cannot help";
     draft.notes.add("split", "whole", why);
     draft.notes.add("video", "copy", format!("the profile asks for it and fMP4 carries {codec}"));

@@ -1,6 +1,7 @@
 //! The filter graph of one segment in ffmpeg's syntax: one decode, operations that several renditions share done once,
 //! one branch for each rendition. Pure.
 
+use super::stamps::stamp_filter;
 use splitreel_core::plan::{FrameRule, Segment, Timeline, VideoOp, slot_ratio};
 
 /// Keeps a frame only when it is later than the one before.
@@ -31,15 +32,18 @@ fn filters(timeline: &Timeline, segment: &Segment, ops: &[VideoOp]) -> Vec<Strin
     trimmed(timeline, segment, before, after)
 }
 
-/// Filters with the trimming between those that need the neighbours of the segment and the others.
+/// Filters with the trimming between those that need the neighbours of the segment and the others. Frames get their times
+/// before all that.
 fn trimmed(
     timeline: &Timeline,
     segment: &Segment,
     before: Vec<String>,
     after: impl Iterator<Item = String>,
 ) -> Vec<String> {
-    let mut chain = before;
-    if !chain.is_empty() {
+    let mut chain: Vec<String> = stamp_filter(&timeline.stamping).into_iter().collect();
+    let reads_neighbours = !before.is_empty();
+    chain.extend(before);
+    if reads_neighbours {
         // Deinterlacers count in half ticks; trim and setpts below expect the source's ticks.
         chain.push(format!("settb={}/{}", timeline.source_timebase.num(), timeline.source_timebase.den()));
     }
@@ -132,6 +136,7 @@ mod tests {
             stream: 0,
             evidence: IndexEvidence::Moov,
             source_timebase: Rational::new(1, 90_000).unwrap(),
+            stamping: Default::default(),
             timescale: 90_000,
             first: SourceTicks(1_000),
             output_start: OutputTicks(0),

@@ -7,6 +7,7 @@ mod facts;
 mod graph;
 mod input;
 mod runner;
+mod stamps;
 mod video_args;
 
 pub use audio_args::audio_args;

@@ -21,6 +21,9 @@ pub(crate) struct Doubt {
     pub(crate) reason: &'static str,
 }
 
+/// Doubt about a list in which packets have no presentation time.
+const UNTIMED: &str = "packets have no presentation time";
+
 /// Frames as the container lists them.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
@@ -34,6 +37,8 @@ pub(crate) struct Candidate {
     pub(crate) bytes: u64,
     /// Where the list comes from.
     pub(crate) evidence: IndexEvidence,
+    /// Every packet has a decode time, and these neither run back nor jump.
+    pub(crate) is_sequential: bool,
     pub(crate) doubts: Vec<Doubt>,
     /// Where the packets lie.
     pub(crate) runs: RunCollector,
@@ -49,6 +54,11 @@ impl Candidate {
     /// The heaviest doubt.
     pub(crate) fn weight(&self) -> Option<Weight> {
         self.doubts.iter().map(|doubt| doubt.weight).max()
+    }
+
+    /// Whether every packet has a presentation time: without that, only a decode lists the frames.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.doubts.iter().all(|doubt| doubt.reason != UNTIMED)
     }
 }
 
@@ -91,6 +101,7 @@ impl Collector {
             last_duration: 0,
             bytes: 0,
             evidence,
+            is_sequential: true,
             doubts: Vec::new(),
             runs: RunCollector::new(margins),
         };
@@ -139,7 +150,7 @@ impl Collector {
             return true;
         }
         let Some(pts) = packet.pts else {
-            self.out.doubt(Weight::Structural, "packets have no presentation time");
+            self.out.doubt(Weight::Structural, UNTIMED);
             return true;
         };
         if packet.is_key {
@@ -153,14 +164,19 @@ impl Collector {
     }
 
     fn check_decode_time(&mut self, dts: Option<i64>) {
-        let Some(dts) = dts else { return };
-        if let Some(before) = self.last_dts {
-            match dts.checked_sub(before) {
-                None => self.out.doubt(Weight::Structural, "timestamps jump"),
-                Some(step) if step < 0 => self.out.doubt(Weight::Structural, "timestamps run back"),
-                Some(step) if step > self.max_gap => self.out.doubt(Weight::Structural, "timestamps jump"),
-                Some(_) => {}
-            }
+        let Some(dts) = dts else {
+            self.out.is_sequential = false;
+            return;
+        };
+        let step = self.last_dts.map_or(Some(0), |before| dts.checked_sub(before));
+        let fault = match step {
+            Some(step) if step < 0 => Some("timestamps run back"),
+            Some(step) if step <= self.max_gap => None,
+            _ => Some("timestamps jump"),
+        };
+        if let Some(fault) = fault {
+            self.out.is_sequential = false;
+            self.out.doubt(Weight::Structural, fault);
         }
         self.last_dts = Some(dts);
     }

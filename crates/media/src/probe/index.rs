@@ -3,7 +3,7 @@
 
 use super::bytes::{byte_index, margins, outline};
 use super::candidate::{Candidate, Weight};
-use super::describe::Stream;
+use super::describe::{Stream, fraction};
 use super::ebml::Outline;
 use super::moov::{Boxed, frames_of};
 use super::scans::{ScanLimits, Shown, Subject, Threading};
@@ -11,7 +11,8 @@ use super::tracks::is_intra_only;
 use super::{MAX_GAP_SECONDS, ProbeOptions};
 use crate::process::{ProgressSink, RunError};
 use crate::toolkit::Effort;
-use splitreel_core::source::{ByteIndex, Container, FrameIndex, IndexEvidence, PtsList};
+use splitreel_core::source::{ByteIndex, Container, FrameIndex, IndexEvidence, Keyframe, PtsList};
+use splitreel_core::stamping::{Counted, Stamping, Tail};
 use splitreel_core::{MediaTime, Rational};
 use std::time::Duration;
 
@@ -76,7 +77,7 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
     let scanned = decode(job, &candidate, is_full, effort).await;
     let (shown, tail) = match scanned {
         Ok(found) => found,
-        Err(RunError::TimedOut { .. }) if !candidate.pts.is_empty() => {
+        Err(RunError::TimedOut { .. }) if !candidate.pts.is_empty() && candidate.is_timed() => {
             indexed.warnings.push(format!(
                 "the video could not be decoded within {} s to list its frames; the container's list is used",
                 job.options.scan_wall.as_secs()
@@ -93,10 +94,14 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         return Ok(indexed);
     }
     if is_full {
-        indexed.num_unordered = shown.num_unordered;
         indexed.warnings.extend(warnings(&shown, &candidate));
         indexed.is_interlaced = shown.num_interlaced * 2 > shown.num_frames;
-        indexed.frames = from_decoder(job, candidate, shown);
+        if shown.num_untimed > 0 {
+            indexed.frames = without_times(job, candidate, shown);
+        } else {
+            indexed.num_unordered = shown.num_unordered;
+            indexed.frames = from_decoder(job, candidate, shown);
+        }
     } else {
         indexed.is_interlaced |= shown.num_interlaced > 0;
         indexed
@@ -120,7 +125,7 @@ async fn decode(
     if is_full && candidate.weight() <= Some(Weight::Mild) {
         let (shown, output) = job.subject.frames(track, Threading::Fast, limits, job.progress.clone()).await?;
         effort.add(&output);
-        if shown.pts == candidate.pts && output.stderr_tail.is_empty() {
+        if shown.pts == candidate.pts && shown.num_untimed == 0 && output.stderr_tail.is_empty() {
             return Ok((shown, output.stderr_tail));
         }
     }
@@ -143,6 +148,15 @@ impl Job<'_> {
 
     pub(crate) fn timebase(&self) -> Rational {
         self.stream.timebase().unwrap_or(Rational::ONE)
+    }
+
+    /// Ticks per frame at the average and at the base frame rate, as far as they are announced.
+    fn ticks_per_frame(&self) -> Vec<Rational> {
+        [&self.stream.avg_frame_rate, &self.stream.r_frame_rate]
+            .into_iter()
+            .filter_map(|text| fraction(text.as_deref()?, '/'))
+            .filter_map(|rate| Rational::ONE.over(rate)?.over(self.timebase()))
+            .collect()
     }
 }
 
@@ -227,14 +241,13 @@ fn is_scan_worthwhile(job: &Job<'_>, candidate: &Candidate) -> bool {
 
 fn warnings(shown: &Shown, candidate: &Candidate) -> Vec<String> {
     let mut warnings = Vec::new();
-    if shown.num_unordered > 0 {
+    if shown.num_untimed > 0 {
+        warnings.push(format!("{} frames have no time; they are placed by the frame rate", shown.num_untimed));
+    } else if shown.num_unordered > 0 {
         warnings.push(format!(
             "{} frames have a time that repeats or runs back; they cannot be kept in a timeline and are left out",
             shown.num_unordered
         ));
-    }
-    if shown.num_untimed > 0 {
-        warnings.push(format!("{} frames have no time and are left out", shown.num_untimed));
     }
     let lost = candidate.pts.len().saturating_sub(usize::try_from(shown.num_frames).unwrap_or(usize::MAX));
     if lost > 0 {
@@ -262,6 +275,7 @@ fn from_candidate(job: &Job<'_>, candidate: Candidate) -> Option<FrameIndex> {
         is_seekable,
         needs_run_in: false,
         has_repeats: false,
+        stamping: Stamping::Own,
     })
 }
 
@@ -286,6 +300,40 @@ fn from_decoder(job: &Job<'_>, candidate: Candidate, shown: Shown) -> Option<Fra
         is_seekable,
         needs_run_in: false,
         has_repeats: shown.num_unordered > 0,
+        stamping: Stamping::Own,
+    })
+}
+
+/// The list of a source with frames that have no time. When only the last frames lack one, the others keep theirs;
+/// otherwise no decode but one from the start can tell the frames apart, and they are counted.
+fn without_times(job: &Job<'_>, candidate: Candidate, mut shown: Shown) -> Option<FrameIndex> {
+    let is_tail = shown.num_trailing == shown.num_untimed && shown.num_unordered == 0;
+    let timed = PtsList::from_sorted(shown.pts.iter().copied()).ok()?;
+    if let (true, Some(after), Some(step)) = (is_tail, timed.last(), timed.nominal_delta()) {
+        let tail = (1..=i64::try_from(shown.num_trailing).ok()?).map(|n| after.saturating_add(step.saturating_mul(n)));
+        shown.pts.extend(tail);
+        return Some(FrameIndex {
+            pts: PtsList::from_sorted(shown.pts).ok()?,
+            last_duration: step,
+            is_seekable: job.container == Container::Avi && candidate.is_sequential && !shown.keyframes.is_empty(),
+            keyframes: shown.keyframes.into_iter().map(|pts| Keyframe { pts, position: None }).collect(),
+            evidence: IndexEvidence::DecodeScan,
+            needs_run_in: false,
+            has_repeats: false,
+            stamping: Stamping::Tail(Tail { after, step }),
+        });
+    }
+    let counted = Counted::new(&shown.own, &job.ticks_per_frame());
+    let pts = PtsList::from_sorted((0..shown.num_frames).map(|frame| counted.time(frame))).ok()?;
+    Some(FrameIndex {
+        last_duration: last_duration(job, &[], pts.nominal_delta().unwrap_or(0)),
+        pts,
+        keyframes: Vec::new(),
+        evidence: IndexEvidence::DecodeScan,
+        is_seekable: false,
+        needs_run_in: false,
+        has_repeats: false,
+        stamping: Stamping::Counted(counted),
     })
 }
 
@@ -297,7 +345,7 @@ fn last_duration(job: &Job<'_>, pts: &[i64], told: i64) -> i64 {
         Some(nominal) if told <= 0 || told / LONGEST_RATIO > nominal => nominal,
         _ if told > 0 => told,
         _ => {
-            let rate = job.stream.avg_frame_rate.as_deref().and_then(|text| super::describe::fraction(text, '/'));
+            let rate = job.stream.avg_frame_rate.as_deref().and_then(|text| fraction(text, '/'));
             let frame = rate.filter(|rate| rate.is_positive()).and_then(|rate| Rational::ONE.over(rate));
             frame.map_or(1, |frame| MediaTime::new(1, frame).rescale(job.timebase()).ticks.max(1))
         }

@@ -126,7 +126,8 @@ impl Subject<'_> {
         }
         args.extend(["-select_streams".to_owned(), stream.to_string()]);
         args.extend(
-            ["-show_entries", "frame=best_effort_timestamp,interlaced_frame", "-of", "compact=p=0"].map(str::to_owned),
+            ["-show_entries", "frame=key_frame,pts,best_effort_timestamp,interlaced_frame", "-of", "compact=p=0"]
+                .map(str::to_owned),
         );
         let shown = Arc::new(Mutex::new(Shown::default()));
         let sink = {
@@ -135,7 +136,7 @@ impl Subject<'_> {
                 let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
                 shown.line(line);
                 report(&progress, shown.num_frames);
-                let is_full = shown.pts.len() >= limits.max_frames;
+                let is_full = shown.own.len() >= limits.max_frames;
                 if is_full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             }
         };
@@ -230,8 +231,14 @@ pub(crate) struct Shown {
     pub(crate) pts: Vec<i64>,
     /// Frames that came out, those left out of `pts` included.
     pub(crate) num_frames: u64,
+    /// Time that each frame's own packet gave it, for all frames.
+    pub(crate) own: Vec<Option<i64>>,
+    /// Times of the keyframes among `pts`.
+    pub(crate) keyframes: Vec<i64>,
     /// Frames without a time.
     pub(crate) num_untimed: u64,
+    /// Frames without a time behind the last one that has a time.
+    pub(crate) num_trailing: u64,
     /// Frames whose time repeats or runs back.
     pub(crate) num_unordered: u64,
     pub(crate) num_interlaced: u64,
@@ -242,11 +249,21 @@ impl Shown {
         let Some(text) = field(line, "best_effort_timestamp") else { return };
         self.num_frames += 1;
         self.num_interlaced += u64::from(field(line, "interlaced_frame") == Some("1"));
-        match text.parse::<i64>() {
-            Err(_) => self.num_untimed += 1,
-            Ok(pts) if self.pts.last().is_some_and(|last| pts <= *last) => self.num_unordered += 1,
-            Ok(pts) => self.pts.push(pts),
+        self.own.push(number(line, "pts"));
+        let Ok(pts) = text.parse::<i64>() else {
+            self.num_untimed += 1;
+            self.num_trailing += 1;
+            return;
+        };
+        self.num_trailing = 0;
+        if self.pts.last().is_some_and(|last| pts <= *last) {
+            self.num_unordered += 1;
+            return;
         }
+        if field(line, "key_frame") == Some("1") {
+            self.keyframes.push(pts);
+        }
+        self.pts.push(pts);
     }
 }
 
@@ -306,11 +323,16 @@ mod tests {
     fn shown_frames_stay_in_order() {
         let mut shown = Shown::default();
         for text in ["0", "10", "10", "5", "N/A", "20"] {
-            shown.line(format!("best_effort_timestamp={text}|interlaced_frame=1").as_bytes());
+            shown.line(format!("key_frame=1|pts=N/A|best_effort_timestamp={text}|interlaced_frame=1").as_bytes());
         }
         shown.line(b"something else");
         assert_eq!(shown.pts, [0, 10, 20]);
+        assert_eq!(shown.keyframes, [0, 10, 20]);
         assert_eq!((shown.num_frames, shown.num_untimed, shown.num_unordered, shown.num_interlaced), (6, 1, 2, 6));
+        assert_eq!((shown.num_trailing, shown.own.len()), (0, 6));
+        shown.line(b"key_frame=0|pts=N/A|best_effort_timestamp=N/A|interlaced_frame=0|");
+        shown.line(b"key_frame=0|pts=7|best_effort_timestamp=N/A|interlaced_frame=0");
+        assert_eq!((shown.num_trailing, shown.num_untimed, shown.own.last()), (2, 3, Some(&Some(7))));
     }
 
     proptest! {

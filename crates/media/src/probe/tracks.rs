@@ -210,6 +210,7 @@ mod tests {
             is_seekable: true,
             needs_run_in: false,
             has_repeats: false,
+            stamping: Default::default(),
         }
     }
 

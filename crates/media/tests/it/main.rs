@@ -8,3 +8,4 @@ mod planning;
 mod probing;
 mod running;
 mod sound;
+mod untimed;

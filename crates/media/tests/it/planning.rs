@@ -141,6 +141,7 @@ fn cut_video(info: &SourceInfo, video: &VideoTrack, cuts: &[usize]) -> (Timeline
         stream: video.stream,
         evidence: splitreel_core::source::IndexEvidence::Moov,
         source_timebase: video.timebase,
+        stamping: video.frames.stamping.clone(),
         timescale: timescale(video),
         first: pts[0],
         output_start: OutputTicks(0),

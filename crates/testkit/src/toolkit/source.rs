@@ -146,6 +146,7 @@ fn video_track(dice: &mut Dice, seconds: u64, fps: i64) -> VideoTrack {
         is_seekable: true,
         needs_run_in: false,
         has_repeats: false,
+        stamping: Default::default(),
     };
     VideoTrack {
         stream: 0,

@@ -1,0 +1,192 @@
+//! Where the times of a source's frames come from, when not every frame has one of its own: the one rule behind both
+//! the probe's frame list and the timestamps that an encode works with. Pure.
+
+use crate::time::Rational;
+use serde::{Deserialize, Serialize};
+
+/// Number of stretches after which times that depart from the frame rate are ignored.
+const MAX_STRETCHES: usize = 1_000;
+/// Steps with larger parts are rounded to whole ticks: ffmpeg evaluates the times with 53-bit floating point.
+const MAX_STEP: Rational = Rational::whole(100_000_000);
+/// Largest denominator of a step, for the same reason.
+const MAX_STEP_DENOMINATOR: i64 = 100_000;
+
+/// Origin of the times in a frame list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stamping {
+    /// Every frame has a time of its own.
+    #[default]
+    Own,
+    /// All frames but the last few have a time of their own.
+    Tail(Tail),
+    /// Frames are placed by their number in a decode from the start of the source.
+    Counted(Counted),
+}
+
+impl Stamping {
+    /// Whether every frame has a time of its own.
+    pub fn is_own(&self) -> bool {
+        *self == Stamping::Own
+    }
+}
+
+/// The frames at the end that have no time: decoders deliver them after the last packet, which no longer gives them one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tail {
+    /// Time of the last frame that has one, source ticks.
+    pub after: i64,
+    /// Ticks from each of the frames behind to the next, > 0.
+    pub step: i64,
+}
+
+/// Frame times by frame number, counted from 0 in presentation order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Ticks per frame, ≥ 1.
+    pub step: Rational,
+    /// Frames at a constant rate, by frame number; the first starts at frame 0.
+    pub stretches: Vec<Stretch>,
+}
+
+/// Start of a run of frames at a constant rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// Number of its first frame.
+    pub frame: u64,
+    /// Time of its first frame, source ticks.
+    pub pts: i64,
+}
+
+impl Counted {
+    /// Places frames at a constant rate, given the times that some of them have. `told` are the ticks per frame that
+    /// the container and the codec announce, most credible first; the known times decide among them.
+    ///
+    /// A known time starts a new stretch when it differs from its place by more than half a frame and the next known
+    /// time confirms it. Times increase strictly.
+    pub fn new(known: &[Option<i64>], told: &[Rational]) -> Self {
+        let anchors: Vec<Stretch> =
+            (0u64..).zip(known).filter_map(|(frame, pts)| Some(Stretch { frame, pts: (*pts)? })).collect();
+        let step = step(&anchors, told);
+        let start = anchors.first().map_or(0, |first| first.pts.saturating_sub(span(step, first.frame)));
+        let mut counted = Counted { step, stretches: vec![Stretch { frame: 0, pts: start }] };
+        let mut unconfirmed: Option<Stretch> = None;
+        for anchor in anchors {
+            if counted.time(anchor.frame).abs_diff(anchor.pts) <= half(step) {
+                unconfirmed = None;
+            } else if let Some(begin) = unconfirmed.take_if(|begin| begin.is_in_line(step, anchor)) {
+                if counted.stretches.len() >= MAX_STRETCHES {
+                    break;
+                }
+                counted.stretches.push(begin);
+            } else {
+                let before = anchor.frame.checked_sub(1).map(|frame| counted.time(frame));
+                unconfirmed = before.is_some_and(|before| anchor.pts > before).then_some(anchor);
+            }
+        }
+        counted
+    }
+
+    /// Time of a frame, source ticks.
+    pub fn time(&self, frame: u64) -> i64 {
+        let behind = self.stretches.partition_point(|stretch| stretch.frame <= frame);
+        let stretch = behind.checked_sub(1).and_then(|at| self.stretches.get(at));
+        stretch.map_or(0, |stretch| stretch.time(self.step, frame))
+    }
+}
+
+impl Stretch {
+    fn time(self, step: Rational, frame: u64) -> i64 {
+        self.pts.saturating_add(span(step, frame.saturating_sub(self.frame)))
+    }
+
+    fn is_in_line(self, step: Rational, later: Stretch) -> bool {
+        self.time(step, later.frame).abs_diff(later.pts) <= half(step)
+    }
+}
+
+/// Whole ticks of `frames` frames, rounded down.
+fn span(step: Rational, frames: u64) -> i64 {
+    let ticks = i128::from(frames) * i128::from(step.num()) / i128::from(step.den());
+    i64::try_from(ticks).unwrap_or(i64::MAX)
+}
+
+/// Half a frame in whole ticks.
+fn half(step: Rational) -> u64 {
+    step.num().div_euclid(step.den().saturating_mul(2)).unsigned_abs()
+}
+
+/// Ticks per frame: the announced value that the known times bear out, else the median of the known times.
+fn step(anchors: &[Stretch], told: &[Rational]) -> Rational {
+    let pairs = anchors.iter().zip(anchors.iter().skip(1));
+    let mut measured: Vec<Rational> = pairs
+        .filter_map(|(a, b)| Rational::new(b.pts.checked_sub(a.pts)?, i64::try_from(b.frame - a.frame).ok()?))
+        .filter(|step| step.is_positive())
+        .collect();
+    measured.sort_unstable();
+    let median = measured.get(measured.len() / 2).copied();
+    let agrees = |told: &&Rational| median.is_none_or(|median| (told.to_f64() / median.to_f64() - 1.0).abs() < 0.01);
+    let chosen = told.iter().filter(|told| told.is_positive()).find(agrees).copied().or(median);
+    let chosen = chosen.unwrap_or(Rational::ONE).max(Rational::ONE);
+    if chosen.den() <= MAX_STEP_DENOMINATOR && Rational::whole(chosen.num()) <= MAX_STEP {
+        chosen
+    } else {
+        Rational::whole((chosen.num() + chosen.den() / 2) / chosen.den()).max(Rational::ONE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn times(counted: &Counted, frames: u64) -> Vec<i64> {
+        (0..frames).map(|frame| counted.time(frame)).collect()
+    }
+
+    #[test]
+    fn without_any_time_the_announced_rate_counts_from_zero() {
+        let counted = Counted::new(&[None; 4], &[Rational::new(15_015, 4).unwrap()]);
+        assert_eq!(times(&counted, 5), [0, 3753, 7507, 11_261, 15_015]);
+        assert_eq!(times(&Counted::new(&[None; 2], &[]), 3), [0, 1, 2]);
+    }
+
+    #[test]
+    fn known_times_fix_the_place_of_the_frames_around_them() {
+        let known = [None, Some(7200), None, None, Some(18_000), None];
+        let counted = Counted::new(&known, &[Rational::whole(3600)]);
+        assert_eq!(times(&counted, 6), [3600, 7200, 10_800, 14_400, 18_000, 21_600]);
+        assert_eq!(counted.stretches.len(), 1);
+    }
+
+    #[test]
+    fn known_times_decide_among_the_announced_rates() {
+        let known = [Some(0), None, Some(7201), None, Some(14_400)];
+        let told = [Rational::whole(1800), Rational::whole(3600)];
+        assert_eq!(Counted::new(&known, &told).step, Rational::whole(3600));
+        assert_eq!(Counted::new(&known, &told[..1]).step, Rational::whole(3600));
+    }
+
+    #[test]
+    fn a_gap_that_is_confirmed_starts_a_stretch_and_a_single_wild_time_does_not() {
+        let told = [Rational::whole(10)];
+        let wild = [Some(0), Some(10), Some(9000), Some(30), None];
+        assert_eq!(times(&Counted::new(&wild, &told), 5), [0, 10, 20, 30, 40]);
+        let gap = [Some(0), Some(10), Some(100), None, Some(120), None];
+        assert_eq!(times(&Counted::new(&gap, &told), 6), [0, 10, 100, 110, 120, 130]);
+        let back = [Some(50), Some(60), Some(0), Some(10), Some(20)];
+        assert_eq!(times(&Counted::new(&back, &told), 5), [50, 60, 70, 80, 90]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_known_times_give_increasing_times(
+            known in prop::collection::vec(prop::option::of(-100_000i64..100_000), 0..80),
+            told in (1i64..5000, 1i64..50),
+        ) {
+            let counted = Counted::new(&known, &[Rational::new(told.0, told.1).unwrap()]);
+            prop_assert!(times(&counted, known.len() as u64 + 5).is_sorted_by(|a, b| a < b));
+            prop_assert!(counted.stretches.is_sorted_by(|a, b| a.frame < b.frame));
+        }
+    }
+}
