@@ -3,8 +3,8 @@
 
 use crate::blob_failure;
 use splitreel_backend::BlobStore;
-use splitreel_core::Failure;
 use splitreel_core::part::{StoredObject, StoredSegment};
+use splitreel_core::{Failure, FailureCode};
 use splitreel_packaging::fragment::{FragmentSample, Parsed, parse_segment};
 use splitreel_packaging::movie::SampleDefaults;
 
@@ -23,7 +23,7 @@ pub(crate) struct Verified {
 }
 
 fn broken(object: &StoredObject, what: impl std::fmt::Display) -> Failure {
-    Failure::infra("part_damaged", format!("{} is not what was stored: {what}", object.key))
+    Failure::of(FailureCode::PartDamaged, format!("{} is not what was stored: {what}", object.key))
 }
 
 /// Reads the headers of a media segment and compares them with its record.

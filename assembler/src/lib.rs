@@ -15,7 +15,7 @@ use splitreel_backend::lease::{Work, WorkOrder};
 use splitreel_backend::{BlobError, BlobStore, Doorbell, Ids, Leases};
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::Progress;
-use splitreel_core::{Failure, WorkerId};
+use splitreel_core::{Failure, FailureCode, WorkerId};
 use splitreel_runner::{Runner, TaskHandler};
 use splitreel_telemetry::trace::{Step, step};
 use std::sync::Arc;
@@ -82,12 +82,12 @@ impl TaskHandler for AssemblerDeps {
         cancel: &CancellationToken,
     ) -> Result<TaskResult, Failure> {
         let Work::Assemble(assembly) = &order.work else {
-            return Err(Failure::permanent("wrong_role", "a task for workers reached an assembler"));
+            return Err(Failure::of(FailureCode::WrongRole, "a task for workers reached an assembler"));
         };
         let package = package::Package { blobs: self.blobs.as_ref(), prefix: &order.key_prefix, assembly };
         tokio::select! {
             biased;
-            () = cancel.cancelled() => Err(Failure::infra("cancelled", "the assembly was stopped")),
+            () = cancel.cancelled() => Err(Failure::of(FailureCode::Cancelled, "the assembly was stopped")),
             made = package.make(&progress).instrument(step(Step::Package)) => made.map(TaskResult::Assemble),
         }
     }
@@ -96,9 +96,9 @@ impl TaskHandler for AssemblerDeps {
 /// What a blob failure means for an assembly. An object that does not show yet is worth another try.
 pub(crate) fn blob_failure(e: &BlobError) -> Failure {
     match e {
-        BlobError::NoSpace { .. } => Failure::infra("no_space", format!("{e}: free some space")),
-        BlobError::BadKey { .. } => Failure::permanent("bad_key", e.to_string()),
-        BlobError::NotFound { .. } => Failure::infra("part_not_visible", e.to_string()),
-        BlobError::Unavailable { source, .. } => Failure::infra("storage", format!("{e}: {source}")),
+        BlobError::NoSpace { .. } => Failure::of(FailureCode::NoSpace, format!("{e}: free some space")),
+        BlobError::BadKey { .. } => Failure::of(FailureCode::BadKey, e.to_string()),
+        BlobError::NotFound { .. } => Failure::of(FailureCode::PartNotVisible, e.to_string()),
+        BlobError::Unavailable { source, .. } => Failure::of(FailureCode::Storage, format!("{e}: {source}")),
     }
 }

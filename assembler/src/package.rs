@@ -10,11 +10,11 @@ use sha2::{Digest, Sha256};
 use splitreel_backend::BlobStore;
 use splitreel_backend::blob::Piece;
 use splitreel_backend::lease::Assembly;
-use splitreel_core::Failure;
 use splitreel_core::assembly;
 use splitreel_core::part::{AudioPart, Presentation, PresentationFile, StoredObject, StoredSegment, VideoPart};
 use splitreel_core::plan::{MediaKind, hex};
 use splitreel_core::task::Progress;
+use splitreel_core::{Failure, FailureCode};
 use splitreel_packaging::chunks::{self, ChunkManifest, ChunkUnit, WrittenChunk};
 use splitreel_packaging::init::{Gapless, TrackHeader, TrackKind, parse_init, write_init};
 use splitreel_packaging::presentation::{Form, MPD_NAME, TrackKind as Folder, init_path, segment_path};
@@ -46,7 +46,7 @@ struct Track<'a> {
 }
 
 fn unpackable(what: &str, e: impl std::fmt::Display) -> Failure {
-    Failure::permanent("packaging", format!("{what} cannot be written: {e}"))
+    Failure::of(FailureCode::Packaging, format!("{what} cannot be written: {e}"))
 }
 
 impl<'a> Package<'a> {
@@ -60,8 +60,8 @@ impl<'a> Package<'a> {
         )
         .map_err(|bad| {
             let first = bad.iter().take(3).map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            Failure::permanent(
-                "parts_differ",
+            Failure::of(
+                FailureCode::PartsDiffer,
                 format!("the parts do not make up the plan ({} differences): {first}", bad.len()),
             )
         })?;
@@ -338,7 +338,7 @@ impl<'a> Package<'a> {
         let key = format!("{}{path}", self.prefix);
         let bytes = self.blobs.compose(&key, pieces).await.map_err(|e| blob_failure(&e))?;
         if bytes != expected {
-            return Err(Failure::infra("compose", format!("{key} has {bytes} bytes instead of {expected}")));
+            return Err(Failure::of(FailureCode::Compose, format!("{key} has {bytes} bytes instead of {expected}")));
         }
         let sha256 = self.hash(&key).await?;
         Ok(PresentationFile { path: path.to_owned(), object: StoredObject { key, bytes, sha256 } })

@@ -1,6 +1,6 @@
 //! Exit codes and the errors that lead to them. Every message names the thing, what is wrong and what to do.
 
-use splitreel_core::{Failure, FailureClass};
+use splitreel_core::{Failure, FailureClass, FailureCode};
 use std::process::ExitCode;
 
 /// Documented exit codes.
@@ -35,9 +35,11 @@ impl Exit {
 
     /// What a failed job means for the command.
     pub fn of_failure(failure: &Failure) -> Exit {
-        match (failure.class, failure.code.as_str()) {
+        match (failure.class, &failure.code) {
             (FailureClass::Source, _) => Exit::Source,
-            (_, "encoder_unknown" | "profile_invalid" | "container_unavailable") => Exit::Usage,
+            (_, FailureCode::EncoderUnknown | FailureCode::ProfileInvalid | FailureCode::ContainerUnavailable) => {
+                Exit::Usage
+            }
             _ => Exit::Failed,
         }
     }

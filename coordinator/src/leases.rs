@@ -80,6 +80,7 @@ impl Leases for Coordinator {
 
     async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure) -> Result<(), LeaseError> {
         tracing::warn!(%task, code = %failure.code, message = %failure.message, "attempt failed");
+        record::attempt_failed(&failure.code);
         let (now, class) = (self.now(), failure.class);
         let ended = self.inner.store.fail(task, lease, failure, now, &self.inner.config.retry).await;
         match ended.map_err(|e| unavailable(&e))?.map_err(refused(Report::Fail))? {

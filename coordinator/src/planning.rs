@@ -4,13 +4,13 @@ use crate::Coordinator;
 use splitreel_backend::StoreError;
 use splitreel_backend::blob::{BlobError, BlobStore};
 use splitreel_backend::store::{JobFilter, TaskFilter};
-use splitreel_core::Failure;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::{ProbeResult, StoredObject, TaskResult};
 use splitreel_core::plan::hex;
 use splitreel_core::planner;
 use splitreel_core::source::SourceInfo;
 use splitreel_core::task::TaskKind;
+use splitreel_core::{Failure, FailureCode};
 use splitreel_telemetry::trace::{Parent, Step, step_of};
 use tracing::Instrument;
 
@@ -42,7 +42,7 @@ impl Coordinator {
             _ => None,
         });
         let outcome = match probe {
-            None => Err(Failure::permanent("no_probe", "the probe result is missing")),
+            None => Err(Failure::of(FailureCode::NoProbe, "the probe result is missing")),
             Some(p) => {
                 let info = self.source_info(p).await?;
                 planner::plan(&info, &job.request.profile, &self.inner.config.capabilities)

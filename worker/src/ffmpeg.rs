@@ -3,10 +3,10 @@
 use crate::progress::encoded_share;
 use crate::toolkit::{Encoded, Request, Toolkit};
 use async_trait::async_trait;
-use splitreel_core::Failure;
 use splitreel_core::plan::{Cut, Plan, Timeline};
 use splitreel_core::source::SourceInfo;
 use splitreel_core::task::{Progress, TaskKind};
+use splitreel_core::{Failure, FailureCode};
 use splitreel_media::Toolkit as _;
 use splitreel_media::piece::EncodedTrack;
 use splitreel_media::{
@@ -34,8 +34,9 @@ impl FfmpegTools {
     fn workspace(&self, request: &Request) -> Result<Workspace, Failure> {
         let dir = self.scratch.join(request.lease.to_string());
         std::fs::create_dir_all(&dir).map_err(|e| {
-            let class = if e.kind() == std::io::ErrorKind::StorageFull { "no_space" } else { "scratch" };
-            Failure::infra(class, format!("the scratch directory {} cannot be made: {e}", dir.display()))
+            let is_full = e.kind() == std::io::ErrorKind::StorageFull;
+            let code = if is_full { FailureCode::NoSpace } else { FailureCode::Scratch };
+            Failure::of(code, format!("the scratch directory {} cannot be made: {e}", dir.display()))
         })?;
         Ok(Workspace { dir })
     }
@@ -69,8 +70,8 @@ fn sink(request: &Request, total_us: i64) -> ProgressSink {
 async fn read_back(files: Vec<PathBuf>, evidence: Vec<String>) -> Result<Vec<EncodedTrack>, Failure> {
     let read =
         tokio::task::spawn_blocking(move || files.iter().map(|f| EncodedTrack::read(f)).collect::<Result<Vec<_>, _>>());
-    let tracks = read.await.map_err(|e| Failure::infra("worker_thread", e.to_string()))?;
-    tracks.map_err(|e| Failure::media("output_unreadable", e.to_string()).with_evidence(evidence))
+    let tracks = read.await.map_err(|e| Failure::of(FailureCode::WorkerThread, e.to_string()))?;
+    tracks.map_err(|e| Failure::of(FailureCode::OutputUnreadable, e.to_string()).with_evidence(evidence))
 }
 
 #[async_trait]

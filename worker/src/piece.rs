@@ -1,10 +1,10 @@
 //! From what an encoder left behind to CMAF media segments: verifies, rebuilds the timing, cuts. Pure.
 
-use splitreel_core::Failure;
 use splitreel_core::plan::{Cut, PlannedPart, TrackPlan, pts_fingerprint};
 use splitreel_core::planner::cut_audio;
 use splitreel_core::profile::AudioCodec;
 use splitreel_core::time::OutputTicks;
+use splitreel_core::{Failure, FailureCode};
 use splitreel_media::piece::{EncodedSample, EncodedTrack};
 use splitreel_packaging::codecs::codec_string;
 use splitreel_packaging::fragment::{FragmentSpec, SampleSpec, write_fragment};
@@ -43,8 +43,8 @@ pub struct CutSegment {
     pub samples: Range<usize>,
 }
 
-fn unfit(code: &str, e: impl std::fmt::Display) -> Failure {
-    Failure::media(code, format!("the encoder's output cannot be used: {e}"))
+fn unfit(code: FailureCode, e: impl std::fmt::Display) -> Failure {
+    Failure::of(code, format!("the encoder's output cannot be used: {e}"))
 }
 
 /// Verifies the part of one rendition against the plan (count, every presentation time, keyframes where media
@@ -54,9 +54,13 @@ fn unfit(code: &str, e: impl std::fmt::Display) -> Failure {
 /// A media [`Failure`] that says what differs.
 pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutTrack, Failure> {
     let (plan, segment) = (planned.track, planned.segment);
-    let video = plan.video().ok_or_else(|| Failure::permanent("plan", format!("{} is not a video track", plan.id)))?;
+    let video =
+        plan.video().ok_or_else(|| Failure::of(FailureCode::Plan, format!("{} is not a video track", plan.id)))?;
     if track.timescale != plan.timescale {
-        return Err(unfit("timescale", format!("its timescale is {}, planned {}", track.timescale, plan.timescale)));
+        return Err(unfit(
+            FailureCode::Timescale,
+            format!("its timescale is {}, planned {}", track.timescale, plan.timescale),
+        ));
     }
     let (start, end) = (segment.output_start.get(), segment.output_end.get());
     let place = |s: &EncodedSample| start + s.pts;
@@ -66,14 +70,14 @@ pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutT
     let num_frames = planned.frames.num_frames;
     if sorted.len() as u64 != num_frames {
         let m = format!("{}: {} frames came out, the source has {num_frames} there", plan.id, sorted.len());
-        return Err(Failure::media("frames_differ", m));
+        return Err(Failure::of(FailureCode::FramesDiffer, m));
     }
     if pts_fingerprint(sorted.iter().copied().map(OutputTicks)) != planned.frames.pts_sha256 {
         let m = format!("{}: frame times differ from the source's", plan.id);
-        return Err(Failure::media("times_differ", m));
+        return Err(Failure::of(FailureCode::TimesDiffer, m));
     }
     let delay = plan.delay.unsigned();
-    let timing = timing::reconstruct(&pts, start, end, delay).map_err(|e| unfit("timing", e))?;
+    let timing = timing::reconstruct(&pts, start, end, delay).map_err(|e| unfit(FailureCode::Timing, e))?;
 
     let media_segments = &planned.grid.media_segments;
     let mut segments = Vec::with_capacity(media_segments.len());
@@ -84,15 +88,15 @@ pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutT
         let next = media_segments.get(i + 1).map_or(end, |n| n.start.get());
         let starts_right = track.samples.get(first).is_some_and(|s| s.is_sync) && pts.get(first) == Some(&m_start);
         if !(starts_right || video.coding.is_copy() && first == 0) {
-            return Err(Failure::media(
-                "no_keyframe",
+            return Err(Failure::of(
+                FailureCode::NoKeyframe,
                 format!("{}: no keyframe at media segment {}", plan.id, m.number),
             ));
         }
         let last = pts.iter().skip(first).position(|p| *p == next).map_or(pts.len(), |n| first + n);
         if pts[first..last].iter().any(|p| *p < m_start || *p >= next) {
-            return Err(Failure::media(
-                "open_gop",
+            return Err(Failure::of(
+                FailureCode::OpenGop,
                 format!("{}: pictures of another media segment in {}", plan.id, m.number),
             ));
         }
@@ -113,7 +117,7 @@ pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutT
             base_decode_time: u64::try_from(decode_time).unwrap_or(0),
             samples: &specs,
         })
-        .map_err(|e| unfit("fragment", e))?;
+        .map_err(|e| unfit(FailureCode::Fragment, e))?;
         segments.push(CutSegment {
             number: m.number,
             start: m_start,
@@ -126,8 +130,8 @@ pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutT
         first = last;
     }
     if first != track.samples.len() {
-        return Err(Failure::media(
-            "samples_left",
+        return Err(Failure::of(
+            FailureCode::SamplesLeft,
             format!("{}: {} samples belong to no media segment", plan.id, track.samples.len() - first),
         ));
     }
@@ -172,13 +176,16 @@ pub fn cut_audio_track(
     step_seconds: f64,
 ) -> Result<CutAudio, Failure> {
     let (Some(audio), Cut::Whole { start, .. }) = (plan.audio(), &plan.cut) else {
-        return Err(Failure::permanent("plan", format!("{} is not a whole audio track", plan.id)));
+        return Err(Failure::of(FailureCode::Plan, format!("{} is not a whole audio track", plan.id)));
     };
     if track.timescale != plan.timescale {
-        return Err(unfit("timescale", format!("its timescale is {}, planned {}", track.timescale, plan.timescale)));
+        return Err(unfit(
+            FailureCode::Timescale,
+            format!("its timescale is {}, planned {}", track.timescale, plan.timescale),
+        ));
     }
     let first_pts = track.samples.first().map_or(0, |s| s.pts);
-    let priming = u32::try_from(-first_pts.min(0)).map_err(|_| unfit("priming", "too much of it"))?;
+    let priming = u32::try_from(-first_pts.min(0)).map_err(|_| unfit(FailureCode::Priming, "too much of it"))?;
     let frame = track.samples.first().map_or(1, |s| s.duration.max(1));
     let held: u64 = track.samples.iter().map(|s| u64::from(s.duration)).sum();
     let num_samples = encoded_samples
@@ -192,7 +199,8 @@ pub fn cut_audio_track(
     for c in &cuts {
         let first = usize::try_from(c.first_packet).unwrap_or(usize::MAX);
         let range = first..first + usize::try_from(c.num_packets).unwrap_or(0);
-        let packets = track.samples.get(range.clone()).ok_or_else(|| unfit("packets", "the cut lies outside"))?;
+        let packets =
+            track.samples.get(range.clone()).ok_or_else(|| unfit(FailureCode::Packets, "the cut lies outside"))?;
         let specs: Vec<SampleSpec> = packets
             .iter()
             .map(|s| SampleSpec { duration: s.duration.max(1), size: s.size, is_sync: true, composition_offset: 0 })
@@ -203,7 +211,7 @@ pub fn cut_audio_track(
             base_decode_time: u64::try_from(decode_time).unwrap_or(0),
             samples: &specs,
         })
-        .map_err(|e| unfit("fragment", e))?;
+        .map_err(|e| unfit(FailureCode::Fragment, e))?;
         let duration = specs.iter().map(|s| i64::from(s.duration)).sum::<i64>();
         segments.push(CutSegment {
             number: c.number,
@@ -235,7 +243,7 @@ pub fn cut_audio_track(
 }
 
 fn finish(header: &TrackHeader, gapless: Option<Gapless>, segments: Vec<CutSegment>) -> Result<CutTrack, Failure> {
-    let codec = codec_string(&header.sample_entry).map_err(|e| unfit("codec", e))?;
-    let init = write_init(std::slice::from_ref(header), gapless).map_err(|e| unfit("init", e))?;
+    let codec = codec_string(&header.sample_entry).map_err(|e| unfit(FailureCode::Codec, e))?;
+    let init = write_init(std::slice::from_ref(header), gapless).map_err(|e| unfit(FailureCode::Init, e))?;
     Ok(CutTrack { init, codec, segments })
 }

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use splitreel_backend::{BlobError, BlobStore};
-use splitreel_core::Failure;
 use splitreel_core::part::{StoredObject, StoredSegment};
 use splitreel_core::plan::hex;
+use splitreel_core::{Failure, FailureCode};
 use splitreel_media::piece::{EncodedSample, EncodedTrack, Payload};
 use std::io::Write;
 use std::path::PathBuf;
@@ -19,9 +19,9 @@ const IN_MEMORY_BYTES: u64 = 64 << 20;
 /// What storing a blob's failure means for the attempt.
 pub(crate) fn blob_failure(e: &BlobError) -> Failure {
     match e {
-        BlobError::NoSpace { .. } => Failure::infra("no_space", format!("{e}: free some space")),
-        BlobError::BadKey { .. } => Failure::permanent("bad_key", e.to_string()),
-        BlobError::NotFound { .. } | BlobError::Unavailable { .. } => Failure::infra("storage", error_chain(e)),
+        BlobError::NoSpace { .. } => Failure::of(FailureCode::NoSpace, format!("{e}: free some space")),
+        BlobError::BadKey { .. } => Failure::of(FailureCode::BadKey, e.to_string()),
+        BlobError::NotFound { .. } | BlobError::Unavailable { .. } => Failure::of(FailureCode::Storage, error_chain(e)),
     }
 }
 
@@ -142,15 +142,15 @@ fn spool_segment(payload: &Payload, header: &[u8], samples: &[EncodedSample], to
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, Failure> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(|e| scratch_failure(&e)),
-        Err(e) => Err(Failure::infra("worker_thread", e.to_string())),
+        Err(e) => Err(Failure::of(FailureCode::WorkerThread, e.to_string())),
     }
 }
 
 fn scratch_failure(e: &std::io::Error) -> Failure {
     match e.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            Failure::infra("no_space", format!("scratch space is full: {e}"))
+            Failure::of(FailureCode::NoSpace, format!("scratch space is full: {e}"))
         }
-        _ => Failure::infra("scratch", format!("scratch files cannot be read or written: {e}")),
+        _ => Failure::of(FailureCode::Scratch, format!("scratch files cannot be read or written: {e}")),
     }
 }

@@ -47,7 +47,7 @@ pub struct Encoded {
 #[async_trait]
 pub trait Toolkit: Send + Sync {
     /// Finds out what the source is. `deep` decodes it once to list its frames. On a source that is not complete it
-    /// fails with [`splitreel_media::NEEDS_WHOLE`] where the holes matter.
+    /// fails with [`splitreel_core::FailureCode::NeedsWhole`] where the holes matter.
     async fn probe(&self, request: Request, deep: bool) -> Result<SourceInfo, Failure>;
     /// Encodes one segment into all renditions. `look_back` raises how far before the segment decoding starts:
     /// 0 = the nearest keyframe, 1 = the one before, 2 = the beginning of the source.

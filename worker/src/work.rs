@@ -12,8 +12,7 @@ use splitreel_core::part::{AudioPart, Cost, ProbeResult, RenditionPart, TaskResu
 use splitreel_core::plan::{Cut, Plan};
 use splitreel_core::ranges::Need;
 use splitreel_core::task::Progress;
-use splitreel_core::{Failure, FailureClass};
-use splitreel_media::NEEDS_WHOLE;
+use splitreel_core::{Failure, FailureClass, FailureCode};
 use splitreel_runner::TaskHandler;
 use splitreel_telemetry::trace::{Step, step};
 use std::sync::Arc;
@@ -49,7 +48,7 @@ impl TaskHandler for WorkerDeps {
         if let Err(failure) = &outcome
             && !is_complete
             && !cancel.is_cancelled()
-            && (failure.class != FailureClass::Infra || failure.code == NEEDS_WHOLE)
+            && (failure.class != FailureClass::Infra || failure.code == FailureCode::NeedsWhole)
         {
             tracing::info!(task = %order.task, code = %failure.code, "a part of the source is not enough, all of it is read");
             // It begins anew: as it stood, the end would seem near.
@@ -94,7 +93,7 @@ impl WorkerDeps {
         let access = SourceAccess { source: &order.source, grant, lease: order.lease, need, progress };
         let local = tokio::select! {
             biased;
-            () = cancel.cancelled() => Err(Failure::infra("cancelled", "the attempt was cancelled")),
+            () = cancel.cancelled() => Err(Failure::of(FailureCode::Cancelled, "the attempt was cancelled")),
             local = self.sources.local(&access).instrument(step(Step::Fetch)) => local,
         }?;
         reading.bytes = reading.bytes.saturating_add(local.bytes_read());
@@ -107,14 +106,14 @@ impl WorkerDeps {
             Work::Probe { deep } => self.probe(order, request, *deep).await,
             Work::Video { plan, segment } => self.video(order, request, plan, *segment).await,
             Work::Audio { plan, index } => self.audio(order, request, plan, *index).await,
-            Work::Assemble { .. } => Err(Failure::permanent("wrong_role", "an assemble task reached a worker")),
+            Work::Assemble { .. } => Err(Failure::of(FailureCode::WrongRole, "an assemble task reached a worker")),
         }
     }
 
     async fn probe(&self, order: &WorkOrder, request: Request, deep: bool) -> Result<TaskResult, Failure> {
         let mut info = self.toolkit.probe(request, deep).instrument(step(Step::Probe)).await?;
         info.bytes = order.source.bytes;
-        let json = serde_json::to_vec(&info).map_err(|e| Failure::permanent("source_info", e.to_string()))?;
+        let json = serde_json::to_vec(&info).map_err(|e| Failure::of(FailureCode::SourceInfo, e.to_string()))?;
         let cost = Cost { bytes_written: json.len() as u64, ..Cost::default() };
         let key = format!("{}source-info.json", order.key_prefix);
         let info = store_bytes(self.blobs.as_ref(), key, json).instrument(step(Step::Upload)).await?;
@@ -128,14 +127,14 @@ impl WorkerDeps {
         plan: &Arc<Plan>,
         index: u32,
     ) -> Result<TaskResult, Failure> {
-        let missing = || Failure::permanent("plan", format!("the plan has no segment {index}"));
+        let missing = || Failure::of(FailureCode::Plan, format!("the plan has no segment {index}"));
         let planned = plan.parts_of(index).ok_or_else(missing)?;
         let progress = request.progress.clone();
         let encode = self.toolkit.encode_video(request, Arc::clone(plan), index, order.media_failures);
         let encoded = encode.instrument(step(Step::Encode)).await?;
         if encoded.tracks.len() != planned.len() {
-            return Err(Failure::media(
-                "renditions",
+            return Err(Failure::of(
+                FailureCode::Renditions,
                 format!("{} renditions came out, {} were asked for", encoded.tracks.len(), planned.len()),
             ));
         }
@@ -178,7 +177,7 @@ impl WorkerDeps {
         plan: &Arc<Plan>,
         index: u32,
     ) -> Result<TaskResult, Failure> {
-        let missing = || Failure::permanent("plan", format!("the plan has no audio {index}"));
+        let missing = || Failure::of(FailureCode::Plan, format!("the plan has no audio {index}"));
         let planned = plan.whole_track(index).ok_or_else(missing)?;
         let (Some(channels), Cut::Whole { start, .. }) = (planned.audio().map(|a| a.channels), &planned.cut) else {
             return Err(missing());
@@ -187,7 +186,7 @@ impl WorkerDeps {
         let encode = self.toolkit.encode_audio(request, Arc::clone(plan), index);
         let encoded = encode.instrument(step(Step::Encode)).await?;
         let Encoded { tracks, cpu_ms, decoded_samples, encoded_samples, keep } = encoded;
-        let track = tracks.first().ok_or_else(|| Failure::media("no_audio", "no audio came out"))?;
+        let track = tracks.first().ok_or_else(|| Failure::of(FailureCode::NoAudio, "no audio came out"))?;
         let cut = cut_audio_track(planned, index, track, encoded_samples, plan.packaging.media_segment_seconds)?;
         let codec = cut.track.codec.clone();
         let transfer = Transfer::new(&progress, STORING, bytes_to_store(&cut.track, track));

@@ -14,7 +14,7 @@ use splitreel_core::plan::{Plan, hex};
 use splitreel_core::source::{Color, Container, FrameIndex, IndexEvidence, Keyframe, PtsList, SourceInfo, VideoTrack};
 use splitreel_core::task::Progress;
 use splitreel_core::time::Rational;
-use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
+use splitreel_core::{Failure, FailureCode, JobId, LeaseId, TaskId, WorkerId};
 use splitreel_runner::{Runner, TaskHandler};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -236,7 +236,7 @@ impl TaskHandler for Faker {
         let steps = if self.task.is_zero() { vec![] } else { vec![(self.task * 9 / 10, 900), (self.task / 10, 1_000)] };
         for (length, done_per_mille) in steps {
             tokio::select! {
-                () = cancel.cancelled() => return Err(Failure::infra("cancelled", "the attempt was cancelled")),
+                () = cancel.cancelled() => return Err(Failure::of(FailureCode::Cancelled, "the attempt was cancelled")),
                 () = tokio::time::sleep(length) => {}
             }
             progress.send_modify(|p| p.done_per_mille = done_per_mille);
@@ -244,7 +244,7 @@ impl TaskHandler for Faker {
         match &order.work {
             Work::Probe { .. } => self.probe(order).await,
             Work::Video { plan, segment } => video(order, plan, *segment),
-            _ => Err(Failure::permanent("fleet", "a fake worker has no such source")),
+            _ => Err(Failure::of(FailureCode::Plan, "a fake worker has no such source")),
         }
     }
 }
@@ -254,15 +254,15 @@ impl Faker {
     async fn probe(&self, order: &WorkOrder) -> Result<TaskResult, Failure> {
         let name = order.source.locator.rsplit('/').next().unwrap_or_default();
         let segments = name.trim_start_matches("film-").trim_end_matches(".mp4").parse();
-        let segments: u32 = segments.map_err(|_| Failure::permanent("name", "film-NUMBER.mp4 is expected"))?;
+        let segments: u32 = segments.map_err(|_| Failure::of(FailureCode::Plan, "film-NUMBER.mp4 is expected"))?;
         let info = info(segments, order.source.bytes);
-        let json = serde_json::to_vec(&info).map_err(|e| Failure::permanent("json", e.to_string()))?;
+        let json = serde_json::to_vec(&info).map_err(|e| Failure::of(FailureCode::Plan, e.to_string()))?;
         let object = StoredObject {
             key: format!("{}source-info.json", order.key_prefix),
             bytes: json.len() as u64,
             sha256: sha256(&json),
         };
-        self.blobs.put(&object.key, json.into()).await.map_err(|e| Failure::infra("store", e.to_string()))?;
+        self.blobs.put(&object.key, json.into()).await.map_err(|e| Failure::of(FailureCode::Storage, e.to_string()))?;
         Ok(TaskResult::Probe(ProbeResult { info: object, ffmpeg_build: "none".into(), cost: Cost::default() }))
     }
 }
@@ -318,7 +318,7 @@ fn info(segments: u32, bytes: u64) -> SourceInfo {
 }
 
 fn video(order: &WorkOrder, plan: &Plan, index: u32) -> Result<TaskResult, Failure> {
-    let missing = || Failure::permanent("plan", format!("the plan has no segment {index}"));
+    let missing = || Failure::of(FailureCode::Plan, format!("the plan has no segment {index}"));
     let parts = plan.parts_of(index).ok_or_else(missing)?;
     let object = |rendition: &str, name: &str| {
         let key = format!("{}{rendition}/{name}", order.key_prefix);

@@ -104,7 +104,7 @@ impl Attempts {
 mod tests {
     use super::*;
     use splitreel_core::task::TaskKind;
-    use splitreel_core::{Failure, JobId, WorkerId};
+    use splitreel_core::{Failure, FailureCode, JobId, WorkerId};
     use uuid::Uuid;
 
     #[test]
@@ -124,7 +124,12 @@ mod tests {
         };
         note(claimed(1, 1));
         note(claimed(2, 1));
-        note(EventKind::TaskRetried { task: 1, attempt: 1, failure: Failure::infra("x", "y"), not_before_ms: 9 });
+        note(EventKind::TaskRetried {
+            task: 1,
+            attempt: 1,
+            failure: Failure::of(FailureCode::Storage, "y"),
+            not_before_ms: 9,
+        });
         note(claimed(1, 2));
         note(EventKind::TaskDone { task: 1, kind: TaskKind::Segment, index: 0, attempt: 2 });
         note(EventKind::Cancelled);

@@ -16,7 +16,7 @@ use splitreel_client::types::{
     Claim, Claimed, Complete, Fail, ObjectGrants, ObjectsToRead, ObjectsToStore, Renew, Renewed,
 };
 use splitreel_core::task::Refusal;
-use splitreel_core::{Failure, JobId, LeaseId, TaskId};
+use splitreel_core::{Failure, FailureCode, JobId, LeaseId, TaskId};
 use std::sync::Arc;
 use utoipa::IntoParams;
 
@@ -86,11 +86,11 @@ impl Api {
                 order.grant = grant;
                 return Ok(order);
             }
-            Err(GrantError::NotFound { .. }) => Failure::source("source_not_found", "the source is gone"),
-            Err(GrantError::Unusable { why, .. }) => Failure::source("source_unusable", why),
+            Err(GrantError::NotFound { .. }) => Failure::of(FailureCode::SourceNotFound, "the source is gone"),
+            Err(GrantError::Unusable { why, .. }) => Failure::of(FailureCode::SourceUnusable, why),
             Err(error @ GrantError::Unavailable { .. }) => {
                 tracing::warn!(task = %order.task, %error, "no right to read the source");
-                Failure::infra("no_grant", "storage did not give the right to read the source")
+                Failure::of(FailureCode::NoGrant, "storage did not give the right to read the source")
             }
         };
         self.inner.coordinator.fail(order.task, order.lease, failure).await.map_err(lease_refused)?;

@@ -103,11 +103,13 @@ pub fn payload(event: &Event, job: &Job) -> Option<(&'static str, String)> {
         EventKind::Planned { num_tasks } => data.num_tasks = Some(*num_tasks),
         EventKind::TaskRetried { task, attempt, failure, .. } => {
             (data.task, data.attempt) = (Some(*task), Some(*attempt));
-            data.failure = Some(FailureData { class: failure.class, code: &failure.code, message: &failure.message });
+            data.failure =
+                Some(FailureData { class: failure.class, code: failure.code.as_str(), message: &failure.message });
         }
         EventKind::Failed { task, failure } => {
             data.task = *task;
-            data.failure = Some(FailureData { class: failure.class, code: &failure.code, message: &failure.message });
+            data.failure =
+                Some(FailureData { class: failure.class, code: failure.code.as_str(), message: &failure.message });
         }
         _ => {}
     }
@@ -134,7 +136,7 @@ pub(crate) fn rfc3339(at_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use splitreel_core::failure::Failure;
+    use splitreel_core::failure::{Failure, FailureCode};
     use splitreel_core::fair::Priority;
     use splitreel_core::job::JobRequest;
     use splitreel_core::profile::Profile;
@@ -160,7 +162,7 @@ mod tests {
 
     fn all() -> Vec<EventKind> {
         let failure =
-            Failure::media("frames_missing", "2 of 48 frames are missing").with_evidence(vec!["/tmp/x".into()]);
+            Failure::of(FailureCode::FfmpegFailed, "2 of 48 frames are missing").with_evidence(vec!["/tmp/x".into()]);
         vec![
             EventKind::Submitted,
             EventKind::Planned { num_tasks: 12 },

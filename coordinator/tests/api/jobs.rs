@@ -7,7 +7,7 @@ use splitreel_backend::lease::Leases;
 use splitreel_backend::store::JobFilter;
 use splitreel_client::types::Scope;
 use splitreel_core::task::TaskKind;
-use splitreel_core::{Failure, WorkerId};
+use splitreel_core::{Failure, FailureCode, WorkerId};
 use std::collections::BTreeSet;
 
 const BOTH: [Scope; 2] = [Scope::JobsRead, Scope::JobsWrite];
@@ -108,7 +108,11 @@ async fn tasks_come_with_their_attempts_and_failures() {
     let job = stage.job(&token).await;
     let mut wakeup = stage.wakeup(job, 0, TaskKind::Probe);
     let order = stage.coordinator.claim(&wakeup, &WorkerId("w1".into()), fresh()).await.unwrap();
-    stage.coordinator.fail(order.task, order.lease, Failure::infra("no_space", "the disk is full")).await.unwrap();
+    stage
+        .coordinator
+        .fail(order.task, order.lease, Failure::of(FailureCode::NoSpace, "the disk is full"))
+        .await
+        .unwrap();
     stage.advance(60_000);
     wakeup.attempt = 2;
     stage.coordinator.claim(&wakeup, &WorkerId("w2".into()), fresh()).await.unwrap();

@@ -7,7 +7,7 @@ use splitreel_backend::lease::{LeaseError, Leases, Work};
 use splitreel_client::types::{PROTOCOL, Presence, Scope};
 use splitreel_client::{RemoteLeases, SessionTimes};
 use splitreel_core::task::{Progress, Refusal, TaskKind, TaskState};
-use splitreel_core::{Failure, LeaseId, WorkerId};
+use splitreel_core::{Failure, FailureCode, LeaseId, WorkerId};
 use tokio_util::sync::CancellationToken;
 
 fn remote(served: &Served, token: &str) -> RemoteLeases {
@@ -90,8 +90,11 @@ async fn failures_and_cancelled_jobs_are_told_by_their_codes() {
     let mut wakeup = stage.wakeup(job, 0, TaskKind::Probe);
     let order = leases.claim(&wakeup, &worker(), fresh()).await.unwrap();
     assert!(order.grant.is_none());
-    leases.fail(order.task, order.lease, Failure::infra("x", "y")).await.unwrap();
-    assert_eq!(refusal(leases.fail(order.task, order.lease, Failure::infra("x", "y")).await), Refusal::LeaseLost);
+    leases.fail(order.task, order.lease, Failure::of(FailureCode::Storage, "y")).await.unwrap();
+    assert_eq!(
+        refusal(leases.fail(order.task, order.lease, Failure::of(FailureCode::Storage, "y")).await),
+        Refusal::LeaseLost
+    );
     wakeup.attempt = 2;
     assert_eq!(
         refusal(leases.claim(&wakeup, &worker(), fresh()).await),

@@ -10,7 +10,7 @@ use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
 use splitreel_core::speculate::{Running, second_attempts};
 use splitreel_core::task::{AfterFailure, Lease, Refusal, RetryPolicy, Task, TaskKind, TaskState};
-use splitreel_core::{Failure, FailureClass, LeaseId, TaskId, WorkerId};
+use splitreel_core::{Failure, FailureClass, FailureCode, LeaseId, TaskId, WorkerId};
 use std::collections::BTreeMap;
 
 /// Second attempts are called for one by one, and by so many running tasks one more at a time.
@@ -127,7 +127,7 @@ pub fn fail(
 /// Takes an expired lease back. `None`: nothing to take; a task may have two.
 pub fn reap(job: &mut Job, task: &mut Task, now_ms: i64, policy: &RetryPolicy) -> Option<AttemptEnded> {
     let (attempt, lease) = task.live().find(|(_, lease)| lease.expires_ms <= now_ms)?;
-    let failure = Failure::infra("lease_expired", format!("worker {} stopped answering", lease.worker));
+    let failure = Failure::of(FailureCode::LeaseExpired, format!("worker {} stopped answering", lease.worker));
     let after = task.lose(lease.id, failure.clone(), now_ms, policy).ok()?;
     Some(attempt_ended(job, task, attempt, failure, after, now_ms))
 }
@@ -141,7 +141,7 @@ pub fn release(
     policy: &RetryPolicy,
 ) -> Option<AttemptEnded> {
     let (attempt, lease) = task.live().find(|(_, lease)| lease.worker == *worker)?;
-    let failure = Failure::infra("worker_lost", format!("worker {worker} is gone"));
+    let failure = Failure::of(FailureCode::WorkerLost, format!("worker {worker} is gone"));
     let id = lease.id;
     let mut after = task.fail(id, failure.clone(), now_ms, policy).ok()?;
     if let AfterFailure::Retry { not_before_ms } = &mut after {

@@ -22,7 +22,7 @@ pub mod task;
 pub mod time;
 pub mod trace;
 
-pub use failure::{Failure, FailureClass};
+pub use failure::{Failure, FailureClass, FailureCode};
 pub use id::{JobId, LeaseId, TaskId, WorkerId};
 pub use time::{MediaTime, Rational};
 pub use trace::Trace;

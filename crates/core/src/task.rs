@@ -463,6 +463,7 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::FailureCode;
     use crate::id::JobId;
     use crate::part::{Cost, ProbeResult, StoredObject};
     use uuid::Uuid;
@@ -503,7 +504,7 @@ mod tests {
     fn a_reaped_lease_raises_the_attempt_and_shuts_the_zombie_out() {
         let (mut t, p) = (task(), RetryPolicy::default());
         t.claim(1, lease(1), worker(), 0, p.lease_ttl_ms).unwrap();
-        let lost = || Failure::infra("lease_expired", "gone");
+        let lost = || Failure::of(FailureCode::LeaseExpired, "gone");
         let after = t.lose(lease(1), lost(), p.lease_ttl_ms, &p);
         assert_eq!(after, Ok(AfterFailure::Retry { not_before_ms: p.lease_ttl_ms }));
         assert_eq!(t.attempt, 2);
@@ -520,7 +521,7 @@ mod tests {
         let mut now = 0;
         for (n, expected) in [(1, Some(30_000)), (2, Some(60_000)), (3, None)] {
             t.claim(n, lease(u128::from(n)), worker(), now, 10).unwrap();
-            let after = t.fail(lease(u128::from(n)), Failure::media("x", "y"), now, &p).unwrap();
+            let after = t.fail(lease(u128::from(n)), Failure::of(FailureCode::FfmpegFailed, "y"), now, &p).unwrap();
             match expected {
                 Some(d) => {
                     assert_eq!(after, AfterFailure::Retry { not_before_ms: now + d });
@@ -541,7 +542,7 @@ mod tests {
         for n in 1..=50 {
             t.claim(n, lease(u128::from(n)), worker(), now, 10).unwrap();
             let AfterFailure::Retry { not_before_ms } =
-                t.fail(lease(u128::from(n)), Failure::infra("x", "y"), now, &p).unwrap()
+                t.fail(lease(u128::from(n)), Failure::of(FailureCode::Storage, "y"), now, &p).unwrap()
             else {
                 panic!("gave up at {n}")
             };
@@ -550,7 +551,7 @@ mod tests {
         }
         assert_eq!(t.media_failures, 0);
         t.claim(51, lease(51), worker(), now, 10).unwrap();
-        assert_eq!(t.fail(lease(51), Failure::infra("x", "y"), now, &p), Ok(AfterFailure::GiveUp));
+        assert_eq!(t.fail(lease(51), Failure::of(FailureCode::Storage, "y"), now, &p), Ok(AfterFailure::GiveUp));
     }
 
     #[test]
@@ -601,17 +602,17 @@ mod tests {
         let mut t = called_again();
         t.claim(2, lease(2), worker(), 5, 10).unwrap();
         let mut earlier_failed = t.clone();
-        let after = earlier_failed.fail(lease(1), Failure::media("x", "y"), 9, &p);
+        let after = earlier_failed.fail(lease(1), Failure::of(FailureCode::FfmpegFailed, "y"), 9, &p);
         assert_eq!(after, Ok(AfterFailure::Retry { not_before_ms: 5 }));
         assert_eq!((earlier_failed.state, earlier_failed.media_failures), (TaskState::Leased, 1));
         assert_eq!(earlier_failed.complete(lease(2), result()), Ok(true));
 
-        t.fail(lease(2), Failure::infra("x", "y"), 9, &p).unwrap();
+        t.fail(lease(2), Failure::of(FailureCode::Storage, "y"), 9, &p).unwrap();
         assert_eq!((t.state, t.attempt, t.infra_failures), (TaskState::Ready, 3, 1));
         assert_eq!(t.complete(lease(1), result()), Ok(true));
 
         let mut hopeless = called_again();
-        assert_eq!(hopeless.fail(lease(1), Failure::permanent("x", "y"), 9, &p), Ok(AfterFailure::GiveUp));
+        assert_eq!(hopeless.fail(lease(1), Failure::of(FailureCode::Plan, "y"), 9, &p), Ok(AfterFailure::GiveUp));
         assert_eq!((hopeless.state, hopeless.live().count()), (TaskState::Failed, 0));
     }
 

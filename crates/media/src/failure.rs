@@ -1,7 +1,7 @@
 //! How a failed process becomes a failure of the domain: which budget pays, and what a person should do.
 
 use crate::process::RunError;
-use splitreel_core::Failure;
+use splitreel_core::{Failure, FailureCode};
 use std::path::Path;
 
 /// Lines of ffmpeg's own words that are kept with a failure.
@@ -19,24 +19,24 @@ pub(crate) struct Context<'a> {
 pub(crate) fn from_run(error: &RunError, context: &Context<'_>) -> Failure {
     let doing = context.doing;
     let failure = match error {
-        RunError::Spawn { program, source } => Failure::infra(
-            "ffmpeg_not_started",
+        RunError::Spawn { program, source } => Failure::of(
+            FailureCode::FfmpegNotStarted,
             format!("{doing}: {} could not be started: {source}", program.display()),
         ),
-        RunError::Cancelled => Failure::infra("cancelled", format!("{doing}: cancelled")),
+        RunError::Cancelled => Failure::of(FailureCode::Cancelled, format!("{doing}: cancelled")),
         RunError::TimedOut { wall_ms, .. } => {
-            Failure::media("time_limit", format!("{doing}: stopped after {} s, its time limit", wall_ms / 1000))
+            Failure::of(FailureCode::TimeLimit, format!("{doing}: stopped after {} s, its time limit", wall_ms / 1000))
         }
-        RunError::Killed { signal, .. } => Failure::infra(
-            "ffmpeg_killed",
+        RunError::Killed { signal, .. } => Failure::of(
+            FailureCode::FfmpegKilled,
             format!("{doing}: ffmpeg was ended by {}; see whether the machine ran out of memory", signal_name(*signal)),
         ),
         RunError::Exit { tail, .. } => return exited(error, tail, context),
         RunError::OutputTooLarge { what, .. } => {
-            Failure::media("output_too_large", format!("{doing}: {what} outgrew its limit"))
+            Failure::of(FailureCode::OutputTooLarge, format!("{doing}: {what} outgrew its limit"))
         }
-        RunError::NoSpace { .. } => Failure::infra(
-            "no_space",
+        RunError::NoSpace { .. } => Failure::of(
+            FailureCode::NoSpace,
             format!(
                 "{doing}: no space left in {}; free some or choose another scratch directory",
                 context.directory.display()
@@ -53,19 +53,22 @@ fn exited(error: &RunError, tail: &[String], context: &Context<'_>) -> Failure {
         let name = line.split('\'').nth(1).unwrap_or("the encoder");
         unknown_encoder(name)
     } else if says("Cannot allocate memory") || says("Resource temporarily unavailable") {
-        Failure::infra("out_of_memory", format!("{doing}: ffmpeg could not get memory or threads"))
+        Failure::of(FailureCode::OutOfMemory, format!("{doing}: ffmpeg could not get memory or threads"))
     } else if says("Input/output error") {
-        Failure::infra("io_error", format!("{doing}: reading or writing failed in {}", context.directory.display()))
+        Failure::of(
+            FailureCode::IoError,
+            format!("{doing}: reading or writing failed in {}", context.directory.display()),
+        )
     } else {
-        Failure::media("ffmpeg_failed", format!("{doing}: ffmpeg failed with {error}"))
+        Failure::of(FailureCode::FfmpegFailed, format!("{doing}: ffmpeg failed with {error}"))
     };
     failure.with_evidence(evidence(tail))
 }
 
 /// The plan asks for an encoder that this ffmpeg lacks.
 pub(crate) fn unknown_encoder(name: &str) -> Failure {
-    Failure::permanent(
-        "encoder_unknown",
+    Failure::of(
+        FailureCode::EncoderUnknown,
         format!(
             "this ffmpeg has no encoder {name:?}: choose one that `ffmpeg -encoders` lists, or install a build that has it"
         ),

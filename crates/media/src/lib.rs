@@ -15,7 +15,7 @@ mod toolkit;
 
 pub use detect::{DetectError, Ffmpeg, ToolPaths, Version};
 pub use encode::{ArgsError, AudioFacts, Spelling, audio_args, video_args};
-pub use probe::{NEEDS_WHOLE, ProbeOptions};
+pub use probe::ProbeOptions;
 pub use process::{Access, Limits, Output, Progress, ProgressSink, Run, RunError, Sandbox, Stdout, run};
 pub use toolkit::{
     AudioFile, AudioRequest, Effort, FfmpegToolkit, ProbeRequest, Probed, Toolkit, VideoFiles, VideoRequest,

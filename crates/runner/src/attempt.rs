@@ -6,7 +6,7 @@ use splitreel_backend::lease::{LeaseError, WorkOrder};
 use splitreel_core::part::TaskResult;
 use splitreel_core::speculate::left_ms;
 use splitreel_core::task::{Progress, TaskKind};
-use splitreel_core::{Failure, FailureClass, LeaseId, TaskId};
+use splitreel_core::{Failure, FailureClass, FailureCode, LeaseId, TaskId};
 use splitreel_telemetry::labels::AttemptOutcome;
 use splitreel_telemetry::record;
 use splitreel_telemetry::trace::{self, Step};
@@ -253,7 +253,7 @@ impl Execution {
 
     fn handed_back(&self) -> Failure {
         let why = if self.drain.is_cancelled() || self.stop.is_cancelled() { "was stopped" } else { "is not free" };
-        Failure::infra("handed_back", format!("worker {} {why}", self.runner.id))
+        Failure::of(FailureCode::HandedBack, format!("worker {} {why}", self.runner.id))
     }
 }
 

@@ -8,7 +8,7 @@ use splitreel_backend::memory::ChannelDoorbell;
 use splitreel_backend::world::Machine;
 use splitreel_core::source::SourceRef;
 use splitreel_core::task::{Refusal, TaskKind};
-use splitreel_core::{JobId, LeaseId, TaskId};
+use splitreel_core::{FailureCode, JobId, LeaseId, TaskId};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -87,7 +87,7 @@ impl Leases for Desk {
         Ok(())
     }
     async fn fail(&self, task: TaskId, _: LeaseId, failure: Failure) -> Result<(), LeaseError> {
-        self.hear(task, &failure.code).await;
+        self.hear(task, failure.code.as_str()).await;
         Ok(())
     }
     async fn nudged(&self, _: LeaseId) {
@@ -183,7 +183,7 @@ fn claims(seen: &mut mpsc::UnboundedReceiver<Asked>) -> Vec<(u32, u128)> {
 async fn a_slot_whose_attempts_fail_at_once_leaves_the_work_to_others() {
     let ((desk, mut seen), bell) = (Desk::new(), bell(100).await);
     let drain = CancellationToken::new();
-    let runner = runner(&bell, desk, Fails(Failure::infra("idle", "does nothing")));
+    let runner = runner(&bell, desk, Fails(Failure::of(FailureCode::Storage, "does nothing")));
     let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
     tokio::time::sleep(Duration::from_secs(60)).await;
     drain.cancel();
@@ -198,7 +198,7 @@ async fn the_next_attempt_starts_while_one_is_reported_and_no_more_than_one() {
     let reports = Arc::new(Semaphore::new(0));
     desk.reports = Some(Arc::clone(&reports));
     let drain = CancellationToken::new();
-    let runner = runner(&bell, desk, Fails(Failure::media("spoilt", "cannot be decoded")));
+    let runner = runner(&bell, desk, Fails(Failure::of(FailureCode::FfmpegFailed, "cannot be decoded")));
     let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
     // The first is being reported, the second worked off.
     for expected in [2, 3, 5] {
@@ -281,7 +281,7 @@ async fn a_waiting_task_that_loses_its_lease_is_not_started() {
 async fn a_slot_whose_attempts_fail_at_the_end_rests_too() {
     let ((desk, mut seen), bell) = (Desk::new(), bell(9).await);
     let drain = CancellationToken::new();
-    let ends = Err(Failure::infra("storage", "takes no part"));
+    let ends = Err(Failure::of(FailureCode::Storage, "takes no part"));
     let runner = runner(&bell, desk, Works { ends, ..Works::ten_seconds(true) });
     let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
     tokio::time::sleep(Duration::from_secs(60)).await;
@@ -312,7 +312,7 @@ async fn a_task_that_waits_in_vain_is_handed_back_and_the_slot_claims_when_it_is
 async fn a_slot_that_waits_for_a_wakeup_rests_when_its_attempt_fails_meanwhile() {
     let ((desk, mut seen), bell) = (Desk::new(), bell(1).await);
     let drain = CancellationToken::new();
-    let ends = Err(Failure::infra("storage", "takes no part"));
+    let ends = Err(Failure::of(FailureCode::Storage, "takes no part"));
     let runner = runner(&bell, desk, Works { ends, ..Works::ten_seconds(true) });
     let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
     tokio::time::sleep(Duration::from_millis(10_200)).await;

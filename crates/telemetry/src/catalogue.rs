@@ -7,6 +7,7 @@ use crate::labels::{
     RETRIED_CLASSES, RefusedFor, Report, Role, S3Operation, S3Outcome, Submission, TASK_KINDS, TriggerOutcome,
     TriggerSource, WebhookOutcome,
 };
+use splitreel_core::FailureCode;
 
 /// What a label may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,8 @@ catalogue! {
         "Tasks that became done.";
     TASKS_RETRIED Counter "splitreel_tasks_retried_total" ["class": Words(RETRIED_CLASSES)] &[], COORDINATOR,
         "Attempts that were reported as failed and will be followed by another, by class of the failure.";
+    ATTEMPTS_FAILED Counter "splitreel_attempts_failed_total" ["code": Words(FailureCode::LABELS)] &[], COORDINATOR,
+        "Attempts that were reported as failed, by code of the failure.";
     LEASES_EXPIRED Counter "splitreel_leases_expired_total" [] &[], COORDINATOR,
         "Leases taken back because they ran out.";
     LEASES_SHORTENED Counter "splitreel_leases_shortened_total" [] &[], COORDINATOR,

@@ -8,9 +8,9 @@ use crate::labels::{
     RefusedFor, Report, S3Operation, S3Outcome, Submission, TASK_KINDS, TriggerOutcome, TriggerSource, WebhookOutcome,
 };
 use metrics::{Counter, Gauge, Histogram, SharedString};
-use splitreel_core::FailureClass;
 use splitreel_core::job::JobState;
 use splitreel_core::task::TaskKind;
+use splitreel_core::{FailureClass, FailureCode};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,11 @@ pub fn task_retried(class: FailureClass) {
     if RETRIED_CLASSES.contains(&class.as_str()) {
         counter(&c::TASKS_RETRIED, [class.as_str()]).increment(1);
     }
+}
+
+/// An attempt was reported as failed.
+pub fn attempt_failed(code: &FailureCode) {
+    counter(&c::ATTEMPTS_FAILED, [code.label()]).increment(1);
 }
 
 /// So many leases ran out and were taken back.

@@ -13,10 +13,10 @@ use futures::{StreamExt, TryStreamExt};
 use reqwest::Client;
 use sha2::{Digest, Sha256};
 use splitreel_backend::lease::SourceGrant;
-use splitreel_core::Failure;
 use splitreel_core::plan::hex;
 use splitreel_core::ranges::{Fetch, Need, Piece};
 use splitreel_core::source::ByteRange;
+use splitreel_core::{Failure, FailureCode};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -210,8 +210,8 @@ impl HttpSources {
         };
         fetched.map_err(|error| match error {
             RangeError::Failed(failure) => failure,
-            RangeError::Ignored => Failure::infra(
-                "range_unsupported",
+            RangeError::Ignored => Failure::of(
+                FailureCode::RangeUnsupported,
                 format!("storage does not send {} in parts, and a transfer of it was cut", access.source.locator),
             ),
         })?;
@@ -235,12 +235,12 @@ impl HttpSources {
                 at = at.saturating_add(count as u64);
             }
         });
-        let found = hashed.await.map_err(|error| Failure::infra("scratch", error.to_string()))?;
+        let found = hashed.await.map_err(|error| Failure::of(FailureCode::Scratch, error.to_string()))?;
         if found.eq_ignore_ascii_case(expected) {
             return Ok(());
         }
         let message = format!("{} arrived with another checksum than storage has of it", access.source.locator);
-        Err(Failure::infra("source_damaged", message))
+        Err(Failure::of(FailureCode::SourceDamaged, message))
     }
 
     fn object<'a>(
@@ -265,7 +265,7 @@ impl Sources for HttpSources {
                 "{} has {} bytes, {} are pinned: submit it again",
                 access.source.locator, grant.bytes, access.source.bytes
             );
-            return Err(Failure::source("source_changed", message));
+            return Err(Failure::of(FailureCode::SourceChanged, message));
         }
         let traffic = Traffic::default();
         let fetched = match access.need {

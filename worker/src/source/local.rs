@@ -2,9 +2,9 @@
 
 use super::{LocalSource, SourceAccess, Sources};
 use async_trait::async_trait;
-use splitreel_core::Failure;
 use splitreel_core::ranges::Need;
 use splitreel_core::source::SourceRef;
+use splitreel_core::{Failure, FailureCode};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -37,7 +37,7 @@ impl Sources for LocalSources {
         let pinned = source.clone();
         let now = tokio::task::spawn_blocking(move || pin(Path::new(&pinned.locator)))
             .await
-            .map_err(|e| Failure::infra("source_check", e.to_string()))?;
+            .map_err(|e| Failure::of(FailureCode::SourceCheck, e.to_string()))?;
         match now {
             Ok(now) if now == *source => {
                 let bytes = match access.need {
@@ -46,14 +46,16 @@ impl Sources for LocalSources {
                 };
                 Ok(LocalSource::file(path, bytes))
             }
-            Ok(_) => Err(Failure::source(
-                "source_changed",
+            Ok(_) => Err(Failure::of(
+                FailureCode::SourceChanged,
                 format!("{} was changed after the job was submitted: run it again", source.locator),
             )),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                Err(Failure::source("not_found", format!("{} is gone: put it back and retry", source.locator)))
+                Err(Failure::of(FailureCode::NotFound, format!("{} is gone: put it back and retry", source.locator)))
             }
-            Err(e) => Err(Failure::infra("source_unreadable", format!("{} cannot be read: {e}", source.locator))),
+            Err(e) => {
+                Err(Failure::of(FailureCode::SourceUnreadable, format!("{} cannot be read: {e}", source.locator)))
+            }
         }
     }
 }

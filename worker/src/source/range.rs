@@ -7,8 +7,8 @@ use crate::progress::Transfer;
 use reqwest::header::{CONTENT_RANGE, ETAG, IF_MATCH, RANGE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use splitreel_backend::lease::SourceGrant;
-use splitreel_core::Failure;
 use splitreel_core::source::{ByteRange, SourceRef};
+use splitreel_core::{Failure, FailureCode};
 use splitreel_telemetry::labels::{S3Operation, S3Outcome};
 use splitreel_telemetry::record;
 use std::sync::atomic::Ordering;
@@ -108,7 +108,7 @@ impl Object<'_> {
             if in_vain > retries || all > retries.saturating_mul(MAX_ADVANCING) {
                 let message =
                     format!("bytes {}-{} of {} could not be fetched: {why}", rest.start, range.end, self.name());
-                return Err(Failure::infra("source_unavailable", message).into());
+                return Err(Failure::of(FailureCode::SourceUnavailable, message).into());
             }
             let pause = pause(self.options, in_vain, self.salt ^ range.start).max(wanted_pause.unwrap_or_default());
             tracing::debug!(source = self.name(), at = rest.start, %why, ?pause, "fetching is tried again");
@@ -170,12 +170,12 @@ impl Object<'_> {
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => {
                 let message = format!("{} is gone: put it back and retry", self.name());
-                return Err(Failure::source("not_found", message).into());
+                return Err(Failure::of(FailureCode::NotFound, message).into());
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let message =
                     format!("storage refuses to let {} be read ({status}); the next attempt asks anew", self.name());
-                return Err(Failure::infra("grant_expired", message).into());
+                return Err(Failure::of(FailureCode::GrantExpired, message).into());
             }
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
                 return Err(busy(status, header(RETRY_AFTER)));
@@ -183,7 +183,7 @@ impl Object<'_> {
             _ if status.is_server_error() => return Err(busy(status, header(RETRY_AFTER))),
             _ => {
                 let message = format!("storage answers {status} when {} is read", self.name());
-                return Err(Failure::infra("source_refused", message).into());
+                return Err(Failure::of(FailureCode::SourceRefused, message).into());
             }
         }
         if let (Some(pinned), Some(found)) = (&self.grant.etag, header(ETAG))
@@ -207,14 +207,14 @@ impl Object<'_> {
             Some((Some(start), _)) if start == range.start => Ok(()),
             _ => {
                 let message = format!("storage sends other bytes of {} than those it is asked for", self.name());
-                Err(Failure::infra("source_answer", message).into())
+                Err(Failure::of(FailureCode::SourceAnswer, message).into())
             }
         }
     }
 
     fn changed(&self, how: &str) -> Failure {
         let message = format!("{} was replaced after the job was submitted: {how}. Submit it again", self.name());
-        Failure::source("source_changed", message)
+        Failure::of(FailureCode::SourceChanged, message)
     }
 
     async fn take(

@@ -1,6 +1,6 @@
 //! Scratch files for fetched bytes, and the budget of bytes that all of them together may take.
 
-use splitreel_core::{Failure, LeaseId};
+use splitreel_core::{Failure, FailureCode, LeaseId};
 use splitreel_telemetry::record;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -31,8 +31,8 @@ impl Scratch {
 
     async fn reserve(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Failure> {
         let wanted = u32::try_from(units(bytes)).ok().filter(|_| bytes <= self.budget_bytes).ok_or_else(|| {
-            Failure::infra(
-                "no_space",
+            Failure::of(
+                FailureCode::NoSpace,
                 format!(
                     "{bytes} bytes of the source are needed, the worker may keep {} in scratch_bytes: raise it",
                     self.budget_bytes
@@ -40,8 +40,8 @@ impl Scratch {
             )
         })?;
         let full = || {
-            Failure::infra(
-                "no_space",
+            Failure::of(
+                FailureCode::NoSpace,
                 format!(
                     "the {} bytes of scratch_bytes are taken by other attempts: raise it, or use fewer slots",
                     self.budget_bytes
@@ -129,8 +129,8 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     let is_full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
-    let code = if is_full { "no_space" } else { "scratch" };
-    Failure::infra(code, format!("fetched bytes cannot be written to {}: {error}", path.display()))
+    let code = if is_full { FailureCode::NoSpace } else { FailureCode::Scratch };
+    Failure::of(code, format!("fetched bytes cannot be written to {}: {error}", path.display()))
 }
 
 #[cfg(test)]

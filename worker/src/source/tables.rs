@@ -3,9 +3,9 @@
 
 use super::range::{Object, RangeError, Sink};
 use super::scratch::{Scratch, ScratchFile, blocking};
-use splitreel_core::Failure;
 use splitreel_core::ranges::merge;
 use splitreel_core::source::ByteRange;
+use splitreel_core::{Failure, FailureCode};
 use splitreel_packaging::bmff::{Layout, ReadAt, ScanError, ScanLimits, read_box, scan};
 use splitreel_packaging::movie::{Handler, Movie};
 use std::fs::File;
@@ -77,7 +77,7 @@ impl Filling<'_> {
         for _ in 0..MAX_LOOKS {
             let holed = self.holed();
             let found = blocking(move || Ok(scan(&holed, &ScanLimits::default()))).await;
-            match found.map_err(|error| Failure::infra("worker_thread", error.to_string()))? {
+            match found.map_err(|error| Failure::of(FailureCode::WorkerThread, error.to_string()))? {
                 Ok(layout) => return Ok(Some(layout)),
                 Err(ScanError::Read { offset, source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => {
                     self.add(ByteRange { start: offset, end: offset.saturating_add(LOOK_BYTES) }).await?;

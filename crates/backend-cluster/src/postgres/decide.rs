@@ -181,6 +181,7 @@ mod tests {
     use proptest::prelude::*;
     use splitreel_backend::Wakeup;
     use splitreel_backend::conformance::fixture::{job_id, lease_id, plan, request, result, worker};
+    use splitreel_core::FailureCode;
     use splitreel_core::TaskId;
     use splitreel_core::task::TaskState;
 
@@ -279,7 +280,7 @@ mod tests {
     fn after_a_failure_that_ends_the_job_the_rest_of_the_batch_is_refused() {
         let mut stored = Stored::running();
         stored.ask(&[claim(1, 1, 1, 0), claim(2, 1, 2, 0)]);
-        let asks = [fail(1, 1, Failure::permanent("x", "y")), complete(2, 2), claim(3, 1, 3, 0), complete(9, 9)];
+        let asks = [fail(1, 1, Failure::of(FailureCode::Plan, "y")), complete(2, 2), claim(3, 1, 3, 0), complete(9, 9)];
         assert_eq!(asks.iter().map(Ask::lock).max(), Some(Lock::Update));
         let answers = stored.ask(&asks);
         assert_eq!(answers[0], Answer::Fail(Ok(AfterFailure::GiveUp)));
@@ -303,8 +304,8 @@ mod tests {
                 now_ms,
                 policy: POLICY,
             }),
-            2 => (number.clone(), lease.clone()).prop_map(|(n, l)| fail(n, l, Failure::infra("x", "y"))),
-            1 => (number, lease).prop_map(|(n, l)| fail(n, l, Failure::media("x", "y"))),
+            2 => (number.clone(), lease.clone()).prop_map(|(n, l)| fail(n, l, Failure::of(FailureCode::Storage, "y"))),
+            1 => (number, lease).prop_map(|(n, l)| fail(n, l, Failure::of(FailureCode::FfmpegFailed, "y"))),
         ]
     }
 

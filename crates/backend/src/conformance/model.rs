@@ -11,7 +11,7 @@ use splitreel_core::fair::{Priority, Share, Shares};
 use splitreel_core::job::{JobRequest, JobState};
 use splitreel_core::speculate::LEAST_RUN_MS;
 use splitreel_core::task::{Progress, RetryPolicy, Task, TaskKind, TaskState};
-use splitreel_core::{Failure, JobId, LeaseId, TaskId};
+use splitreel_core::{Failure, FailureCode, JobId, LeaseId, TaskId};
 use std::collections::BTreeMap;
 
 /// Operations look at so many of the newest jobs.
@@ -113,7 +113,7 @@ async fn apply(store: &dyn JobStore, operation: &Operation) -> String {
             format!("{:?}", store.record_plan(job, &plan(segments, audio), at).await.unwrap())
         }
         Operation::Reject(job, at) => {
-            format!("{:?}", store.reject(job, Failure::permanent("unplannable", "no"), at).await.unwrap())
+            format!("{:?}", store.reject(job, Failure::of(FailureCode::Plan, "no"), at).await.unwrap())
         }
         Operation::Dispatch(scope, limit, at) => {
             format!("{:?}", store.dispatch(&scope, limit, &shares(), at).await.unwrap())
@@ -238,10 +238,10 @@ impl Walk {
 
     fn failure(&mut self) -> Failure {
         match self.below(12) {
-            0 => Failure::permanent("p", "cannot be"),
-            1 => Failure::source("s", "bad source"),
-            2..=5 => Failure::media("m", "crashed"),
-            _ => Failure::infra("i", "no disk"),
+            0 => Failure::of(FailureCode::Plan, "cannot be"),
+            1 => Failure::of(FailureCode::EmptyFile, "bad source"),
+            2..=5 => Failure::of(FailureCode::FfmpegFailed, "crashed"),
+            _ => Failure::of(FailureCode::Storage, "no disk"),
         }
     }
 

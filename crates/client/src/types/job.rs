@@ -95,20 +95,11 @@ pub struct FailureView {
 
 impl From<&Failure> for FailureView {
     fn from(failure: &Failure) -> Self {
-        let hint = match failure.class {
-            FailureClass::Media if failure.may_be_of_the_frame_list() => {
-                "the container's list of frames may be wrong: make a new job with deep_probe, which decodes the source once"
-            }
-            FailureClass::Infra => "machines, network or storage failed: retry the job once they are back",
-            FailureClass::Media => "look at the evidence; a retry starts with fresh budgets and another worker",
-            FailureClass::Permanent => "no attempt can succeed as it is: change the request, then make a new job",
-            FailureClass::Source => "the source itself cannot be used: check or replace it, then make a new job",
-        };
         FailureView {
             class: failure.class,
-            code: failure.code.clone(),
+            code: failure.code.to_string(),
             message: failure.message.clone(),
-            hint: hint.to_owned(),
+            hint: failure.hint().to_owned(),
             evidence: failure.evidence.clone(),
         }
     }

@@ -1,7 +1,7 @@
 //! Planning of audio: one task per track over the whole timeline, cut on the codec's frame grid.
 
 use super::{Context, Draft, ticks_between};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureCode};
 use crate::plan::{
     AudioEncoding, AudioMedia, AudioOp, Coding, Cut, Label, Media, MediaSegmentPlan, Protection, TrackContainer,
     TrackPlan,
@@ -118,7 +118,7 @@ fn choose_codec(info: &SourceInfo, track: &AudioTrack, profile: &Profile) -> Res
                 "{} audio cannot be carried in fMP4 unchanged: use --profile universal to re-encode it",
                 track.codec
             );
-            Err(Failure::source("copy_unsupported", m))
+            Err(Failure::of(FailureCode::CopyUnsupported, m))
         };
     }
     let target = u64::from(bit_rate(profile, track.channels)) * 1000;

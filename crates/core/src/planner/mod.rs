@@ -14,7 +14,7 @@ mod tests;
 mod timeline;
 mod video;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureCode};
 use crate::plan::{Decision, FrameList, KeyframeGrid, PLAN_VERSION, Packaging, Plan, Timeline, TrackPlan};
 use crate::profile::{ContainerRule, Profile, VideoCodec};
 use crate::ranges;
@@ -144,17 +144,20 @@ pub fn plan_with(
 /// Whether planning can start.
 fn check(info: &SourceInfo, profile: &Profile) -> Result<(), Failure> {
     if let Some(e) = profile.validate().first() {
-        return Err(Failure::permanent("profile_invalid", format!("profile {}: {e}", profile.name)));
+        return Err(Failure::of(FailureCode::ProfileInvalid, format!("profile {}: {e}", profile.name)));
     }
     if profile.packaging.container == ContainerRule::Mpegts {
-        return Err(Failure::permanent(
-            "container_unavailable",
+        return Err(Failure::of(
+            FailureCode::ContainerUnavailable,
             "this version packages fMP4 (CMAF) only: use container = \"fmp4\" or \"auto\"",
         ));
     }
     let has_frames = info.video.as_ref().is_some_and(|v| !v.frames.pts.is_empty());
     if !has_frames && info.audio.is_empty() {
-        return Err(Failure::source("nothing_decodable", "no video or audio stream of the source can be decoded"));
+        return Err(Failure::of(
+            FailureCode::NothingDecodable,
+            "no video or audio stream of the source can be decoded",
+        ));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::frames::Chosen;
 use super::ops::{self, Look};
 use super::timeline::Clock;
 use super::{Capabilities, Notes};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureCode};
 use crate::ladder::{ResolvedRung, h264_level};
 use crate::plan::{
     Coding, Cut, Label, Media, Protection, TrackContainer, TrackPlan, VideoEncoding, VideoMedia, VideoRate,
@@ -43,8 +43,8 @@ impl Settings {
 fn choose_encoder(codec: VideoCodec, wanted: &str, caps: &Capabilities) -> Result<String, Failure> {
     let candidates: Vec<&str> = if wanted.is_empty() { codec.encoders().to_vec() } else { vec![wanted] };
     candidates.iter().find(|e| caps.has_encoder(e)).map(|e| (*e).to_owned()).ok_or_else(|| {
-        Failure::permanent(
-            "encoder_unknown",
+        Failure::of(
+            FailureCode::EncoderUnknown,
             format!(
                 "ffmpeg has no encoder {}: install an ffmpeg that has it, or choose another codec; `splitreel doctor` lists what is there",
                 candidates.join(" or ")

@@ -304,8 +304,11 @@ fn hdr_is_mapped_only_for_the_rung_that_asks_for_8_bit() {
 /// A producer of a kind that nothing else here knows: subtitles, whole.
 fn subtitles(context: &Context<'_>, draft: &mut Draft) -> Result<(), Failure> {
     draft.notes.add("text 1", "extract", "a test asks for it");
-    let mut track =
-        draft.tracks.first().cloned().ok_or_else(|| Failure::source("no_track", context.profile.name.clone()))?;
+    let mut track = draft
+        .tracks
+        .first()
+        .cloned()
+        .ok_or_else(|| Failure::of(FailureCode::NothingDecodable, context.profile.name.clone()))?;
     (track.id, track.timescale, track.media) = ("1-eng".into(), 1000, Media::Text);
     track.cut = Cut::Whole { start: OutputTicks(0), boundaries: vec![OutputTicks(4000)], first_number: 1 };
     draft.tracks.push(track);

@@ -1,7 +1,7 @@
 //! The source's frames on the output clock, and the timeline's segments with their seek points.
 
 use super::{Context, ticks_between};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureCode};
 use crate::plan::{Segment, Timeline};
 use crate::source::VideoTrack;
 use crate::time::{OutputTicks, Rational, SourceTicks, rescale};
@@ -22,7 +22,7 @@ impl Clock {
     pub(super) fn new(context: &Context<'_>, track: &VideoTrack) -> Result<Self, Failure> {
         let frames: Vec<SourceTicks> = track.frames.pts.iter().map(SourceTicks).collect();
         let (Some(&first), Some(&last)) = (frames.first(), frames.last()) else {
-            return Err(Failure::source("no_frames", "the video track has no frames"));
+            return Err(Failure::of(FailureCode::NoFrames, "the video track has no frames"));
         };
         let timescale = timescale(&frames, track.timebase);
         let mut timeline = Timeline {
@@ -40,7 +40,7 @@ impl Clock {
         timeline.output_start = OutputTicks(since_origin.max(0));
         let output: Vec<OutputTicks> = frames.iter().map(|p| timeline.output(*p)).collect();
         if output.windows(2).any(|w| w[0] >= w[1]) {
-            return Err(Failure::source("timebase", "the source's timebase is too fine to be kept exactly"));
+            return Err(Failure::of(FailureCode::Timebase, "the source's timebase is too fine to be kept exactly"));
         }
         let end = timeline.output(last.saturating_add(SourceTicks(track.frames.last_duration.max(1))));
         let past_last = output.last().copied().unwrap_or_default() + OutputTicks(1);

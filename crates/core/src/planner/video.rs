@@ -5,7 +5,7 @@ use super::grids::{self, Aim};
 use super::renditions::{self, Rendition, Settings};
 use super::timeline::Clock;
 use super::{Context, Draft, Notes, cuts, ops};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureCode};
 use crate::ladder::{self, Picture};
 use crate::plan::{FrameRule, Timeline};
 use crate::profile::{FrameRate, VideoCodec};
@@ -35,11 +35,11 @@ fn copy(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut Dr
     if !matches!(codec.as_str(), "h264" | "hevc" | "av1" | "vp9") {
         let message =
             format!("{codec} video cannot be carried in fMP4 unchanged: use --profile universal to re-encode it");
-        return Err(Failure::source("copy_unsupported", message));
+        return Err(Failure::of(FailureCode::CopyUnsupported, message));
     }
     if !track.frames.stamping.is_own() {
         let message = "the video's packets have no presentation times, and fMP4 needs them: use --profile universal to re-encode it";
-        return Err(Failure::source("copy_unsupported", message));
+        return Err(Failure::of(FailureCode::CopyUnsupported, message));
     }
     let why = "nothing is re-encoded: copying is bound by the disk, splitting cannot help";
     draft.notes.add("split", "whole", why);

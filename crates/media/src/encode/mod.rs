@@ -17,7 +17,7 @@ pub(crate) use input::{PULLED_BACK_US, WELL_BEFORE_US, has_seek_room, input_opti
 pub(crate) use runner::{Places, encode_audio, encode_video};
 pub use video_args::video_args;
 
-use splitreel_core::Failure;
+use splitreel_core::{Failure, FailureCode};
 
 /// Why no arguments can be built from a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,17 +53,17 @@ pub enum ArgsError {
 impl From<ArgsError> for Failure {
     fn from(error: ArgsError) -> Self {
         match &error {
-            ArgsError::UnknownEncoder { name } => Failure::permanent(
-                "encoder_unknown",
+            ArgsError::UnknownEncoder { name } => Failure::of(
+                FailureCode::EncoderUnknown,
                 format!(
                     "encoder {name:?} is not supported: use libx264, libx265, libvpx-vp9, libsvtav1 or libaom-av1, as far as `ffmpeg -encoders` lists them"
                 ),
             ),
             ArgsError::NoSuchTask { .. } | ArgsError::UnknownMedia { .. } => {
-                Failure::permanent("plan_mismatch", error.to_string())
+                Failure::of(FailureCode::PlanMismatch, error.to_string())
             }
-            ArgsError::TooManyKeyframes { .. } => Failure::permanent(
-                "too_many_keyframes",
+            ArgsError::TooManyKeyframes { .. } => Failure::of(
+                FailureCode::TooManyKeyframes,
                 format!("{error}: use longer media segments or shorter segments"),
             ),
         }

@@ -5,9 +5,9 @@ use crate::detect::Ffmpeg;
 use crate::failure::{Context, from_run, unknown_encoder};
 use crate::process::{Access, Limits, Output, ProgressSink, Run, Stdout, run};
 use crate::scratch::{NeutralName, file_url};
-use splitreel_core::Failure;
 use splitreel_core::plan::Plan;
 use splitreel_core::profile::AudioCodec;
+use splitreel_core::{Failure, FailureCode};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
@@ -92,13 +92,14 @@ async fn start(
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::path::absolute(path)
-        .map_err(|error| Failure::infra("scratch_unusable", format!("{} is not usable: {error}", path.display())))
+    std::path::absolute(path).map_err(|error| {
+        Failure::of(FailureCode::ScratchUnusable, format!("{} is not usable: {error}", path.display()))
+    })
 }
 
 fn neutral_name(places: &Places<'_>) -> Result<NeutralName, Failure> {
     NeutralName::new(places.scratch, places.source).map_err(|error| {
         let scratch = places.scratch.display();
-        Failure::infra("scratch_unusable", format!("no link can be made in {scratch}: {error}"))
+        Failure::of(FailureCode::ScratchUnusable, format!("no link can be made in {scratch}: {error}"))
     })
 }

@@ -22,8 +22,8 @@ use index::{Indexed, Job, index};
 use moov::Boxed;
 use scans::{Reach, Subject};
 use sniff::{HEAD_BYTES, Head, sniff};
-use splitreel_core::Failure;
 use splitreel_core::source::{AudioTrack, Container, SourceInfo, UnusedTrack, VideoTrack};
+use splitreel_core::{Failure, FailureCode};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -48,12 +48,9 @@ pub struct ProbeOptions {
     /// Sources with more frames are cut there.
     pub max_frames: usize,
     /// The file has holes: only headers, tables and the first packets of each track are there. Where more would have
-    /// to be read, probing fails with the code [`NEEDS_WHOLE`].
+    /// to be read, probing fails with the code [`FailureCode::NeedsWhole`].
     pub is_partial: bool,
 }
-
-/// Code of a failure of probing that all bytes of the source cure; see [`ProbeOptions::is_partial`].
-pub const NEEDS_WHOLE: &str = "needs_whole";
 
 impl Default for ProbeOptions {
     fn default() -> Self {
@@ -79,7 +76,10 @@ pub(crate) async fn probe(
     let (bytes, head) = open(&request.source, name)?;
     let boxed = if head == Head::Boxes { boxes(&request.source, name).await? } else { None };
     let link = NeutralName::new(&request.scratch, &request.source).map_err(|error| {
-        Failure::infra("scratch_unusable", format!("no link can be made in {}: {error}", request.scratch.display()))
+        Failure::of(
+            FailureCode::ScratchUnusable,
+            format!("no link can be made in {}: {error}", request.scratch.display()),
+        )
     })?;
     let subject = Subject { ffmpeg, source: &request.source, link: &link, cancel: &cancel };
     let mut effort = Effort::default();
@@ -112,7 +112,7 @@ pub(crate) async fn probe(
     effort.merge(sound_effort);
     let Some(audio) = audio.filter(|_| !indexed.as_ref().is_some_and(|indexed| indexed.needs_whole)) else {
         let message = "probing: the tables of the source do not tell enough, all of it has to be read";
-        return Err(Failure::infra(NEEDS_WHOLE, message));
+        return Err(Failure::of(FailureCode::NeedsWhole, message));
     };
     let mut byte_index = None;
     if let (Some(stream), Some(indexed)) = (stream, indexed) {
@@ -195,7 +195,7 @@ async fn boxes(path: &Path, name: &str) -> Result<Option<Boxed>, Failure> {
         Ok(Ok(boxed)) => boxed,
         Ok(Err(error)) => return Err(refuse::not_readable(name, &error)),
         // The runtime is shutting down.
-        Err(_) => return Err(Failure::infra("cancelled", "probing: cancelled")),
+        Err(_) => return Err(Failure::of(FailureCode::Cancelled, "probing: cancelled")),
     };
     let Some(boxed) = boxed else { return Ok(None) };
     if boxed.movie.is_none() && (boxed.layout.first(b"mdat").is_some() || boxed.layout.first(b"moov").is_some()) {

@@ -1,7 +1,7 @@
 //! Sources that cannot be used: what is wrong with them, and what a person should do. Pure.
 
 use crate::failure::evidence;
-use splitreel_core::Failure;
+use splitreel_core::{Failure, FailureCode};
 
 /// The user's name for a source, safe for a terminal and of bounded length.
 pub(crate) fn shown_name(name: &str) -> String {
@@ -14,37 +14,37 @@ pub(crate) fn shown_name(name: &str) -> String {
 }
 
 pub(crate) fn not_found(name: &str) -> Failure {
-    Failure::source("not_found", format!("{}: there is no such file; check the path", shown_name(name)))
+    Failure::of(FailureCode::NotFound, format!("{}: there is no such file; check the path", shown_name(name)))
 }
 
 pub(crate) fn not_readable(name: &str, error: &std::io::Error) -> Failure {
-    Failure::source(
-        "not_readable",
+    Failure::of(
+        FailureCode::NotReadable,
         format!("{}: the file cannot be read ({error}); check its permissions", shown_name(name)),
     )
 }
 
 pub(crate) fn is_directory(name: &str) -> Failure {
-    Failure::source("is_directory", format!("{}: this is a directory; name a media file in it", shown_name(name)))
+    Failure::of(FailureCode::IsDirectory, format!("{}: this is a directory; name a media file in it", shown_name(name)))
 }
 
 pub(crate) fn no_regular_file(name: &str) -> Failure {
-    Failure::source(
-        "not_a_file",
+    Failure::of(
+        FailureCode::NotAFile,
         format!("{}: this is a device, pipe or socket; name a regular file", shown_name(name)),
     )
 }
 
 pub(crate) fn empty_file(name: &str) -> Failure {
-    Failure::source(
-        "empty_file",
+    Failure::of(
+        FailureCode::EmptyFile,
         format!("{}: the file is empty (0 bytes); upload or record it again", shown_name(name)),
     )
 }
 
 pub(crate) fn times_unordered(name: &str, count: u64) -> Failure {
-    Failure::source(
-        "times_unordered",
+    Failure::of(
+        FailureCode::TimesUnordered,
         format!(
             "{}: {count} frames have a time that repeats or runs back, so that no output could keep every frame at its time. \
              Remux it first, for example: ffmpeg -fflags +genpts -i IN -c copy OUT.mkv",
@@ -54,8 +54,8 @@ pub(crate) fn times_unordered(name: &str, count: u64) -> Failure {
 }
 
 pub(crate) fn is_playlist(name: &str, what: &str) -> Failure {
-    Failure::source(
-        "is_playlist",
+    Failure::of(
+        FailureCode::IsPlaylist,
         format!(
             "{}: this is {what}, not media, whatever its name says; nothing it points to was opened. Name the media file itself",
             shown_name(name)
@@ -64,23 +64,23 @@ pub(crate) fn is_playlist(name: &str, what: &str) -> Failure {
 }
 
 pub(crate) fn is_text(name: &str) -> Failure {
-    Failure::source(
-        "not_media",
+    Failure::of(
+        FailureCode::NotMedia,
         format!("{}: this is a text file, not media; name a video or audio file", shown_name(name)),
     )
 }
 
 pub(crate) fn encrypted(name: &str) -> Failure {
-    Failure::source(
-        "encrypted",
+    Failure::of(
+        FailureCode::Encrypted,
         format!("{}: picture or sound is encrypted (DRM); use a copy without encryption", shown_name(name)),
     )
 }
 
 pub(crate) fn moov_missing(name: &str, is_broken: bool) -> Failure {
     let what = if is_broken { "moov is cut off or damaged" } else { "moov is missing" };
-    Failure::source(
-        "truncated",
+    Failure::of(
+        FailureCode::Truncated,
         format!(
             "{}: truncated: {what}; the recording was cut off or the upload is incomplete. Upload it again, or repair the recording first",
             shown_name(name)
@@ -94,13 +94,13 @@ pub(crate) fn not_opened(name: &str, tail: &[String]) -> Failure {
     let failure = if says("moov atom not found") {
         moov_missing(name, false)
     } else if says("End of file") {
-        Failure::source(
-            "truncated",
+        Failure::of(
+            FailureCode::Truncated,
             format!("{}: truncated: the file ends before any media; upload it again", shown_name(name)),
         )
     } else {
-        Failure::source(
-            "not_media",
+        Failure::of(
+            FailureCode::NotMedia,
             format!(
                 "{}: not recognised as media, or damaged at its start; check that it plays, and use a common container (mp4, mov, mkv, webm, ts, avi)",
                 shown_name(name)
@@ -113,14 +113,14 @@ pub(crate) fn not_opened(name: &str, tail: &[String]) -> Failure {
 /// Tracks there are, but none that gives pictures or sound. `reasons` has a line per track.
 pub(crate) fn nothing_decodable(name: &str, reasons: &[String], is_cut: bool, tail: &[String]) -> Failure {
     let (code, why) = if is_cut {
-        ("truncated", "the file ends before its media; the upload is incomplete. Upload it again")
+        (FailureCode::Truncated, "the file ends before its media; the upload is incomplete. Upload it again")
     } else if reasons.iter().any(|reason| reason.contains(NO_DECODER)) {
-        ("unsupported_codec", "convert it to a common codec first, or use an ffmpeg that decodes it")
+        (FailureCode::UnsupportedCodec, "convert it to a common codec first, or use an ffmpeg that decodes it")
     } else {
-        ("no_decodable_stream", "check that it plays")
+        (FailureCode::NoDecodableStream, "check that it plays")
     };
     let list = if reasons.is_empty() { "it has no tracks".to_owned() } else { reasons.join("; ") };
-    Failure::source(code, format!("{}: no picture and no sound can be decoded ({list}); {why}", shown_name(name)))
+    Failure::of(code, format!("{}: no picture and no sound can be decoded ({list}); {why}", shown_name(name)))
         .with_evidence(evidence(tail))
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 async fn refused(path: &Path, dir: &Dir) -> (String, String) {
     let failure = probe(path, dir.path()).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Source, "{failure:?}");
-    (failure.code, failure.message)
+    (failure.code.to_string(), failure.message)
 }
 
 #[tokio::test]

@@ -2,9 +2,9 @@
 
 use crate::repository;
 use futures::FutureExt;
-use splitreel_core::FailureClass;
 use splitreel_core::job::JobState;
 use splitreel_core::task::{Refusal, TaskKind};
+use splitreel_core::{FailureClass, FailureCode};
 use splitreel_telemetry::catalogue::{CATALOGUE, Metric, Values};
 use splitreel_telemetry::exposition;
 use splitreel_telemetry::grammar::Kind;
@@ -34,6 +34,8 @@ fn record_everything() {
     record::leases_expired(1);
     record::leases_shortened(1);
     record::task_retried(FailureClass::Media);
+    record::attempt_failed(&FailureCode::FramesDiffer);
+    record::attempt_failed(&FailureCode::Unknown("melted".into()));
     record::task_retried(FailureClass::Permanent);
     for report in Report::ALL {
         for reason in [Refusal::NotClaimable, Refusal::LeaseLost, Refusal::Cancelled] {
@@ -121,6 +123,8 @@ fn what_is_recorded_is_what_the_catalogue_says() {
         "splitreel_jobs{state=\"planning\"} 0",
         "splitreel_leases{kind=\"segment\"} 7",
         "splitreel_tasks_retried_total{class=\"media\"} 1",
+        "splitreel_attempts_failed_total{code=\"frames_differ\"} 1",
+        "splitreel_attempts_failed_total{code=\"other\"} 1",
         "splitreel_build_info{version=\"1.2.3\"} 1",
         "splitreel_queue_depth{queue=\"work\"} 2",
         "splitreel_slots_busy{queue=\"work\"} 0",

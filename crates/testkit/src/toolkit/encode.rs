@@ -1,9 +1,9 @@
 //! Fake encodes: samples with the times that the plan asks for, in the order an encoder with B-frames emits them.
 
 use super::FakeSource;
-use splitreel_core::Failure;
 use splitreel_core::plan::{Plan, PlannedPart, TrackPlan};
 use splitreel_core::time::{OutputTicks, Rational, SourceTicks, rescale};
+use splitreel_core::{Failure, FailureCode};
 use splitreel_media::piece::{EncodedSample, EncodedTrack, Payload};
 use splitreel_packaging::bmff::BoxWriter;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 const FRAME_SAMPLES: u32 = 1024;
 
 fn unfit(what: impl std::fmt::Display) -> Failure {
-    Failure::permanent("simulated_plan", format!("the plan cannot be carried out: {what}"))
+    Failure::of(FailureCode::Plan, format!("the plan cannot be carried out: {what}"))
 }
 
 /// One track for each part of the segment.

@@ -7,10 +7,10 @@ mod source;
 pub use source::FakeSource;
 
 use async_trait::async_trait;
-use splitreel_core::Failure;
 use splitreel_core::plan::Plan;
 use splitreel_core::source::SourceInfo;
 use splitreel_core::task::Progress;
+use splitreel_core::{Failure, FailureClass, FailureCode};
 use splitreel_worker::source::{LocalSource, SourceAccess, Sources};
 use splitreel_worker::toolkit::{Encoded, Request, Toolkit};
 use std::collections::BTreeMap;
@@ -86,7 +86,7 @@ impl FakeToolkit {
     fn source(&self, path: &Path) -> Result<&FakeSource, Failure> {
         self.sources
             .get(path)
-            .ok_or_else(|| Failure::source("not_found", format!("{} is not a made-up source", path.display())))
+            .ok_or_else(|| Failure::of(FailureCode::NotFound, format!("{} is not a made-up source", path.display())))
     }
 
     /// Lets `work` of virtual time pass, with progress.
@@ -96,7 +96,7 @@ impl FakeToolkit {
         for i in 1..=STEPS {
             tokio::select! {
                 biased;
-                () = request.cancel.cancelled() => return Err(Failure::infra("cancelled", "the attempt was cancelled")),
+                () = request.cancel.cancelled() => return Err(Failure::of(FailureCode::Cancelled, "the attempt was cancelled")),
                 () = tokio::time::sleep(step) => {}
             }
             let done = Progress {
@@ -106,8 +106,12 @@ impl FakeToolkit {
             };
             request.progress.send_replace(done);
             match turn.mishap {
-                Mishap::Infra if i == STEPS / 2 => return Err(Failure::infra(INFRA_CODE, "the machine failed")),
-                Mishap::Media if i == STEPS / 2 => return Err(Failure::media(MEDIA_CODE, "the encoder failed")),
+                Mishap::Infra if i == STEPS / 2 => {
+                    return Err(Failure::with_class(FailureClass::Infra, INFRA_CODE.into(), "the machine failed"));
+                }
+                Mishap::Media if i == STEPS / 2 => {
+                    return Err(Failure::with_class(FailureClass::Media, MEDIA_CODE.into(), "the encoder failed"));
+                }
                 _ => {}
             }
         }
@@ -116,7 +120,7 @@ impl FakeToolkit {
 }
 
 fn missing(what: &str) -> Failure {
-    Failure::permanent("plan", format!("the plan asks for {what} that the source does not have"))
+    Failure::of(FailureCode::Plan, format!("the plan asks for {what} that the source does not have"))
 }
 
 #[async_trait]
@@ -158,7 +162,7 @@ impl Toolkit for FakeToolkit {
         let turn = self.labour(&request, work, num_packets).await?;
         // Audio has no frame list to compare with: a missing packet would be a shorter source.
         if turn.mishap == Mishap::FrameMissing {
-            return Err(Failure::media(MEDIA_CODE, "the encoder failed at the end"));
+            return Err(Failure::with_class(FailureClass::Media, MEDIA_CODE.into(), "the encoder failed at the end"));
         }
         Ok(Encoded {
             tracks: vec![audio.track],
@@ -181,7 +185,7 @@ impl Sources for FakeToolkit {
         let path = PathBuf::from(&source.locator);
         match self.source(&path)? {
             known if known.reference == *source => Ok(LocalSource::file(path, source.bytes)),
-            _ => Err(Failure::source("source_changed", format!("{} is of another version", source.locator))),
+            _ => Err(Failure::of(FailureCode::SourceChanged, format!("{} is of another version", source.locator))),
         }
     }
 }

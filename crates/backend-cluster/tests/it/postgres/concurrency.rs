@@ -9,7 +9,7 @@ use splitreel_core::event::{Event, EventKind};
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobState;
 use splitreel_core::task::{Progress, RetryPolicy, TaskKind, TaskState};
-use splitreel_core::{Failure, JobId, TaskId};
+use splitreel_core::{Failure, FailureCode, JobId, TaskId};
 use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -75,7 +75,7 @@ async fn attempt(store: &dyn JobStore, shared: &Shared, wakeup: Wakeup, name: &s
     }
     match chance.below(10) {
         0 => {}
-        1 => drop(store.fail(id, lease, Failure::infra("x", "y"), shared.now(), &POLICY).await.unwrap()),
+        1 => drop(store.fail(id, lease, Failure::of(FailureCode::Storage, "y"), shared.now(), &POLICY).await.unwrap()),
         _ => {
             let result = result(task.spec.kind, task.spec.index);
             let (first, second) = tokio::join!(

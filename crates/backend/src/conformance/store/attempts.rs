@@ -3,11 +3,11 @@
 use crate::conformance::StoreHarness;
 use crate::conformance::fixture::{Stage, job_id, lease_id, result, worker};
 use crate::doorbell::Wakeup;
-use splitreel_core::TaskId;
 use splitreel_core::event::EventKind;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobState;
 use splitreel_core::task::{Progress, Refusal, TaskKind, TaskState};
+use splitreel_core::{FailureCode, TaskId};
 
 /// Many workers, two processes, one wakeup: one lease.
 pub async fn one_of_many_claims_wins(harness: &dyn StoreHarness) {
@@ -57,7 +57,7 @@ pub async fn a_claim_before_its_time_is_refused(harness: &dyn StoreHarness) {
     stage.claim(1, 1, 1, 0).await.unwrap();
     stage
         .store
-        .fail(stage.id(1), lease_id(1), splitreel_core::Failure::infra("x", "y"), 100, &stage.policy)
+        .fail(stage.id(1), lease_id(1), splitreel_core::Failure::of(FailureCode::Storage, "y"), 100, &stage.policy)
         .await
         .unwrap()
         .unwrap();

@@ -5,7 +5,7 @@ use crate::conformance::fixture::{Stage, lease_id, worker};
 use splitreel_core::event::EventKind;
 use splitreel_core::fair::{Share, Shares};
 use splitreel_core::task::{AfterFailure, Progress, Refusal, TaskKind, TaskState};
-use splitreel_core::{Failure, TaskId};
+use splitreel_core::{Failure, FailureCode, TaskId};
 
 /// Late by then: the first segment took 10 ms.
 const LATE: i64 = 5_000;
@@ -115,7 +115,7 @@ pub async fn leases_beside_each_other_end_one_by_one(harness: &dyn StoreHarness)
     assert_eq!(stage.store.release_worker(&worker("newer"), 18_500, &stage.policy).await.unwrap(), [stage.id(2)]);
     let task = stage.task(2).await;
     assert_eq!(task.live().map(|(n, l)| (n, l.id)).collect::<Vec<_>>(), [(3, lease_id(30))]);
-    let failure = Failure::media("m", "crashed");
+    let failure = Failure::of(FailureCode::FfmpegFailed, "crashed");
     let failed = stage.store.fail(stage.id(2), lease_id(30), failure, 18_600, &stage.policy).await.unwrap();
     assert_eq!(failed, Ok(AfterFailure::Retry { not_before_ms: 48_600 }));
     assert_eq!(stage.task(2).await.attempt, 4);

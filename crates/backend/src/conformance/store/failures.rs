@@ -6,7 +6,7 @@ use splitreel_core::event::EventKind;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobState;
 use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, TaskState};
-use splitreel_core::{Failure, FailureClass};
+use splitreel_core::{Failure, FailureClass, FailureCode};
 
 async fn fail(stage: &Stage, number: u32, lease: u128, failure: Failure, now_ms: i64) -> Result<AfterFailure, Refusal> {
     stage.store.fail(stage.id(number), lease_id(lease), failure, now_ms, &stage.policy).await.unwrap()
@@ -16,7 +16,8 @@ async fn fail(stage: &Stage, number: u32, lease: u128, failure: Failure, now_ms:
 pub async fn a_failed_attempt_is_retried_later(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
     stage.claim(1, 1, 1, 0).await.unwrap();
-    let failure = Failure::media("frames_missing", "3 frames are missing").with_evidence(vec!["a \"line\"".to_owned()]);
+    let failure =
+        Failure::of(FailureCode::FfmpegFailed, "3 frames are missing").with_evidence(vec!["a \"line\"".to_owned()]);
     let not_before_ms = 10 + stage.policy.media_backoff_ms;
     assert_eq!(fail(&stage, 1, 2, failure.clone(), 10).await, Err(Refusal::LeaseLost));
     assert_eq!(fail(&stage, 1, 1, failure.clone(), 10).await, Ok(AfterFailure::Retry { not_before_ms }));
@@ -43,14 +44,15 @@ pub async fn media_failures_use_up_their_attempts(harness: &dyn StoreHarness) {
         let lease = 100 + u128::from(attempt);
         stage.claim(2, attempt, lease, now_ms).await.unwrap();
         stage.store.dispatch(&None, 10.into(), &Shares::default(), now_ms).await.unwrap();
-        let after = fail(&stage, 2, lease, Failure::media("crash", "ffmpeg crashed"), now_ms).await.unwrap();
+        let after =
+            fail(&stage, 2, lease, Failure::of(FailureCode::FfmpegFailed, "ffmpeg crashed"), now_ms).await.unwrap();
         match after {
             AfterFailure::Retry { not_before_ms } => now_ms = not_before_ms,
             AfterFailure::GiveUp => assert_eq!(attempt, stage.policy.media_attempts),
         }
     }
     let job = stage.job().await;
-    let failure = Failure::media("crash", "segment 1: ffmpeg crashed");
+    let failure = Failure::of(FailureCode::FfmpegFailed, "segment 1: ffmpeg crashed");
     assert_eq!((job.state, job.ended_ms, job.failure.as_ref()), (JobState::Failed, Some(now_ms), Some(&failure)));
     assert_eq!(stage.happened().await.last(), Some(&EventKind::Failed { task: Some(2), failure }));
     let states: Vec<_> = stage.tasks().await.into_iter().map(|t| t.state).collect();
@@ -60,7 +62,7 @@ pub async fn media_failures_use_up_their_attempts(harness: &dyn StoreHarness) {
     );
     assert!(stage.store.unsent(&None, 10).await.unwrap().is_empty());
     assert_eq!(stage.complete(3, 3, now_ms).await, Err(Refusal::Cancelled));
-    assert_eq!(fail(&stage, 3, 3, Failure::infra("x", "y"), now_ms).await, Err(Refusal::Cancelled));
+    assert_eq!(fail(&stage, 3, 3, Failure::of(FailureCode::Storage, "y"), now_ms).await, Err(Refusal::Cancelled));
     assert_eq!(stage.claim(4, 1, 9, now_ms).await, Err(Refusal::Cancelled));
     stage.audit().await;
 }
@@ -71,7 +73,10 @@ pub async fn a_permanent_failure_ends_the_job(harness: &dyn StoreHarness) {
     stage.finish(1).await;
     stage.finish(2).await;
     stage.claim(3, 1, 3, 0).await.unwrap();
-    assert_eq!(fail(&stage, 3, 3, Failure::permanent("x", "parts do not fit"), 5).await, Ok(AfterFailure::GiveUp));
+    assert_eq!(
+        fail(&stage, 3, 3, Failure::of(FailureCode::Plan, "parts do not fit"), 5).await,
+        Ok(AfterFailure::GiveUp)
+    );
     let job = stage.job().await;
     assert_eq!((job.state, job.remaining), (JobState::Failed, 1));
     assert_eq!(job.failure.unwrap().message, "assemble: parts do not fit");
@@ -82,7 +87,7 @@ pub async fn a_permanent_failure_ends_the_job(harness: &dyn StoreHarness) {
 pub async fn a_source_failure_is_told_as_it_is(harness: &dyn StoreHarness) {
     let stage = Stage::submitted(harness).await;
     stage.claim(0, 1, 1, 0).await.unwrap();
-    let failure = Failure::source("empty", "the file is empty");
+    let failure = Failure::of(FailureCode::EmptyFile, "the file is empty");
     assert_eq!(failure.class, FailureClass::Source);
     assert_eq!(fail(&stage, 0, 1, failure.clone(), 1).await, Ok(AfterFailure::GiveUp));
     let job = stage.job().await;
@@ -97,12 +102,13 @@ pub async fn the_infra_budget_holds(harness: &dyn StoreHarness) {
     let mut now_ms = 0;
     for attempt in 1..=5 {
         stage.claim(1, attempt, u128::from(attempt), now_ms).await.unwrap();
-        let after = fail(&stage, 1, u128::from(attempt), Failure::infra("disk", "full"), now_ms).await.unwrap();
+        let after =
+            fail(&stage, 1, u128::from(attempt), Failure::of(FailureCode::Storage, "full"), now_ms).await.unwrap();
         let AfterFailure::Retry { not_before_ms } = after else { panic!("gave up at {attempt}") };
         now_ms = not_before_ms;
     }
     stage.claim(1, 6, 6, now_ms).await.unwrap();
-    assert_eq!(fail(&stage, 1, 6, Failure::infra("disk", "full"), now_ms).await, Ok(AfterFailure::GiveUp));
+    assert_eq!(fail(&stage, 1, 6, Failure::of(FailureCode::Storage, "full"), now_ms).await, Ok(AfterFailure::GiveUp));
     assert_eq!(stage.job().await.failure.unwrap().message, "whole: full");
     stage.audit().await;
 }

@@ -3,11 +3,11 @@
 use crate::conformance::StoreHarness;
 use crate::conformance::fixture::{Stage, job_id, lease_id, plan, request};
 use crate::store::{JobFilter, Submitted};
-use splitreel_core::Failure;
 use splitreel_core::event::EventKind;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobState;
 use splitreel_core::task::{TaskKind, TaskState};
+use splitreel_core::{Failure, FailureCode};
 
 /// The same request again is the same job.
 pub async fn a_job_is_accepted_once_per_key(harness: &dyn StoreHarness) {
@@ -109,7 +109,7 @@ pub async fn a_plan_is_recorded_once_and_read_back(harness: &dyn StoreHarness) {
 /// A job may fail between probe and plan, once.
 pub async fn a_job_that_cannot_be_planned_is_rejected(harness: &dyn StoreHarness) {
     let stage = Stage::probed(harness).await;
-    let failure = Failure::source("nothing_to_encode", "no video and no audio");
+    let failure = Failure::of(FailureCode::EmptyFile, "no video and no audio");
     assert!(stage.store.reject(stage.job, failure.clone(), 7).await.unwrap());
     assert!(!stage.store.reject(stage.job, failure.clone(), 8).await.unwrap());
     let job = stage.job().await;
@@ -148,7 +148,7 @@ pub async fn retry_keeps_what_is_done(harness: &dyn StoreHarness) {
     assert!(!stage.store.retry(stage.job, 0).await.unwrap(), "a running job");
     stage.finish(1).await;
     stage.claim(2, 1, 2, 0).await.unwrap();
-    let broken = Failure::permanent("x", "broken");
+    let broken = Failure::of(FailureCode::Plan, "broken");
     stage.store.fail(stage.id(2), lease_id(2), broken, 1, &stage.policy).await.unwrap().unwrap();
     assert_eq!(stage.job().await.state, JobState::Failed);
     let done = stage.task(1).await;
@@ -189,7 +189,7 @@ pub async fn retry_of_a_failed_probe_probes_again(harness: &dyn StoreHarness) {
 /// A rejected job has a probe result: only planning is repeated.
 pub async fn retry_of_a_rejected_job_plans_again(harness: &dyn StoreHarness) {
     let stage = Stage::probed(harness).await;
-    stage.store.reject(stage.job, Failure::permanent("x", "y"), 1).await.unwrap();
+    stage.store.reject(stage.job, Failure::of(FailureCode::Plan, "y"), 1).await.unwrap();
     assert!(stage.store.retry(stage.job, 2).await.unwrap());
     let job = stage.job().await;
     assert_eq!((job.state, job.remaining), (JobState::Planning, 0));

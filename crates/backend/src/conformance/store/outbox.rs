@@ -5,10 +5,10 @@ use crate::conformance::fixture::{Stage, job_id, lease_id, plan};
 use crate::doorbell::Wakeup;
 use crate::statistics::StoreStatistics;
 use crate::store::InFlightLimit;
-use splitreel_core::Failure;
 use splitreel_core::fair::{Share, Shares};
 use splitreel_core::job::JobState;
 use splitreel_core::task::TaskKind;
+use splitreel_core::{Failure, FailureCode};
 
 fn numbers(wakeups: &[Wakeup]) -> Vec<(u128, u32)> {
     wakeups.iter().map(|r| (r.task.job.0.as_u128(), r.task.number)).collect()
@@ -110,7 +110,12 @@ pub async fn who_waits_for_assemblers_takes_no_place_of_workers(harness: &dyn St
 pub async fn dispatch_skips_what_is_not_due(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
     stage.claim(1, 1, 1, 0).await.unwrap();
-    stage.store.fail(stage.id(1), lease_id(1), Failure::infra("x", "y"), 0, &stage.policy).await.unwrap().unwrap();
+    stage
+        .store
+        .fail(stage.id(1), lease_id(1), Failure::of(FailureCode::Storage, "y"), 0, &stage.policy)
+        .await
+        .unwrap()
+        .unwrap();
     let due = stage.task(1).await.not_before_ms;
     assert_eq!(stage.store.dispatch(&None, 10.into(), &Shares::default(), due - 1).await.unwrap(), 1);
     assert_eq!(stage.store.dispatch(&None, 10.into(), &Shares::default(), due).await.unwrap(), 1);

@@ -3,11 +3,11 @@
 use crate::conformance::StoreHarness;
 use crate::conformance::fixture::{Stage, job_id, lease_id, plan};
 use crate::store::JobStore;
-use splitreel_core::Failure;
 use splitreel_core::event::EventKind;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobState;
 use splitreel_core::task::{Progress, Refusal, TaskState};
+use splitreel_core::{Failure, FailureCode};
 
 async fn dispatch(store: &dyn JobStore, now_ms: i64) -> usize {
     store.dispatch(&None, 100.into(), &Shares::default(), now_ms).await.unwrap()
@@ -63,7 +63,12 @@ pub async fn running_attempts_outlast_a_pause(harness: &dyn StoreHarness) {
     let progress = Progress { frames: 1, ..Progress::default() };
     assert!(stage.store.renew(stage.id(1), lease_id(1), progress, 3, &stage.policy).await.unwrap().is_ok());
     assert_eq!(stage.complete(1, 1, 4).await, Ok(true));
-    stage.store.fail(stage.id(2), lease_id(2), Failure::infra("x", "y"), 4, &stage.policy).await.unwrap().unwrap();
+    stage
+        .store
+        .fail(stage.id(2), lease_id(2), Failure::of(FailureCode::Storage, "y"), 4, &stage.policy)
+        .await
+        .unwrap()
+        .unwrap();
     let later = 1 << 40;
     assert_eq!(stage.store.reap(later, &stage.policy).await.unwrap(), [stage.id(3)]);
     stage.audit().await;
