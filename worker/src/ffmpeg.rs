@@ -1,4 +1,4 @@
-//! The real toolkit: gives ffmpeg a scratch directory per attempt, tells how far it is, reads back what it made.
+//! The real toolkit: runs ffmpeg in a per-attempt scratch directory, reports progress and parses the output.
 
 use crate::progress::encoded_share;
 use crate::toolkit::{Encoded, Request, Toolkit};
@@ -49,7 +49,7 @@ struct Workspace {
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        // What is left here is taken by the start-up clean-up.
+        // Left-over files are removed at the next start.
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }

@@ -1,4 +1,4 @@
-//! From what an encoder left behind to CMAF media segments: verifies, rebuilds the timing, cuts. Pure.
+//! Turns an encoder's output into CMAF media segments: verifies it, rebuilds its timing, cuts it. Pure.
 
 use splitreel_core::plan::{Cut, PlannedPart, TrackPlan, pts_fingerprint};
 use splitreel_core::planner::cut_audio;

@@ -1,5 +1,5 @@
-//! How the progress of an attempt is made up: what is fetched, what is encoded, what is stored. A worker claims its next
-//! task when the whole of it is about to end, and a lease whose progress stands still is lost.
+//! Progress of an attempt, composed of fetching, encoding and storing. A worker claims its next task shortly before the
+//! attempt ends, and an attempt whose progress stands still loses its lease.
 
 use splitreel_core::task::Progress;
 use std::ops::Range;
@@ -13,7 +13,7 @@ const ENCODING: Range<u16> = 0..950;
 /// While parts are stored.
 pub(crate) const STORING: Range<u16> = 950..1_000;
 
-/// A number of bytes that move, as a part of an attempt.
+/// A transfer of bytes as a part of an attempt.
 pub(crate) struct Transfer<'a> {
     progress: &'a watch::Sender<Progress>,
     part: Range<u16>,
@@ -26,14 +26,14 @@ impl<'a> Transfer<'a> {
         Transfer { progress, part, expected_bytes, moved: AtomicU64::new(0) }
     }
 
-    /// So many bytes more.
+    /// Adds transferred bytes.
     pub(crate) fn moved(&self, bytes: u64) {
         let all = self.moved.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        self.tell(within(&self.part, all, self.expected_bytes));
+        self.raise_to(within(&self.part, all, self.expected_bytes));
     }
 
-    /// What somebody else, who fetches for this attempt too, has come to.
-    pub(crate) fn tell(&self, done_per_mille: u16) {
+    /// Raises the progress to that of a shared fetch.
+    pub(crate) fn raise_to(&self, done_per_mille: u16) {
         self.progress.send_if_modified(|progress| {
             let is_news = done_per_mille > progress.done_per_mille;
             progress.done_per_mille = progress.done_per_mille.max(done_per_mille);
@@ -42,7 +42,7 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// How far an attempt is when ffmpeg is at `at` of `length`; 0 where there is no length.
+/// Progress of an attempt in per mille when ffmpeg is at `at` of `length`; 0 when the length is 0.
 pub(crate) fn encoded_share(at: u64, length: u64) -> u16 {
     within(&ENCODING, at, length)
 }
@@ -73,7 +73,7 @@ mod tests {
         let storing = Transfer::new(&progress, STORING, 10);
         storing.moved(5);
         assert_eq!(at(), 975);
-        storing.tell(3);
+        storing.raise_to(3);
         assert_eq!(at(), 975);
         storing.moved(5);
         assert_eq!(at(), 1_000);

@@ -1,4 +1,4 @@
-//! The seam to the media tools: what a worker asks of ffmpeg, and what the simulation fakes.
+//! The seam to the media tools, which the simulation fakes.
 
 use async_trait::async_trait;
 use splitreel_core::plan::Plan;
@@ -12,18 +12,18 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// What every request carries.
+/// Fields of every request.
 #[derive(Clone)]
 pub struct Request {
     /// The lease: names the scratch directory.
     pub lease: LeaseId,
-    /// What messages call the source.
+    /// Name of the source in messages.
     pub name: String,
     /// Local path of the source's bytes.
     pub source: PathBuf,
-    /// Whether all bytes of the source are there; else there are holes where the task should need none.
+    /// Whether the file holds all bytes of the source; else it has holes outside the ranges that the task should need.
     pub is_complete: bool,
-    /// Progress goes here.
+    /// Receives progress.
     pub progress: watch::Sender<Progress>,
     /// Ends the work: processes are killed before the call returns.
     pub cancel: CancellationToken,
@@ -46,7 +46,7 @@ pub struct Encoded {
 /// Probes and encodes.
 #[async_trait]
 pub trait Toolkit: Send + Sync {
-    /// Finds out what the source is. `deep` decodes it once to list its frames. On a source that is not complete it
+    /// Describes the source. `deep` decodes it once to list its frames. On a source that is not complete it
     /// fails with [`splitreel_core::FailureCode::NeedsWhole`] where the holes matter.
     async fn probe(&self, request: Request, deep: bool) -> Result<SourceInfo, Failure>;
     /// Encodes one segment into all renditions. `look_back` raises how far before the segment decoding starts:

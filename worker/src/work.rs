@@ -44,14 +44,14 @@ impl TaskHandler for WorkerDeps {
         };
         let mut outcome = self.work(order, attempt(&source)).await;
         drop(source);
-        // What fails on a part of the source is no word about the source: the whole of it decides.
+        // A failure on a part of the source says nothing about the source: the whole of it decides.
         if let Err(failure) = &outcome
             && !is_complete
             && !cancel.is_cancelled()
             && (failure.class != FailureClass::Infra || failure.code == FailureCode::NeedsWhole)
         {
-            tracing::info!(task = %order.task, code = %failure.code, "a part of the source is not enough, all of it is read");
-            // It begins anew: as it stood, the end would seem near.
+            tracing::info!(task = %order.task, code = %failure.code, "partial read was insufficient; falling back to the whole source");
+            // Start again at 0: the previous progress would make the end seem near.
             progress.send_replace(Progress::default());
             let source = self.local(order, &Need::Whole, &progress, cancel, &mut reading).await?;
             outcome = self.work(order, attempt(&source)).await;
@@ -73,7 +73,7 @@ impl TaskHandler for WorkerDeps {
     }
 }
 
-/// What was read of the source.
+/// Bytes and requests that reading the source took.
 #[derive(Default)]
 struct Reading {
     bytes: u64,

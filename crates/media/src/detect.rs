@@ -1,4 +1,4 @@
-//! Finds ffmpeg and ffprobe and what they can do. Does not run media through them.
+//! Finds ffmpeg and ffprobe and lists their capabilities. Does not run media through them.
 
 use crate::process::{Output, Run, RunError, Sandbox, Stdout, run, sandbox_of_this_kernel};
 use sha2::{Digest, Sha256};
@@ -26,12 +26,12 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// Where to look for the programs.
+/// Paths of the programs.
 #[derive(Clone, Debug, Default)]
 pub struct ToolPaths {
     /// ffmpeg; `None` searches `PATH`.
     pub ffmpeg: Option<PathBuf>,
-    /// ffprobe; `None` looks beside ffmpeg, then searches `PATH`.
+    /// ffprobe; `None` looks in the directory of ffmpeg, then searches `PATH`.
     pub ffprobe: Option<PathBuf>,
 }
 
@@ -43,10 +43,10 @@ impl ToolPaths {
     }
 }
 
-/// Why the programs cannot be used.
+/// Reason why the programs cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectError {
-    /// Not installed, or not where it was said to be.
+    /// Not installed, or not at the given path.
     #[error("{name} was not found{}: {INSTALL}, or set {variable} to its path", at(.path))]
     Missing {
         /// `ffmpeg` or `ffprobe`.
@@ -56,7 +56,7 @@ pub enum DetectError {
         /// The path that was given, if one was.
         path: Option<PathBuf>,
     },
-    /// It does not run.
+    /// The program does not run.
     #[error("{path} does not run: reinstall it, or set {variable} to one that does")]
     Broken {
         /// The program.
@@ -67,8 +67,8 @@ pub enum DetectError {
         #[source]
         source: RunError,
     },
-    /// It is no ffmpeg, or its version cannot be told.
-    #[error("{path} does not say an ffmpeg version: set {variable} to an ffmpeg program")]
+    /// The program is not ffmpeg, or its version cannot be determined.
+    #[error("{path} prints no ffmpeg version: set {variable} to an ffmpeg program")]
     Unknown {
         /// The program.
         path: PathBuf,
@@ -91,7 +91,7 @@ fn at(path: &Option<PathBuf>) -> String {
     path.as_ref().map(|path| format!(" at {}", path.display())).unwrap_or_default()
 }
 
-/// The programs and what they can do.
+/// The programs and their capabilities.
 #[derive(Clone, Debug)]
 pub struct Ffmpeg {
     /// Absolute path of ffmpeg.
@@ -124,10 +124,10 @@ impl Ffmpeg {
         let ffprobe = Program { path: locate_ffprobe(paths, &ffmpeg.path)?, variable: "SPLITREEL_FFPROBE" };
         let mut sandbox = sandbox_of_this_kernel();
         let asked = match ask_all(&ffmpeg, &ffprobe, sandbox.landlock_abi > 0).await {
-            // Its libraries may be where no rule lets it read: better unconfined than not at all.
+            // Its libraries may be in a directory that no rule allows: run unconfined rather than not at all.
             Err(_) if sandbox.landlock_abi > 0 => {
                 let asked = ask_all(&ffmpeg, &ffprobe, false).await?;
-                tracing::warn!(program = %ffmpeg.path.display(), "ffmpeg does not start under Landlock, which stays off");
+                tracing::warn!(program = %ffmpeg.path.display(), "ffmpeg does not start under Landlock; running without it");
                 sandbox = Sandbox::default();
                 asked
             }
@@ -238,7 +238,7 @@ fn parse_version(text: &str) -> Option<Version> {
     Some(Version { major: major.checked_sub(54)?, minor: u32::from(major > 59 || minor >= 37) })
 }
 
-/// What the programs say of themselves.
+/// Answers of the programs.
 struct Asked {
     version: String,
     ffprobe_version: String,
@@ -246,7 +246,7 @@ struct Asked {
     filters: String,
 }
 
-/// Each question is a process of its own, and starting one costs more than the answer: few, and side by side.
+/// Runs few queries, in parallel: each is a process, and starting one costs more than its answer.
 async fn ask_all(ffmpeg: &Program, ffprobe: &Program, landlock: bool) -> Result<Asked, DetectError> {
     let (version, ffprobe_version, codecs, filters) = tokio::try_join!(
         ffmpeg.ask("-version", landlock),
@@ -268,7 +268,7 @@ fn entries(table: &str) -> impl Iterator<Item = (&str, &str, &str)> {
     })
 }
 
-/// What `-codecs` tells: a line lists its coders when they are several or named otherwise than the codec.
+/// Output of `-codecs`: a line lists its encoders when there are several or their name differs from the codec's.
 #[derive(Default)]
 struct Codecs {
     encoders: BTreeSet<String>,

@@ -1,4 +1,4 @@
-//! How a failed process becomes a failure of the domain: which budget pays, and what a person should do.
+//! Maps a failed process to a failure of the domain: its code and the remedy.
 
 use crate::process::RunError;
 use splitreel_core::{Failure, FailureCode};
@@ -7,7 +7,7 @@ use std::path::Path;
 /// Lines of ffmpeg's own words that are kept with a failure.
 const EVIDENCE_LINES: usize = 40;
 
-/// What was being done, for the message.
+/// The failed operation, for the message.
 pub(crate) struct Context<'a> {
     /// `encoding segment 3` and the like.
     pub doing: &'a str,
@@ -15,7 +15,7 @@ pub(crate) struct Context<'a> {
     pub directory: &'a Path,
 }
 
-/// Translates. An exit code other than 0 is the media's fault until another worker has tried.
+/// The failure of a run. A nonzero exit code counts as a media failure until another worker has tried.
 pub(crate) fn from_run(error: &RunError, context: &Context<'_>) -> Failure {
     let doing = context.doing;
     let failure = match error {
@@ -33,7 +33,7 @@ pub(crate) fn from_run(error: &RunError, context: &Context<'_>) -> Failure {
         ),
         RunError::Exit { tail, .. } => return exited(error, tail, context),
         RunError::OutputTooLarge { what, .. } => {
-            Failure::of(FailureCode::OutputTooLarge, format!("{doing}: {what} outgrew its limit"))
+            Failure::of(FailureCode::OutputTooLarge, format!("{doing}: {what} exceeded its limit"))
         }
         RunError::NoSpace { .. } => Failure::of(
             FailureCode::NoSpace,
@@ -86,7 +86,7 @@ fn signal_name(signal: i32) -> String {
     }
 }
 
-/// The last lines that say something.
+/// The last lines, bounded.
 pub(crate) fn evidence(tail: &[String]) -> Vec<String> {
     let from = tail.len().saturating_sub(EVIDENCE_LINES);
     tail.get(from..).unwrap_or(&[]).to_vec()

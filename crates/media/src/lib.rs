@@ -1,8 +1,8 @@
 //! The only crate that starts ffmpeg and ffprobe: detection, confinement, probing, encoding.
 //!
-//! [`Toolkit`] is what workers see; [`FfmpegToolkit`] carries it out. Nothing here plans, packages or stores: the plan
-//! says what to make, the result is plain MP4 files in a directory of the caller. An exit code of 0 is never taken as
-//! proof; callers count and compare the frames of what was written.
+//! Workers use [`Toolkit`]; [`FfmpegToolkit`] implements it. Nothing here plans, packages or stores: the plan defines the
+//! output, the result is plain MP4 files in a directory of the caller. An exit code of 0 is not proof: callers count and
+//! compare the frames of the output.
 
 mod detect;
 mod encode;

@@ -35,7 +35,7 @@ impl NeutralName {
 
 impl Drop for NeutralName {
     fn drop(&mut self) {
-        // Scratch directories are removed as a whole later; a left-over link harms nobody.
+        // A left-over link is harmless: the whole scratch directory is removed later.
         let _ = std::fs::remove_file(&self.link);
     }
 }

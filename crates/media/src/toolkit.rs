@@ -1,4 +1,4 @@
-//! What workers see of ffmpeg: a trait with three verbs, which simulations replace, and its real implementation.
+//! The trait through which workers use ffmpeg, and its real implementation.
 
 use crate::detect::Ffmpeg;
 use crate::encode::{AudioFacts, Places, encode_audio, encode_video};

@@ -1,5 +1,5 @@
 //! What several attempts of one worker need alike is fetched once: the ranges that all segments share, kept in memory
-//! within a bound, and whole sources while somebody uses them. Fetches nothing itself.
+//! within a bound, and whole sources while they are in use. Fetches nothing itself.
 
 use super::scratch::ScratchFile;
 use bytes::Bytes;
@@ -14,7 +14,7 @@ fn version(source: &SourceRef) -> Version {
     (source.locator.clone(), source.version.clone())
 }
 
-/// A place for bytes; whoever holds its lock fetches them for all.
+/// A cache entry; the holder of its lock fetches the bytes for all waiting attempts.
 pub(super) type PieceSlot = Arc<tokio::sync::Mutex<Option<Bytes>>>;
 
 /// Ranges in memory, least recently used first.
@@ -48,10 +48,10 @@ impl Pieces {
     }
 }
 
-/// The one fetch of a whole source that goes on, or its result while it is used.
+/// The running fetch of a whole source, or its result while it is in use.
 pub(super) struct WholeSlot {
     pub(super) file: tokio::sync::Mutex<Weak<ScratchFile>>,
-    /// Progress of the fetch in per mille of an attempt: those that wait for it tell it as theirs.
+    /// Progress of the fetch in per mille of an attempt: waiting attempts report it as their own.
     pub(super) done: watch::Sender<u16>,
 }
 

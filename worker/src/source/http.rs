@@ -172,7 +172,7 @@ impl HttpSources {
             tokio::select! {
                 biased;
                 held = slot.file.lock() => break held,
-                Ok(()) = done.changed() => transfer.tell(*done.borrow_and_update()),
+                Ok(()) = done.changed() => transfer.raise_to(*done.borrow_and_update()),
             }
         };
         let file = match Weak::upgrade(&held) {

@@ -32,7 +32,7 @@ pub struct SourceAccess<'a> {
     pub lease: LeaseId,
     /// How much of it.
     pub need: &'a Need,
-    /// Told while bytes arrive, so that a long transfer is not taken for a standstill.
+    /// Receives the share of fetched bytes, so that a long transfer does not look like a standstill.
     pub progress: &'a watch::Sender<Progress>,
 }
 
@@ -46,7 +46,7 @@ pub struct LocalSource {
 }
 
 impl LocalSource {
-    /// A file that is there anyway and holds the whole source, of which so many bytes will be read.
+    /// An existing file with the whole source; `bytes` is the number of bytes that will be read.
     pub fn file(path: PathBuf, bytes_read: u64) -> Self {
         LocalSource { path, is_complete: true, bytes_read, requests: 0, _keep: None }
     }
@@ -84,7 +84,7 @@ pub trait Sources: Send + Sync {
     /// A local file with at least the bytes that are needed, each at a place where a demuxer finds it.
     ///
     /// # Errors
-    /// Class `Source` with the codes `source_changed` and `not_found` when the pinned version is not to be had; class
+    /// Class `Source` with the codes `source_changed` and `not_found` when the pinned version is not available; class
     /// `Infra` for everything that may pass (`grant_expired`, `no_space`, `source_unavailable` …).
     async fn local(&self, access: &SourceAccess<'_>) -> Result<LocalSource, Failure>;
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 /// Arrived bytes are written in steps of about this size.
 const STEP_BYTES: usize = 512 << 10;
-/// A transfer that is cut again and again, but advances each time, is given up after so many times the retries.
+/// Multiple of the retries after which a transfer that keeps breaking, but advances each time, is given up.
 const MAX_ADVANCING: u32 = 20;
 /// A server's wish to wait is followed up to this.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(20);
@@ -96,7 +96,7 @@ impl Object<'_> {
             let before = written;
             let rest = ByteRange { start: range.start.saturating_add(written), end: range.end };
             let (why, wanted_pause) = match self.once(rest, sink, &mut written).await {
-                // Servers may send less than what is asked for (RFC 9110 §15.3.7).
+                // Servers may send less than the requested range (RFC 9110 §15.3.7).
                 Ok(()) if written > before => continue,
                 Ok(()) => ("an empty answer".to_owned(), None),
                 Err(Trouble::Never(error)) => return Err(error),
@@ -121,7 +121,7 @@ impl Object<'_> {
         &self.source.locator
     }
 
-    /// Sends one request and takes what comes of it; `written` tells how far that was, whatever the outcome.
+    /// Sends one request and writes its body; `written` receives the number of bytes, also on failure.
     async fn once(&self, range: ByteRange, sink: &mut Sink<'_>, written: &mut u64) -> Result<(), Trouble> {
         self.traffic.requests.fetch_add(1, Ordering::Relaxed);
         let mut request = self.client.get(&self.grant.url);
@@ -150,7 +150,7 @@ impl Object<'_> {
         self.take(response, range.len(), sink, written).await
     }
 
-    /// Holds the head of an answer against what was asked for and what is pinned.
+    /// Compares the head of an answer with the request and the pinned version.
     fn check(&self, response: &Response, range: ByteRange) -> Result<(), Trouble> {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let status = response.status();
@@ -196,7 +196,7 @@ impl Object<'_> {
             if let Some(length) = length.filter(|length| *length != self.source.bytes) {
                 return Err(self.changed(&format!("it has {length} bytes, {} are pinned", self.source.bytes)).into());
             }
-            // The whole object: fine from its start on, and what is too much is not taken.
+            // The whole object: usable when the range starts at 0; excess bytes are discarded.
             let is_use = range.start == 0 && range.end == self.source.bytes;
             return if is_use { Ok(()) } else { Err(Trouble::Never(RangeError::Ignored)) };
         }

@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The budget is counted in units of so many bytes.
+/// Bytes per unit of the budget.
 const UNIT_BYTES: u64 = 1 << 20;
 /// Other attempts that hold the space are waited for no longer than this.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// A directory whose files may take so many bytes.
+/// A directory whose files share a budget of bytes.
 pub(super) struct Scratch {
     dir: PathBuf,
     budget_bytes: u64,
@@ -120,7 +120,7 @@ impl ScratchFile {
     }
 }
 
-/// Runs file work where it blocks nobody.
+/// Runs file work on the blocking thread pool.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {

@@ -14,14 +14,15 @@ use std::sync::Arc;
 
 /// Fetched at once from the start, and where a header is looked for.
 const LOOK_BYTES: u64 = 64 << 10;
-/// An mp4 whose boxes are not found in so many looks is read whole.
+/// Largest number of reads to find the boxes of an mp4; after that the source is read whole.
 const MAX_LOOKS: usize = 12;
 /// A larger `moov` is not worth a request of its own.
 const MAX_MOOV_BYTES: u64 = 256 << 20;
 /// First packets of each track.
 const FIRST_PACKETS: usize = 48;
-/// Ranges of first packets so near to each other are one, and so many of them are fetched.
+/// Ranges of first packets this close together are merged.
 const NEAR_BYTES: u64 = 256 << 10;
+/// Largest number of ranges of first packets to fetch.
 const MAX_RANGES: usize = 6;
 
 /// A file with holes, which are errors.
@@ -89,7 +90,7 @@ impl Filling<'_> {
     }
 }
 
-/// Fetches the tables of a source into a sparse file of its size. `None`: it has none that tell everything.
+/// Fetches the tables of a source into a sparse file of its size. `None` when the tables are not sufficient.
 pub(super) async fn fetch_tables(
     object: &Object<'_>,
     scratch: &Scratch,

@@ -51,7 +51,7 @@ fn encode_args(track: &TrackPlan, audio: &AudioMedia, encoding: &AudioEncoding) 
     if is_opus {
         args.extend(words(&["-frame_duration", "20", "-vbr", "on"]));
     }
-    // One thread: the coder is serial, and what it writes must not depend on the machine.
+    // One thread: the encoder is serial, and its output must not depend on the machine.
     args.extend(words(&["-threads:a", "1", "-flags:a", "+bitexact"]));
     args
 }

@@ -12,9 +12,9 @@ const NO_GOP_LIMIT: &str = "9999";
 /// `-c:v` and everything that belongs to it.
 pub(super) fn encoder_args(encoding: &VideoEncoding, part: &PlannedPart<'_>) -> Result<Vec<String>, ArgsError> {
     let mut args = words(&["-c:v", &encoding.encoder]);
-    // With a cap, x264 plans each frame by what its other frame threads have written so far: chance decides.
-    let is_by_chance = encoding.encoder == "libx264" && encoding.rate.max_kbps().is_some();
-    let threads = if is_by_chance { 1 } else { encoding.threads.max(1) };
+    // With a cap, x264 budgets each frame by the output of its other frame threads at that moment: not deterministic.
+    let is_timing_dependent = encoding.encoder == "libx264" && encoding.rate.max_kbps().is_some();
+    let threads = if is_timing_dependent { 1 } else { encoding.threads.max(1) };
     args.extend(["-threads:v".into(), threads.to_string()]);
     let specific = match encoding.encoder.as_str() {
         "libx264" => x264(encoding),

@@ -1,4 +1,4 @@
-//! What stands before `-i`: the same for probing and for encoding, so that both see the same streams and frames.
+//! Options before `-i`: the same for probing and for encoding, so that both see the same streams and frames.
 
 use crate::detect::Version;
 use splitreel_core::{MediaTime, Rational};
@@ -48,7 +48,7 @@ pub(crate) fn decoder_options() -> Vec<String> {
 pub(crate) enum Seeking {
     /// The index finds the last keyframe not after the given time: aim just after it.
     JustAfter,
-    /// The same, but ffmpeg may aim up to [`PULLED_BACK_US`] before what it is told when pictures are reordered.
+    /// The same, but ffmpeg may aim up to [`PULLED_BACK_US`] before the given time when frames are reordered.
     SomewhatAfter,
     /// A seek lands anywhere near: aim well before it.
     WellBefore,
@@ -88,7 +88,7 @@ pub(crate) const WELL_BEFORE_US: i64 = 500_000;
 /// ffmpeg takes 3/23 s off a seek's time where a demuxer seeks by decode time and pictures are reordered.
 pub(crate) const PULLED_BACK_US: i64 = 131_000;
 
-/// Whether a seek may aim so far behind `keyframe` that it finds it in any case, and not the `next` one.
+/// Whether a seek may aim far enough behind `keyframe` to find it in any case, without reaching the `next` one.
 pub(crate) fn has_seek_room(keyframe: MediaTime, next: Option<MediaTime>) -> bool {
     const ROOM_US: i64 = PULLED_BACK_US + 10_000;
     next.is_none_or(|next| next.micros_floor().saturating_sub(keyframe.micros_floor()) > ROOM_US)

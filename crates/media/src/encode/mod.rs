@@ -1,5 +1,5 @@
-//! Encoding: pure argument builders, and the runner that hands them to ffmpeg. Checks nothing of what was written: the
-//! caller parses the files and compares them with the plan.
+//! Encoding: pure argument builders, and the runner that starts ffmpeg with them. Checks no output: the caller parses
+//! the files and compares them with the plan.
 
 mod audio_args;
 mod encoder;
@@ -19,7 +19,7 @@ pub use video_args::video_args;
 
 use splitreel_core::{Failure, FailureCode};
 
-/// Why no arguments can be built from a plan.
+/// Reason why no arguments can be built from a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArgsError {
     /// The plan has no such segment or track.

@@ -1,5 +1,5 @@
-//! Where the bytes of a source lie: what every reader needs of it, and what a reader sent to a keyframe needs. Knows
-//! how ffmpeg's demuxers find their way; reads no media.
+//! Byte ranges of a source: those that every reader needs, and those that a reader needs after a seek to a keyframe.
+//! Models how ffmpeg's demuxers seek; reads no media.
 
 use super::describe::Description;
 use super::ebml::Outline;
@@ -14,19 +14,20 @@ use splitreel_core::{MediaTime, Rational};
 use splitreel_packaging::movie::{Handler, Track};
 use std::ops::Range;
 
-/// Ranges so near to each other are one: a request costs more than these bytes.
+/// Ranges this close together are merged: a request costs more than these bytes.
 const NEAR_BYTES: u64 = 64 << 10;
-/// A box that is not media is read whole up to this size; of larger ones only the `moov` is.
+/// Largest box without media that is read whole; of the larger ones only `moov` is.
 const MAX_EXTRA_BOX_BYTES: u64 = 4 << 20;
 /// Longest header of a box (ISO/IEC 14496-12 §4.2: 64-bit size, extended type).
 const BOX_HEADER_BYTES: u64 = 32;
 /// Packets of each audio track that ffmpeg looks at when it opens a file.
 const AUDIO_HEAD_PACKETS: usize = 8;
-/// An audio track in more pieces than these stands among the pictures.
+/// Largest number of ranges of an audio track that is stored separately; a track in more ranges is interleaved with
+/// the video.
 const MAX_AUDIO_RANGES: usize = 2;
-/// Pieces of audio so near to each other are one.
+/// Audio ranges this close together are merged.
 const AUDIO_NEAR_BYTES: u64 = 256 << 10;
-/// More samples are not looked through.
+/// Largest number of audio samples that are examined.
 const MAX_AUDIO_SAMPLES: usize = 5_000_000;
 
 /// Video packets at the start that ffmpeg looks at when it opens a file: enough to know the decoder's delay.
@@ -37,10 +38,10 @@ const HEAD_PACKETS_FOR_RATE: u64 = 46;
 const BELIEVED_FRAME_NS: Range<u64> = 1_000_001..200_000_000;
 /// More packets than codecs reorder in practice.
 const LEAD_PACKETS: u32 = 10;
-/// Where the input ends behind them, a decoder shows what it has.
+/// The same where the input ends behind them: at the end of its input a decoder delivers every frame it holds.
 const LEAD_PACKETS_AT_END: u32 = 2;
 
-/// What ffmpeg reads of a source besides what it is sent for; a Matroska file has an `outline`.
+/// Bytes of a source that ffmpeg reads in addition to the requested packets; `outline` belongs to Matroska files.
 pub(crate) fn margins(container: Container, timebase: Rational, outline: Option<&Outline>) -> Margins {
     let is_rate_told = outline.and_then(|outline| outline.frame_ns).is_some_and(|ns| BELIEVED_FRAME_NS.contains(&ns));
     let is_rate_sought = container == Container::Matroska && !is_rate_told;
@@ -67,7 +68,7 @@ fn run_in(container: Container, timebase: Rational) -> i64 {
     if container != Container::MpegTs {
         return 0;
     }
-    // A packet more than the exact time tells, whatever way it is rounded.
+    // One packet more than the exact time needs, whichever way the time is rounded.
     const ROUNDING_US: i64 = 10_000;
     let early = WELL_BEFORE_US + PULLED_BACK_US + ROUNDING_US;
     Rational::new(1, 1_000_000).map_or(0, |micro| MediaTime::new(early, micro).rescale(timebase).ticks)
@@ -158,7 +159,7 @@ fn by_cues(outline: &Outline, mut runs: Vec<ByteRun>, timebase: Rational, bytes:
     Some(runs)
 }
 
-/// The bytes of the audio tracks that do not stand among the pictures.
+/// Bytes of the audio tracks that are not interleaved with the video.
 pub(crate) fn audio_bytes(boxed: &Boxed, description: &Description, audio: &[AudioTrack]) -> Vec<AudioBytes> {
     let of = |track: &AudioTrack| {
         let (_, boxes) = boxed.track(description.track_id(track.stream)?)?;

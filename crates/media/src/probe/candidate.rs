@@ -1,9 +1,9 @@
-//! The frame list as the container tells it, and how far it can be believed. Pure.
+//! The frame list according to the container, and the doubts about it. Pure.
 
 use splitreel_core::ranges::{Margins, PacketBytes, RunCollector};
 use splitreel_core::source::{IndexEvidence, Keyframe};
 
-/// How much a doubt weighs.
+/// Weight of a doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Weight {
     /// Usually harmless: decode everything when that is cheap enough.
@@ -14,7 +14,7 @@ pub(crate) enum Weight {
     Structural,
 }
 
-/// A reason not to believe a frame list.
+/// A reason to distrust a frame list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Doubt {
     pub(crate) weight: Weight,
@@ -70,7 +70,7 @@ pub(crate) struct Packet {
     pub(crate) duration: i64,
     pub(crate) size: u64,
     pub(crate) position: Option<u64>,
-    /// Byte behind the last one, where the container tells it exactly.
+    /// Byte behind the last one, where the container gives it exactly.
     pub(crate) end: Option<u64>,
     pub(crate) is_key: bool,
     /// To be decoded but not shown.

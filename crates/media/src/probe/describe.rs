@@ -1,4 +1,4 @@
-//! `ffprobe` as JSON: what it prints, as typed values. Decides nothing; every field may be missing.
+//! Typed form of ffprobe's JSON output. Decides nothing; every field may be missing.
 
 use serde::Deserialize;
 use splitreel_core::Rational;
@@ -104,7 +104,7 @@ impl Stream {
         ["attached_pic", "timed_thumbnails", "still_image"].iter().any(|word| self.has(word))
     }
 
-    /// Seconds per tick; `None` when ffprobe says none that makes sense.
+    /// Seconds per tick; `None` when ffprobe prints no positive fraction.
     pub(crate) fn timebase(&self) -> Option<Rational> {
         fraction(self.time_base.as_deref()?, '/').filter(|timebase| timebase.is_positive())
     }
@@ -174,7 +174,7 @@ impl Stream {
     }
 }
 
-/// `30000/1001` or `16:9`; `None` for zero denominators and what is no fraction.
+/// `30000/1001` or `16:9`; `None` for zero denominators and text that is not a fraction.
 pub(crate) fn fraction(text: &str, separator: char) -> Option<Rational> {
     let (num, den) = text.split_once(separator)?;
     Rational::new(num.trim().parse().ok()?, den.trim().parse().ok()?)

@@ -305,7 +305,7 @@ fn from_decoder(job: &Job<'_>, candidate: Candidate, shown: Shown) -> Option<Fra
 }
 
 /// The list of a source with frames that have no time. When only the last frames lack one, the others keep theirs;
-/// otherwise no decode but one from the start can tell the frames apart, and they are counted.
+/// otherwise only a decode from the start identifies the frames, by their number.
 fn without_times(job: &Job<'_>, candidate: Candidate, mut shown: Shown) -> Option<FrameIndex> {
     let is_tail = shown.num_trailing == shown.num_untimed && shown.num_unordered == 0;
     let timed = PtsList::from_sorted(shown.pts.iter().copied()).ok()?;

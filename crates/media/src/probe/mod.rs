@@ -1,5 +1,5 @@
-//! Finds out everything that planning needs to know of a source: tracks, exact frame times, keyframes, first samples.
-//! Opens nothing but the one file. Plans nothing.
+//! Collects everything that planning needs to know about a source: tracks, exact frame times, keyframes, first samples.
+//! Opens only the given file. Plans nothing.
 
 mod bytes;
 mod candidate;
@@ -90,7 +90,7 @@ pub(crate) async fn probe(
     let mut tail = Vec::new();
     let mut video = None;
     let stream = sorted.video.take();
-    // Two runs over the source that need nothing of each other: side by side.
+    // Two independent runs over the source, in parallel.
     let (mut frames_effort, mut sound_effort) = (Effort::default(), Effort::default());
     let indexing = async {
         let Some(stream) = &stream else { return Ok(None) };
@@ -111,7 +111,7 @@ pub(crate) async fn probe(
     effort.merge(frames_effort);
     effort.merge(sound_effort);
     let Some(audio) = audio.filter(|_| !indexed.as_ref().is_some_and(|indexed| indexed.needs_whole)) else {
-        let message = "probing: the tables of the source do not tell enough, all of it has to be read";
+        let message = "probing: the tables of the source are not sufficient; the whole source has to be read";
         return Err(Failure::of(FailureCode::NeedsWhole, message));
     };
     let mut byte_index = None;
@@ -152,7 +152,7 @@ pub(crate) async fn probe(
     Ok(Probed { info, effort })
 }
 
-/// What a plain mp4 edit list hides at the start of a sound track, in samples.
+/// Number of samples that a plain mp4 edit list hides at the start of an audio track.
 fn hidden_samples(boxed: Option<&Boxed>, description: &Description, track: &AudioTrack) -> Option<u32> {
     let (movie, boxes) = boxed?.track(description.track_id(track.stream)?)?;
     match boxes.presentation(movie.timescale).spans() {
@@ -163,7 +163,7 @@ fn hidden_samples(boxed: Option<&Boxed>, description: &Description, track: &Audi
     }
 }
 
-/// Refuses what is no media file before any demuxer sees it.
+/// Refuses files that are not media before any demuxer sees them.
 fn open(path: &Path, name: &str) -> Result<(u64, Head), Failure> {
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => refuse::not_found(name),
@@ -207,7 +207,7 @@ async fn boxes(path: &Path, name: &str) -> Result<Option<Boxed>, Failure> {
     Ok(Some(boxed))
 }
 
-/// Describes twice where that matters: the demuxer decides how far to look for late tracks.
+/// Describes the source, and again with its demuxer where that decides how far to look for late tracks.
 async fn describe(subject: &Subject<'_>, name: &str, effort: &mut Effort) -> Result<Description, Failure> {
     let failed = |error: RunError| match &error {
         RunError::Exit { tail, .. } => refuse::not_opened(name, tail),
@@ -227,7 +227,7 @@ async fn describe(subject: &Subject<'_>, name: &str, effort: &mut Effort) -> Res
     Ok(description)
 }
 
-/// The tracks; `None` when more of the source would have to be read than there is.
+/// Audio tracks that decode; `None` when bytes beyond the partial source would have to be read.
 async fn audio_tracks(
     subject: &Subject<'_>,
     demuxer: &str,
@@ -242,7 +242,7 @@ async fn audio_tracks(
         effort.add(&output);
         first = found;
     }
-    // Some begin late, some never.
+    // Some tracks begin late, some never.
     for stream in streams.iter().filter(|stream| !first.contains_key(stream)).copied().collect::<Vec<_>>() {
         if options.is_partial {
             return Ok(None);
@@ -278,22 +278,22 @@ fn structure_warnings(boxed: Option<&Boxed>) -> Vec<String> {
     if missing == 0 {
         return Vec::new();
     }
-    vec![format!("the file is {missing} bytes shorter than it says; what is there is used")]
+    vec![format!("the file is {missing} bytes shorter than its header says; the bytes that exist are used")]
 }
 
-/// Containers may claim any length: only what is there counts, but the user is told.
+/// Warns when the container claims a much longer duration than its frames have; the frames decide.
 fn check_durations(
     description: &Description,
     video: Option<&VideoTrack>,
     audio: &[AudioTrack],
     warnings: &mut Vec<String>,
 ) {
-    let told: Option<f64> = description.format.duration.as_deref().and_then(|text| text.parse().ok());
-    let (Some(told), Some(video), true) = (told, video, audio.is_empty()) else { return };
+    let claimed: Option<f64> = description.format.duration.as_deref().and_then(|text| text.parse().ok());
+    let (Some(claimed), Some(video), true) = (claimed, video, audio.is_empty()) else { return };
     let (Some(first), Some(last)) = (video.frames.pts.first(), video.frames.pts.last()) else { return };
     let ticks = last.saturating_sub(first).saturating_add(video.frames.last_duration);
     let seconds = splitreel_core::MediaTime::new(ticks, video.timebase).seconds();
-    if told.is_finite() && told > seconds * 1.5 + 2.0 {
-        warnings.push(format!("the container claims {told:.1} s, its frames last {seconds:.1} s"));
+    if claimed.is_finite() && claimed > seconds * 1.5 + 2.0 {
+        warnings.push(format!("the container claims {claimed:.1} s, its frames last {seconds:.1} s"));
     }
 }

@@ -69,7 +69,7 @@ impl Boxed {
         self.layout.is_fragmented() || self.movie.as_ref().is_some_and(|movie| movie.fragmented)
     }
 
-    /// Whether picture or sound is encrypted.
+    /// Whether a video or audio track is encrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.movie
             .iter()
@@ -84,7 +84,7 @@ impl Boxed {
     }
 }
 
-/// The frames of an unfragmented track. `file_bytes` tells samples that the file does not hold.
+/// The frames of an unfragmented track. Samples beyond `file_bytes` are missing from the file.
 pub(crate) fn frames_of(movie: &Movie, track: &Track, file_bytes: u64, max_frames: usize) -> Candidate {
     let mut collector =
         Collector::new(IndexEvidence::Moov, max_frames, i64::MAX, margins(Container::Mov, Rational::ONE, None));

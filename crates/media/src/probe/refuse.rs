@@ -1,4 +1,4 @@
-//! Sources that cannot be used: what is wrong with them, and what a person should do. Pure.
+//! Failures of sources that cannot be used: the fault and the remedy. Pure.
 
 use crate::failure::evidence;
 use splitreel_core::{Failure, FailureCode};
@@ -110,7 +110,7 @@ pub(crate) fn not_opened(name: &str, tail: &[String]) -> Failure {
     failure.with_evidence(evidence(tail))
 }
 
-/// Tracks there are, but none that gives pictures or sound. `reasons` has a line per track.
+/// The source has tracks, but none of them can be decoded. `reasons` has a line per track.
 pub(crate) fn nothing_decodable(name: &str, reasons: &[String], is_cut: bool, tail: &[String]) -> Failure {
     let (code, why) = if is_cut {
         (FailureCode::Truncated, "the file ends before its media; the upload is incomplete. Upload it again")

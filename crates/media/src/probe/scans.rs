@@ -24,10 +24,10 @@ eac3,dts,truehd,h264,hevc,vvc,obu,av1,m4v,mpeg,mpegvideo,asf,dv,gxf,nut,y4m,yuv4
 const MAX_DESCRIPTION_BYTES: usize = 16 << 20;
 /// Bytes of a scan's lines; ten hours at 120 frames per second fit.
 const MAX_SCAN_BYTES: u64 = 4 << 30;
-/// A report for every so many lines.
+/// Number of frames or packets from one progress report to the next.
 const REPORT_EVERY: u64 = 50;
 
-/// The source as ffprobe is to see it.
+/// The source of a scan, under the neutral name that ffprobe opens.
 pub(crate) struct Subject<'a> {
     pub(crate) ffmpeg: &'a Ffmpeg,
     pub(crate) source: &'a Path,
@@ -189,7 +189,7 @@ impl Subject<'_> {
     }
 }
 
-/// Decoding a damaged source may end with an error after having said enough.
+/// Accepts an error exit: ffprobe may list enough of a damaged source before it fails.
 fn tolerate_exit(result: Result<Output, RunError>) -> Result<Output, RunError> {
     match result {
         Err(RunError::Exit { tail, .. }) => Ok(Output { stderr_tail: tail, ..Output::default() }),

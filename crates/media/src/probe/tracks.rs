@@ -1,4 +1,4 @@
-//! From ffprobe's streams to the tracks of the domain: which are used, and what is known of them. Pure.
+//! Maps ffprobe's streams to the tracks of the domain: selects the tracks to use and describes them. Pure.
 
 use super::describe::{Stream, fraction};
 use super::refuse::NO_DECODER;

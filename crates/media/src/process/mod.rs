@@ -156,7 +156,7 @@ pub enum RunError {
         /// Last lines of standard error.
         tail: Vec<String>,
     },
-    /// A signal that nobody here sent ended it (out of memory, a crash).
+    /// A signal from elsewhere ended the process (out of memory, a crash).
     #[error("ended by signal {signal}")]
     Killed {
         /// The signal.

@@ -1,6 +1,6 @@
 //! The key=value blocks of `ffmpeg -progress`.
 
-/// Where a running ffmpeg is.
+/// Progress of a running ffmpeg.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Progress {
     /// Frames written so far (for scans: frames or packets seen).
