@@ -17,12 +17,12 @@ use crate::failure::{Context, from_run};
 use crate::process::{ProgressSink, RunError};
 use crate::scratch::NeutralName;
 use crate::toolkit::{Effort, ProbeRequest, Probed};
-use describe::Description;
+use describe::{Description, Stream};
 use index::{Indexed, Job, index};
 use moov::Boxed;
 use scans::{Reach, Subject};
 use sniff::{HEAD_BYTES, Head, sniff};
-use splitreel_core::source::{AudioTrack, Container, SourceInfo, UnusedTrack, VideoTrack};
+use splitreel_core::source::{AudioTrack, ByteIndex, Container, SourceInfo, UnusedTrack, VideoTrack};
 use splitreel_core::{Failure, FailureCode};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -87,8 +87,6 @@ pub(crate) async fn probe(
     let (container, demuxer) = tracks::container(&description.format.format_name);
     let mut sorted = tracks::sort(&description.streams, ffmpeg);
     let mut warnings = structure_warnings(boxed.as_ref());
-    let mut tail = Vec::new();
-    let mut video = None;
     let stream = sorted.video.take();
     // Two independent runs over the source, in parallel.
     let (mut frames_effort, mut sound_effort) = (Effort::default(), Effort::default());
@@ -114,25 +112,15 @@ pub(crate) async fn probe(
         let message = "probing: the tables of the source are not sufficient; the whole source has to be read";
         return Err(Failure::of(FailureCode::NeedsWhole, message));
     };
-    let mut byte_index = None;
+    let mut video = Video::default();
     if let (Some(stream), Some(indexed)) = (stream, indexed) {
-        let Indexed { frames, is_interlaced, bytes, num_unordered, warnings: found, tail: words, .. } = indexed;
-        byte_index = indexed.byte_index.filter(|_| frames.as_ref().is_some_and(|frames| frames.is_seekable));
-        // Demuxers of this kind make such times up as they go: no two passes would agree on the frames.
-        if container == Container::Other && num_unordered > 0 && frames.is_some() {
-            return Err(refuse::times_unordered(name, num_unordered));
-        }
-        warnings.extend(found);
-        video = frames.and_then(|frames| tracks::video_track(&stream, frames, is_interlaced, bytes));
-        if video.is_none() {
-            tail = words;
-            warnings.push(format!(
-                "no frame of the video track ({}) can be decoded; it is left out",
-                stream.codec_or_tag()
-            ));
+        video = Video::of(name, container, &stream, indexed)?;
+        if video.track.is_none() {
             sorted.unused.push(tracks::unused(&stream, "no frame of it can be decoded".into()));
         }
     }
+    let Video { track: video, mut byte_index, warnings: found, tail } = video;
+    warnings.extend(found);
     let Sorted { mut unused, .. } = sorted;
     unused.sort_by_key(|track| track.stream);
     if video.is_none() && audio.is_empty() {
@@ -150,6 +138,35 @@ pub(crate) async fn probe(
     let fragmented = boxed.as_ref().is_some_and(Boxed::is_fragmented);
     let info = SourceInfo { container, demuxer, bytes, fragmented, video, audio, unused, byte_index, warnings };
     Ok(Probed { info, effort })
+}
+
+/// The video track as indexed.
+#[derive(Default)]
+struct Video {
+    /// `None`: the source has no video track, or no frame of it can be decoded.
+    track: Option<VideoTrack>,
+    byte_index: Option<ByteIndex>,
+    warnings: Vec<String>,
+    /// ffprobe's last lines when nothing can be decoded.
+    tail: Vec<String>,
+}
+
+impl Video {
+    /// Refuses times that repeat in containers whose demuxers invent them: no two passes would agree on the frames.
+    fn of(name: &str, container: Container, stream: &Stream, indexed: Indexed) -> Result<Self, Failure> {
+        let Indexed { frames, is_interlaced, bytes, num_unordered, mut warnings, tail, .. } = indexed;
+        let byte_index = indexed.byte_index.filter(|_| frames.as_ref().is_some_and(|frames| frames.is_seekable));
+        if container == Container::Other && num_unordered > 0 && frames.is_some() {
+            return Err(refuse::times_unordered(name, num_unordered));
+        }
+        let track = frames.and_then(|frames| tracks::video_track(stream, frames, is_interlaced, bytes));
+        if track.is_some() {
+            return Ok(Video { track, byte_index, warnings, tail: Vec::new() });
+        }
+        let codec = stream.codec_or_tag();
+        warnings.push(format!("no frame of the video track ({codec}) can be decoded; it is left out"));
+        Ok(Video { track, byte_index, warnings, tail })
+    }
 }
 
 /// Number of samples that a plain mp4 edit list hides at the start of an audio track.
