@@ -32,8 +32,8 @@ pub enum GarbageError {
 }
 
 impl Coordinator {
-    /// Deletes unreferenced objects of jobs that ended longer than the grace ago: of so many jobs, going on with older
-    /// ones the next time, and with the newest after the oldest. A late upload of a dead attempt is thus found too.
+    /// Deletes unreferenced objects of jobs that ended longer than the grace ago. Each pass looks at one batch, the next
+    /// pass at older jobs, and after the oldest at the newest again: a late upload of a dead attempt is found too.
     pub(crate) async fn collect_garbage(&self) -> Result<(), GarbageError> {
         let before = *self.inner.cleaned.lock().unwrap_or_else(PoisonError::into_inner);
         let filter = JobFilter {
@@ -47,18 +47,18 @@ impl Coordinator {
         let jobs = self.inner.store.jobs(filter).await?;
         let next = jobs.last().filter(|_| jobs.len() == BATCH).map(|job| job.id);
         *self.inner.cleaned.lock().unwrap_or_else(PoisonError::into_inner) = next;
-        let mut held_up = None;
+        let mut failed = None;
         for job in jobs.iter().filter(|j| j.ended_ms.is_some_and(|t| t <= due)) {
             match self.collect(job).await {
                 Ok(0) => {}
-                Ok(n) => tracing::info!(job = %job.id, objects = n, "deleted what no row names"),
+                Ok(n) => tracing::info!(job = %job.id, objects = n, "deleted unreferenced objects"),
                 Err(error) => {
-                    tracing::warn!(job = %job.id, %error, "objects of a job are left for now");
-                    held_up = Some(error);
+                    tracing::warn!(job = %job.id, %error, "garbage collection of a job failed; will retry");
+                    failed = Some(error);
                 }
             }
         }
-        held_up.map_or(Ok(()), Err)
+        failed.map_or(Ok(()), Err)
     }
 
     /// Deletes the objects of an ended job that no row names: parts of dead attempts, and, once published,

@@ -1,7 +1,7 @@
 //! The lease API: turns wakeups into work orders and outcomes into transitions.
 
 use crate::Coordinator;
-use crate::known::Accepted;
+use crate::job_cache::AcceptedJob;
 use crate::measure::{self, refused};
 use async_trait::async_trait;
 use splitreel_backend::StoreError;
@@ -106,7 +106,7 @@ impl Coordinator {
         }
     }
 
-    async fn work(&self, job: &Accepted, task: &Task) -> Result<Work, LeaseError> {
+    async fn work(&self, job: &AcceptedJob, task: &Task) -> Result<Work, LeaseError> {
         if task.spec.kind == TaskKind::Probe {
             return Ok(Work::Probe { deep: job.request.deep_probe });
         }

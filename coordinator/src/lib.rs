@@ -1,27 +1,32 @@
-//! Coordinator role: accepts jobs, plans them, hands out leases, takes back what is lost, cleans up.
+//! Coordinator role: accepts jobs, plans them, hands out leases, requeues lost tasks, cleans up.
 //!
 //! It owns no state: everything is in the job store, so any number of coordinators may run, and any may die.
 
+pub mod accept;
 pub mod api;
 pub mod directory;
 mod documents;
 pub mod events;
+pub mod fleet;
 mod garbage;
-mod known;
+mod job_cache;
 mod leases;
 mod measure;
 pub mod outputs;
 mod planning;
+pub mod presentations;
 mod quota;
+mod quote;
 mod service;
+pub mod signed;
 pub mod triggers;
 pub mod uploads;
 pub mod webhooks;
 
 pub use garbage::GarbageError;
-pub use service::HeldUp;
+pub use service::StalledPass;
 
-use known::KnownJobs;
+use job_cache::JobCache;
 use splitreel_backend::store::{InFlightLimit, Scope, StoreError, Submitted};
 use splitreel_backend::{BlobStore, Doorbell, JobStore, World};
 use splitreel_core::fair::Shares;
@@ -45,15 +50,15 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// Limit on wakeups in flight, until [`Coordinator::set_in_flight_limit`] changes it.
     pub in_flight: InFlightLimit,
-    /// How often new work is looked for when nothing wakes the coordinator.
+    /// Interval of dispatch when nothing wakes the coordinator.
     pub pump_every: Duration,
-    /// How often expired leases are taken back.
+    /// Interval at which tasks with expired leases are requeued.
     pub reap_every: Duration,
     /// Interval of the sweep for lost wakeups.
     pub sweep_every: Duration,
     /// Age at which an unclaimed wakeup counts as lost.
     pub wakeup_lost_after_ms: i64,
-    /// How often tasks are looked for that deserve a second attempt on another machine; `None` = never.
+    /// Interval of the search for stragglers, which get a second attempt on another machine; `None` = never.
     pub speculate_every: Option<Duration>,
     /// Unreferenced objects of an ended job are deleted after this time.
     pub garbage_grace_ms: i64,
@@ -61,9 +66,9 @@ pub struct Config {
     pub garbage_every: Duration,
     /// Jobs that this process serves; `None` = all.
     pub scope: Scope,
-    /// How tenants share the places, until [`Coordinator::set_shares`] says otherwise.
+    /// How tenants share the slots, until [`Coordinator::set_shares`] changes it.
     pub shares: Shares,
-    /// What the workers' ffmpeg can do.
+    /// Capabilities of the workers' ffmpeg.
     pub capabilities: Capabilities,
 }
 
@@ -109,12 +114,12 @@ struct Inner {
     wake: Notify,
     /// Probed jobs may wait for their plan.
     to_plan: Notify,
-    known: KnownJobs,
+    job_cache: JobCache,
     shares: Mutex<Arc<Shares>>,
     in_flight: Mutex<InFlightLimit>,
-    /// What fails at present, by what it does.
-    held_up: Mutex<BTreeMap<&'static str, HeldUp>>,
-    /// Where garbage collection goes on: with jobs older than this one.
+    /// Engine passes that fail at present, by name.
+    stalled: Mutex<BTreeMap<&'static str, StalledPass>>,
+    /// Position of garbage collection: the next pass looks at jobs older than this one.
     cleaned: Mutex<Option<JobId>>,
 }
 
@@ -137,10 +142,10 @@ impl Coordinator {
             config,
             wake: Notify::new(),
             to_plan: Notify::new(),
-            known: KnownJobs::default(),
+            job_cache: JobCache::default(),
             shares,
             in_flight,
-            held_up: Mutex::default(),
+            stalled: Mutex::default(),
             cleaned: Mutex::default(),
         };
         Coordinator { inner: Arc::new(inner) }
@@ -197,7 +202,7 @@ impl Coordinator {
         Ok(changed)
     }
 
-    /// Takes expired leases back now, without waiting for the reaper. Answers how many.
+    /// Requeues the tasks of expired leases now, without waiting for the reaper. Returns their number.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -205,7 +210,7 @@ impl Coordinator {
         let now = self.now();
         let taken = self.inner.store.reap(now, &self.inner.config.retry).await?;
         for task in &taken {
-            tracing::warn!(%task, "lease expired, taken back");
+            tracing::warn!(%task, "lease expired; task requeued");
         }
         record::leases_expired(taken.len() as u64);
         for job in taken.iter().map(|task| task.job).collect::<BTreeSet<_>>() {
@@ -225,7 +230,7 @@ impl Coordinator {
         Ok(released.len())
     }
 
-    /// From now on the tenants share the places like this.
+    /// Sets how the tenants share the slots.
     pub fn set_shares(&self, shares: Shares) {
         *self.inner.shares.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(shares);
     }
@@ -243,12 +248,22 @@ impl Coordinator {
         *self.inner.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks for work without waiting for the next tick.
+    /// Dispatches without waiting for the next tick.
     pub fn wake(&self) {
         self.inner.wake.notify_one();
     }
 
-    fn now(&self) -> i64 {
+    /// The job store.
+    pub(crate) fn store(&self) -> &Arc<dyn JobStore> {
+        &self.inner.store
+    }
+
+    /// Clock and ids.
+    pub(crate) fn world(&self) -> &World {
+        &self.inner.world
+    }
+
+    pub(crate) fn now(&self) -> i64 {
         self.inner.world.clock.now_ms()
     }
 }

@@ -21,7 +21,7 @@ use crate::events::EventSink;
 
 /// Kind of the records of outputs.
 pub const OUTPUT_KIND: &str = "output";
-/// Whoever copies has so long before another may begin as well, which does no harm.
+/// Length of a claim, in milliseconds. After it another coordinator may copy too, which does no harm.
 const CLAIM_MS: i64 = 10 * 60_000;
 /// A copy that fails is given up after this time.
 const GIVE_UP_MS: i64 = 3 * 24 * 3_600_000;
@@ -46,8 +46,8 @@ pub struct OutputError {
 /// Writes presentations to places.
 #[async_trait]
 pub trait OutputStore: Send + Sync {
-    /// Copies a presentation below a location: what manifests name before the manifests, so that whoever finds one can
-    /// play it. Safe to repeat.
+    /// Copies a presentation below a location: files that manifests name before the manifests, so that every
+    /// visible manifest plays. Safe to repeat.
     ///
     /// # Errors
     /// [`OutputError`]; no manifest then names what is not there.
@@ -132,7 +132,7 @@ impl Outputs {
         let mut tick = tokio::time::interval(TICK);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             if let Some(Err(error)) = stop.run_until_cancelled(self.copy_due()).await {
-                tracing::warn!(%error, "outputs are held up");
+                tracing::warn!(%error, "output pass failed; retrying");
             }
         }
     }
@@ -149,7 +149,7 @@ impl Outputs {
         while let Some(copied) = copies.next().await {
             // The others are not to be dropped half way: they are claimed. This one is due again after its claim.
             if let Err(error) = copied {
-                tracing::warn!(%error, "an output has to wait");
+                tracing::warn!(%error, "output copy failed; will retry");
             }
         }
         Ok(num)
@@ -159,7 +159,7 @@ impl Outputs {
         let mut kept = match serde_json::from_value::<OutputDocument>(record.doc.clone()) {
             Ok(kept) => kept,
             Err(error) => {
-                tracing::error!(job = %record.key.id, %error, "an output's record cannot be read, it is given up");
+                tracing::error!(job = %record.key.id, %error, "output record is corrupt; dropped");
                 let (expect, now) = (Expect::Version(record.version), self.now());
                 let _ = self.records.put(&record.key, expect, record.doc, None, now).await?;
                 return Ok(());
@@ -176,14 +176,14 @@ impl Outputs {
                 None
             }
             Err(error) => {
-                tracing::warn!(job = %record.key.id, error = &error as &dyn std::error::Error, "an output has to wait");
+                tracing::warn!(job = %record.key.id, error = &error as &dyn std::error::Error, "output copy failed; will retry");
                 kept.error = Some(error.to_string());
                 let next = kept.next(self.now());
                 kept.is_given_up = next.is_none();
                 next
             }
         };
-        // A conflict means that this took so long that another began: it tells how it went.
+        // A conflict means that the claim expired and another coordinator copies: it writes the result.
         self.put(&record.key, Expect::Version(version), &kept, due).await.map(|_| ())
     }
 

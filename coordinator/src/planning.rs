@@ -28,7 +28,7 @@ impl Coordinator {
             let span = step_of(&Parent::resumed(&job.request.trace), job.id, Step::Plan);
             match self.plan_one(&job).instrument(span).await {
                 Ok(()) => has_planned = true,
-                Err(error) => tracing::warn!(job = %job.id, %error, "planning will be tried again"),
+                Err(error) => tracing::warn!(job = %job.id, %error, "planning failed; retrying"),
             }
         }
         Ok(has_planned)
@@ -51,11 +51,11 @@ impl Coordinator {
         match outcome {
             Ok(plan) => {
                 if self.inner.store.record_plan(job.id, &plan, self.now()).await? {
-                    tracing::info!(job = %job.id, plan = %plan.hash(), "planned");
+                    tracing::info!(job = %job.id, plan = %plan.hash(), "job planned");
                 }
             }
             Err(failure) => {
-                tracing::info!(job = %job.id, code = %failure.code, "cannot be planned");
+                tracing::info!(job = %job.id, code = %failure.code, "job rejected: cannot be planned");
                 let now = self.now();
                 if self.inner.store.reject(job.id, failure, now).await? {
                     self.count_end(job.id, now).await;

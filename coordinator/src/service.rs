@@ -1,5 +1,5 @@
-//! The loops: pump (dispatch, relay), planner, reaper, sweeper, second attempts, garbage collector. Each is safe when
-//! another coordinator runs it too, and when it is cut off anywhere.
+//! The loops: pump (dispatch, relay), planner, reaper, sweeper, straggler scan, garbage collector. Each is safe when
+//! another coordinator runs it too, and when it is cancelled anywhere.
 
 use crate::Coordinator;
 use splitreel_backend::{Queue, StoreError};
@@ -11,12 +11,12 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-/// Work of a loop that fails and is tried again.
+/// A pass of a loop that fails and is retried.
 #[derive(Clone, Debug)]
-pub struct HeldUp {
+pub struct StalledPass {
     /// When it failed for the first time, in milliseconds since the epoch.
     pub since_ms: i64,
-    /// How it failed the last time.
+    /// The last error.
     pub error: Arc<StoreError>,
 }
 
@@ -91,23 +91,23 @@ impl Coordinator {
         self.note("dispatch", relayed);
     }
 
-    /// Remembers since when work of a loop fails.
+    /// Records since when a pass fails.
     fn note(&self, what: &'static str, outcome: Result<(), StoreError>) {
-        let mut held_up = self.inner.held_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stalled = self.inner.stalled.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
-            Ok(()) => drop(held_up.remove(what)),
+            Ok(()) => drop(stalled.remove(what)),
             Err(error) => {
-                tracing::warn!(%error, "{what} is held up");
-                let since_ms = held_up.get(what).map_or_else(|| self.now(), |earlier| earlier.since_ms);
-                held_up.insert(what, HeldUp { since_ms, error: Arc::new(error) });
+                tracing::warn!(%error, pass = what, "engine pass failed; retrying");
+                let since_ms = stalled.get(what).map_or_else(|| self.now(), |earlier| earlier.since_ms);
+                stalled.insert(what, StalledPass { since_ms, error: Arc::new(error) });
             }
         }
     }
 
-    /// What has failed for longest, again and again until now: whoever waits for a job may not want to wait on.
-    pub fn held_up(&self) -> Option<HeldUp> {
-        let held_up = self.inner.held_up.lock().unwrap_or_else(PoisonError::into_inner);
-        held_up.values().min_by_key(|h| h.since_ms).cloned()
+    /// The pass that has been failing for longest, for callers that wait for a job.
+    pub fn stalled(&self) -> Option<StalledPass> {
+        let stalled = self.inner.stalled.lock().unwrap_or_else(PoisonError::into_inner);
+        stalled.values().min_by_key(|h| h.since_ms).cloned()
     }
 
     /// Sends the wakeups that were dispatched, each in the trace of its job.
@@ -120,7 +120,7 @@ impl Coordinator {
             wakeup.trace = Parent::of(&span).kept();
             spans.push(span);
         }
-        // Apart: a queue that takes none keeps nothing from the other.
+        // Publish per queue so that one full queue does not block the other.
         let (assemble, work) = wakeups.into_iter().partition(|wakeup| wakeup.queue() == Queue::Assemble);
         let mut sent = self.inner.doorbell.notify_all(assemble).await;
         sent.extend(self.inner.doorbell.notify_all(work).await);
@@ -132,10 +132,10 @@ impl Coordinator {
     }
 
     async fn sweep(&self, sent_before_ms: i64) {
-        self.inner.known.age();
+        self.inner.job_cache.evict_idle(self.now());
         match record::pass(Pass::Sweep, self.inner.store.sweep(&self.inner.config.scope, sent_before_ms)).await {
             Ok(swept) => record::wakeups_swept(swept as u64),
-            Err(error) => tracing::warn!(%error, "sweeping is held up"),
+            Err(error) => tracing::warn!(%error, "outbox sweep failed; retrying"),
         }
     }
 
@@ -154,11 +154,11 @@ impl Coordinator {
             Ok(tasks) if tasks.is_empty() => {}
             Ok(tasks) => {
                 for task in tasks {
-                    tracing::info!(%task, "takes too long, a second attempt was called for");
+                    tracing::info!(%task, "straggler: speculative attempt scheduled");
                 }
                 self.pump().await;
             }
-            Err(error) => tracing::warn!(%error, "second attempts are held up"),
+            Err(error) => tracing::warn!(%error, "straggler scan failed; retrying"),
         }
     }
 
@@ -169,7 +169,7 @@ impl Coordinator {
         while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
             let pass = record::pass(Pass::Garbage, self.collect_garbage());
             if let Some(Err(error)) = shutdown.run_until_cancelled(pass).await {
-                tracing::warn!(%error, "garbage collection is held up");
+                tracing::warn!(%error, "garbage collection failed; retrying");
             }
         }
     }

@@ -201,7 +201,7 @@ impl<'a> Watch<'a> {
         if self.jobs.values().all(|w| w.exit.is_some()) {
             return Ok(self.jobs.values().filter_map(|w| w.exit).max());
         }
-        match engine.coordinator.held_up() {
+        match engine.coordinator.stalled() {
             Some(held) if self.backends.world.clock.now_ms() - held.since_ms > PATIENCE_MS => {
                 Err(Problem::because("the job's records cannot be written", held.error.as_ref())
                     .line("what is done is kept; is there space left on the disk of the state directory?")

@@ -2,7 +2,7 @@
 
 use super::bridge::{Exchange, Inbox, S3Buckets};
 use super::connect;
-use super::front::{Front, Seams, Settings};
+use super::http_service::{HttpService, Seams, Settings};
 use super::keys::Keys;
 use super::lifecycle::{Process, bind, local};
 use super::outputs::S3Outputs;
@@ -170,7 +170,7 @@ pub async fn coordinator(config: &Config, args: CoordinatorArgs, log_json: bool)
         reserved_sources: vec![format!("s3://{bucket}/{}", below(UPLOADS_PREFIX))],
         own: own.map(|prefix| Place { bucket: bucket.clone(), prefix }).into(),
     };
-    let front = Front::new(seams, settings)?;
+    let http = HttpService::new(seams, settings)?;
     let checks = connect::check_broker(Checks::default(), &link);
     let checks = connect::check_storage(connect::check_database(checks, &database), &connection);
     process.serve_ops(checks).await?;
@@ -179,23 +179,23 @@ pub async fn coordinator(config: &Config, args: CoordinatorArgs, log_json: bool)
     let mut services = JoinSet::new();
     let s = stop.clone();
     services.spawn(async move { core.run(s).await });
-    front.start(&mut services, &stop);
-    front.feed(&mut services, &stop, "exchange", Arc::new(Exchange(AmqpEvents::new(link.clone()))));
+    http.start(&mut services, &stop);
+    http.feed(&mut services, &stop, "exchange", Arc::new(Exchange(AmqpEvents::new(link.clone()))));
     let s = stop.clone();
     services.spawn(async move { abort_uploads(&blobs, grace, &s).await });
     let buckets = Arc::new(S3Buckets(sources));
-    let poller = Poller::new(buckets, records, front.intake.clone(), world, PollConfig::default());
+    let poller = Poller::new(buckets, records, http.intake.clone(), world, PollConfig::default());
     let s = stop.clone();
     services.spawn(async move { poller.run(&s).await });
     if let Some(queue) = args.events_queue {
         let bind = args.events_exchange.map(|exchange| Binding { exchange, routing_key: "#".to_owned() });
         let inbox = Inbox::new(AmqpInbox::new(link.clone(), InboxOptions { queue, bind, prefetch: 16 }));
-        let (s, intake) = (stop.clone(), front.intake.clone());
+        let (s, intake) = (stop.clone(), http.intake.clone());
         services.spawn(async move { listen_to(&inbox, &intake, &s).await });
     }
 
     process.ready(format_args!("coordinator at http://{address}"));
-    front.serve(listener, &process).await;
+    http.serve(listener, &process).await;
     stop.cancel();
     while services.join_next().await.is_some() {}
     bell.close().await;

@@ -2,8 +2,10 @@
 
 use super::settings::{required_secret, secret};
 use crate::exit::Problem;
-use splitreel_coordinator::api::{Secret, Secrets, SystemSecrets};
+use splitreel_backend::Secrets;
+use splitreel_backend::world::Machine;
 use splitreel_core::plan::hex;
+use splitreel_telemetry::redact::Secret;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
@@ -19,11 +21,11 @@ const HOW: &str = "make one with: openssl rand -hex 32";
 /// Secrets of the API.
 pub struct Keys {
     /// A token that may do everything.
-    pub admin: Option<Secret>,
+    pub admin: Option<Secret<String>>,
     /// A token for workers and assemblers.
-    pub work: Option<Secret>,
+    pub work: Option<Secret<String>>,
     /// Signs links.
-    pub signing: Secret,
+    pub signing: Secret<Vec<u8>>,
     /// Stands for the token of senders of upload events.
     pub ingest: Option<String>,
 }
@@ -70,7 +72,7 @@ impl Keys {
         Ok(Keys {
             admin: admin.map(|value| check(ADMIN, value)).transpose()?.map(Secret::new),
             work: optional("SPLITREEL_WORK_TOKEN")?.map(Secret::new),
-            signing: Secret::new(check(SIGNING, signing)?),
+            signing: Secret::new(check(SIGNING, signing)?.into_bytes()),
             ingest: optional("SPLITREEL_INGEST_SECRET")?,
         })
     }
@@ -93,9 +95,7 @@ fn kept(path: &Path) -> Result<String, Problem> {
         read => return read.map_err(at),
     }
     let mut bytes = [0; 32];
-    if !SystemSecrets.fill(&mut bytes) {
-        return Err(Problem::usage("the system gives no random bytes for a secret"));
-    }
+    Machine.fill(&mut bytes).map_err(|_| Problem::usage("the system gives no random bytes for a secret"))?;
     let value = hex(&bytes);
     let draft = path.with_extension("new");
     let _ = std::fs::remove_file(&draft);

@@ -1,8 +1,8 @@
 //! `splitreel serve`: all roles in one process, on SQLite, an in-process doorbell and a local directory, with the API of
 //! a cluster. Its state lies beside that of `run` and shares nothing with it.
 
-use super::front::{Front, Seams, Settings};
 use super::grants::LocalGrants;
+use super::http_service::{HttpService, Seams, Settings};
 use super::keys::{Keys, token_file};
 use super::lifecycle::{Process, bind, local};
 use super::outputs::LocalOutputs;
@@ -14,7 +14,8 @@ use crate::exit::{Exit, Problem};
 use crate::state::State;
 use clap::Args;
 use splitreel_backend::Records;
-use splitreel_coordinator::triggers::{FolderWatch, Target, WatchConfig, WatchError};
+use splitreel_coordinator::accept::Target;
+use splitreel_coordinator::triggers::{FolderWatch, WatchConfig, WatchError};
 use splitreel_coordinator::uploads::LocalUploads;
 use splitreel_core::fair::Priority;
 use splitreel_core::task::RetryPolicy;
@@ -158,9 +159,9 @@ pub async fn serve(config: &Config, args: ServeArgs, log_json: bool) -> Result<E
         own: Vec::new(),
         reserved_sources: vec![format!("{}/", reserved.display())],
     };
-    let front = Front::new(seams, settings)?;
+    let http = HttpService::new(seams, settings)?;
     let mut services = JoinSet::new();
-    if let Some(mut watch) = watch(&args, &front, &records, &backends).await? {
+    if let Some(mut watch) = watch(&args, &http, &records, &backends).await? {
         let s = process.drain.clone();
         services.spawn(async move { watch.run(&s).await });
     }
@@ -170,13 +171,13 @@ pub async fn serve(config: &Config, args: ServeArgs, log_json: bool) -> Result<E
         async move { Records::due(&records, "", 0, 1).await.map(|_| ()) }
     });
     process.serve_ops(checks).await?;
-    front.start(&mut services, &process.stop);
+    http.start(&mut services, &process.stop);
 
     let url = format!("http://{address}");
     let told = Told::at(&root, &url)?;
     process.ready(format_args!("serving at {url}"));
     greet(&url, &token_file(&root), args.watch.as_deref());
-    front.serve(listener, &process).await;
+    http.serve(listener, &process).await;
     drop(told);
     process.drain.cancel();
     engine.drained().await;
@@ -201,15 +202,15 @@ fn greet(url: &str, token: &Path, watched: Option<&Path>) {
 /// The watch folder, if there is one, after its settings were judged.
 async fn watch(
     args: &ServeArgs,
-    front: &Front,
+    http: &HttpService,
     records: &Arc<dyn Records>,
     backends: &engine::Backends,
 ) -> Result<Option<FolderWatch>, Problem> {
     let Some(folder) = args.watch.clone() else { return Ok(None) };
     let profile = args.watch_profile.clone().unwrap_or_else(|| "universal".to_owned());
-    front
-        .intake
-        .check_profile(TENANT, &profile)
+    http.intake
+        .profiles()
+        .resolve(TENANT, &profile)
         .await
         .map_err(|e| Problem { exit: Exit::Usage, ..Problem::because("--watch-profile", &e) })?;
     let output = match &args.watch_output {
@@ -222,7 +223,7 @@ async fn watch(
     };
     let target = Target { tenant: TENANT.to_owned(), profile, output, priority: Priority::default() };
     let config = WatchConfig { suffixes: args.watch_suffixes.clone(), ..WatchConfig::new(folder, target) };
-    let watch = FolderWatch::new(config, Arc::clone(records), front.intake.clone(), backends.world.clone());
+    let watch = FolderWatch::new(config, Arc::clone(records), http.intake.clone(), backends.world.clone());
     let usage = |e: WatchError| Problem { exit: Exit::Usage, ..Problem::because("--watch", &e) };
     watch.map(Some).map_err(usage)
 }

@@ -1,6 +1,6 @@
-//! What comes in with a request: bodies, parameters and names, refused as problems, with all mistakes at once.
+//! Bodies, query parameters and path parameters of requests: mistakes are answered as problems, all at once.
 
-use super::problem::ApiError;
+use super::problem::{ApiError, invalid};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, JsonRejection};
@@ -10,9 +10,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use splitreel_client::problem::{Code, Mistake, Problem};
+use splitreel_client::problem::{Code, Mistake, pointer_of};
 
-/// At most so many mistakes are listed.
+/// Maximum number of mistakes listed.
 const MAX_MISTAKES: usize = 32;
 
 /// A JSON body. Reading stops at the route's body limit; nesting deeper than 128 is refused by the parser.
@@ -51,28 +51,28 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for MaybeBody<T> {
 }
 
 /// Query parameters.
-pub(crate) struct Params<T>(pub(crate) T);
+pub(crate) struct QueryParams<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match Query::<T>::from_request_parts(parts, state).await {
-            Ok(Query(params)) => Ok(Params(params)),
+            Ok(Query(params)) => Ok(QueryParams(params)),
             Err(error) => Err(ApiError::new(Code::BadRequest, error.body_text())),
         }
     }
 }
 
-/// Names in the path: what cannot be a name names nothing.
-pub(crate) struct Named<T>(pub(crate) T);
+/// Path parameters: a text that cannot be one names nothing.
+pub(crate) struct PathParams<T>(pub(crate) T);
 
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Named<T> {
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathParams<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match Path::<T>::from_request_parts(parts, state).await {
-            Ok(Path(names)) => Ok(Named(names)),
+            Ok(Path(names)) => Ok(PathParams(names)),
             Err(_) => Err(ApiError::new(Code::NotFound, "")),
         }
     }
@@ -124,7 +124,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     Err(invalid(mistakes))
 }
 
-/// The body as a document; what serde says of a wrong one is for the caller.
+/// The body as a document; the caller gets the message of the parser.
 pub(crate) fn document<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiError> {
     body.map(|Json(document)| document).map_err(|rejection| match rejection {
         JsonRejection::JsonDataError(error) => ApiError::invalid([(String::new(), error.body_text())]),
@@ -133,29 +133,6 @@ pub(crate) fn document<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Api
         other if other.status() == StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(Code::TooLarge, ""),
         other => ApiError::new(Code::BadRequest, other.body_text()),
     })
-}
-
-/// A refusal with its mistakes.
-pub(crate) fn invalid(mistakes: Vec<Mistake>) -> ApiError {
-    ApiError(Box::new(Problem::new(Code::Invalid, "").with_errors(mistakes)))
-}
-
-/// One mistake with its remedy.
-pub(crate) fn mistake(pointer: &str, message: impl Into<String>, hint: &str) -> Mistake {
-    Mistake { pointer: pointer.to_owned(), message: message.into(), hint: hint.to_owned() }
-}
-
-/// `video.rungs[1].crf` as a JSON pointer (RFC 6901).
-pub(crate) fn pointer_of(path: &str) -> String {
-    if path.is_empty() || path == "." {
-        return String::new();
-    }
-    let mut pointer = String::new();
-    for step in path.replace('[', ".").replace(']', "").split('.').filter(|s| !s.is_empty()) {
-        pointer.push('/');
-        pointer.push_str(&step.replace('~', "~0").replace('/', "~1"));
-    }
-    pointer
 }
 
 fn remove(document: &mut Value, pointer: &str) -> bool {
@@ -204,12 +181,5 @@ mod tests {
         let deep = format!("{{\"profile\":{}{}}}", "{\"a\":".repeat(200), "}".repeat(200));
         let Err(ApiError(problem)) = parse::<JobCreate>(deep.as_bytes()) else { panic!("it was taken") };
         assert_eq!(problem.status / 100, 4);
-    }
-
-    #[test]
-    fn pointers_follow_the_standard() {
-        assert_eq!(pointer_of("video.rungs[1].crf"), "/video/rungs/1/crf");
-        assert_eq!(pointer_of("."), "");
-        assert_eq!(pointer_of("a/b"), "/a~1b");
     }
 }

@@ -12,7 +12,7 @@ impl Authenticated {
     /// Checks one scope; 403 without it.
     pub(crate) fn require(&self, scope: &str) -> Result<&Caller, ApiError> {
         let Authenticated(caller) = self;
-        if caller.is_admin || caller.scopes.contains(scope) { Ok(caller) } else { Err(ApiError::scope_missing(scope)) }
+        if caller.has_scope(scope) { Ok(caller) } else { Err(ApiError::scope_missing(scope)) }
     }
 }
 

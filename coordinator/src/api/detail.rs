@@ -2,9 +2,9 @@
 
 use super::Api;
 use super::attempts::Attempts;
-use super::body::{Named, Params, invalid, mistake};
+use super::body::{PathParams, QueryParams};
 use super::caller::Authenticated;
-use super::problem::ApiError;
+use super::problem::{ApiError, invalid};
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
@@ -12,7 +12,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use splitreel_backend::StoreError;
 use splitreel_backend::store::TaskFilter;
-use splitreel_client::problem::Code;
+use splitreel_client::problem::{Code, Mistake};
+use splitreel_client::routes as paths;
 use splitreel_client::types::{EventList, TaskList};
 use splitreel_core::JobId;
 use utoipa::IntoParams;
@@ -49,24 +50,24 @@ fn page_size(limit: Option<usize>) -> Result<usize, ApiError> {
     if (1..=1000).contains(&limit) {
         Ok(limit)
     } else {
-        Err(invalid(vec![mistake("limit", "it is out of range", "use 1 to 1000")]))
+        Err(invalid(vec![Mistake::new("limit", "out of range", "use 1 to 1000")]))
     }
 }
 
 /// The tasks of a job by number, each with its attempts.
-#[utoipa::path(get, path = "/v1/jobs/{id}/tasks", tag = "jobs",
+#[utoipa::path(get, path = paths::JOB_TASKS, tag = "jobs",
     params(("id" = uuid::Uuid, Path, description = "The job."), TaskPage), responses((status = 200, body = TaskList)))]
 pub(crate) async fn list_tasks(
     State(api): State<Api>,
     Authenticated(caller): Authenticated,
-    Named(id): Named<JobId>,
-    Params(page): Params<TaskPage>,
+    PathParams(id): PathParams<JobId>,
+    QueryParams(page): QueryParams<TaskPage>,
 ) -> Result<Json<TaskList>, ApiError> {
-    api.job_of(&caller, id).await?;
+    api.visible_job(&caller, id).await?;
     let limit = page_size(page.limit)?;
-    // One more than asked for tells whether there are more.
+    // One more than requested shows whether more follow.
     let filter = TaskFilter { kind: None, after: page.after, limit: Some(limit.saturating_add(1)) };
-    let mut tasks = api.inner.store.tasks_like(id, filter).await?;
+    let mut tasks = api.store().tasks_like(id, filter).await?;
     let has_more = tasks.len() > limit;
     tasks.truncate(limit);
     let mut attempts = api.attempts(id).await?;
@@ -79,7 +80,7 @@ impl Api {
         let mut attempts = Attempts::default();
         let (mut after, mut seen) = (0, 0);
         while seen < MAX_EVENTS_READ {
-            let events = self.inner.store.events(Some(job), after, EVENT_PAGE).await?;
+            let events = self.store().events(Some(job), after, EVENT_PAGE).await?;
             for event in &events {
                 attempts.note(event);
                 after = event.seq;
@@ -94,35 +95,35 @@ impl Api {
 }
 
 /// The event log of a job, oldest first.
-#[utoipa::path(get, path = "/v1/jobs/{id}/events", tag = "events",
+#[utoipa::path(get, path = paths::JOB_EVENTS, tag = "events",
     params(("id" = uuid::Uuid, Path, description = "The job."), EventPage),
     responses((status = 200, body = EventList)))]
 pub(crate) async fn list_job_events(
     State(api): State<Api>,
     Authenticated(caller): Authenticated,
-    Named(id): Named<JobId>,
-    Params(page): Params<EventPage>,
+    PathParams(id): PathParams<JobId>,
+    QueryParams(page): QueryParams<EventPage>,
 ) -> Result<Json<EventList>, ApiError> {
-    api.job_of(&caller, id).await?;
+    api.visible_job(&caller, id).await?;
     let limit = page_size(page.limit)?;
     let after = page.after.unwrap_or(0).max(0);
-    let events = api.inner.store.events(Some(id), after, limit).await?;
+    let events = api.store().events(Some(id), after, limit).await?;
     let next = events.last().map_or(after, |e| e.seq);
     Ok(Json(EventList { events, next }))
 }
 
 /// The event log of all jobs of the tenant, oldest first; administrators see every tenant's. A page may hold fewer
-/// events than asked for, or none, although there are more: go on until `next` stays the same.
-#[utoipa::path(get, path = "/v1/events", tag = "events", params(EventPage),
+/// events than requested, or none, although more follow: continue until `next` stays the same.
+#[utoipa::path(get, path = paths::EVENTS, tag = "events", params(EventPage),
     responses((status = 200, body = EventList)))]
 pub(crate) async fn list_events(
     State(api): State<Api>,
     Authenticated(caller): Authenticated,
-    Params(page): Params<EventPage>,
+    QueryParams(page): QueryParams<EventPage>,
 ) -> Result<Json<EventList>, ApiError> {
     let limit = page_size(page.limit)?;
     let after = page.after.unwrap_or(0).max(0);
-    let mut events = api.inner.store.events(None, after, limit).await?;
+    let mut events = api.store().events(None, after, limit).await?;
     let next = events.last().map_or(after, |e| e.seq);
     let mut filter = super::stream::TenantFilter::new(&caller);
     let mut kept = Vec::with_capacity(events.len());
@@ -135,31 +136,31 @@ pub(crate) async fn list_events(
 }
 
 /// The plan of a job.
-#[utoipa::path(get, path = "/v1/jobs/{id}/plan", tag = "jobs",
+#[utoipa::path(get, path = paths::JOB_PLAN, tag = "jobs",
     params(("id" = uuid::Uuid, Path, description = "The job.")),
     responses((status = 200, description = "The plan: segments, renditions, sound, and why.", body = Object)))]
 pub(crate) async fn get_plan(
     State(api): State<Api>,
     Authenticated(caller): Authenticated,
-    Named(id): Named<JobId>,
+    PathParams(id): PathParams<JobId>,
 ) -> Result<Response, ApiError> {
-    api.job_of(&caller, id).await?;
-    let plan = api.inner.store.plan(id).await?.ok_or_else(|| ApiError::new(Code::NotPlanned, ""))?;
+    api.visible_job(&caller, id).await?;
+    let plan = api.store().plan(id).await?.ok_or_else(|| ApiError::new(Code::NotPlanned, ""))?;
     Ok(Json(plan).into_response())
 }
 
 /// The report of the published presentation: the certificate and what it cost.
-#[utoipa::path(get, path = "/v1/jobs/{id}/report", tag = "jobs",
+#[utoipa::path(get, path = paths::JOB_REPORT, tag = "jobs",
     params(("id" = uuid::Uuid, Path, description = "The job.")),
     responses((status = 200, description = "The report.", body = Object)))]
 pub(crate) async fn get_report(
     State(api): State<Api>,
     Authenticated(caller): Authenticated,
-    Named(id): Named<JobId>,
+    PathParams(id): PathParams<JobId>,
 ) -> Result<Response, ApiError> {
-    let job = api.job_of(&caller, id).await?;
-    let catalogue = api.catalogue(&job).await?;
+    let job = api.visible_job(&caller, id).await?;
+    let catalogue = api.inner.presentations.catalogue(&job).await?;
     let report = catalogue.file("report.json").ok_or_else(|| ApiError::not_found("report"))?;
-    let bytes = api.whole(&report.object).await?;
+    let bytes = api.inner.presentations.whole(report).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())
 }

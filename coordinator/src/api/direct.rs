@@ -4,22 +4,23 @@
 use super::body::document;
 use super::caller::Authenticated;
 use super::problem::ApiError;
-use super::uploads::UPLOADS_SCOPE;
-use crate::uploads::{KeptUpload, NewUpload, PutPart, Uploads, Wish};
+use crate::uploads::{NewUpload, PutPart, RequestedJob, StoredUpload, Uploads};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use splitreel_backend::grants::SignedRequest;
-use splitreel_client::types::UploadAnswer;
+use splitreel_client::routes as paths;
+use splitreel_client::types::{Scope, UploadAnswer};
 use splitreel_core::fair::Priority;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-/// Signed requests in one answer.
+const SCOPE: &str = Scope::UploadsWrite.as_str();
+/// Maximum number of signed requests in one answer.
 const MAX_SIGNED: u32 = 200;
 /// Most parts of an object (S3).
 const MAX_PARTS: usize = 10_000;
@@ -28,7 +29,7 @@ pub(super) fn direct_router(uploads: Uploads) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(begin)).routes(routes!(parts)).routes(routes!(complete)).with_state(uploads)
 }
 
-/// A direct upload to be begun.
+/// A direct upload to be started.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DirectRequest {
@@ -102,15 +103,15 @@ pub struct CompletedPart {
 }
 
 /// Begins a direct upload.
-#[utoipa::path(post, path = "/v1/uploads:direct", tag = "uploads", request_body = DirectRequest,
+#[utoipa::path(post, path = paths::UPLOADS_DIRECT, tag = "uploads", request_body = DirectRequest,
     responses((status = 201, body = DirectAnswer), (status = 413), (status = 422), (status = 429),
-        (status = 501, description = "The storage of this installation cannot do it: use tus.")))]
+        (status = 501, description = "Direct uploads are not enabled: use tus.")))]
 async fn begin(
     State(uploads): State<Uploads>,
     caller: Authenticated,
     body: Result<Json<DirectRequest>, JsonRejection>,
 ) -> Result<(StatusCode, Json<DirectAnswer>), ApiError> {
-    let tenant = caller.require(UPLOADS_SCOPE)?.tenant.clone();
+    let tenant = caller.require(SCOPE)?.tenant.clone();
     let request = document(body)?;
     if request.bytes == 0 {
         return Err(ApiError::invalid([("/bytes".to_owned(), "must be at least 1".to_owned())]));
@@ -120,7 +121,7 @@ async fn begin(
         bytes: request.bytes,
         name: given.chars().filter(|c| !c.is_control()).take(255).collect(),
         metadata: String::new(),
-        wish: request.profile.map(|profile| Wish { profile, priority: request.priority }),
+        wish: request.profile.map(|profile| RequestedJob { profile, priority: request.priority }),
         is_direct: true,
     };
     let kept = uploads.create(&tenant, new).await?;
@@ -129,7 +130,7 @@ async fn begin(
 }
 
 /// Signs more requests, or the same again when they have run out.
-#[utoipa::path(get, path = "/v1/uploads/{id}/parts", tag = "uploads", params(("id" = Uuid, Path), PartRange),
+#[utoipa::path(get, path = paths::UPLOAD_PARTS, tag = "uploads", params(("id" = Uuid, Path), PartRange),
     responses((status = 200, body = DirectAnswer), (status = 404), (status = 409), (status = 410)))]
 async fn parts(
     State(uploads): State<Uploads>,
@@ -137,7 +138,7 @@ async fn parts(
     Path(id): Path<Uuid>,
     Query(range): Query<PartRange>,
 ) -> Result<Json<DirectAnswer>, ApiError> {
-    let tenant = caller.require(UPLOADS_SCOPE)?.tenant.clone();
+    let tenant = caller.require(SCOPE)?.tenant.clone();
     let first = range.first.unwrap_or(1).max(1);
     let limit = range.limit.unwrap_or(MAX_SIGNED).clamp(1, MAX_SIGNED);
     let (kept, signed) = uploads.sign_parts(&tenant, id, first, limit).await?;
@@ -145,7 +146,7 @@ async fn parts(
 }
 
 /// Makes the parts one object and starts the job that was asked for.
-#[utoipa::path(post, path = "/v1/uploads/{id}/complete", tag = "uploads", params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = paths::UPLOAD_COMPLETE, tag = "uploads", params(("id" = Uuid, Path)),
     request_body = CompleteRequest,
     responses((status = 200, body = UploadAnswer), (status = 404), (status = 409), (status = 410), (status = 422),
         (status = 423)))]
@@ -155,7 +156,7 @@ async fn complete(
     Path(id): Path<Uuid>,
     body: Result<Json<CompleteRequest>, JsonRejection>,
 ) -> Result<Json<UploadAnswer>, ApiError> {
-    let tenant = caller.require(UPLOADS_SCOPE)?.tenant.clone();
+    let tenant = caller.require(SCOPE)?.tenant.clone();
     let request = document(body)?;
     let is_ordered = request.parts.iter().zip(1..).all(|(part, number)| part.number == number);
     let is_sized = (1..=MAX_PARTS).contains(&request.parts.len()) && request.parts.iter().all(|p| p.etag.len() <= 256);
@@ -170,13 +171,13 @@ async fn complete(
     match tokio::spawn(task).await {
         Ok(done) => Ok(Json(done?.into())),
         Err(error) => {
-            tracing::error!(%error, "the completion of an upload ended");
+            tracing::error!(%error, "upload completion panicked");
             Err(ApiError::new(splitreel_client::problem::Code::Internal, ""))
         }
     }
 }
 
-fn answer(kept: &KeptUpload, first: u32, signed: Vec<SignedRequest>) -> DirectAnswer {
+fn answer(kept: &StoredUpload, first: u32, signed: Vec<SignedRequest>) -> DirectAnswer {
     let part_bytes = kept.upload.part_bytes.unwrap_or(0);
     let request = |(number, signed): (u32, SignedRequest)| PartRequest {
         number,

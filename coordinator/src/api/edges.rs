@@ -1,9 +1,8 @@
-//! What is the same for every request: its id, its time, its size, where it may come from, and that whatever goes
-//! wrong is told as a problem document.
+//! The layers around every route: request id, timeout, body limit, CORS, and problem documents for every failure.
 
+use super::Api;
 use super::problem::ApiError;
 use super::routes::{Verb, may_take_long};
-use super::{Api, ApiConfigError};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -20,7 +19,7 @@ const EXPOSED_HEADERS: &str = "etag, location, retry-after, content-range, accep
      tus-resumable, tus-version, tus-extension, tus-max-size, tus-checksum-algorithm, upload-length, upload-offset, \
      upload-metadata, upload-expires";
 
-/// Puts the edges around the routes.
+/// Puts the layers around the routes.
 pub(crate) fn wrap(api: &Api, routes: Router<Api>) -> Router {
     routes
         .route_layer(from_fn_with_state(api.clone(), in_time))
@@ -32,25 +31,11 @@ pub(crate) fn wrap(api: &Api, routes: Router<Api>) -> Router {
         .with_state(api.clone())
 }
 
-/// Checks what CORS is asked to allow.
-pub(crate) fn check_origins(origins: &[String]) -> Result<(), ApiConfigError> {
-    let is_origin = |o: &str| {
-        o == "*"
-            || ((o.starts_with("http://") || o.starts_with("https://"))
-                && HeaderValue::from_str(o).is_ok()
-                && !o.ends_with('/'))
-    };
-    match origins.iter().find(|o| !is_origin(o)) {
-        Some(origin) => Err(ApiConfigError::Origin { origin: origin.clone() }),
-        None => Ok(()),
-    }
-}
-
 async fn unknown() -> ApiError {
     ApiError::new(Code::NotFound, "There is no such route.")
 }
 
-/// The path is known, the method is not one of its.
+/// The path exists, but not with this method.
 async fn other_method(State(api): State<Api>, request: Request) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(|p| p.as_str().to_owned()).unwrap_or_default();
     let allowed = api.allowed(&path);
@@ -78,7 +63,7 @@ impl Api {
     }
 }
 
-/// Streams answer at once and go on after that; everything else ends in time.
+/// Ends a request at the timeout. A stream answers at once, and its body is not timed.
 async fn in_time(State(api): State<Api>, request: Request, next: Next) -> Response {
     if request.extensions().get::<MatchedPath>().is_some_and(|p| may_take_long(p.as_str())) {
         return next.run(request).await;
@@ -90,7 +75,7 @@ async fn in_time(State(api): State<Api>, request: Request, next: Next) -> Respon
 }
 
 async fn outermost(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let id = request_id(request.headers()).unwrap_or_else(|| api.inner.world.ids.fresh().to_string());
+    let id = request_id(request.headers()).unwrap_or_else(|| api.inner.coordinator.world().ids.fresh().to_string());
     let origin = request.headers().get(header::ORIGIN).cloned();
     let is_preflight = request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
@@ -102,7 +87,7 @@ async fn outermost(State(api): State<Api>, request: Request, next: Next) -> Resp
         response = as_problem(response);
     }
     if status.is_server_error() {
-        tracing::warn!(request = id, %status, "a request failed");
+        tracing::warn!(request = id, %status, "request failed");
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -115,18 +100,22 @@ async fn outermost(State(api): State<Api>, request: Request, next: Next) -> Resp
         *place = address;
     }
     if let Some(origin) = origin.and_then(|o| api.cors(o)) {
-        let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.append(header::VARY, HeaderValue::from_static("origin"));
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
-        if is_preflight {
-            let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
-            headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED_HEADERS));
-            headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-        }
+        allow_origin(response.headers_mut(), origin, is_preflight);
     }
     response
+}
+
+/// Lets pages of an origin read an answer, and with a preflight send requests.
+fn allow_origin(headers: &mut HeaderMap, origin: HeaderValue, is_preflight: bool) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
+    if is_preflight {
+        let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED_HEADERS));
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    }
 }
 
 impl Api {
@@ -151,7 +140,7 @@ fn is_problem(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(PROBLEM_JSON.as_bytes()))
 }
 
-/// A failure that something below told in its own words.
+/// The problem document of a failure that a layer below answered in another form.
 fn as_problem(response: Response) -> Response {
     let status = response.status();
     let code = match status {
@@ -166,11 +155,11 @@ fn as_problem(response: Response) -> Response {
     };
     let mut problem = ApiError::new(code, "");
     problem.0.status = status.as_u16();
-    let mut told = problem.into_response();
+    let mut answer = problem.into_response();
     for (name, value) in response.headers() {
         if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
-            told.headers_mut().insert(name.clone(), value.clone());
+            answer.headers_mut().insert(name.clone(), value.clone());
         }
     }
-    told
+    answer
 }

@@ -14,7 +14,7 @@ fn version_of(tag: &str) -> Option<i64> {
     tag.strip_prefix("\"v")?.strip_suffix('"')?.parse().ok()
 }
 
-/// What If-Match and If-None-Match say of the version that a change expects; `None`: nothing.
+/// The version that a change expects by If-Match and If-None-Match; `None`: the request has no condition.
 pub(crate) fn expected_version(headers: &HeaderMap) -> Result<Option<Expect>, ApiError> {
     let text = |name| headers.get(name).map(|v| v.to_str().unwrap_or_default().trim().to_owned());
     match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {

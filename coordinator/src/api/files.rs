@@ -1,17 +1,18 @@
 //! Files of a published presentation: listed, redirected to storage's own signed links, or passed through.
 
 use super::Api;
-use super::body::Named;
+use super::body::PathParams;
 use super::caller::Authenticated;
 use super::problem::ApiError;
 use super::range::{Wanted, wanted};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use splitreel_client::problem::Code;
+use splitreel_client::routes as paths;
 use splitreel_client::types::{FileList, FileView};
 use splitreel_core::JobId;
 use splitreel_core::job::Job;
@@ -39,7 +40,7 @@ pub fn content_type(path: &str) -> &'static str {
     }
 }
 
-/// What names other files by relative names: a redirect would make them relative to somewhere else.
+/// Whether a file names others by relative URLs: a redirect would resolve them against another base.
 fn names_others(path: &str) -> bool {
     matches!(path.rsplit('.').next(), Some("m3u8" | "mpd" | "json" | "vtt"))
 }
@@ -54,15 +55,15 @@ pub(crate) struct Caching {
 }
 
 /// The files of a published job.
-#[utoipa::path(get, path = "/v1/jobs/{id}/files", tag = "files",
+#[utoipa::path(get, path = paths::JOB_FILES, tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The job.")), responses((status = 200, body = FileList)))]
 pub(crate) async fn list_files(
     State(api): State<Api>,
     Authenticated(caller): Authenticated,
-    Named(id): Named<JobId>,
+    PathParams(id): PathParams<JobId>,
 ) -> Result<Json<FileList>, ApiError> {
-    let job = api.job_of(&caller, id).await?;
-    let catalogue = api.catalogue(&job).await?;
+    let job = api.visible_job(&caller, id).await?;
+    let catalogue = api.inner.presentations.catalogue(&job).await?;
     let files = catalogue
         .files()
         .map(|(path, object)| FileView {
@@ -77,7 +78,7 @@ pub(crate) async fn list_files(
 
 /// A file of a published job, or a range of it. Where storage can serve it itself, the answer is a redirect to a
 /// signed link.
-#[utoipa::path(get, path = "/v1/jobs/{id}/files/{*path}", tag = "files",
+#[utoipa::path(get, path = paths::JOB_FILE, tag = "files",
     params(("id" = uuid::Uuid, Path, description = "The job."),
            ("path" = String, Path, description = "Its path in the presentation."),
            ("Range" = Option<String>, Header, description = "One range of bytes.")),
@@ -88,11 +89,11 @@ pub(crate) async fn list_files(
 pub(crate) async fn get_file(
     State(api): State<Api>,
     Authenticated(caller): Authenticated,
-    Named((id, path)): Named<(JobId, String)>,
+    PathParams((id, path)): PathParams<(JobId, String)>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let job = api.job_of(&caller, id).await?;
+    let job = api.visible_job(&caller, id).await?;
     api.serve_file(&job, &path, &method, &headers, Caching { who: "private", seconds: 31_536_000 }).await
 }
 
@@ -106,9 +107,8 @@ impl Api {
         request: &HeaderMap,
         caching: Caching,
     ) -> Result<Response, ApiError> {
-        let catalogue = self.catalogue(job).await?;
-        let file = catalogue.file(path).ok_or_else(|| ApiError::not_found("file"))?;
-        let object = file.object;
+        let catalogue = self.inner.presentations.catalogue(job).await?;
+        let object = catalogue.file(path).ok_or_else(|| ApiError::not_found("file"))?.clone();
         if !names_others(path)
             && method == Method::GET
             && let Some(place) = self.signed_link(&object, caching.seconds).await?
@@ -117,16 +117,7 @@ impl Api {
             return Ok((StatusCode::FOUND, headers).into_response());
         }
         let tag = format!("\"{}\"", object.sha256);
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(path)));
-        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        let kept = format!("{}, max-age={}, immutable", caching.who, caching.seconds.max(0));
-        for (name, value) in [(header::ETAG, tag.clone()), (header::CACHE_CONTROL, kept)] {
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                headers.insert(name, value);
-            }
-        }
+        let mut headers = file_headers(path, &tag, caching);
         if is_known(request, &tag) {
             return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
         }
@@ -137,16 +128,12 @@ impl Api {
             Wanted::Whole => (StatusCode::OK, 0, object.bytes),
             Wanted::Part { start, end } => {
                 let place = format!("bytes {start}-{}/{}", end.saturating_sub(1), object.bytes);
-                if let Ok(value) = HeaderValue::from_str(&place) {
-                    headers.insert(header::CONTENT_RANGE, value);
-                }
+                insert(&mut headers, header::CONTENT_RANGE, &place);
                 (StatusCode::PARTIAL_CONTENT, start, end)
             }
             Wanted::Outside => {
                 let mut refused = ApiError::new(Code::Range, "").into_response();
-                if let Ok(value) = HeaderValue::from_str(&format!("bytes */{}", object.bytes)) {
-                    refused.headers_mut().insert(header::CONTENT_RANGE, value);
-                }
+                insert(refused.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{}", object.bytes));
                 return Ok(refused);
             }
         };
@@ -158,9 +145,9 @@ impl Api {
     /// Storage's own link, if it has one that needs nothing but its address. It lasts `seconds` at most.
     async fn signed_link(&self, object: &StoredObject, seconds: i64) -> Result<Option<String>, ApiError> {
         let ttl_ms = self.inner.config.redirect_ttl_ms.min(seconds.max(1).saturating_mul(1000));
-        let grant = self.inner.grants.read_object(&object.key, ttl_ms).await;
+        let grant = self.inner.signed.read_object(&object.key, ttl_ms).await;
         let grant = grant.map_err(|error| {
-            tracing::warn!(%error, "no link could be signed");
+            tracing::warn!(%error, "could not sign object URL");
             ApiError::unavailable("Storage did not answer.")
         })?;
         Ok(grant.filter(|g| g.headers.iter().all(|(name, _)| name == "host")).map(|g| g.url))
@@ -171,7 +158,7 @@ impl Api {
     async fn pass_through(&self, object: StoredObject, start: u64, end: u64) -> Result<Body, ApiError> {
         let api = self.clone();
         let first = api.piece(&object, start, end).await.map_err(|error| {
-            tracing::warn!(key = object.key, %error, "a file cannot be read");
+            tracing::warn!(key = object.key, %error, "reading a stored file failed");
             ApiError::unavailable("Storage did not answer.")
         })?;
         let next = start.saturating_add(first.len() as u64);
@@ -195,8 +182,27 @@ impl Api {
         if len == 0 {
             return Ok(Bytes::new());
         }
-        let piece = self.inner.blobs.read(&object.key, at, len as usize).await.map_err(io::Error::other)?;
+        let piece = self.inner.presentations.read(object, at, len as usize).await.map_err(io::Error::other)?;
         if piece.is_empty() { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) } else { Ok(piece) }
+    }
+}
+
+/// The headers of a file, whatever part of it is sent.
+fn file_headers(path: &str, tag: &str, caching: Caching) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(path)));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    insert(&mut headers, header::ETAG, tag);
+    let lifetime = format!("{}, max-age={}, immutable", caching.who, caching.seconds.max(0));
+    insert(&mut headers, header::CACHE_CONTROL, &lifetime);
+    headers
+}
+
+/// Sets a header to a text without control characters.
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Events by HTTP: the route that stores and topics post their notifications to.
 
+use crate::directory::Tokens;
 use crate::triggers::{Intake, IntakeError, MAX_DOCUMENT_BYTES, Outcome, counted, parse};
-use async_trait::async_trait;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
@@ -11,48 +11,27 @@ use sha2::{Digest, Sha256};
 use splitreel_core::JobId;
 use splitreel_telemetry::labels::{TriggerOutcome, TriggerSource};
 use splitreel_telemetry::record;
+use splitreel_telemetry::redact::Secret;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Api;
+use super::auth::identify;
 use super::problem::ApiError;
 use splitreel_client::problem::Code;
+use splitreel_client::routes as paths;
 use splitreel_client::types::Scope;
 
 /// Header that carries a shared secret, for senders that cannot send a bearer token.
 pub const SECRET_HEADER: &str = "x-splitreel-secret";
 
-/// Says whose rules a sender may set off.
-#[async_trait]
-pub trait Gate: Send + Sync {
-    /// Looks at the bearer token, which needs the scope `ingest`. `Ok(None)`: rules of all tenants.
-    async fn authorise(&self, headers: &HeaderMap) -> Result<Option<String>, StatusCode>;
-}
-
-#[async_trait]
-impl Gate for Api {
-    async fn authorise(&self, headers: &HeaderMap) -> Result<Option<String>, StatusCode> {
-        match self.identify(headers).await {
-            Ok(Some(caller)) if caller.is_admin => Ok(None),
-            Ok(Some(caller)) if caller.scopes.contains(Scope::Ingest.as_str()) => Ok(Some(caller.tenant)),
-            Ok(Some(_)) => Err(StatusCode::FORBIDDEN),
-            Ok(None) => Err(StatusCode::UNAUTHORIZED),
-            Err(error) => {
-                tracing::warn!(%error, "a sender of events cannot be looked up");
-                Err(StatusCode::SERVICE_UNAVAILABLE)
-            }
-        }
-    }
-}
-
 /// A secret that stands for a bearer token, sent in `?secret=` or in the header [`SECRET_HEADER`].
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct SharedSecret {
     /// At least [`SharedSecret::MIN_BYTES`] long.
-    hash: [u8; 32],
+    hash: Secret<[u8; 32]>,
     /// Whose rules it sets off; `None` = of all tenants.
     tenant: Option<String>,
 }
@@ -63,34 +42,29 @@ impl SharedSecret {
 
     /// A secret for the rules of one tenant, or of all. `None`: it is too short.
     pub fn new(secret: &str, tenant: Option<String>) -> Option<Self> {
-        (secret.len() >= Self::MIN_BYTES).then(|| SharedSecret { hash: Sha256::digest(secret).into(), tenant })
+        (secret.len() >= Self::MIN_BYTES)
+            .then(|| SharedSecret { hash: Secret::new(Sha256::digest(secret).into()), tenant })
     }
 
     fn is(&self, given: &[u8; 32]) -> bool {
-        self.hash.ct_eq(given).into()
-    }
-}
-
-impl std::fmt::Debug for SharedSecret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SharedSecret").field("tenant", &self.tenant).finish_non_exhaustive()
+        self.hash.expose().ct_eq(given).into()
     }
 }
 
 #[derive(Clone)]
 struct Inbound {
     intake: Intake,
-    gate: Arc<dyn Gate>,
+    tokens: Tokens,
     secrets: Arc<[SharedSecret]>,
 }
 
 /// Routes that take event documents: `POST /v1/events/s3`, and `GET`, `HEAD` for senders that look first. They check
-/// the sender themselves by `gate` and `secrets`: mount them outside of the layer that asks for a token.
-pub fn events_router(intake: Intake, gate: Arc<dyn Gate>, secrets: Vec<SharedSecret>) -> OpenApiRouter {
+/// the sender themselves, by its token or one of the `secrets`: mount them outside of the layer that asks for a token.
+pub fn events_router(intake: Intake, tokens: Tokens, secrets: Vec<SharedSecret>) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(receive, look))
         .layer(DefaultBodyLimit::max(MAX_DOCUMENT_BYTES))
-        .with_state(Inbound { intake, gate, secrets: secrets.into() })
+        .with_state(Inbound { intake, tokens, secrets: secrets.into() })
 }
 
 #[derive(Deserialize)]
@@ -105,7 +79,7 @@ pub struct EventsAnswer {
     pub events: Vec<EventAnswer>,
     /// Records about other things.
     pub num_ignored: usize,
-    /// A topic waits until somebody opens the address that is in its message and in the log.
+    /// A topic awaits confirmation: open the URL in its message, which is also in the log.
     pub is_confirmation_needed: bool,
 }
 
@@ -119,15 +93,15 @@ pub struct EventAnswer {
     pub job: Option<JobId>,
 }
 
-/// Answers senders that check whether somebody listens.
-#[utoipa::path(get, path = "/v1/events/s3", tag = "events", responses((status = 200, description = "Listening.")))]
+/// Answers senders that check the address first.
+#[utoipa::path(get, path = paths::EVENTS_S3, tag = "events", responses((status = 200, description = "Listening.")))]
 async fn look() -> StatusCode {
     StatusCode::OK
 }
 
 /// Takes an upload notification of any S3-like store, alone or wrapped by SNS or EventBridge.
 #[utoipa::path(
-    post, path = "/v1/events/s3", tag = "events", request_body(content = String, content_type = "application/json"),
+    post, path = paths::EVENTS_S3, tag = "events", request_body(content = String, content_type = "application/json"),
     params(("secret" = Option<String>, Query, description = "Shared secret, in place of a bearer token.")),
     responses(
         (status = 200, body = EventsAnswer, description = "All events were followed."),
@@ -146,24 +120,24 @@ async fn receive(
 ) -> Result<Json<EventsAnswer>, ApiError> {
     let tenant = admit(&inbound, query.secret.as_deref(), &headers).await?;
     let parsed = parse(&body).map_err(|error| {
-        tracing::info!(%error, "an event document was refused");
+        tracing::info!(%error, "event document rejected");
         record::trigger_event(TriggerSource::Http, TriggerOutcome::Rejected);
         ApiError::new(Code::BadRequest, error.to_string())
     })?;
     for confirm in &parsed.confirm {
-        let url = confirm.url.as_deref().unwrap_or("none that is the sender's own");
-        tracing::warn!(topic = %confirm.topic, url, "a topic waits for confirmation: open the address once");
+        let url = confirm.url.as_deref().unwrap_or("none at the sender's own domain");
+        tracing::warn!(topic = %confirm.topic, url, "topic subscription awaits confirmation: open the URL once");
     }
     let mut events = Vec::with_capacity(parsed.events.len());
     if !parsed.events.is_empty() {
-        let rules = inbound.intake.rules().await.map_err(|error| held_up(&error))?;
+        let rules = inbound.intake.rules().await.map_err(|error| unavailable(&error))?;
         for event in &parsed.events {
             events.push(
                 match counted(TriggerSource::Http, inbound.intake.offer_by(&rules, event, tenant.as_deref()).await) {
                     Ok(outcome) => answer(outcome),
-                    Err(error) if error.is_temporary() => return Err(held_up(&error)),
+                    Err(error) if error.is_temporary() => return Err(unavailable(&error)),
                     Err(error) => {
-                        tracing::error!(%error, bucket = %event.bucket, "an upload cannot be taken");
+                        tracing::error!(%error, bucket = %event.bucket, "upload event failed permanently");
                         EventAnswer { outcome: "failed".to_owned(), job: None }
                     }
                 },
@@ -174,6 +148,7 @@ async fn receive(
     Ok(Json(EventsAnswer { events, num_ignored: parsed.num_ignored, is_confirmation_needed }))
 }
 
+/// The tenant whose rules a sender may set off; `None` = all tenants.
 async fn admit(inbound: &Inbound, query: Option<&str>, headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let in_header = headers.get(SECRET_HEADER).and_then(|value| value.to_str().ok());
     if let Some(given) = in_header.or(query) {
@@ -181,15 +156,22 @@ async fn admit(inbound: &Inbound, query: Option<&str>, headers: &HeaderMap) -> R
         let known = inbound.secrets.iter().find(|secret| secret.is(&given));
         return known.map(|secret| secret.tenant.clone()).ok_or_else(ApiError::unauthenticated);
     }
-    inbound.gate.authorise(headers).await.map_err(|status| match status {
-        StatusCode::UNAUTHORIZED => ApiError::unauthenticated(),
-        StatusCode::FORBIDDEN => ApiError::scope_missing("ingest"),
-        status => ApiError::other(status, "refused", "The sender was refused.", ""),
-    })
+    let identified = identify(&inbound.tokens, headers).await.map_err(|error| {
+        tracing::warn!(%error, "event sender lookup failed (store unavailable)");
+        ApiError::other(StatusCode::SERVICE_UNAVAILABLE, "refused", "The sender was refused.", "")
+    })?;
+    let caller = identified.ok_or_else(ApiError::unauthenticated)?.caller;
+    if caller.is_admin {
+        return Ok(None);
+    }
+    if !caller.has_scope(Scope::Ingest.as_str()) {
+        return Err(ApiError::scope_missing(Scope::Ingest.as_str()));
+    }
+    Ok(Some(caller.tenant))
 }
 
-fn held_up(error: &IntakeError) -> ApiError {
-    tracing::warn!(%error, "an event document could not be followed now");
+fn unavailable(error: &IntakeError) -> ApiError {
+    tracing::warn!(%error, "event document failed; the sender should retry");
     ApiError::unavailable("Send the document again later.")
 }
 

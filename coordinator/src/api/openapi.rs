@@ -2,7 +2,8 @@
 
 use super::routes::{Access, Reach, Route, Verb};
 use super::{
-    Api, auth, detail, files, jobs, playback, presence, profiles, quote, stream, submit, tenants, tokens, work, workers,
+    Api, auth, detail, edges, files, jobs, playback, presence, profiles, quote, stream, submit, tenants, tokens, work,
+    workers,
 };
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -10,6 +11,7 @@ use axum::http::header;
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use splitreel_client::problem::{PROBLEM_JSON, Problem};
+use splitreel_client::routes as paths;
 use splitreel_client::types::Control;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
@@ -29,27 +31,73 @@ const SCHEME: &str = "token";
         description = "Distributed video transcoding: jobs, their tasks, events and files.",
         license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT")
     ),
-    components(schemas(Problem, Control)),
+    components(schemas(Problem)),
     tags(
         (name = "jobs", description = "Make, see and steer jobs."),
         (name = "events", description = "What happened, and what happens."),
         (name = "files", description = "Published presentations."),
-        (name = "profiles", description = "Named settings."),
+        (name = "profiles", description = "PathParams settings."),
         (name = "tokens", description = "Who may call."),
         (name = "tenants", description = "Weights and quotas."),
-        (name = "workers", description = "Who is there to work."),
-        (name = "work", description = "For workers and assemblers.")
+        (name = "workers", description = "Who is there to work.")
     )
 )]
 struct Document;
 
-/// The routes with their rules in force, and the document.
-pub(crate) fn assemble(api: &Api, more: OpenApiRouter) -> (Router<Api>, String) {
-    let reports = OpenApiRouter::new()
-        .routes(routes!(work::complete))
-        .routes(routes!(work::fail))
-        .layer(DefaultBodyLimit::max(api.inner.config.max_report_bytes));
-    let all = OpenApiRouter::with_openapi(Document::openapi())
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "splitreel worker protocol",
+        description = "The protocol between a coordinator and its workers and assemblers. Internal: both sides are of \
+                       one release line, and it changes with the protocol number.",
+        license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT")
+    ),
+    components(schemas(Problem, Control)),
+    tags((name = "work", description = "Claims, leases and signed requests."))
+)]
+struct WorkDocument;
+
+/// The routes with everything around them: limits, timeouts, problem documents for every failure.
+pub fn router(api: &Api) -> Router {
+    router_with(api, OpenApiRouter::new())
+}
+
+/// The same with more routes, whose access rules must be among `more_rules` of the API.
+pub fn router_with(api: &Api, more: OpenApiRouter) -> Router {
+    edges::wrap(api, assemble(api, more).0)
+}
+
+/// The OpenAPI document of [`router`], as text with a line feed at its end.
+pub fn openapi(api: &Api) -> String {
+    assemble(api, OpenApiRouter::new()).1
+}
+
+/// The OpenAPI document of the protocol between coordinator and workers, as text with a line feed at its end.
+pub fn worker_protocol(api: &Api) -> String {
+    let (_, mut document) = work_routes(api).split_for_parts();
+    text(api, &mut document)
+}
+
+/// The routes with their access rules in force, and the document of the public ones.
+fn assemble(api: &Api, more: OpenApiRouter) -> (Router<Api>, String) {
+    let (public, mut document) = public_routes().merge(more.with_state(())).split_for_parts();
+    let (work, mut protocol) = work_routes(api).split_for_parts();
+    let (document, protocol) = (text(api, &mut document), text(api, &mut protocol));
+    let (served, served_protocol) = (document.clone(), protocol);
+    let router = public
+        .merge(work)
+        .route(paths::ROOT, axum::routing::get(root))
+        .route(paths::OPENAPI, axum::routing::get(move || async move { json(served) }))
+        .route(paths::WORK_OPENAPI, axum::routing::get(move || async move { json(served_protocol) }))
+        .route(paths::DOCS, axum::routing::get(page))
+        .route(paths::DOCS_SCRIPT, axum::routing::get(script))
+        .route_layer(from_fn_with_state(api.clone(), auth::admit));
+    (router, document)
+}
+
+/// The routes for callers.
+fn public_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(submit::create_job, jobs::list_jobs))
         .routes(routes!(jobs::get_job))
         .routes(routes!(jobs::cancel_job))
@@ -80,32 +128,36 @@ pub(crate) fn assemble(api: &Api, more: OpenApiRouter) -> (Router<Api>, String) 
         .routes(routes!(workers::list_workers))
         .routes(routes!(workers::drain_worker))
         .routes(routes!(workers::autoscale))
+}
+
+/// The routes for workers and assemblers.
+fn work_routes(api: &Api) -> OpenApiRouter<Api> {
+    let reports = OpenApiRouter::new()
+        .routes(routes!(work::complete))
+        .routes(routes!(work::fail))
+        .layer(DefaultBodyLimit::max(api.inner.config.max_report_bytes));
+    OpenApiRouter::with_openapi(WorkDocument::openapi())
         .routes(routes!(presence::hold_presence))
         .routes(routes!(work::claim))
         .routes(routes!(work::renew))
         .routes(routes!(work::store_objects))
         .routes(routes!(work::read_objects))
         .merge(reports)
-        .merge(more.with_state(()));
-    let (router, mut document) = all.split_for_parts();
-    complete(api, &mut document);
+}
+
+/// A document completed by the table of routes, as text.
+fn text(api: &Api, document: &mut utoipa::openapi::OpenApi) -> String {
+    complete(api, document);
     let mut text = document.to_pretty_json().unwrap_or_default();
     text.push('\n');
-    let served = text.clone();
-    let router = router
-        .route("/", axum::routing::get(root))
-        .route("/openapi.json", axum::routing::get(move || async move { json(served) }))
-        .route("/docs", axum::routing::get(page))
-        .route("/docs/page.js", axum::routing::get(script))
-        .route_layer(from_fn_with_state(api.clone(), auth::admit));
-    (router, text)
+    text
 }
 
 fn json(text: String) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], text)
 }
 
-/// For people who open the address, and for senders of events that look whether somebody is there.
+/// For people who open the address, and for event senders that check it first.
 async fn root() -> &'static str {
     "splitreel: the API is described at /docs and /openapi.json\n"
 }
@@ -158,7 +210,7 @@ fn describe(operation: &mut Operation) {
         if let RefOr::T(response) = response
             && response.description.is_empty()
         {
-            response.description = "As asked.".to_owned();
+            response.description = "OK".to_owned();
         }
     }
 }

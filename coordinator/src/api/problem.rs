@@ -1,11 +1,15 @@
-//! Refusals of the routes beside the API's own, as problem documents (RFC 9457).
+//! Errors of the API as problem documents (RFC 9457), and how errors of the services become such.
 
+use crate::accept::AcceptError;
+use crate::directory::DirectoryError;
+use crate::presentations::PresentationError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use splitreel_backend::StoreError;
+use splitreel_backend::grants::GrantError;
 use splitreel_client::problem::{Code, Mistake, PROBLEM_JSON, Problem};
 
-/// A request that is refused.
+/// The error of a request: a problem document with its status.
 #[derive(Debug)]
 pub(crate) struct ApiError(pub(crate) Box<Problem>);
 
@@ -43,9 +47,21 @@ impl ApiError {
         ApiError(Box::new(Problem::new(Code::Invalid, "").with_errors(mistakes.into_iter().map(mistake).collect())))
     }
 
-    /// Something behind the API did not answer.
+    /// A service behind the API did not answer.
     pub(crate) fn unavailable(detail: &str) -> Self {
         ApiError(Box::new(Problem::new(Code::Unavailable, detail).retry_after(5)))
+    }
+
+    /// A source cannot be pinned.
+    pub(crate) fn of_source(error: GrantError) -> Self {
+        match error {
+            GrantError::NotFound { .. } => ApiError::new(Code::SourceNotFound, ""),
+            GrantError::Unusable { why, .. } => ApiError::new(Code::SourceUnusable, why),
+            GrantError::Unavailable { source, .. } => {
+                tracing::warn!(error = %source, "request failed: source could not be pinned");
+                ApiError::unavailable("Storage did not answer.")
+            }
+        }
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -53,21 +69,78 @@ impl ApiError {
     }
 }
 
+/// The error of a request with mistakes.
+pub(crate) fn invalid(mistakes: Vec<Mistake>) -> ApiError {
+    ApiError(Box::new(Problem::new(Code::Invalid, "").with_errors(mistakes)))
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(source) => {
-                tracing::warn!(error = %source, "a request failed on the database");
+                tracing::warn!(error = %source, "request failed: store unavailable");
                 ApiError::unavailable("")
             }
             error @ StoreError::Corrupt { .. } => {
-                tracing::error!(%error, "a request failed on what is stored");
+                tracing::error!(%error, "request failed: stored data is corrupt");
                 ApiError::new(Code::Internal, "")
             }
             StoreError::PlanVersion { version } => ApiError::new(
                 Code::NotPlanned,
                 format!("The plan has format version {version}, which is not read here."),
             ),
+        }
+    }
+}
+
+impl From<DirectoryError> for ApiError {
+    fn from(error: DirectoryError) -> Self {
+        match error {
+            DirectoryError::Invalid(mistakes) => invalid(mistakes),
+            DirectoryError::NotFound { what } => ApiError::not_found(what),
+            DirectoryError::Changed => ApiError::new(Code::Changed, ""),
+            DirectoryError::Exists => ApiError::new(Code::Exists, ""),
+            DirectoryError::VersionMissing => ApiError::new(Code::PreconditionRequired, ""),
+            DirectoryError::ReadOnly { detail } => ApiError::new(Code::ReadOnly, detail),
+            DirectoryError::Forbidden { detail } => ApiError::new(Code::Forbidden, detail),
+            DirectoryError::NoRandomness => {
+                tracing::error!("request failed: random number generator unavailable");
+                ApiError::unavailable("Random number generator unavailable.")
+            }
+            DirectoryError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AcceptError> for ApiError {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::QuotaExceeded { max } => {
+                let problem = Problem::new(Code::QuotaExceeded, format!("At most {max} open jobs."));
+                ApiError(Box::new(problem.retry_after(30)))
+            }
+            AcceptError::KeyReused { .. } => ApiError::new(Code::KeyReused, ""),
+            AcceptError::Source(error) => ApiError::of_source(error),
+            AcceptError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PresentationError> for ApiError {
+    fn from(error: PresentationError) -> Self {
+        match error {
+            PresentationError::NotPublished { state } => {
+                ApiError::new(Code::NotPublished, format!("It is {}.", state.as_str()))
+            }
+            error @ PresentationError::Damaged { .. } => {
+                tracing::error!(%error, "request failed: stored object is damaged");
+                ApiError::new(Code::Internal, "")
+            }
+            PresentationError::Blob(error) => {
+                tracing::warn!(%error, "request failed: stored object cannot be read");
+                ApiError::unavailable("Storage did not answer.")
+            }
+            PresentationError::Store(error) => error.into(),
         }
     }
 }

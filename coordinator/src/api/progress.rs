@@ -64,25 +64,25 @@ fn rounded(value: f64) -> f64 {
 
 /// Why nothing runs; `None` when something does, or the job has ended. `slots`: places of live workers.
 pub(crate) fn waiting(job: &Job, tasks: &[Task], slots: u64, now_ms: i64) -> Option<Waiting> {
-    let told = |reason: &str, message: &str, until_ms| {
+    let because = |reason: &str, message: &str, until_ms| {
         Some(Waiting { reason: reason.to_owned(), message: message.to_owned(), until_ms })
     };
     if job.state.is_ended() || tasks.iter().any(|t| t.state == TaskState::Leased) {
         return None;
     }
     if job.is_paused {
-        return told("paused", "the job is paused: resume it", None);
+        return because("paused", "the job is paused: resume it", None);
     }
     if job.state == JobState::Planning {
-        return told("planning", "the source is probed and the plan is being made", None);
+        return because("planning", "the source is probed and the plan is being made", None);
     }
     let due = tasks.iter().filter(|t| t.state == TaskState::Ready).map(|t| t.not_before_ms).min();
     match due {
         Some(due) if due > now_ms => {
-            told("back_off", "an attempt failed; the next one starts after its back-off", Some(due))
+            because("back_off", "an attempt failed; the next one starts after its back-off", Some(due))
         }
-        _ if slots == 0 => told("no_workers", "no worker is connected: start one", None),
-        _ => told("queued", "all places are taken, or its turn has not come yet", None),
+        _ if slots == 0 => because("no_workers", "no worker is connected: start one", None),
+        _ => because("queued", "all slots are busy, or the jobs ahead come first", None),
     }
 }
 

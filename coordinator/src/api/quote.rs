@@ -1,215 +1,56 @@
-//! What a job will cost, from little: the size or the length of its source, and the profile. No source is opened.
+//! The route that estimates what a job will cost.
 
 use super::Api;
-use super::body::{Body, invalid, mistake};
+use super::body::Body;
 use super::caller::Authenticated;
-use super::problem::ApiError;
+use super::problem::{ApiError, invalid};
+use crate::quote;
 use axum::Json;
 use axum::extract::State;
-use splitreel_client::types::{Quote, QuoteBasis, QuoteRequest, Span};
-use splitreel_core::profile::{FrameRate, FrameRateWord, Profile, Rung, RungHeight, VideoCodec};
+use splitreel_client::problem::Mistake;
+use splitreel_client::routes as paths;
+use splitreel_client::types::{Quote, QuoteRequest};
 
-/// Sources have between these and, most often, 8 Mbit/s.
-const SOURCE_BITS: Span = Span { low: 2_000_000.0, high: 20_000_000.0 };
-/// A true cost lies within this factor of the estimate.
-const COST_FACTOR: f64 = 2.0;
-/// Megapixels that one core decodes in a second.
-const DECODED_MEGAPIXELS: f64 = 250.0;
-const AUDIO_KBPS: f64 = 128.0;
-/// CPU seconds for one second of sound.
-const AUDIO_CPU: f64 = 0.02;
-const ASPECT: f64 = 16.0 / 9.0;
 const MAX_SECONDS: f64 = 1_000_000.0;
 
-/// What is known or assumed of a source.
-struct Source {
-    seconds: Span,
-    height: u32,
-    frame_rate: f64,
-    bits_per_second: f64,
-}
-
-/// Megapixels that one core encodes in a second.
-fn encoded_megapixels(codec: VideoCodec, preset: &str) -> f64 {
-    let by_preset = match preset {
-        "ultrafast" | "superfast" => 120.0,
-        "veryfast" | "" => 70.0,
-        "faster" => 50.0,
-        "fast" => 40.0,
-        "medium" => 30.0,
-        "slow" => 15.0,
-        "slower" | "veryslow" | "placebo" => 5.0,
-        _ => 30.0,
-    };
-    match codec {
-        VideoCodec::H264 => by_preset,
-        VideoCodec::Hevc => by_preset / 4.0,
-        VideoCodec::Vp9 => 8.0,
-        VideoCodec::Av1 => 10.0,
-        VideoCodec::Copy => f64::INFINITY,
+/// Mistakes in the numbers of a request.
+fn mistakes(wanted: &QuoteRequest, height: u32, frame_rate: f64) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    if !(16..=8192).contains(&height) {
+        mistakes.push(Mistake::new("/height", "out of range", "use 16 to 8192"));
     }
-}
-
-/// Kilobits per second of a rung without a cap, about.
-fn free_kbps(height: u32, codec: VideoCodec) -> f64 {
-    let h264 = 4_500.0 * (f64::from(height) / 1080.0).powf(1.5);
-    match codec {
-        VideoCodec::H264 | VideoCodec::Copy => h264,
-        VideoCodec::Hevc | VideoCodec::Vp9 => h264 * 0.6,
-        VideoCodec::Av1 => h264 * 0.5,
+    if !(frame_rate.is_finite() && (1.0..=1000.0).contains(&frame_rate)) {
+        mistakes.push(Mistake::new("/frame_rate", "out of range", "use 1 to 1000"));
     }
-}
-
-/// Frames per second of a rung.
-fn frame_rate(wanted: FrameRate, source: f64) -> f64 {
-    match wanted {
-        FrameRate::Named(FrameRateWord::Source) => source,
-        FrameRate::Named(FrameRateWord::Half) => source / 2.0,
-        FrameRate::Number(rate) => rate.min(source),
+    if wanted.duration_seconds.is_some_and(|d| !(d.is_finite() && d > 0.0 && d <= MAX_SECONDS)) {
+        mistakes.push(Mistake::new("/duration_seconds", "out of range", "use more than 0, up to 1000000"));
     }
-}
-
-fn estimate(profile: &Profile, source: &Source) -> (u32, Span, Span) {
-    let video = &profile.video;
-    let pixels = |height: u32, rate: f64| f64::from(height) * f64::from(height) * ASPECT * rate / 1e6;
-    let height_of = |rung: &Rung| match rung.height {
-        RungHeight::Pixels(h) => h,
-        RungHeight::Named(_) => source.height,
-    };
-    let kept = video.rungs.iter().map(|r| (height_of(r), r)).filter(|(h, _)| video.upscale || *h <= source.height);
-    let mut rungs: Vec<(u32, &Rung)> = kept.collect();
-    // As the planner does: nothing above the source, but never nothing.
-    if rungs.is_empty() {
-        rungs.extend(video.rungs.last().map(|r| (source.height, r)));
+    if wanted.source.is_none() && wanted.duration_seconds.is_none() {
+        mistakes.push(Mistake::new("/source", "no source and no duration", "give source or duration_seconds"));
     }
-    let encodes: f64 = rungs
-        .iter()
-        .map(|(h, r)| {
-            let settings = video.settings(r);
-            pixels(*h, frame_rate(settings.fps, source.frame_rate))
-                / encoded_megapixels(settings.codec, settings.preset)
-        })
-        .sum();
-    let decode = if rungs.is_empty() { 0.0 } else { pixels(source.height, source.frame_rate) / DECODED_MEGAPIXELS };
-    let cpu = encodes + decode + AUDIO_CPU;
-    let free = |(h, r): &(u32, &Rung)| free_kbps(*h, video.settings(r).codec);
-    let kbps: f64 = rungs
-        .iter()
-        .map(|rung| match rung.1.max_kbps {
-            Some(0) => free(rung).min(source.bits_per_second / 1000.0),
-            Some(cap) => free(rung).min(f64::from(cap)),
-            None => free(rung),
-        })
-        .sum();
-    let kbps = if rungs.is_empty() { source.bits_per_second / 1000.0 } else { kbps + AUDIO_KBPS };
-    // The progressive file repeats the best rendition; HLS and DASH share their segments.
-    let best = rungs.first().map_or(kbps, free);
-    let kbps = if profile.packaging.progressive { kbps + best.min(kbps) } else { kbps };
-    let spread = |per_second: f64| Span {
-        low: (per_second * source.seconds.low / COST_FACTOR).round(),
-        high: (per_second * source.seconds.high * COST_FACTOR).round(),
-    };
-    let renditions = u32::try_from(rungs.len()).unwrap_or(u32::MAX).max(u32::from(video.codec == VideoCodec::Copy));
-    (renditions, spread(cpu), spread(kbps * 125.0))
+    mistakes
 }
 
 /// Says what a job will cost, within a factor, before it is made. Nothing is read of the source but its size.
-#[utoipa::path(post, path = "/v1/quote", tag = "jobs", request_body = QuoteRequest,
+#[utoipa::path(post, path = paths::QUOTE, tag = "jobs", request_body = QuoteRequest,
     responses((status = 200, body = Quote)))]
 pub(crate) async fn quote(
     State(api): State<Api>,
     Authenticated(caller): Authenticated,
     Body(wanted): Body<QuoteRequest>,
 ) -> Result<Json<Quote>, ApiError> {
-    let mut mistakes = Vec::new();
-    let height = wanted.height.unwrap_or(1080);
-    if !(16..=8192).contains(&height) {
-        mistakes.push(mistake("/height", "it is out of range", "use 16 to 8192"));
+    let (height, frame_rate) = (wanted.height.unwrap_or(1080), wanted.frame_rate.unwrap_or(30.0));
+    let mut mistakes = mistakes(&wanted, height, frame_rate);
+    let directory = api.directory();
+    let profile = directory.profiles.choose(&caller.tenant, wanted.profile.as_ref()).await?;
+    let profile = profile.map_err(|errors| mistakes.extend(errors)).ok();
+    if let Some(locator) = &wanted.source {
+        mistakes.extend(directory.tenants.check_source(&caller.tenant, locator).await?.err());
     }
-    let frame_rate = wanted.frame_rate.unwrap_or(30.0);
-    if !(frame_rate.is_finite() && (1.0..=1000.0).contains(&frame_rate)) {
-        mistakes.push(mistake("/frame_rate", "it is out of range", "use 1 to 1000"));
-    }
-    if wanted.duration_seconds.is_some_and(|d| !(d.is_finite() && d > 0.0 && d <= MAX_SECONDS)) {
-        mistakes.push(mistake("/duration_seconds", "it is out of range", "use more than 0, up to 1000000"));
-    }
-    if wanted.source.is_none() && wanted.duration_seconds.is_none() {
-        mistakes.push(mistake("/source", "there is nothing to go by", "give source or duration_seconds"));
-    }
-    let profile = match api.resolve(&caller.tenant, wanted.profile.as_ref()).await? {
-        Ok(profile) => Some(profile),
-        Err(errors) => {
-            mistakes.extend(errors);
-            None
-        }
-    };
-    let place = match &wanted.source {
-        Some(source) => api.allowed_source(&caller, source).await?.map_err(|e| mistakes.push(e)).ok(),
-        None => None,
-    };
     let (Some(profile), true) = (profile, mistakes.is_empty()) else { return Err(invalid(mistakes)) };
-    let bytes = match place {
-        Some(place) => Some(api.pin_named(&place).await?.bytes),
+    let bytes = match &wanted.source {
+        Some(locator) => Some(api.inner.accept.pin_named(locator).await.map_err(ApiError::of_source)?.bytes),
         None => None,
     };
-    let mut assumptions =
-        vec![format!("the picture is {height} pixels high, 16:9, with {frame_rate} frames per second")];
-    let (basis, seconds) = match (wanted.duration_seconds, bytes) {
-        (Some(seconds), _) => (QuoteBasis::Duration, Span { low: seconds, high: seconds }),
-        (None, bytes) => {
-            let bits = bytes.unwrap_or(0) as f64 * 8.0;
-            assumptions.push(format!("the source has {} to {} Mbit/s", SOURCE_BITS.low / 1e6, SOURCE_BITS.high / 1e6));
-            (QuoteBasis::Size, Span { low: (bits / SOURCE_BITS.high).round(), high: (bits / SOURCE_BITS.low).round() })
-        }
-    };
-    assumptions.push("one CPU second is one of a common server core of 2020".to_owned());
-    let bits_per_second = match bytes {
-        Some(bytes) if seconds.high > 0.0 => bytes as f64 * 8.0 / seconds.high,
-        _ => 8_000_000.0,
-    };
-    let source = Source { seconds, height, frame_rate, bits_per_second };
-    let (renditions, cpu_seconds, output_bytes) = estimate(&profile, &source);
-    Ok(Json(Quote { basis, assumptions, duration_seconds: seconds, renditions, cpu_seconds, output_bytes }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(profile: &str, height: u32) -> (u32, Span, Span) {
-        let seconds = Span { low: 60.0, high: 60.0 };
-        let source = Source { seconds, height, frame_rate: 30.0, bits_per_second: 8e6 };
-        estimate(&Profile::built_in(profile).unwrap(), &source)
-    }
-
-    #[test]
-    fn more_pixels_and_harder_codecs_cost_more() {
-        let (full, half) = (of("universal", 1080), of("universal", 540));
-        assert_eq!((full.0, half.0), (4, 2));
-        assert!(full.1.high > half.1.high && full.2.high > half.2.high);
-        assert!(of("efficiency", 1080).1.low > full.1.low);
-        assert!(of("efficiency", 1080).2.low < full.2.low);
-        // A minute of 1080p in four renditions costs between half a minute and ten minutes of one core.
-        assert!(full.1.low > 30.0 && full.1.high < 600.0, "{:?}", full.1);
-    }
-
-    #[test]
-    fn a_rung_is_estimated_by_its_own_settings() {
-        let seconds = Span { low: 60.0, high: 60.0 };
-        let source = Source { seconds, height: 1080, frame_rate: 30.0, bits_per_second: 8e6 };
-        let mut profile = Profile::built_in("universal").unwrap();
-        let plain = estimate(&profile, &source);
-        profile.video.rungs[0].fps = Some(FrameRate::Named(FrameRateWord::Half));
-        assert!(estimate(&profile, &source).1.high < plain.1.high);
-        profile.video.rungs[0].codec = Some(VideoCodec::Av1);
-        assert!(estimate(&profile, &source).1.high > plain.1.high);
-    }
-
-    #[test]
-    fn copying_costs_next_to_nothing() {
-        let (renditions, cpu, bytes) = of("passthrough", 1080);
-        assert_eq!(renditions, 1);
-        assert!(cpu.high < 5.0, "{cpu:?}");
-        assert!(bytes.low > 0.0 && bytes.high > bytes.low);
-    }
+    Ok(Json(quote::quote(&profile, bytes, wanted.duration_seconds, height, frame_rate)))
 }

@@ -1,28 +1,29 @@
 //! The table of routes: who may use what. The router admits by it, the OpenAPI document is completed by it, and a
-//! test walks it; a route that is not in it admits nobody.
+//! test walks it; a route without a row admits no request.
 
 use axum::http::Method;
+use splitreel_client::routes as paths;
 use splitreel_client::types::Scope;
 
-/// Whose things a route is about.
+/// The reach of a route: whose things it reads and changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// What the caller's tenant has, or gets: nothing of another tenant can be named.
     Own,
     /// One thing of a tenant: those of other tenants look as if they did not exist.
     Thing,
-    /// The installation, over all tenants.
-    Installation,
+    /// The deployment, over all tenants.
+    Deployment,
 }
 
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Everybody; a signature in the path may say more.
+    /// Every request; the handler may check a signature in the path.
     Public,
-    /// Whoever has a valid token.
+    /// Every valid token.
     AnyToken,
-    /// Whoever has a token with the scope (or an administrator).
+    /// Every token with the scope, and administrators.
     Scoped(Scope, Reach),
 }
 
@@ -33,7 +34,7 @@ pub struct Route {
     pub method: Verb,
     /// Path as the router matches it.
     pub path: &'static str,
-    /// Who may.
+    /// Access rule.
     pub access: Access,
 }
 
@@ -77,9 +78,9 @@ impl Verb {
     }
 }
 
-/// Whether requests to a path may take as long as they move bytes: those of uploads, which watch themselves.
+/// Whether requests to a path have no timeout: uploads have an idle timeout of their own.
 pub(crate) fn may_take_long(path: &str) -> bool {
-    path == "/v1/uploads" || path.starts_with("/v1/uploads/")
+    path.strip_prefix(paths::UPLOADS).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 const fn route(method: Verb, path: &'static str, access: Access) -> Route {
@@ -89,57 +90,58 @@ const fn route(method: Verb, path: &'static str, access: Access) -> Route {
 const READ_OWN: Access = Access::Scoped(Scope::JobsRead, Reach::Own);
 const READ_THING: Access = Access::Scoped(Scope::JobsRead, Reach::Thing);
 const WRITE_THING: Access = Access::Scoped(Scope::JobsWrite, Reach::Thing);
-const WORK: Access = Access::Scoped(Scope::Work, Reach::Installation);
-const ADMIN: Access = Access::Scoped(Scope::Admin, Reach::Installation);
+const WORK: Access = Access::Scoped(Scope::Work, Reach::Deployment);
+const ADMIN: Access = Access::Scoped(Scope::Admin, Reach::Deployment);
 
 /// Every route of the API itself.
 pub const ROUTES: &[Route] = &[
-    route(Verb::Get, "/", Access::Public),
-    route(Verb::Get, "/openapi.json", Access::Public),
-    route(Verb::Get, "/docs", Access::Public),
-    route(Verb::Get, "/docs/page.js", Access::Public),
-    route(Verb::Get, "/play/{grant}/{*path}", Access::Public),
-    route(Verb::Get, "/v1/me", Access::AnyToken),
-    route(Verb::Get, "/v1/jobs", READ_OWN),
-    route(Verb::Post, "/v1/jobs", Access::Scoped(Scope::JobsWrite, Reach::Own)),
-    route(Verb::Get, "/v1/jobs/{id}", READ_THING),
-    route(Verb::Post, "/v1/jobs/{id}/cancel", WRITE_THING),
-    route(Verb::Post, "/v1/jobs/{id}/pause", WRITE_THING),
-    route(Verb::Post, "/v1/jobs/{id}/resume", WRITE_THING),
-    route(Verb::Post, "/v1/jobs/{id}/retry", WRITE_THING),
-    route(Verb::Get, "/v1/jobs/{id}/tasks", READ_THING),
-    route(Verb::Get, "/v1/jobs/{id}/events", READ_THING),
-    route(Verb::Get, "/v1/jobs/{id}/events/stream", READ_THING),
-    route(Verb::Get, "/v1/jobs/{id}/events/ws", READ_THING),
-    route(Verb::Get, "/v1/jobs/{id}/plan", READ_THING),
-    route(Verb::Get, "/v1/jobs/{id}/report", READ_THING),
-    route(Verb::Get, "/v1/jobs/{id}/files", READ_THING),
-    route(Verb::Get, "/v1/jobs/{id}/files/{*path}", READ_THING),
-    route(Verb::Post, "/v1/jobs/{id}/playback", READ_THING),
-    route(Verb::Get, "/v1/events", READ_OWN),
-    route(Verb::Get, "/v1/events/stream", READ_OWN),
-    route(Verb::Get, "/v1/events/ws", READ_OWN),
-    route(Verb::Post, "/v1/quote", READ_OWN),
-    route(Verb::Get, "/v1/profiles", READ_OWN),
-    route(Verb::Get, "/v1/profiles/{name}", READ_THING),
-    route(Verb::Put, "/v1/profiles/{name}", Access::Scoped(Scope::ProfilesWrite, Reach::Own)),
-    route(Verb::Delete, "/v1/profiles/{name}", Access::Scoped(Scope::ProfilesWrite, Reach::Thing)),
-    route(Verb::Get, "/v1/tokens", Access::Scoped(Scope::TokensWrite, Reach::Own)),
-    route(Verb::Post, "/v1/tokens", Access::Scoped(Scope::TokensWrite, Reach::Own)),
-    route(Verb::Get, "/v1/tokens/{id}", Access::Scoped(Scope::TokensWrite, Reach::Thing)),
-    route(Verb::Delete, "/v1/tokens/{id}", Access::Scoped(Scope::TokensWrite, Reach::Thing)),
-    route(Verb::Get, "/v1/tenants", ADMIN),
-    route(Verb::Get, "/v1/tenants/{tenant}", ADMIN),
-    route(Verb::Put, "/v1/tenants/{tenant}", ADMIN),
-    route(Verb::Delete, "/v1/tenants/{tenant}", ADMIN),
-    route(Verb::Get, "/v1/workers", WORK),
-    route(Verb::Post, "/v1/workers/{worker}/drain", ADMIN),
-    route(Verb::Get, "/v1/autoscale", WORK),
-    route(Verb::Post, "/v1/work/presence", WORK),
-    route(Verb::Post, "/v1/work/claim", WORK),
-    route(Verb::Post, "/v1/work/{job}/{task}/{lease}/renew", WORK),
-    route(Verb::Post, "/v1/work/{job}/{task}/{lease}/complete", WORK),
-    route(Verb::Post, "/v1/work/{job}/{task}/{lease}/fail", WORK),
-    route(Verb::Post, "/v1/work/{job}/{task}/{lease}/objects", WORK),
-    route(Verb::Post, "/v1/work/{job}/{task}/{lease}/reads", WORK),
+    route(Verb::Get, paths::ROOT, Access::Public),
+    route(Verb::Get, paths::OPENAPI, Access::Public),
+    route(Verb::Get, paths::DOCS, Access::Public),
+    route(Verb::Get, paths::DOCS_SCRIPT, Access::Public),
+    route(Verb::Get, paths::PLAY, Access::Public),
+    route(Verb::Get, paths::ME, Access::AnyToken),
+    route(Verb::Get, paths::JOBS, READ_OWN),
+    route(Verb::Post, paths::JOBS, Access::Scoped(Scope::JobsWrite, Reach::Own)),
+    route(Verb::Get, paths::JOB, READ_THING),
+    route(Verb::Post, paths::JOB_CANCEL, WRITE_THING),
+    route(Verb::Post, paths::JOB_PAUSE, WRITE_THING),
+    route(Verb::Post, paths::JOB_RESUME, WRITE_THING),
+    route(Verb::Post, paths::JOB_RETRY, WRITE_THING),
+    route(Verb::Get, paths::JOB_TASKS, READ_THING),
+    route(Verb::Get, paths::JOB_EVENTS, READ_THING),
+    route(Verb::Get, paths::JOB_EVENTS_STREAM, READ_THING),
+    route(Verb::Get, paths::JOB_EVENTS_SOCKET, READ_THING),
+    route(Verb::Get, paths::JOB_PLAN, READ_THING),
+    route(Verb::Get, paths::JOB_REPORT, READ_THING),
+    route(Verb::Get, paths::JOB_FILES, READ_THING),
+    route(Verb::Get, paths::JOB_FILE, READ_THING),
+    route(Verb::Post, paths::JOB_PLAYBACK, READ_THING),
+    route(Verb::Get, paths::EVENTS, READ_OWN),
+    route(Verb::Get, paths::EVENTS_STREAM, READ_OWN),
+    route(Verb::Get, paths::EVENTS_SOCKET, READ_OWN),
+    route(Verb::Post, paths::QUOTE, READ_OWN),
+    route(Verb::Get, paths::PROFILES, READ_OWN),
+    route(Verb::Get, paths::PROFILE, READ_THING),
+    route(Verb::Put, paths::PROFILE, Access::Scoped(Scope::ProfilesWrite, Reach::Own)),
+    route(Verb::Delete, paths::PROFILE, Access::Scoped(Scope::ProfilesWrite, Reach::Thing)),
+    route(Verb::Get, paths::TOKENS, Access::Scoped(Scope::TokensWrite, Reach::Own)),
+    route(Verb::Post, paths::TOKENS, Access::Scoped(Scope::TokensWrite, Reach::Own)),
+    route(Verb::Get, paths::TOKEN, Access::Scoped(Scope::TokensWrite, Reach::Thing)),
+    route(Verb::Delete, paths::TOKEN, Access::Scoped(Scope::TokensWrite, Reach::Thing)),
+    route(Verb::Get, paths::TENANTS, ADMIN),
+    route(Verb::Get, paths::TENANT, ADMIN),
+    route(Verb::Put, paths::TENANT, ADMIN),
+    route(Verb::Delete, paths::TENANT, ADMIN),
+    route(Verb::Get, paths::WORKERS, WORK),
+    route(Verb::Post, paths::WORKER_DRAIN, ADMIN),
+    route(Verb::Get, paths::AUTOSCALE, WORK),
+    route(Verb::Get, paths::WORK_OPENAPI, WORK),
+    route(Verb::Post, paths::WORK_PRESENCE, WORK),
+    route(Verb::Post, paths::WORK_CLAIM, WORK),
+    route(Verb::Post, paths::WORK_RENEW, WORK),
+    route(Verb::Post, paths::WORK_COMPLETE, WORK),
+    route(Verb::Post, paths::WORK_FAIL, WORK),
+    route(Verb::Post, paths::WORK_OBJECTS, WORK),
+    route(Verb::Post, paths::WORK_READS, WORK),
 ];

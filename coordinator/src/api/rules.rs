@@ -5,8 +5,9 @@ use super::caller::Authenticated;
 use super::etag::match_version;
 use super::problem::ApiError;
 use super::routes::{Access, Reach, Route, Verb};
+use crate::directory::ProfileLookupError;
 use crate::documents::put_document;
-use crate::triggers::{Intake, NamedRule, ProfileLookupError, RULE_KIND, Verdict, validate};
+use crate::triggers::{Intake, NamedRule, RULE_KIND, Verdict, validate};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use splitreel_backend::records::{Conflict, Expect, Record, RecordFilter, RecordKey};
 use splitreel_backend::{Records, StoreError, World};
 use splitreel_client::problem::Code;
+use splitreel_client::routes as paths;
 use splitreel_client::types::{Rule, RuleFit, RuleList, RuleSaying, RuleTest, RuleVerdict, Scope, StoredRule};
 use std::sync::Arc;
 use utoipa::IntoParams;
@@ -23,22 +25,22 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// Scope that reads and writes rules.
-pub const RULES_SCOPE: &str = "admin";
+pub const RULES_SCOPE: &str = Scope::Admin.as_str();
 
 const fn route(method: Verb, path: &'static str) -> Route {
-    Route { method, path, access: Access::Scoped(Scope::Admin, Reach::Installation) }
+    Route { method, path, access: Access::Scoped(Scope::Admin, Reach::Deployment) }
 }
 
 /// Who may use the routes of [`rules_router`] and of [`super::events_router`], which checks its senders itself.
 pub const ROUTES: &[Route] = &[
-    route(Verb::Get, "/v1/rules"),
-    route(Verb::Post, "/v1/rules"),
-    route(Verb::Get, "/v1/rules/{id}"),
-    route(Verb::Put, "/v1/rules/{id}"),
-    route(Verb::Delete, "/v1/rules/{id}"),
-    route(Verb::Post, "/v1/rules:test"),
-    Route { method: Verb::Get, path: "/v1/events/s3", access: Access::Public },
-    Route { method: Verb::Post, path: "/v1/events/s3", access: Access::Public },
+    route(Verb::Get, paths::RULES),
+    route(Verb::Post, paths::RULES),
+    route(Verb::Get, paths::RULE),
+    route(Verb::Put, paths::RULE),
+    route(Verb::Delete, paths::RULE),
+    route(Verb::Post, paths::RULES_TEST),
+    Route { method: Verb::Get, path: paths::EVENTS_S3, access: Access::Public },
+    Route { method: Verb::Post, path: paths::EVENTS_S3, access: Access::Public },
 ];
 
 #[derive(Clone)]
@@ -69,7 +71,7 @@ struct Page {
     tenant: Option<String>,
     /// From the page before.
     after: Option<String>,
-    /// At most so many, 1 to 500.
+    /// Rules per page, 1 to 500; 100 when absent.
     limit: Option<usize>,
 }
 
@@ -84,7 +86,7 @@ fn stored(record: Record) -> Result<StoredRule, ApiError> {
 }
 
 /// Lists rules.
-#[utoipa::path(get, path = "/v1/rules", tag = "rules", params(Page), responses((status = 200, body = RuleList)))]
+#[utoipa::path(get, path = paths::RULES, tag = "rules", params(Page), responses((status = 200, body = RuleList)))]
 async fn list(
     State(rules): State<Rules>,
     caller: Authenticated,
@@ -106,7 +108,7 @@ async fn list(
 }
 
 /// Creates a rule.
-#[utoipa::path(post, path = "/v1/rules", tag = "rules", params(Which), request_body = Rule,
+#[utoipa::path(post, path = paths::RULES, tag = "rules", params(Which), request_body = Rule,
     responses((status = 201, body = StoredRule), (status = 422, description = "All mistakes of the rule.")))]
 async fn create(
     State(rules): State<Rules>,
@@ -124,7 +126,7 @@ async fn create(
 }
 
 /// Answers one rule.
-#[utoipa::path(get, path = "/v1/rules/{id}", tag = "rules", params(("id" = String, Path), Which),
+#[utoipa::path(get, path = paths::RULE, tag = "rules", params(("id" = String, Path), Which),
     responses((status = 200, body = StoredRule), (status = 404)))]
 async fn get_one(
     State(rules): State<Rules>,
@@ -139,7 +141,7 @@ async fn get_one(
 }
 
 /// Replaces a rule. With `If-Match`, only the version that it names.
-#[utoipa::path(put, path = "/v1/rules/{id}", tag = "rules", params(("id" = String, Path), Which), request_body = Rule,
+#[utoipa::path(put, path = paths::RULE, tag = "rules", params(("id" = String, Path), Which), request_body = Rule,
     responses((status = 200, body = StoredRule), (status = 404), (status = 412), (status = 422)))]
 async fn replace(
     State(rules): State<Rules>,
@@ -162,7 +164,7 @@ async fn replace(
 }
 
 /// Deletes a rule. Its jobs stay.
-#[utoipa::path(delete, path = "/v1/rules/{id}", tag = "rules", params(("id" = String, Path), Which),
+#[utoipa::path(delete, path = paths::RULE, tag = "rules", params(("id" = String, Path), Which),
     responses((status = 204), (status = 404)))]
 async fn remove(
     State(rules): State<Rules>,
@@ -179,7 +181,7 @@ async fn remove(
 }
 
 /// Tells which rule would take an object, and what each rule says of it; storage is not asked.
-#[utoipa::path(post, path = "/v1/rules:test", tag = "rules", request_body = RuleTest,
+#[utoipa::path(post, path = paths::RULES_TEST, tag = "rules", request_body = RuleTest,
     responses((status = 200, body = RuleVerdict), (status = 422)))]
 async fn test(
     State(rules): State<Rules>,
@@ -189,7 +191,7 @@ async fn test(
     caller.require(RULES_SCOPE)?;
     let RuleTest { bucket, key } = document(body)?;
     let set = rules.intake.rules().await.map_err(|error| {
-        tracing::warn!(%error, "the rules cannot be read");
+        tracing::warn!(%error, "reading the rules failed");
         ApiError::unavailable("The rules cannot be read.")
     })?;
     let saying = |named: &NamedRule, fit| RuleSaying { id: named.id.clone(), tenant: named.tenant.clone(), fit };
@@ -209,9 +211,11 @@ async fn check(rules: &Rules, tenant: &str, rule: &Rule) -> Result<(), ApiError>
         .into_iter()
         .map(|error| (format!("/{}", error.field), error.message))
         .collect();
-    match rules.intake.check_profile(tenant, &rule.profile).await {
-        Ok(()) => {}
-        Err(error @ ProfileLookupError::Unknown { .. }) => mistakes.push(("/profile".to_owned(), error.to_string())),
+    match rules.intake.profiles().resolve(tenant, &rule.profile).await {
+        Ok(_) => {}
+        Err(error @ (ProfileLookupError::Unknown { .. } | ProfileLookupError::Version { .. })) => {
+            mistakes.push(("/profile".to_owned(), error.to_string()))
+        }
         Err(ProfileLookupError::Store(error)) => return Err(error.into()),
     }
     if mistakes.is_empty() { Ok(()) } else { Err(ApiError::invalid(mistakes)) }

@@ -1,108 +1,76 @@
-//! Keyed signatures for what the service gives out and takes back: playback links and write tickets. Pure.
+//! The key that signs playback links and write tickets.
 
-use sha2::{Digest, Sha256};
-use splitreel_core::plan::hex;
-use std::fmt;
-use subtle::ConstantTimeEq;
+use super::config::ApiConfigError;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use splitreel_telemetry::redact::Secret;
 
-const BLOCK: usize = 64;
+/// Shortest key, in bytes: the output of SHA-256.
+const MIN_BYTES: usize = 32;
 
-/// Bytes that nobody may see.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
+/// Signs lists of texts with HMAC-SHA-256 (RFC 2104).
+#[derive(Clone)]
+pub(super) struct SigningKey(Secret<Vec<u8>>);
 
-impl Secret {
-    /// Takes the bytes.
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Secret(bytes.into())
+impl SigningKey {
+    /// A key of at least 32 bytes.
+    pub(super) fn new(key: Secret<Vec<u8>>) -> Result<Self, ApiConfigError> {
+        let bytes = key.expose().len();
+        if bytes < MIN_BYTES { Err(ApiConfigError::ShortSigningKey { bytes }) } else { Ok(SigningKey(key)) }
     }
 
-    /// Number of bytes.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// SHA-256 of the bytes, hex: what may be compared and stored.
-    pub(crate) fn fingerprint(&self) -> String {
-        fingerprint(&self.0)
-    }
-
-    /// HMAC-SHA256 (RFC 2104) over parts, each led by its length so that no two lists of parts look alike; hex.
-    pub(crate) fn sign(&self, parts: &[&str]) -> String {
-        let mut message = Vec::new();
+    /// Each part is preceded by its length, so that no two lists of parts give the same message.
+    fn mac(&self, parts: &[&str]) -> Option<Hmac<Sha256>> {
+        // HMAC takes keys of any length: there is no error to handle.
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose()).ok()?;
         for part in parts {
-            message.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            message.extend_from_slice(part.as_bytes());
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part.as_bytes());
         }
-        hex(&hmac(&self.0, &message))
+        Some(mac)
     }
 
-    /// Whether the signature is of these parts; takes the same time wherever it differs.
-    pub(crate) fn is_signature(&self, parts: &[&str], signature: &str) -> bool {
-        is_same(&self.sign(parts), signature)
+    /// The signature of a list of parts, in hex.
+    pub(super) fn sign(&self, parts: &[&str]) -> String {
+        self.mac(parts).map(|mac| hex::encode(mac.finalize().into_bytes())).unwrap_or_default()
     }
-}
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
+    /// Whether a signature is of these parts; compares in constant time.
+    pub(super) fn is_signature(&self, parts: &[&str], signature: &str) -> bool {
+        let Ok(signature) = hex::decode(signature) else { return false };
+        self.mac(parts).is_some_and(|mac| mac.verify_slice(&signature).is_ok())
     }
-}
-
-/// SHA-256, hex.
-pub(crate) fn fingerprint(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-/// Compares without telling by its time where texts differ.
-pub(crate) fn is_same(a: &str, b: &str) -> bool {
-    a.as_bytes().ct_eq(b.as_bytes()).into()
-}
-
-fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
-    let mut block = [0u8; BLOCK];
-    if key.len() > BLOCK {
-        for (to, from) in block.iter_mut().zip(Sha256::digest(key)) {
-            *to = from;
-        }
-    } else {
-        for (to, from) in block.iter_mut().zip(key) {
-            *to = *from;
-        }
-    }
-    let inner = Sha256::new().chain_update(block.map(|b| b ^ 0x36)).chain_update(message).finalize();
-    Sha256::new().chain_update(block.map(|b| b ^ 0x5c)).chain_update(inner).finalize().into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// RFC 4231, cases 2 and 6.
-    #[test]
-    fn hmac_is_that_of_the_standard() {
-        assert_eq!(
-            hex(&hmac(b"Jefe", b"what do ya want for nothing?")),
-            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
-        );
-        assert_eq!(
-            hex(&hmac(&[0xaa; 131], b"Test Using Larger Than Block-Size Key - Hash Key First")),
-            "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"
-        );
+    fn key() -> SigningKey {
+        SigningKey::new(Secret::new(b"0123456789abcdef0123456789abcdef".to_vec())).unwrap()
     }
 
     #[test]
-    fn parts_are_told_apart_and_secrets_do_not_show() {
-        let key = Secret::new(*b"0123456789abcdef0123456789abcdef");
+    fn the_border_between_parts_is_signed() {
+        let key = key();
         assert_ne!(key.sign(&["ab", "c"]), key.sign(&["a", "bc"]));
         assert_ne!(key.sign(&["a", ""]), key.sign(&["a"]));
         assert!(key.is_signature(&["a"], &key.sign(&["a"])));
-        assert!(!key.is_signature(&["a"], ""));
-        assert_eq!(format!("{key:?}"), "Secret(…)");
+        for bad in ["", "00", "not hex", &key.sign(&["b"])] {
+            assert!(!key.is_signature(&["a"], bad), "{bad}");
+        }
+    }
+
+    /// A link signed by an earlier release stays valid.
+    #[test]
+    fn a_signature_is_the_same_in_every_release() {
+        let signature = "d5600e91078c898430ab6f4d7ffc0c9f64a0943c44c1b9fdd3f63c4e94a2d8cf";
+        assert_eq!(key().sign(&["playback", "studio"]), signature);
+    }
+
+    #[test]
+    fn a_short_key_is_refused() {
+        let short = SigningKey::new(Secret::new(b"short".to_vec()));
+        assert!(matches!(short, Err(ApiConfigError::ShortSigningKey { bytes: 5 })));
     }
 }

@@ -1,8 +1,7 @@
-//! Live events over server-sent events and WebSockets: first what the log has, then what comes, nothing left out and
-//! nothing twice.
+//! Live events over server-sent events and WebSockets: first the log, then new events, each exactly once and in order.
 
 use super::Api;
-use super::body::{Named, Params};
+use super::body::{PathParams, QueryParams};
 use super::caller::Authenticated;
 use super::problem::ApiError;
 use crate::directory::Caller;
@@ -16,11 +15,13 @@ use axum::response::{IntoResponse, Response};
 use futures::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use splitreel_backend::StoreError;
+use splitreel_backend::cache::Cache;
 use splitreel_client::problem::Code;
+use splitreel_client::routes as paths;
 use splitreel_client::types::JobProgress;
 use splitreel_core::JobId;
 use splitreel_core::event::Event;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
@@ -31,11 +32,11 @@ use utoipa::IntoParams;
 const PAGE: usize = 256;
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// A stream ends after this time; clients come again, with a token that is looked at again.
+/// A stream ends after this time; clients reconnect, and their token is checked again.
 const LIFETIME: Duration = Duration::from_secs(15 * 60);
-/// Jobs whose tenant a stream remembers.
-const REMEMBERED: usize = 4_096;
-/// The largest message that a listener may send, which is not looked at.
+/// Number of jobs whose tenant a stream remembers; the least recently used makes room.
+const MAX_KNOWN_JOBS: usize = 4_096;
+/// Largest message from a listener; its content is ignored.
 const MAX_INCOMING: usize = 4 << 10;
 const SUBPROTOCOL: &str = "splitreel";
 
@@ -55,35 +56,33 @@ impl From {
     }
 }
 
-/// Which jobs' events a caller sees.
+/// The jobs whose events a caller sees.
 pub(crate) struct TenantFilter {
     tenant: Option<String>,
-    known: HashMap<JobId, bool>,
+    known: Cache<JobId, bool>,
 }
 
 impl TenantFilter {
     pub(crate) fn new(caller: &Caller) -> Self {
-        TenantFilter { tenant: (!caller.is_admin).then(|| caller.tenant.clone()), known: HashMap::new() }
+        TenantFilter { tenant: (!caller.is_admin).then(|| caller.tenant.clone()), known: Cache::new(MAX_KNOWN_JOBS) }
     }
 
     pub(crate) async fn sees(&mut self, api: &Api, job: JobId) -> Result<bool, StoreError> {
         let Some(tenant) = &self.tenant else { return Ok(true) };
-        if let Some(known) = self.known.get(&job) {
-            return Ok(*known);
+        let now = api.now();
+        if let Some(known) = self.known.get(&job, now) {
+            return Ok(known);
         }
-        let sees = api.inner.store.job(job).await?.is_some_and(|j| j.request.tenant == *tenant);
-        if self.known.len() >= REMEMBERED {
-            self.known.clear();
-        }
-        self.known.insert(job, sees);
+        let sees = api.store().job(job).await?.is_some_and(|j| j.request.tenant == *tenant);
+        self.known.put(job, sees, now);
         Ok(sees)
     }
 }
 
-/// What is told.
+/// A message of a stream.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
-enum Told {
+enum EventMessage {
     Event(Event),
     Progress(JobProgress),
 }
@@ -94,7 +93,7 @@ struct Listener {
     job: Option<JobId>,
     filter: TenantFilter,
     batches: Receiver<Batch>,
-    /// Events up to here were read, told or not.
+    /// Events up to here were read, sent or not.
     read_to: i64,
     waiting: VecDeque<Event>,
     reads_log: bool,
@@ -121,12 +120,12 @@ impl Listener {
         }
     }
 
-    /// The next thing; `None` at the end. Not cancel-safe.
-    async fn next(&mut self) -> Option<Told> {
-        let (closing, ends) = (self.api.inner.closing.clone(), self.ends);
+    /// The next message; `None` at the end. Not cancel-safe.
+    async fn next(&mut self) -> Option<EventMessage> {
+        let (feed, ends) = (self.api.inner.feed.clone(), self.ends);
         loop {
             if let Some(event) = self.waiting.pop_front() {
-                return Some(Told::Event(event));
+                return Some(EventMessage::Event(event));
             }
             let step = async {
                 if self.reads_log {
@@ -146,15 +145,15 @@ impl Listener {
             };
             let stepped = tokio::select! {
                 biased;
-                () = closing.cancelled() => return None,
+                () = feed.closed() => return None,
                 () = tokio::time::sleep_until(ends) => return None,
                 stepped = step => stepped,
             };
             match stepped {
-                Ok(Some(told)) => return Some(told),
+                Ok(Some(message)) => return Some(message),
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "a live stream is held up");
+                    tracing::warn!(%error, "reading events for a live stream failed; retrying");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     self.reads_log = true;
                 }
@@ -163,7 +162,7 @@ impl Listener {
     }
 
     async fn read_log(&mut self) -> Result<(), StoreError> {
-        let events = self.api.inner.store.events(self.job, self.read_to, PAGE).await?;
+        let events = self.api.store().events(self.job, self.read_to, PAGE).await?;
         self.reads_log = events.len() == PAGE;
         self.take(&events).await
     }
@@ -182,9 +181,9 @@ impl Listener {
         Ok(())
     }
 
-    async fn progress(&mut self) -> Result<Option<Told>, StoreError> {
+    async fn progress(&mut self) -> Result<Option<EventMessage>, StoreError> {
         let Some(job) = self.job else { return Ok(None) };
-        let Some(job) = self.api.inner.store.job(job).await? else { return Ok(None) };
+        let Some(job) = self.api.store().job(job).await? else { return Ok(None) };
         if job.state.is_ended() && self.last_progress.is_some_and(|p| p.eta_seconds.is_none()) {
             return Ok(None);
         }
@@ -193,17 +192,19 @@ impl Listener {
             return Ok(None);
         }
         self.last_progress = Some(progress);
-        Ok(Some(Told::Progress(progress)))
+        Ok(Some(EventMessage::Progress(progress)))
     }
 
     fn into_sse(self) -> Response {
         let events = futures::stream::unfold(self, |mut listener| async move {
-            let told = listener.next().await?;
-            let event = match &told {
-                Told::Event(event) => SseEvent::default().id(event.seq.to_string()).event("event").json_data(event),
-                Told::Progress(progress) => SseEvent::default().event("progress").json_data(progress),
+            let message = listener.next().await?;
+            let event = match &message {
+                EventMessage::Event(event) => {
+                    SseEvent::default().id(event.seq.to_string()).event("event").json_data(event)
+                }
+                EventMessage::Progress(progress) => SseEvent::default().event("progress").json_data(progress),
             };
-            // What cannot be written as JSON does not exist among these types.
+            // All of these types have a JSON form.
             Some((Ok::<_, Infallible>(event.unwrap_or_default()), listener))
         });
         let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
@@ -212,14 +213,14 @@ impl Listener {
 
     async fn into_socket(mut self, socket: WebSocket) {
         let (mut out, mut incoming) = socket.split();
-        // Listeners say nothing that matters, but their end and their pongs come this way.
+        // Listeners send only pongs and their end.
         let mut gone = tokio::spawn(async move { while let Some(Ok(_)) = incoming.next().await {} });
         let mut alive = tokio::time::interval(KEEP_ALIVE);
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (sender, mut told) = tokio::sync::mpsc::channel(16);
-        let telling = tokio::spawn(async move {
-            while let Some(told) = self.next().await {
-                if sender.send(told).await.is_err() {
+        let (sender, mut messages) = tokio::sync::mpsc::channel(16);
+        let sending = tokio::spawn(async move {
+            while let Some(message) = self.next().await {
+                if sender.send(message).await.is_err() {
                     return;
                 }
             }
@@ -228,7 +229,7 @@ impl Listener {
             let message = tokio::select! {
                 _ = &mut gone => break,
                 _ = alive.tick() => Message::Ping(Default::default()),
-                told = told.recv() => match told.map(|t| serde_json::to_string(&t)) {
+                message = messages.recv() => match message.map(|m| serde_json::to_string(&m)) {
                     Some(Ok(text)) => Message::Text(text.into()),
                     Some(Err(_)) => continue,
                     None => {
@@ -242,7 +243,7 @@ impl Listener {
                 Ok(Err(_)) | Err(_) => break,
             }
         }
-        telling.abort();
+        sending.abort();
         gone.abort();
     }
 }
@@ -260,7 +261,7 @@ async fn start(api: &Api, from: &From, headers: &HeaderMap) -> Result<i64, Store
 }
 
 /// The events of a job, live: `event` (with its position as id) and, while it runs, `progress`.
-#[utoipa::path(get, path = "/v1/jobs/{id}/events/stream", tag = "events",
+#[utoipa::path(get, path = paths::JOB_EVENTS_STREAM, tag = "events",
     params(("id" = uuid::Uuid, Path, description = "The job."), From,
            ("Last-Event-ID" = Option<i64>, Header, description = "Where an earlier stream stopped.")),
     responses((status = 200, description = "A stream without end.",
@@ -268,42 +269,42 @@ async fn start(api: &Api, from: &From, headers: &HeaderMap) -> Result<i64, Store
 pub(crate) async fn stream_job_events(
     State(api): State<Api>,
     Authenticated(caller): Authenticated,
-    Named(id): Named<JobId>,
-    Params(from): Params<From>,
+    PathParams(id): PathParams<JobId>,
+    QueryParams(from): QueryParams<From>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    api.job_of(&caller, id).await?;
+    api.visible_job(&caller, id).await?;
     Ok(Listener::new(&api, &caller, Some(id), from.position(&headers).unwrap_or(0)).into_sse())
 }
 
 /// The same over a WebSocket: text messages `{"type": "event" | "progress", "data": …}`. Browsers hand their token
 /// over as the subprotocol `bearer.TOKEN` beside `splitreel`.
-#[utoipa::path(get, path = "/v1/jobs/{id}/events/ws", tag = "events",
+#[utoipa::path(get, path = paths::JOB_EVENTS_SOCKET, tag = "events",
     params(("id" = uuid::Uuid, Path, description = "The job."), From),
     responses((status = 101, description = "A WebSocket.")))]
 pub(crate) async fn socket_job_events(
     State(api): State<Api>,
     Authenticated(caller): Authenticated,
-    Named(id): Named<JobId>,
-    Params(from): Params<From>,
+    PathParams(id): PathParams<JobId>,
+    QueryParams(from): QueryParams<From>,
     headers: HeaderMap,
     ws: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    api.job_of(&caller, id).await?;
+    api.visible_job(&caller, id).await?;
     let ws = upgrade(ws)?;
     let listener = Listener::new(&api, &caller, Some(id), from.position(&headers).unwrap_or(0));
     Ok(ws.on_upgrade(|socket| listener.into_socket(socket)))
 }
 
 /// The events of all jobs of the tenant, live; administrators see every tenant's.
-#[utoipa::path(get, path = "/v1/events/stream", tag = "events",
+#[utoipa::path(get, path = paths::EVENTS_STREAM, tag = "events",
     params(From, ("Last-Event-ID" = Option<i64>, Header, description = "Where an earlier stream stopped.")),
     responses((status = 200, description = "A stream without end.",
                content_type = "text/event-stream", body = String)))]
 pub(crate) async fn stream_events(
     State(api): State<Api>,
     Authenticated(caller): Authenticated,
-    Params(from): Params<From>,
+    QueryParams(from): QueryParams<From>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let position = start(&api, &from, &headers).await?;
@@ -311,12 +312,12 @@ pub(crate) async fn stream_events(
 }
 
 /// The same over a WebSocket.
-#[utoipa::path(get, path = "/v1/events/ws", tag = "events", params(From),
+#[utoipa::path(get, path = paths::EVENTS_SOCKET, tag = "events", params(From),
     responses((status = 101, description = "A WebSocket.")))]
 pub(crate) async fn socket_events(
     State(api): State<Api>,
     Authenticated(caller): Authenticated,
-    Params(from): Params<From>,
+    QueryParams(from): QueryParams<From>,
     headers: HeaderMap,
     ws: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {

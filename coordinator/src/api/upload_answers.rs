@@ -1,8 +1,8 @@
 //! What the routes of uploads answer: upload errors as problems, uploads as documents.
 
 use super::problem::ApiError;
-use crate::triggers::ProfileLookupError;
-use crate::uploads::{KeptUpload, UploadError, UploadStorageError};
+use crate::directory::ProfileLookupError;
+use crate::uploads::{StoredUpload, UploadError, UploadStorageError};
 use axum::http::StatusCode;
 use splitreel_client::problem::Code;
 use splitreel_client::types::UploadAnswer;
@@ -10,8 +10,8 @@ use splitreel_client::types::UploadAnswer;
 /// Status of a piece that does not match its checksum (tus checksum extension).
 const CHECKSUM_MISMATCH: u16 = 460;
 
-impl From<KeptUpload> for UploadAnswer {
-    fn from(kept: KeptUpload) -> Self {
+impl From<StoredUpload> for UploadAnswer {
+    fn from(kept: StoredUpload) -> Self {
         let upload = kept.upload;
         UploadAnswer {
             id: kept.id,
@@ -33,9 +33,7 @@ impl From<UploadError> for ApiError {
             UploadError::NotFound => ApiError::not_found("upload"),
             UploadError::Expired => other(StatusCode::GONE, "upload_expired", "The upload has expired."),
             UploadError::Locked => other(StatusCode::LOCKED, "upload_locked", "Another request is writing."),
-            UploadError::Offset { .. } => {
-                other(StatusCode::CONFLICT, "offset_mismatch", "The upload goes on elsewhere.")
-            }
+            UploadError::Offset { .. } => other(StatusCode::CONFLICT, "offset_mismatch", "Another offset is expected."),
             UploadError::TooLarge { .. } => ApiError::new(Code::TooLarge, error.to_string()),
             UploadError::Checksum => {
                 let status = StatusCode::from_u16(CHECKSUM_MISMATCH).unwrap_or(StatusCode::BAD_REQUEST);
@@ -44,11 +42,11 @@ impl From<UploadError> for ApiError {
             UploadError::TooMany { .. } => ApiError::new(Code::QuotaExceeded, error.to_string()),
             UploadError::Kind { .. } => other(StatusCode::CONFLICT, "upload_kind", "The upload is of another kind."),
             UploadError::Parts => ApiError::invalid([("/parts".to_owned(), error.to_string())]),
-            UploadError::Profile(ProfileLookupError::Unknown { .. }) => {
+            UploadError::Profile(ProfileLookupError::Unknown { .. } | ProfileLookupError::Version { .. }) => {
                 ApiError::invalid([("/profile".to_owned(), error.to_string())])
             }
             UploadError::NoSpace => {
-                tracing::error!(%error, "an upload failed");
+                tracing::error!(%error, "upload failed: no space left");
                 other(StatusCode::INSUFFICIENT_STORAGE, "no_space", "There is no space left.")
             }
             UploadError::Unsupported => ApiError::new(Code::NoGrants, "Use the tus protocol on /v1/uploads."),
@@ -56,10 +54,10 @@ impl From<UploadError> for ApiError {
             UploadError::Storage(UploadStorageError::NotFound) => ApiError::not_found("upload"),
             UploadError::Store(_)
             | UploadError::Storage(_)
-            | UploadError::Intake(_)
+            | UploadError::Start(_)
             | UploadError::Profile(ProfileLookupError::Store(_)) => {
-                tracing::warn!(%error, "an upload failed for now");
-                ApiError::unavailable("What was sent is kept: go on with the upload later.")
+                tracing::warn!(%error, "upload failed; the client may resume");
+                ApiError::unavailable("The stored bytes are kept: resume the upload later.")
             }
         }
     }

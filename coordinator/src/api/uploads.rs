@@ -4,7 +4,7 @@ use super::caller::Authenticated;
 use super::problem::ApiError;
 use super::routes::{Access, Reach, Route, Verb};
 use crate::uploads::tus::{EXTENSIONS, PIECE, VERSION, http_date, parse_count, parse_metadata};
-use crate::uploads::{ALGORITHMS, ByteStream, Checksum, KeptUpload, NewUpload, Uploads, Wish};
+use crate::uploads::{ALGORITHMS, ByteStream, Checksum, NewUpload, RequestedJob, StoredUpload, Uploads};
 use axum::Json;
 use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
@@ -13,6 +13,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use splitreel_client::problem::Code;
+use splitreel_client::routes as paths;
 use splitreel_client::types::{Scope, UploadAnswer, UploadState};
 use splitreel_core::fair::Priority;
 use std::collections::BTreeMap;
@@ -22,8 +23,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 /// Scope that reads and writes uploads.
-pub const UPLOADS_SCOPE: &str = "uploads.write";
-const PATH: &str = "/v1/uploads";
+pub const UPLOADS_SCOPE: &str = Scope::UploadsWrite.as_str();
 
 const fn route(method: Verb, path: &'static str, reach: Reach) -> Route {
     Route { method, path, access: Access::Scoped(Scope::UploadsWrite, reach) }
@@ -31,14 +31,14 @@ const fn route(method: Verb, path: &'static str, reach: Reach) -> Route {
 
 /// Who may use the routes of [`uploads_router`]. `OPTIONS` on the first is for everybody.
 pub const ROUTES: &[Route] = &[
-    route(Verb::Post, "/v1/uploads", Reach::Own),
-    route(Verb::Get, "/v1/uploads/{id}", Reach::Thing),
-    route(Verb::Patch, "/v1/uploads/{id}", Reach::Thing),
-    route(Verb::Delete, "/v1/uploads/{id}", Reach::Thing),
-    route(Verb::Post, "/v1/uploads/{id}", Reach::Thing),
-    route(Verb::Post, "/v1/uploads:direct", Reach::Own),
-    route(Verb::Get, "/v1/uploads/{id}/parts", Reach::Thing),
-    route(Verb::Post, "/v1/uploads/{id}/complete", Reach::Thing),
+    route(Verb::Post, paths::UPLOADS, Reach::Own),
+    route(Verb::Get, paths::UPLOAD, Reach::Thing),
+    route(Verb::Patch, paths::UPLOAD, Reach::Thing),
+    route(Verb::Delete, paths::UPLOAD, Reach::Thing),
+    route(Verb::Post, paths::UPLOAD, Reach::Thing),
+    route(Verb::Post, paths::UPLOADS_DIRECT, Reach::Own),
+    route(Verb::Get, paths::UPLOAD_PARTS, Reach::Thing),
+    route(Verb::Post, paths::UPLOAD_COMPLETE, Reach::Thing),
 ];
 
 const TUS_RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
@@ -82,7 +82,7 @@ async fn speak_tus(request: Request, next: Next) -> Response {
 }
 
 /// Tells what the service can do.
-#[utoipa::path(options, path = "/v1/uploads", tag = "uploads", responses((status = 204)))]
+#[utoipa::path(options, path = paths::UPLOADS, tag = "uploads", responses((status = 204)))]
 async fn options(State(uploads): State<Uploads>) -> impl IntoResponse {
     let headers = [
         (TUS_VERSION, VERSION.to_owned()),
@@ -95,7 +95,7 @@ async fn options(State(uploads): State<Uploads>) -> impl IntoResponse {
 
 /// Makes an upload of a known size; a body is its first piece. `Upload-Metadata` may hold `filename`, and `profile`
 /// and `priority` of a job that starts when it is complete.
-#[utoipa::path(post, path = "/v1/uploads", tag = "uploads",
+#[utoipa::path(post, path = paths::UPLOADS, tag = "uploads",
     params(("Upload-Length" = u64, Header), ("Upload-Metadata" = Option<String>, Header)),
     responses(
         (status = 201, description = "The upload is at `Location`."),
@@ -117,20 +117,20 @@ async fn create(State(uploads): State<Uploads>, caller: Authenticated, request: 
     let new =
         NewUpload { bytes, name: name(&metadata), metadata: sent.to_owned(), wish: wish(&metadata)?, is_direct: false };
     let mut kept = uploads.create(&tenant, new).await?;
-    let location = format!("{PATH}/{}", kept.id);
+    let location = paths::path(paths::UPLOAD, &[&kept.id.to_string()]);
     if is_piece && bytes > 0 {
-        // The upload is made: should its first piece fail, the client learns where to go on.
+        // The upload exists: if its first piece fails, the answer holds the offset to resume at.
         match append(&uploads, &tenant, kept.id, 0, &parts.headers, body, checksum).await {
             Ok(appended) => kept = appended,
             Err(refused) if refused.status().is_client_error() => {
                 let gone = uploads.remove(&tenant, kept.id).await;
                 if let Err(error) = gone {
-                    tracing::info!(%error, "an upload whose first piece was refused stays until it expires");
+                    tracing::info!(%error, "could not delete an upload whose first piece was refused; it will expire");
                 }
                 return Err(refused);
             }
             Err(refused) => {
-                tracing::info!(code = %refused.0.code, "the first piece of an upload was not taken");
+                tracing::info!(code = %refused.0.code, "first piece of an upload not stored; the client may resume");
                 kept = uploads.get(&tenant, kept.id).await?;
             }
         }
@@ -142,8 +142,8 @@ async fn create(State(uploads): State<Uploads>, caller: Authenticated, request: 
     Ok(response)
 }
 
-/// Tells where the upload goes on.
-#[utoipa::path(head, path = "/v1/uploads/{id}", tag = "uploads", params(("id" = Uuid, Path)),
+/// Returns the offset at which the upload continues.
+#[utoipa::path(head, path = paths::UPLOAD, tag = "uploads", params(("id" = Uuid, Path)),
     responses((status = 200), (status = 404), (status = 410, description = "It has expired."),
               (status = 412, description = "Another version of the protocol.")))]
 async fn look(
@@ -166,12 +166,12 @@ async fn look(
 }
 
 /// Stores a piece at the end of the upload.
-#[utoipa::path(patch, path = "/v1/uploads/{id}", tag = "uploads",
+#[utoipa::path(patch, path = paths::UPLOAD, tag = "uploads",
     params(("id" = Uuid, Path), ("Upload-Offset" = u64, Header), ("Upload-Checksum" = Option<String>, Header)),
     request_body(content = Vec<u8>, content_type = "application/offset+octet-stream"),
     responses(
         (status = 204, description = "Stored."), (status = 400), (status = 404),
-        (status = 409, description = "The upload goes on at another offset."),
+        (status = 409, description = "Another offset is expected."),
         (status = 410, description = "It has expired."),
         (status = 412, description = "Another version of the protocol."),
         (status = 413, description = "Beyond the size of the upload."),
@@ -196,7 +196,7 @@ async fn piece(
 }
 
 /// Deletes the upload.
-#[utoipa::path(delete, path = "/v1/uploads/{id}", tag = "uploads", params(("id" = Uuid, Path)),
+#[utoipa::path(delete, path = paths::UPLOAD, tag = "uploads", params(("id" = Uuid, Path)),
     responses((status = 204), (status = 404), (status = 410),
               (status = 412, description = "Another version of the protocol."), (status = 423)))]
 async fn remove(
@@ -210,7 +210,7 @@ async fn remove(
 }
 
 /// Answers the upload as a document, with its job.
-#[utoipa::path(get, path = "/v1/uploads/{id}", tag = "uploads", params(("id" = Uuid, Path)),
+#[utoipa::path(get, path = paths::UPLOAD, tag = "uploads", params(("id" = Uuid, Path)),
     responses((status = 200, body = UploadAnswer), (status = 404), (status = 410)))]
 async fn get_one(
     State(uploads): State<Uploads>,
@@ -222,7 +222,7 @@ async fn get_one(
 }
 
 /// The other methods for clients that can only post: `X-HTTP-Method-Override` names the one that is meant.
-#[utoipa::path(post, path = "/v1/uploads/{id}", tag = "uploads",
+#[utoipa::path(post, path = paths::UPLOAD, tag = "uploads",
     params(("id" = Uuid, Path), ("X-HTTP-Method-Override" = String, Header)), 
     responses((status = 204), (status = 405), (status = 412, description = "Another version of the protocol.")))]
 async fn overridden(
@@ -249,7 +249,7 @@ async fn append(
     headers: &HeaderMap,
     body: Body,
     checksum: Option<Checksum>,
-) -> Result<KeptUpload, ApiError> {
+) -> Result<StoredUpload, ApiError> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(parse_count);
     let stream = bytes_of(body, uploads.config().idle);
     let (uploads, tenant) = (uploads.clone(), tenant.to_owned());
@@ -257,7 +257,7 @@ async fn append(
     match tokio::spawn(task).await {
         Ok(done) => Ok(done?),
         Err(error) => {
-            tracing::error!(%error, "an upload's writer ended");
+            tracing::error!(%error, "upload writer panicked");
             Err(ApiError::new(Code::Internal, ""))
         }
     }
@@ -278,7 +278,7 @@ fn bytes_of(body: Body, idle: std::time::Duration) -> ByteStream {
     .boxed()
 }
 
-fn progress(kept: &KeptUpload) -> HeaderMap {
+fn progress(kept: &StoredUpload) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(UPLOAD_OFFSET, HeaderValue::from(kept.upload.offset));
     if kept.upload.state == UploadState::Open
@@ -317,7 +317,7 @@ fn name(metadata: &BTreeMap<String, String>) -> String {
     given.chars().filter(|c| !c.is_control()).take(255).collect()
 }
 
-fn wish(metadata: &BTreeMap<String, String>) -> Result<Option<Wish>, ApiError> {
+fn wish(metadata: &BTreeMap<String, String>) -> Result<Option<RequestedJob>, ApiError> {
     let Some(profile) = metadata.get("profile") else { return Ok(None) };
     let priority = match metadata.get("priority").map(String::as_str) {
         None | Some("normal") => Priority::Normal,
@@ -330,5 +330,5 @@ fn wish(metadata: &BTreeMap<String, String>) -> Result<Option<Wish>, ApiError> {
             )]));
         }
     };
-    Ok(Some(Wish { profile: profile.clone(), priority }))
+    Ok(Some(RequestedJob { profile: profile.clone(), priority }))
 }

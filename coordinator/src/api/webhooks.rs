@@ -5,9 +5,10 @@ use super::caller::Authenticated;
 use super::etag::match_version;
 use super::problem::ApiError;
 use super::routes::{Access, Reach, Route, Verb};
+use crate::directory::DirectoryError;
 use crate::webhooks::{
-    DELIVERY_KIND, Delivery, DeliveryState, EVENT_TYPES, Endpoint, Kept, Ledger, Secret, Sender, Tried, WEBHOOK_KIND,
-    ping, rfc3339,
+    DELIVERY_KIND, DeliveryState, EVENT_TYPES, Endpoint, Ledger, Sender, Stored, Tried, WEBHOOK_KIND, WebhookAttempt,
+    WebhookKey, ping, rfc3339,
 };
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -16,8 +17,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use splitreel_backend::records::{Expect, RecordFilter};
-use splitreel_backend::{Records, World};
+use splitreel_backend::{Records, Secrets, World};
 use splitreel_client::problem::Code;
+use splitreel_client::routes as paths;
 use splitreel_client::types::Scope;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
@@ -25,7 +27,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// Scope that reads and writes webhooks and their deliveries.
-pub const WEBHOOKS_SCOPE: &str = "tokens.write";
+pub const WEBHOOKS_SCOPE: &str = Scope::TokensWrite.as_str();
 const MAX_ENDPOINTS: usize = 50;
 
 const fn route(method: Verb, path: &'static str, reach: Reach) -> Route {
@@ -34,14 +36,14 @@ const fn route(method: Verb, path: &'static str, reach: Reach) -> Route {
 
 /// Who may use the routes of [`webhooks_router`].
 pub const ROUTES: &[Route] = &[
-    route(Verb::Get, "/v1/webhooks", Reach::Own),
-    route(Verb::Post, "/v1/webhooks", Reach::Own),
-    route(Verb::Get, "/v1/webhooks/{id}", Reach::Thing),
-    route(Verb::Put, "/v1/webhooks/{id}", Reach::Thing),
-    route(Verb::Delete, "/v1/webhooks/{id}", Reach::Thing),
-    route(Verb::Post, "/v1/webhooks/{id}/ping", Reach::Thing),
-    route(Verb::Get, "/v1/webhooks/{id}/deliveries", Reach::Thing),
-    route(Verb::Post, "/v1/webhooks/{id}/deliveries/{delivery}/replay", Reach::Thing),
+    route(Verb::Get, paths::WEBHOOKS, Reach::Own),
+    route(Verb::Post, paths::WEBHOOKS, Reach::Own),
+    route(Verb::Get, paths::WEBHOOK, Reach::Thing),
+    route(Verb::Put, paths::WEBHOOK, Reach::Thing),
+    route(Verb::Delete, paths::WEBHOOK, Reach::Thing),
+    route(Verb::Post, paths::WEBHOOK_PING, Reach::Thing),
+    route(Verb::Get, paths::WEBHOOK_DELIVERIES, Reach::Thing),
+    route(Verb::Post, paths::WEBHOOK_REPLAY, Reach::Thing),
 ];
 
 #[derive(Clone)]
@@ -49,17 +51,23 @@ struct Webhooks {
     ledger: Ledger,
     sender: Sender,
     world: World,
+    secrets: Arc<dyn Secrets>,
 }
 
 /// Routes that keep webhooks. They need a [`crate::directory::Caller`] among the extensions of the request.
-pub fn webhooks_router(records: Arc<dyn Records>, sender: Sender, world: World) -> OpenApiRouter {
+pub fn webhooks_router(
+    records: Arc<dyn Records>,
+    sender: Sender,
+    world: World,
+    secrets: Arc<dyn Secrets>,
+) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(get_one, replace, remove))
         .routes(routes!(send_ping))
         .routes(routes!(deliveries))
         .routes(routes!(replay))
-        .with_state(Webhooks { ledger: Ledger::new(records), sender, world })
+        .with_state(Webhooks { ledger: Ledger::new(records), sender, world, secrets })
 }
 
 /// An endpoint as a tenant asks for it.
@@ -163,7 +171,7 @@ pub struct DeliveryList {
 struct DeliveryPage {
     /// From the page before.
     after: Option<String>,
-    /// At most so many, 1 to 200.
+    /// Deliveries per page, 1 to 200; 50 when absent.
     limit: Option<usize>,
     /// Only deliveries in this state. A page may then hold fewer than `limit` although more follow.
     #[param(inline)]
@@ -171,7 +179,7 @@ struct DeliveryPage {
 }
 
 /// Lists webhooks.
-#[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", responses((status = 200, body = WebhookList)))]
+#[utoipa::path(get, path = paths::WEBHOOKS, tag = "webhooks", responses((status = 200, body = WebhookList)))]
 async fn list(State(webhooks): State<Webhooks>, caller: Authenticated) -> Result<Json<WebhookList>, ApiError> {
     let tenant = caller.require(WEBHOOKS_SCOPE)?.tenant.clone();
     let kept = webhooks.ledger.list::<Endpoint>(all_of(&tenant)).await?;
@@ -188,7 +196,7 @@ fn all_of(tenant: &str) -> RecordFilter {
 }
 
 /// Creates a webhook. The answer holds its signing key, for the only time.
-#[utoipa::path(post, path = "/v1/webhooks", tag = "webhooks", request_body = WebhookRequest,
+#[utoipa::path(post, path = paths::WEBHOOKS, tag = "webhooks", request_body = WebhookRequest,
     responses((status = 201, body = WebhookAnswer), (status = 422, description = "All mistakes of the request.")))]
 async fn create(
     State(webhooks): State<Webhooks>,
@@ -197,7 +205,10 @@ async fn create(
 ) -> Result<Response, ApiError> {
     let tenant = caller.require(WEBHOOKS_SCOPE)?.tenant.clone();
     let request = document(body)?;
-    let secret = check(&webhooks, &request)?.unwrap_or_else(|| Secret::fresh(webhooks.world.ids.as_ref()));
+    let secret = match check(&webhooks, &request)? {
+        Some(secret) => secret,
+        None => WebhookKey::fresh(webhooks.secrets.as_ref()).map_err(|_| DirectoryError::NoRandomness)?,
+    };
     if webhooks.ledger.list::<Endpoint>(all_of(&tenant)).await?.len() >= MAX_ENDPOINTS {
         return Err(ApiError::invalid([(String::new(), format!("at most {MAX_ENDPOINTS} webhooks are kept"))]));
     }
@@ -207,11 +218,11 @@ async fn create(
     let now = webhooks.world.clock.now_ms();
     let written = webhooks.ledger.put(&key, Expect::Absent, &doc, None, now).await?;
     let version = written.map_err(|_| ApiError::new(Code::Changed, ""))?;
-    Ok((StatusCode::CREATED, tagged(answer(Kept { key, version, due_ms: None, doc }, true))).into_response())
+    Ok((StatusCode::CREATED, tagged(answer(Stored { key, version, due_ms: None, doc }, true))).into_response())
 }
 
 /// Answers one webhook.
-#[utoipa::path(get, path = "/v1/webhooks/{id}", tag = "webhooks", params(("id" = String, Path)),
+#[utoipa::path(get, path = paths::WEBHOOK, tag = "webhooks", params(("id" = String, Path)),
     responses((status = 200, body = WebhookAnswer), (status = 404)))]
 async fn get_one(
     State(webhooks): State<Webhooks>,
@@ -223,7 +234,7 @@ async fn get_one(
 }
 
 /// Replaces a webhook; with `If-Match`, only the version that it names. Without a `secret`, the old one stays.
-#[utoipa::path(put, path = "/v1/webhooks/{id}", tag = "webhooks", params(("id" = String, Path)),
+#[utoipa::path(put, path = paths::WEBHOOK, tag = "webhooks", params(("id" = String, Path)),
     request_body = WebhookRequest,
     responses((status = 200, body = WebhookAnswer), (status = 404), (status = 412), (status = 422)))]
 async fn replace(
@@ -245,12 +256,12 @@ async fn replace(
     let now = webhooks.world.clock.now_ms();
     let written = webhooks.ledger.put(&before.key, Expect::Version(before.version), &doc, None, now).await?;
     let version = written.map_err(|_| ApiError::new(Code::Changed, ""))?;
-    let kept = Kept { key: before.key, version, due_ms: None, doc };
+    let kept = Stored { key: before.key, version, due_ms: None, doc };
     Ok(tagged(answer(kept, is_new_secret)).into_response())
 }
 
 /// Deletes a webhook. What was not delivered is forgotten.
-#[utoipa::path(delete, path = "/v1/webhooks/{id}", tag = "webhooks", params(("id" = String, Path)),
+#[utoipa::path(delete, path = paths::WEBHOOK, tag = "webhooks", params(("id" = String, Path)),
     responses((status = 204), (status = 404)))]
 async fn remove(
     State(webhooks): State<Webhooks>,
@@ -263,8 +274,8 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Posts a test event now and tells what happened.
-#[utoipa::path(post, path = "/v1/webhooks/{id}/ping", tag = "webhooks", params(("id" = String, Path)),
+/// Posts a test event now and returns the result.
+#[utoipa::path(post, path = paths::WEBHOOK_PING, tag = "webhooks", params(("id" = String, Path)),
     responses((status = 200, body = PingAnswer), (status = 404)))]
 async fn send_ping(
     State(webhooks): State<Webhooks>,
@@ -284,8 +295,8 @@ async fn send_ping(
     }))
 }
 
-/// Lists deliveries of a webhook: pending ones, and for some time those that were delivered or given up.
-#[utoipa::path(get, path = "/v1/webhooks/{id}/deliveries", tag = "webhooks",
+/// Lists deliveries of a webhook: pending ones, and for some time delivered and failed ones.
+#[utoipa::path(get, path = paths::WEBHOOK_DELIVERIES, tag = "webhooks",
     params(("id" = String, Path), DeliveryPage), responses((status = 200, body = DeliveryList), (status = 404)))]
 async fn deliveries(
     State(webhooks): State<Webhooks>,
@@ -303,15 +314,15 @@ async fn deliveries(
         after: page.after.map(|after| (tenant, format!("{id}/{after}"))),
         limit,
     };
-    let kept = webhooks.ledger.list::<Delivery>(filter).await?;
+    let kept = webhooks.ledger.list::<WebhookAttempt>(filter).await?;
     let next = kept.last().filter(|_| kept.len() == limit).map(|kept| part(&kept.key.id).to_owned());
-    let is_shown = |kept: &Kept<Delivery>| page.state.is_none_or(|state| state == kept.doc.state);
+    let is_shown = |kept: &Stored<WebhookAttempt>| page.state.is_none_or(|state| state == kept.doc.state);
     let deliveries = kept.into_iter().filter(is_shown).map(delivery_answer).collect();
     Ok(Json(DeliveryList { deliveries, next }))
 }
 
 /// Sends a delivery again, for another 24 hours if need be.
-#[utoipa::path(post, path = "/v1/webhooks/{id}/deliveries/{delivery}/replay", tag = "webhooks",
+#[utoipa::path(post, path = paths::WEBHOOK_REPLAY, tag = "webhooks",
     params(("id" = String, Path), ("delivery" = String, Path)),
     responses((status = 202, body = DeliveryAnswer), (status = 404), (status = 409, description = "The webhook is disabled, or the delivery is under way.")))]
 async fn replay(
@@ -325,17 +336,17 @@ async fn replay(
         return Err(ApiError::new(Code::ReadOnly, "The webhook is disabled: enable it first."));
     }
     let key = Ledger::delivery_key(&tenant, &id, &delivery);
-    let kept = webhooks.ledger.get::<Delivery>(&key).await?.ok_or_else(|| ApiError::not_found("delivery"))?;
+    let kept = webhooks.ledger.get::<WebhookAttempt>(&key).await?.ok_or_else(|| ApiError::not_found("delivery"))?;
     let now = webhooks.world.clock.now_ms();
     let before = kept.doc;
-    let doc = Delivery::new(before.message, &before.event, before.body, now);
+    let doc = WebhookAttempt::new(before.message, &before.event, before.body, now);
     let written = webhooks.ledger.put(&key, Expect::Version(kept.version), &doc, Some(now), now).await?;
     let version = written.map_err(|_| ApiError::new(Code::Exists, "It is being sent right now."))?;
-    let answer = delivery_answer(Kept { key, version, due_ms: Some(now), doc });
+    let answer = delivery_answer(Stored { key, version, due_ms: Some(now), doc });
     Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
 }
 
-async fn find(webhooks: &Webhooks, tenant: &str, id: &str) -> Result<Kept<Endpoint>, ApiError> {
+async fn find(webhooks: &Webhooks, tenant: &str, id: &str) -> Result<Stored<Endpoint>, ApiError> {
     let is_id = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric());
     let key = Ledger::endpoint_key(tenant, id);
     let kept = if is_id { webhooks.ledger.get(&key).await? } else { None };
@@ -343,7 +354,7 @@ async fn find(webhooks: &Webhooks, tenant: &str, id: &str) -> Result<Kept<Endpoi
 }
 
 /// Tells every mistake; answers the secret that came along.
-fn check(webhooks: &Webhooks, request: &WebhookRequest) -> Result<Option<Secret>, ApiError> {
+fn check(webhooks: &Webhooks, request: &WebhookRequest) -> Result<Option<WebhookKey>, ApiError> {
     let mut mistakes = Vec::new();
     if let Err(error) = webhooks.sender.policy().check_url(&request.url) {
         mistakes.push(("/url".to_owned(), error.to_string()));
@@ -356,14 +367,14 @@ fn check(webhooks: &Webhooks, request: &WebhookRequest) -> Result<Option<Secret>
             mistakes.push((format!("/events/{at}"), format!("must be one of {}", EVENT_TYPES.join(", "))));
         }
     }
-    let secret = request.secret.as_deref().map(Secret::parse);
+    let secret = request.secret.as_deref().map(WebhookKey::parse);
     if matches!(secret, Some(None)) {
         mistakes.push(("/secret".to_owned(), "must be `whsec_` and base64 of 24 to 64 bytes".to_owned()));
     }
     if mistakes.is_empty() { Ok(secret.flatten()) } else { Err(ApiError::invalid(mistakes)) }
 }
 
-fn answer(kept: Kept<Endpoint>, is_secret_shown: bool) -> WebhookAnswer {
+fn answer(kept: Stored<Endpoint>, is_secret_shown: bool) -> WebhookAnswer {
     let Endpoint { url, secret, events, enabled, disabled_because } = kept.doc;
     let secret = is_secret_shown.then(|| secret.reveal().to_owned());
     WebhookAnswer { id: kept.key.id, version: kept.version, url, events, enabled, disabled_because, secret }
@@ -377,8 +388,8 @@ fn part(id: &str) -> &str {
     id.split_once('/').map_or(id, |(_, part)| part)
 }
 
-fn delivery_answer(kept: Kept<Delivery>) -> DeliveryAnswer {
-    let Delivery { message, event, body, state, tries, queued_ms, tried_ms, status, error } = kept.doc;
+fn delivery_answer(kept: Stored<WebhookAttempt>) -> DeliveryAnswer {
+    let WebhookAttempt { message, event, body, state, tries, queued_ms, tried_ms, status, error } = kept.doc;
     DeliveryAnswer {
         id: part(&kept.key.id).to_owned(),
         message,

@@ -1,9 +1,10 @@
-//! The lease seam over HTTP: what workers and assemblers call. A lease is named in the path; what may be stored and
-//! read under it is proved by the ticket of its claim, so that no row is read for it.
+//! The lease seam over HTTP, for workers and assemblers. The path names a lease; the ticket of its claim proves what may
+//! be stored and read under it, so that no row is read for that.
 
 use super::Api;
-use super::body::{Body, Named, invalid, mistake};
-use super::problem::ApiError;
+use super::body::{Body, PathParams};
+use super::problem::{ApiError, invalid};
+use crate::fleet::MAX_NAME_BYTES;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,7 +12,8 @@ use serde::Deserialize;
 use splitreel_backend::blob::check_key;
 use splitreel_backend::grants::{GrantError, SignedRequest};
 use splitreel_backend::lease::{LeaseError, Leases, Work, WorkOrder};
-use splitreel_client::problem::Code;
+use splitreel_client::problem::{Code, Mistake};
+use splitreel_client::routes as paths;
 use splitreel_client::types::{
     Claim, Claimed, Complete, Fail, ObjectGrants, ObjectsToRead, ObjectsToStore, Renew, Renewed,
 };
@@ -20,7 +22,7 @@ use splitreel_core::{Failure, FailureCode, JobId, LeaseId, TaskId};
 use std::sync::Arc;
 use utoipa::IntoParams;
 
-/// Objects of one request.
+/// Maximum number of objects in one request.
 const MAX_OBJECTS: usize = 1_000;
 const PURPOSE: &str = "write";
 
@@ -63,7 +65,7 @@ fn lease_refused(error: LeaseError) -> ApiError {
         LeaseError::Refused(Refusal::LeaseLost) => ApiError::new(Code::LeaseLost, ""),
         LeaseError::Refused(Refusal::Cancelled) => ApiError::new(Code::Cancelled, ""),
         LeaseError::Unavailable { what } => {
-            tracing::warn!(what, "a worker was not answered");
+            tracing::warn!(what, "worker request failed");
             ApiError::unavailable("")
         }
     }
@@ -71,16 +73,17 @@ fn lease_refused(error: LeaseError) -> ApiError {
 
 impl Api {
     fn ticket(&self, prefix: &str) -> String {
-        self.inner.config.signing_key.sign(&[PURPOSE, prefix])
+        self.inner.signing.sign(&[PURPOSE, prefix])
     }
 
-    /// Adds the right to read the source. Without it the attempt ends at once and the next one is due.
+    /// Adds a signed request that reads the source. When none can be signed, the attempt fails at once and the next one
+    /// is due.
     async fn with_source(&self, mut order: WorkOrder) -> Result<WorkOrder, ApiError> {
         if matches!(order.work, Work::Assemble(_)) || order.grant.is_some() {
             return Ok(order);
         }
         let (ttl_ms, now_ms) = (self.inner.config.grant_ttl_ms, self.now());
-        let grant = self.inner.source_grants.get(self.inner.grants.as_ref(), &order.source, ttl_ms, now_ms).await;
+        let grant = self.inner.signed.read_source(&order.source, ttl_ms, now_ms).await;
         let failure = match grant {
             Ok(grant) => {
                 order.grant = grant;
@@ -89,8 +92,8 @@ impl Api {
             Err(GrantError::NotFound { .. }) => Failure::of(FailureCode::SourceNotFound, "the source is gone"),
             Err(GrantError::Unusable { why, .. }) => Failure::of(FailureCode::SourceUnusable, why),
             Err(error @ GrantError::Unavailable { .. }) => {
-                tracing::warn!(task = %order.task, %error, "no right to read the source");
-                Failure::of(FailureCode::NoGrant, "storage did not give the right to read the source")
+                tracing::warn!(task = %order.task, %error, "could not sign source URL");
+                Failure::of(FailureCode::NoGrant, "storage did not sign a request to the source")
             }
         };
         self.inner.coordinator.fail(order.task, order.lease, failure).await.map_err(lease_refused)?;
@@ -109,13 +112,13 @@ fn only_what_is_needed(mut order: WorkOrder) -> WorkOrder {
 }
 
 /// Turns a wakeup into a lease and its order, for exactly one caller.
-#[utoipa::path(post, path = "/v1/work/claim", tag = "work", request_body = Claim,
+#[utoipa::path(post, path = paths::WORK_CLAIM, tag = "work", request_body = Claim,
     responses((status = 200, body = Claimed)))]
 pub(crate) async fn claim(State(api): State<Api>, Body(claim): Body<Claim>) -> Result<Json<Claimed>, ApiError> {
-    if claim.worker.0.is_empty() || claim.worker.0.len() > 200 {
-        return Err(invalid(vec![mistake("/worker", "this is no name of a worker", "use 1 to 200 characters")]));
+    if claim.worker.0.is_empty() || claim.worker.0.len() > MAX_NAME_BYTES {
+        return Err(invalid(vec![Mistake::new("/worker", "invalid worker name", "use 1 to 200 characters")]));
     }
-    if api.is_outdated(claim.protocol) {
+    if api.inner.fleet.is_outdated(claim.protocol) {
         return Err(ApiError::new(Code::WorkerOutdated, ""));
     }
     let order = api.inner.coordinator.claim(&claim.wakeup, &claim.worker, claim.lease).await.map_err(lease_refused)?;
@@ -125,12 +128,12 @@ pub(crate) async fn claim(State(api): State<Api>, Body(claim): Body<Claim>) -> R
 }
 
 /// Keeps a lease.
-#[utoipa::path(post, path = "/v1/work/{job}/{task}/{lease}/renew", tag = "work", request_body = Renew,
+#[utoipa::path(post, path = paths::WORK_RENEW, tag = "work", request_body = Renew,
     params(LeasePath),
     responses((status = 200, body = Renewed)))]
 pub(crate) async fn renew(
     State(api): State<Api>,
-    Named(path): Named<LeasePath>,
+    PathParams(path): PathParams<LeasePath>,
     Body(renew): Body<Renew>,
 ) -> Result<Json<Renewed>, ApiError> {
     let kept = api.inner.coordinator.renew(path.task(), path.lease, renew.progress).await;
@@ -138,17 +141,17 @@ pub(crate) async fn renew(
 }
 
 /// Reports success. Repeating it is harmless.
-#[utoipa::path(post, path = "/v1/work/{job}/{task}/{lease}/complete", tag = "work", request_body = Complete,
+#[utoipa::path(post, path = paths::WORK_COMPLETE, tag = "work", request_body = Complete,
     params(LeasePath),
     responses((status = 204, description = "It counts.")))]
 pub(crate) async fn complete(
     State(api): State<Api>,
-    Named(path): Named<LeasePath>,
+    PathParams(path): PathParams<LeasePath>,
     Body(complete): Body<Complete>,
 ) -> Result<StatusCode, ApiError> {
     if complete.result.keys().iter().any(|key| !path.owns(key)) {
         let hint = "name what was stored below the order's prefix";
-        return Err(invalid(vec![mistake("/result", "it names objects that are not the attempt's own", hint)]));
+        return Err(invalid(vec![Mistake::new("/result", "it names objects that are not the attempt's own", hint)]));
     }
     api.inner.coordinator.complete(path.task(), path.lease, complete.result).await.map_err(lease_refused)?;
     api.inner.feed.look();
@@ -156,12 +159,12 @@ pub(crate) async fn complete(
 }
 
 /// Reports failure.
-#[utoipa::path(post, path = "/v1/work/{job}/{task}/{lease}/fail", tag = "work", request_body = Fail,
+#[utoipa::path(post, path = paths::WORK_FAIL, tag = "work", request_body = Fail,
     params(LeasePath),
     responses((status = 204, description = "It counts.")))]
 pub(crate) async fn fail(
     State(api): State<Api>,
-    Named(path): Named<LeasePath>,
+    PathParams(path): PathParams<LeasePath>,
     Body(fail): Body<Fail>,
 ) -> Result<StatusCode, ApiError> {
     api.inner.coordinator.fail(path.task(), path.lease, fail.failure).await.map_err(lease_refused)?;
@@ -176,7 +179,7 @@ fn granted(grant: Result<Option<SignedRequest>, GrantError>) -> Result<SignedReq
         Err(GrantError::NotFound { .. }) => Err(ApiError::not_found("object")),
         Err(GrantError::Unusable { why, .. }) => Err(ApiError::new(Code::BadRequest, why)),
         Err(error @ GrantError::Unavailable { .. }) => {
-            tracing::warn!(%error, "no right to an object");
+            tracing::warn!(%error, "could not sign object URL");
             Err(ApiError::unavailable("Storage did not answer."))
         }
     }
@@ -186,64 +189,68 @@ impl Api {
     /// The ticket must be of this lease, and the job open.
     async fn check_ticket(&self, path: &LeasePath, attempt: u32, ticket: &str) -> Result<String, ApiError> {
         let prefix = path.prefix(attempt);
-        if !self.inner.config.signing_key.is_signature(&[PURPOSE, &prefix], ticket) {
+        if !self.inner.signing.is_signature(&[PURPOSE, &prefix], ticket) {
             return Err(ApiError::new(Code::LeaseLost, "The ticket is not of this lease."));
         }
-        match self.inner.store.job(path.job).await? {
+        match self.store().job(path.job).await? {
             Some(job) if !job.state.is_ended() => Ok(prefix),
             _ => Err(ApiError::new(Code::Cancelled, "")),
         }
     }
 }
 
-/// Gives rights to store objects below the lease's prefix.
-#[utoipa::path(post, path = "/v1/work/{job}/{task}/{lease}/objects", tag = "work", request_body = ObjectsToStore,
+/// Signs requests that store objects below the lease's prefix.
+#[utoipa::path(post, path = paths::WORK_OBJECTS, tag = "work", request_body = ObjectsToStore,
     params(LeasePath),
     responses((status = 200, body = ObjectGrants)))]
 pub(crate) async fn store_objects(
     State(api): State<Api>,
-    Named(path): Named<LeasePath>,
+    PathParams(path): PathParams<LeasePath>,
     Body(wanted): Body<ObjectsToStore>,
 ) -> Result<Json<ObjectGrants>, ApiError> {
     let prefix = api.check_ticket(&path, wanted.attempt, &wanted.ticket).await?;
     if wanted.objects.len() > MAX_OBJECTS {
-        return Err(invalid(vec![mistake("/objects", "these are too many", "ask for at most 1000 at a time")]));
+        return Err(invalid(vec![Mistake::new("/objects", "these are too many", "ask for at most 1000 at a time")]));
     }
     let is_below = |key: &str| key.len() > prefix.len() && key.starts_with(&prefix) && check_key(key).is_ok();
     if let Some((at, _)) = wanted.objects.iter().enumerate().find(|(_, o)| !is_below(&o.key)) {
         let place = format!("/objects/{at}/key");
-        return Err(invalid(vec![mistake(&place, "it lies outside of the lease's prefix", "use the order's prefix")]));
+        return Err(invalid(vec![Mistake::new(
+            &place,
+            "it lies outside of the lease's prefix",
+            "use the order's prefix",
+        )]));
     }
     let mut grants = Vec::with_capacity(wanted.objects.len());
     for object in &wanted.objects {
-        let grant = api.inner.grants.write_object(&object.key, object.bytes, api.inner.config.grant_ttl_ms).await;
+        let grant = api.inner.signed.write_object(&object.key, object.bytes, api.inner.config.grant_ttl_ms).await;
         grants.push(granted(grant)?);
     }
     Ok(Json(ObjectGrants { grants }))
 }
 
-/// Gives rights to read objects of the lease's job.
-#[utoipa::path(post, path = "/v1/work/{job}/{task}/{lease}/reads", tag = "work", request_body = ObjectsToRead,
+/// Signs requests that read objects of the lease's job.
+#[utoipa::path(post, path = paths::WORK_READS, tag = "work", request_body = ObjectsToRead,
     params(LeasePath),
     responses((status = 200, body = ObjectGrants)))]
 pub(crate) async fn read_objects(
     State(api): State<Api>,
-    Named(path): Named<LeasePath>,
+    PathParams(path): PathParams<LeasePath>,
     Body(wanted): Body<ObjectsToRead>,
 ) -> Result<Json<ObjectGrants>, ApiError> {
     api.check_ticket(&path, wanted.attempt, &wanted.ticket).await?;
     if wanted.keys.len() > MAX_OBJECTS {
-        return Err(invalid(vec![mistake("/keys", "these are too many", "ask for at most 1000 at a time")]));
+        return Err(invalid(vec![Mistake::new("/keys", "these are too many", "ask for at most 1000 at a time")]));
     }
     let root = format!("jobs/{}/", path.job);
     if let Some((at, _)) = wanted.keys.iter().enumerate().find(|(_, k)| !k.starts_with(&root) || check_key(k).is_err())
     {
         let place = format!("/keys/{at}");
-        return Err(invalid(vec![mistake(&place, "it is no object of the job", "use the order's job")]));
+        return Err(invalid(vec![Mistake::new(&place, "it is no object of the job", "use the order's job")]));
     }
     let mut grants = Vec::with_capacity(wanted.keys.len());
     for key in &wanted.keys {
-        grants.push(granted(api.inner.grants.read_object(key, api.inner.config.redirect_ttl_ms).await)?);
+        grants.push(granted(api.inner.signed.read_object(key, api.inner.config.redirect_ttl_ms).await)?);
     }
     Ok(Json(ObjectGrants { grants }))
 }

@@ -53,7 +53,7 @@ impl Feed {
             let is_more = match self.pump().await {
                 Ok(handed) => handed == BATCH,
                 Err(error) => {
-                    tracing::warn!(%error, feed = %self.name, "events are held up");
+                    tracing::warn!(%error, feed = %self.name, "handing events to a sink failed; retrying");
                     false
                 }
             };

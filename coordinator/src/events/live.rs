@@ -1,4 +1,4 @@
-//! The event log as it grows, read once per process for all who listen.
+//! The event log as it grows: read once per process for all listeners.
 
 use splitreel_backend::{JobStore, StoreError};
 use splitreel_core::event::Event;
@@ -6,94 +6,131 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
 
 const PAGE: usize = 512;
-/// Batches that a slow listener may be behind before it reads the log itself.
-const BEHIND: usize = 256;
+/// Number of batches a slow listener may be behind before it has to read the log itself.
+const MAX_BEHIND: usize = 256;
+/// Pause after a read: events come in bursts.
+const BURST: Duration = Duration::from_millis(20);
 
-/// Events come in crowds: after a look the next one waits this long.
-const CROWD: Duration = Duration::from_millis(20);
+/// New events, in the order of the log. An empty batch says that some may be missing: read the log.
+pub type Batch = Arc<Vec<Event>>;
 
-/// New events, in the order of the log. An empty one says that some may have been left out: read the log.
-pub(crate) type Batch = Arc<Vec<Event>>;
+/// Follows the log while there are listeners; cheap to clone.
+#[derive(Clone)]
+pub struct LiveFeed {
+    inner: Arc<Inner>,
+}
 
-/// Follows the log while somebody listens.
-pub(crate) struct Feed {
+struct Inner {
     store: Arc<dyn JobStore>,
     every: Duration,
     sender: broadcast::Sender<Batch>,
-    /// Everything up to here was in the log when it was last read.
+    /// Everything up to this position was in the log at the last read.
     position: AtomicI64,
     is_following: AtomicBool,
     look: Notify,
+    closing: CancellationToken,
 }
 
-impl Feed {
-    pub(crate) fn new(store: Arc<dyn JobStore>, every: Duration) -> Self {
-        let (sender, _) = broadcast::channel(BEHIND);
-        let (position, is_following) = (AtomicI64::new(0), AtomicBool::new(false));
-        Feed { store, every, sender, position, is_following, look: Notify::new() }
+impl LiveFeed {
+    /// A feed of the log that looks for new events every `every` while there are listeners.
+    pub fn new(store: Arc<dyn JobStore>, every: Duration) -> Self {
+        let (sender, _) = broadcast::channel(MAX_BEHIND);
+        let inner = Inner {
+            store,
+            every,
+            sender,
+            position: AtomicI64::new(0),
+            is_following: AtomicBool::new(false),
+            look: Notify::new(),
+            closing: CancellationToken::new(),
+        };
+        LiveFeed { inner: Arc::new(inner) }
     }
 
-    /// What comes from now on. Who listens must read from the log what was there before.
-    pub(crate) fn listen(&self) -> broadcast::Receiver<Batch> {
-        let receiver = self.sender.subscribe();
-        self.look.notify_one();
+    /// Events from now on. A listener must read earlier events from the log.
+    pub fn listen(&self) -> broadcast::Receiver<Batch> {
+        let receiver = self.inner.sender.subscribe();
+        self.inner.look.notify_one();
         receiver
     }
 
-    /// Something has happened here: looks without waiting.
-    pub(crate) fn look(&self) {
-        self.look.notify_one();
+    /// Reads the log without waiting for the next tick: this process has just written to it.
+    pub fn look(&self) {
+        self.inner.look.notify_one();
+    }
+
+    /// Ends all streams of this feed, so that a server can come to an end.
+    pub fn close(&self) {
+        self.inner.closing.cancel();
+    }
+
+    /// Whether the feed was closed.
+    pub fn is_closed(&self) -> bool {
+        self.inner.closing.is_cancelled()
+    }
+
+    /// Waits until the feed is closed.
+    pub async fn closed(&self) {
+        self.inner.closing.cancelled().await;
     }
 
     /// The newest position of the log.
-    pub(crate) async fn newest(&self) -> Result<i64, StoreError> {
-        newest(self.store.as_ref(), self.position.load(Ordering::Acquire)).await
+    ///
+    /// # Errors
+    /// When the job store fails.
+    pub async fn newest(&self) -> Result<i64, StoreError> {
+        newest(self.inner.store.as_ref(), self.inner.position.load(Ordering::Acquire)).await
     }
 
-    /// Follows the log for one step: waits, reads, hands on. Cancel-safe: what was not handed on is read again.
+    /// Follows the log for one step: waits, reads, hands on. Cancel-safe: unsent events are read again.
     pub(crate) async fn follow(&self) {
-        if self.sender.receiver_count() == 0 {
-            // Nobody listens: the log grows unread, and the next listener starts at its end.
-            self.is_following.store(false, Ordering::Release);
-            return self.look.notified().await;
+        let inner = &self.inner;
+        if inner.sender.receiver_count() == 0 {
+            // Without listeners the log grows unread, and the next listener starts at its end.
+            inner.is_following.store(false, Ordering::Release);
+            return inner.look.notified().await;
         }
-        if !self.is_following.load(Ordering::Acquire) {
+        if !inner.is_following.load(Ordering::Acquire) {
             match self.newest().await {
-                Ok(newest) => self.position.store(newest, Ordering::Release),
+                Ok(newest) => inner.position.store(newest, Ordering::Release),
                 Err(error) => return self.failed(&error).await,
             }
-            self.is_following.store(true, Ordering::Release);
-            // What came after a listener had read the log and before now.
-            let _ = self.sender.send(Batch::default());
+            inner.is_following.store(true, Ordering::Release);
+            // Covers events between a listener's read of the log and now.
+            let _ = inner.sender.send(Batch::default());
         }
-        loop {
-            let position = self.position.load(Ordering::Acquire);
-            match self.store.events(None, position, PAGE).await {
-                Ok(events) => {
-                    let is_all = events.len() < PAGE;
-                    if let Some(last) = events.last() {
-                        self.position.store(last.seq, Ordering::Release);
-                        let _ = self.sender.send(Arc::new(events));
-                    }
-                    if is_all {
-                        break;
-                    }
-                }
-                Err(error) => return self.failed(&error).await,
-            }
+        if let Err(error) = self.send_new().await {
+            return self.failed(&error).await;
         }
-        tokio::time::sleep(CROWD.min(self.every)).await;
+        tokio::time::sleep(BURST.min(inner.every)).await;
         tokio::select! {
-            () = self.look.notified() => {}
-            () = tokio::time::sleep(self.every) => {}
+            () = inner.look.notified() => {}
+            () = tokio::time::sleep(inner.every) => {}
+        }
+    }
+
+    /// Reads the log to its end, page by page, and sends each page.
+    async fn send_new(&self) -> Result<(), StoreError> {
+        loop {
+            let position = self.inner.position.load(Ordering::Acquire);
+            let events = self.inner.store.events(None, position, PAGE).await?;
+            let is_last = events.len() < PAGE;
+            if let Some(last) = events.last() {
+                self.inner.position.store(last.seq, Ordering::Release);
+                let _ = self.inner.sender.send(Arc::new(events));
+            }
+            if is_last {
+                return Ok(());
+            }
         }
     }
 
     async fn failed(&self, error: &StoreError) {
-        tracing::warn!(%error, "the event log cannot be read");
-        tokio::time::sleep(self.every.max(Duration::from_millis(500))).await;
+        tracing::warn!(%error, "reading the event log failed; retrying");
+        tokio::time::sleep(self.inner.every.max(Duration::from_millis(500))).await;
     }
 }
 

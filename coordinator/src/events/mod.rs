@@ -2,6 +2,7 @@
 //! position on and at least once.
 
 pub mod durable;
-pub(crate) mod live;
+pub mod live;
 
 pub use durable::{EventSink, Feed};
+pub use live::LiveFeed;

@@ -40,7 +40,7 @@ impl UploadEvent {
     }
 }
 
-/// An SNS topic asks whether it may send here. Somebody has to open the address; this program does not.
+/// An SNS topic asks for confirmation. An operator has to open the URL; this program does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfirmNeeded {
     /// The topic.

@@ -22,7 +22,7 @@ pub struct SeenFile {
     pub modified_ns: i64,
 }
 
-/// Files with such a name are never taken: hidden ones, and those that a program says it is still writing.
+/// Whether files of this name are ignored: hidden ones, and ones named as unfinished.
 pub fn is_ignored_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.starts_with(['.', '~']) || UNFINISHED.iter().any(|end| name.ends_with(end))

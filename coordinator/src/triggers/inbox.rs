@@ -18,9 +18,9 @@ pub struct Delivery {
     pub body: Bytes,
 }
 
-/// The inbox is out of order.
+/// The event queue is unavailable.
 #[derive(Debug, thiserror::Error)]
-#[error("the event inbox does not answer: {what}")]
+#[error("event queue unavailable: {what}")]
 pub struct InboxError {
     /// What failed.
     pub what: String,
@@ -55,7 +55,7 @@ impl DocumentError {
     }
 }
 
-/// A step was held up for so long before it is tried again, at first and at most.
+/// Pause after a failure: first and longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
 /// Takes messages until `stop`. Acknowledges after the job store has committed; rejects what cannot be read or
@@ -68,14 +68,14 @@ pub async fn listen(inbox: &dyn EventInbox, intake: &Intake, stop: &Cancellation
             () = stop.cancelled() => return,
             next = inbox.next() => next,
         };
-        let held_up = match delivery {
+        let has_failed = match delivery {
             Ok(delivery) => handle(inbox, intake, &delivery).await,
             Err(error) => {
-                tracing::warn!(%error, "the event inbox is held up");
+                tracing::warn!(%error, "event queue unavailable; retrying");
                 true
             }
         };
-        if !held_up {
+        if !has_failed {
             pause = PAUSE.0;
             continue;
         }
@@ -89,26 +89,26 @@ pub async fn listen(inbox: &dyn EventInbox, intake: &Intake, stop: &Cancellation
 /// Answers whether to pause.
 async fn handle(inbox: &dyn EventInbox, intake: &Intake, delivery: &Delivery) -> bool {
     let done = follow(intake, &delivery.body).await;
-    let told = match &done {
+    let answered = match &done {
         Ok(_) => inbox.ack(delivery.tag).await,
         Err(error) => {
             let requeue = error.is_temporary();
-            tracing::warn!(%error, requeue, "an event message was not taken");
+            tracing::warn!(%error, requeue, "event message rejected");
             inbox.reject(delivery.tag, requeue).await
         }
     };
-    if let Err(error) = &told {
+    if let Err(error) = &answered {
         // The message comes again and finds its jobs.
-        tracing::warn!(%error, "the event inbox is held up");
+        tracing::warn!(%error, "event queue unavailable; retrying");
     }
-    told.is_err() || done.is_err_and(|error| error.is_temporary())
+    answered.is_err() || done.is_err_and(|error| error.is_temporary())
 }
 
 /// Follows all events of a document. The first that fails ends it: those before it are found again.
 async fn follow(intake: &Intake, body: &[u8]) -> Result<Vec<Outcome>, DocumentError> {
     let parsed = parse(body).inspect_err(|_| record::trigger_event(TriggerSource::Amqp, TriggerOutcome::Rejected))?;
     for confirm in &parsed.confirm {
-        tracing::warn!(topic = %confirm.topic, "a topic asks for confirmation through a queue, which is not possible");
+        tracing::warn!(topic = %confirm.topic, "topic subscription cannot be confirmed through a queue; message ignored");
     }
     if parsed.events.is_empty() {
         return Ok(Vec::new());

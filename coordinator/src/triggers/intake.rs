@@ -2,21 +2,17 @@
 //! store decides whether it is new. It owns no state beside the uploads that it watches until they rest.
 
 use super::event::UploadEvent;
-use super::fingerprint::fingerprint;
 use super::rule::{NamedRule, Place, RuleSet, Verdict};
+use crate::accept::{Accept, StartError, Started, Target};
+use crate::directory::Profiles;
 use crate::documents::put_document;
-use crate::{Coordinator, quota};
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use splitreel_backend::grants::GrantError;
 use splitreel_backend::records::{Expect, Record, RecordFilter, RecordKey};
-use splitreel_backend::store::Submitted;
-use splitreel_backend::{Grants, Records, StoreError, World};
+use splitreel_backend::{Records, StoreError, World};
 use splitreel_client::types::Rule;
 use splitreel_core::JobId;
-use splitreel_core::fair::Priority;
-use splitreel_core::job::{JobRequest, output_base};
-use splitreel_core::profile::Profile;
+use splitreel_core::digest::fingerprint;
 use splitreel_core::source::SourceRef;
 use splitreel_telemetry::labels::{TriggerOutcome, TriggerSource};
 use splitreel_telemetry::record;
@@ -31,38 +27,6 @@ const PAGE: usize = 500;
 /// A watched upload that could not be looked at, or had no room, is looked at again after this time.
 const HELD_RETRY_MS: i64 = 30_000;
 const MAX_RULES: usize = 10_000;
-
-/// Why a profile was not found.
-#[derive(Debug, thiserror::Error)]
-pub enum ProfileLookupError {
-    /// The tenant has none of this name.
-    #[error("there is no profile {name:?}")]
-    Unknown {
-        /// What was asked for.
-        name: String,
-    },
-    /// The record store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Finds profiles by name.
-#[async_trait]
-pub trait Profiles: Send + Sync {
-    /// The profile that `name` (perhaps with `@version`) means for a tenant.
-    async fn resolve(&self, tenant: &str, name: &str) -> Result<Profile, ProfileLookupError>;
-}
-
-/// The built-in profiles only.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct BuiltInProfiles;
-
-#[async_trait]
-impl Profiles for BuiltInProfiles {
-    async fn resolve(&self, _tenant: &str, name: &str) -> Result<Profile, ProfileLookupError> {
-        Profile::built_in(name).ok_or_else(|| ProfileLookupError::Unknown { name: name.to_owned() })
-    }
-}
 
 /// What became of a hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -80,7 +44,7 @@ pub enum Outcome {
     NotReady,
     /// The tenant has as many open jobs as it may: its job starts when there is room.
     Waiting,
-    /// It lies where this installation writes.
+    /// It lies where this deployment writes.
     OwnOutput,
 }
 
@@ -100,43 +64,31 @@ pub(crate) fn counted(source: TriggerSource, followed: Result<Outcome, IntakeErr
 /// Why a hint could not be followed.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
-    /// The job store or the record store failed.
+    /// The job could not be started.
     #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Storage failed, or will not be read.
-    #[error(transparent)]
-    Grant(#[from] GrantError),
-    /// A rule names a profile that is not there.
-    #[error(transparent)]
-    Profile(#[from] ProfileLookupError),
+    Start(#[from] StartError),
     /// There are more rules than are read.
     #[error("there are more than {MAX_RULES} rules")]
     TooManyRules,
 }
 
-impl IntakeError {
-    /// The same hint may be followed later, without anybody's doing.
-    pub fn is_temporary(&self) -> bool {
-        matches!(
-            self,
-            IntakeError::Store(StoreError::Unavailable(_))
-                | IntakeError::Grant(GrantError::Unavailable { .. })
-                | IntakeError::Profile(ProfileLookupError::Store(StoreError::Unavailable(_)))
-        )
+impl From<StoreError> for IntakeError {
+    fn from(error: StoreError) -> Self {
+        IntakeError::Start(error.into())
     }
 }
 
-/// What a job is made of beside its source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Whose job it is.
-    pub tenant: String,
-    /// Name of its profile.
-    pub profile: String,
-    /// Where the presentation goes, if anywhere.
-    pub output: Option<String>,
-    /// Priority class.
-    pub priority: Priority,
+impl From<GrantError> for IntakeError {
+    fn from(error: GrantError) -> Self {
+        IntakeError::Start(error.into())
+    }
+}
+
+impl IntakeError {
+    /// Whether the same hint may succeed later without a change of settings.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, IntakeError::Start(error) if error.is_temporary())
+    }
 }
 
 /// Turns hints into jobs: cheap to clone.
@@ -146,10 +98,8 @@ pub struct Intake {
 }
 
 struct Inner {
-    coordinator: Coordinator,
+    accept: Accept,
     records: Arc<dyn Records>,
-    grants: Arc<dyn Grants>,
-    profiles: Arc<dyn Profiles>,
     world: World,
     own: Vec<Place>,
 }
@@ -164,20 +114,13 @@ struct Held {
 }
 
 impl Intake {
-    /// An intake over the given seams. `own`: places that this installation writes to beside the rules' outputs,
+    /// An intake over the given seams. `own`: places that this deployment writes to beside the rules' outputs,
     /// first of all the work prefix.
-    pub fn new(
-        coordinator: Coordinator,
-        records: Arc<dyn Records>,
-        grants: Arc<dyn Grants>,
-        profiles: Arc<dyn Profiles>,
-        world: World,
-        own: Vec<Place>,
-    ) -> Self {
-        Intake { inner: Arc::new(Inner { coordinator, records, grants, profiles, world, own }) }
+    pub fn new(accept: Accept, records: Arc<dyn Records>, world: World, own: Vec<Place>) -> Self {
+        Intake { inner: Arc::new(Inner { accept, records, world, own }) }
     }
 
-    /// Places that this installation writes to, beside the rules' outputs.
+    /// Places that this deployment writes to, beside the rules' outputs.
     pub fn own_places(&self) -> &[Place] {
         &self.inner.own
     }
@@ -253,59 +196,27 @@ impl Intake {
         name: &str,
         target: &Target,
     ) -> Result<Outcome, IntakeError> {
-        let mut texts = identity.to_vec();
-        texts.extend([source.version.as_str(), target.profile.as_str()]);
-        let idempotency_key = format!("upload-{}", fingerprint(&texts));
-        let (store, records) = (&self.inner.coordinator.inner.store, &self.inner.records);
-        if quota::is_used_up_now(store.as_ref(), records.as_ref(), &target.tenant, &idempotency_key).await? {
-            return Ok(Outcome::Waiting);
-        }
-        let profile = self.inner.profiles.resolve(&target.tenant, &target.profile).await?;
-        let request = JobRequest {
-            tenant: target.tenant.clone(),
-            idempotency_key,
-            source,
-            base: output_base(name),
-            profile,
-            priority: target.priority,
-            deep_probe: false,
-            output: target.output.clone(),
-            trace: Default::default(),
-        };
-        Ok(match self.inner.coordinator.submit(request).await? {
-            Submitted::Created(job) => Outcome::Started(job.id),
-            Submitted::Existing(job) => Outcome::Existing(job.id),
-            // Same version, same profile name: the rule or the profile was edited since. The upload has its job.
-            Submitted::KeyReused(job) => Outcome::Existing(job),
+        Ok(match self.inner.accept.start(source, identity, name, target).await? {
+            Started::New(job) => Outcome::Started(job),
+            Started::Existing(job) => Outcome::Existing(job),
+            Started::NoRoom => Outcome::Waiting,
         })
     }
 
-    /// Pins what a locator names now.
+    /// Pins the source that a locator names now.
     ///
     /// # Errors
     /// [`GrantError`].
     pub async fn pin(&self, locator: &str) -> Result<SourceRef, GrantError> {
-        self.inner.grants.pin(locator).await
+        self.inner.accept.pin(locator).await
     }
 
-    /// Checks that a tenant has a profile of this name.
-    ///
-    /// # Errors
-    /// [`ProfileLookupError`].
-    pub async fn check_profile(&self, tenant: &str, name: &str) -> Result<(), ProfileLookupError> {
-        self.inner.profiles.resolve(tenant, name).await.map(|_| ())
+    /// The profiles that rules may name.
+    pub fn profiles(&self) -> &Profiles {
+        &self.inner.accept.directory().profiles
     }
 
-    /// The job exists and has not ended.
-    ///
-    /// # Errors
-    /// When the job store does not answer.
-    pub async fn is_open(&self, job: JobId) -> Result<bool, StoreError> {
-        let job = self.inner.coordinator.inner.store.job(job).await?;
-        Ok(job.is_some_and(|job| !job.state.is_ended()))
-    }
-
-    /// Looks again at watched uploads that are due: starts those that rested, goes on watching those that changed.
+    /// Checks held uploads that are due: starts the unchanged ones, holds the changed ones again.
     /// Call every second or so; several coordinators may. Answers what was decided.
     ///
     /// # Errors
@@ -332,7 +243,7 @@ impl Intake {
                     outcomes.push(outcome);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, id = %record.key.id, "a watched upload cannot be looked at");
+                    tracing::warn!(%error, id = %record.key.id, "checking a held upload failed; will retry");
                     self.look_later(record, place).await?;
                 }
             }
@@ -389,7 +300,7 @@ impl Intake {
                 Verdict::NoRule => continue,
             };
             let locator = format!("s3://{}/{key}", event.bucket);
-            let source = match self.inner.grants.pin(&locator).await {
+            let source = match self.inner.accept.pin(&locator).await {
                 Ok(source) => source,
                 Err(GrantError::NotFound { .. }) => {
                     nothing = Outcome::Gone;
@@ -397,7 +308,7 @@ impl Intake {
                 }
                 Err(error) => return Err(error.into()),
             };
-            // Two readings of a key can both exist; the entity tag tells which of them was meant.
+            // Two readings of a key can both exist; the entity tag decides which of them was meant.
             let is_meant = [&event.etag, &event.version]
                 .into_iter()
                 .flatten()
@@ -426,7 +337,7 @@ impl Intake {
         };
         let name = found.key.rsplit('/').next().unwrap_or(&found.key);
         let outcome = self.start_job(found.source.clone(), &[&found.bucket, &found.key], name, &target).await?;
-        tracing::info!(tenant = %target.tenant, rule = %found.named.id, ?outcome, "an upload was offered");
+        tracing::info!(tenant = %target.tenant, rule = %found.named.id, ?outcome, "object matched a rule");
         if outcome == Outcome::Waiting {
             self.hold(found, HELD_RETRY_MS).await?;
         }
@@ -492,7 +403,7 @@ fn named_rule(record: Record) -> Option<NamedRule> {
     match serde_json::from_value(record.doc) {
         Ok(rule) => Some(NamedRule { tenant: record.key.tenant, id: record.key.id, rule }),
         Err(error) => {
-            tracing::error!(tenant = %record.key.tenant, rule = %record.key.id, %error, "a rule cannot be read");
+            tracing::error!(tenant = %record.key.tenant, rule = %record.key.id, %error, "rule record is corrupt; skipped");
             None
         }
     }

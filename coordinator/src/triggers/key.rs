@@ -1,7 +1,10 @@
 //! Object keys as events spell them: some senders URL-encode keys, some do not, and nothing in the document says which.
 //! It owns the readings of a key; which of them exists is for storage to say.
 
-/// Longest key that S3 allows, bytes.
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+
+/// Longest key that S3 allows, in bytes.
 pub const MAX_KEY_BYTES: usize = 1024;
 
 /// How a sender is known to write keys. A guess that orders the readings, never one that drops any.
@@ -35,29 +38,10 @@ fn is_key(key: &str) -> bool {
     !key.is_empty() && key.len() <= MAX_KEY_BYTES && !key.contains('\0')
 }
 
-/// `+` to a space, `%XX` to a byte; a `%` that no two hex digits follow stands for itself. `None`: not UTF-8.
+/// `+` to a space, `%XX` to a byte; a `%` without two hex digits stands for itself. `None`: not UTF-8.
 fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        match (first, after) {
-            (b'+', _) => bytes.push(b' '),
-            (b'%', [high, low, tail @ ..]) => match (hex(*high), hex(*low)) {
-                (Some(high), Some(low)) => {
-                    bytes.push(high << 4 | low);
-                    rest = tail;
-                }
-                _ => bytes.push(b'%'),
-            },
-            _ => bytes.push(first),
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    let spaced = text.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().ok().map(Cow::into_owned)
 }
 
 #[cfg(test)]

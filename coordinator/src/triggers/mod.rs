@@ -2,11 +2,9 @@
 //! queue, the bucket poller, the watch folder) leads to the one [`Intake`], which lets storage and the job store decide.
 
 mod event;
-mod fingerprint;
 mod folder;
 mod inbox;
 mod intake;
-mod joints;
 mod key;
 mod poller;
 mod rule;
@@ -15,12 +13,10 @@ mod watch;
 pub use event::{ConfirmNeeded, MAX_DOCUMENT_BYTES, ParseError, Parsed, UploadEvent, parse};
 pub use folder::{Looks, SeenFile, is_ignored_name};
 pub use inbox::{Delivery, DocumentError, EventInbox, InboxError, listen};
-pub use intake::{BuiltInProfiles, Intake, IntakeError, Outcome, ProfileLookupError, Profiles, RULE_KIND, Target};
-pub use joints::LateProfiles;
+pub use intake::{Intake, IntakeError, Outcome, RULE_KIND};
 pub use poller::{Buckets, ListError, Listed, PollConfig, PollState, Poller};
 pub use rule::{NamedRule, Place, RuleError, RuleSet, Verdict, validate};
 pub use splitreel_client::types::{Rule, RuleList, StoredRule};
 pub use watch::{FolderWatch, WatchConfig, WatchError};
 
-pub(crate) use fingerprint::fingerprint;
 pub(crate) use intake::counted;

@@ -5,7 +5,6 @@
 //! When a fingerprint was crowded out, the object is offered again and finds its job.
 
 use super::event::UploadEvent;
-use super::fingerprint::{fingerprint, short_fingerprint};
 use super::intake::{Intake, IntakeError, Outcome, counted};
 use super::rule::{NamedRule, RuleSet};
 use crate::documents::put_document;
@@ -13,6 +12,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use splitreel_backend::records::{Expect, RecordKey};
 use splitreel_backend::{Records, World};
+use splitreel_core::digest::{fingerprint, short_fingerprint};
 use splitreel_telemetry::labels::{Pass, TriggerSource};
 use splitreel_telemetry::record;
 use std::collections::BTreeSet;
@@ -63,7 +63,7 @@ pub struct PollConfig {
     pub page: usize,
     /// Objects older than this when first seen are taken at once; younger ones when two sweeps saw them alike.
     pub settle_ms: i64,
-    /// An object may appear in the listing so long after its modification time: the longest upload.
+    /// Longest time between an object's modification time and its appearance in the listing: the longest upload.
     pub late_ms: i64,
     /// Fingerprints remembered of objects that were taken, and as many of objects that are watched.
     pub remembered: usize,
@@ -211,7 +211,7 @@ impl Poller {
     pub async fn run(&self, stop: &CancellationToken) {
         loop {
             if let Err(error) = record::pass(Pass::Poll, self.poll()).await {
-                tracing::warn!(%error, "polling is held up");
+                tracing::warn!(%error, "polling pass failed; retrying");
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -233,7 +233,7 @@ impl Poller {
                 match self.step(&rules, named, every_ms).await {
                     Ok(found) => outcomes.extend(found),
                     Err(error) => {
-                        tracing::warn!(%error, tenant = %named.tenant, rule = %named.id, "a prefix cannot be polled");
+                        tracing::warn!(%error, tenant = %named.tenant, rule = %named.id, "polling a prefix failed; will retry");
                     }
                 }
             }
@@ -272,7 +272,7 @@ impl Poller {
                     done.insert(listed.key);
                     outcomes.push(outcome);
                 }
-                Err(error) => tracing::warn!(%error, %bucket, "an object was not taken: it is offered again"),
+                Err(error) => tracing::warn!(%error, %bucket, "object not accepted; will retry"),
             }
         }
         let next = state.after_page(&page, &done, now, every_ms, &config);

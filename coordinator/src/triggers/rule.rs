@@ -50,7 +50,7 @@ impl Place {
     }
 }
 
-/// Every mistake of a rule, in the order of its members. `own`: places that this installation writes to itrule.
+/// Every mistake of a rule, in the order of its members. `own`: places that this deployment writes to itrule.
 pub fn validate(rule: &Rule, own: &[Place]) -> Vec<RuleError> {
     let mut errors = Vec::new();
     let mut err = |field, message: String| errors.push(RuleError { field, message });
@@ -75,21 +75,21 @@ pub fn validate(rule: &Rule, own: &[Place]) -> Vec<RuleError> {
         Some(Err(why)) => err("output", why),
         Some(Ok(output)) => {
             if own.iter().any(|place| place.holds(&output.bucket, &output.prefix)) {
-                err("output", "lies inside the place where this installation keeps its own objects".to_owned());
+                err("output", "lies inside the place where this deployment keeps its own objects".to_owned());
             }
             if output.bucket == rule.bucket && output.prefix.starts_with(&rule.prefix) {
                 let message = "lies inside the rule's own prefix: outputs would start jobs; \
                                    use another bucket or a prefix beside it";
                 err("output", message.to_owned());
             } else if output.holds(&rule.bucket, &rule.prefix) {
-                let message = "holds the rule's own prefix: what lies there is taken for output and never for an \
+                let message = "holds the rule's own prefix: what lies there counts as output and never as an \
                                    upload; use another bucket or a prefix beside it";
                 err("output", message.to_owned());
             }
         }
     }
     if own.iter().any(|place| place.holds(&rule.bucket, &rule.prefix)) {
-        err("prefix", "lies inside the place where this installation keeps its own objects".to_owned());
+        err("prefix", "lies inside the place where this deployment keeps its own objects".to_owned());
     }
     if rule.settle_seconds > MAX_SETTLE_SECONDS {
         err("settle_seconds", format!("at most {MAX_SETTLE_SECONDS}"));
@@ -133,7 +133,7 @@ pub struct NamedRule {
     pub rule: Rule,
 }
 
-/// All rules of an installation, and the places that never trigger.
+/// All rules of a deployment, and the places that never trigger.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
     rules: Vec<NamedRule>,
@@ -145,7 +145,7 @@ pub struct RuleSet {
 pub enum Verdict<'a> {
     /// This rule takes it.
     Take(&'a NamedRule),
-    /// It lies where this installation writes.
+    /// It lies where this deployment writes.
     OwnOutput,
     /// No rule takes it.
     NoRule,
@@ -264,9 +264,9 @@ mod tests {
             ("d", off),
             ("e", elsewhere),
         ]);
-        let told: Vec<_> = rules.explain("in", "up/film.MP4").map(|(named, fit)| (named.id.as_str(), fit)).collect();
+        let fits: Vec<_> = rules.explain("in", "up/film.MP4").map(|(named, fit)| (named.id.as_str(), fit)).collect();
         let expected = [RuleFit::Fits, RuleFit::Suffix, RuleFit::Prefix, RuleFit::Disabled, RuleFit::Bucket];
-        assert_eq!(told, ["a", "b", "c", "d", "e"].into_iter().zip(expected).collect::<Vec<_>>());
+        assert_eq!(fits, ["a", "b", "c", "d", "e"].into_iter().zip(expected).collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! The watch folder: files that are put there become jobs when they rest. Looking is by polling; the system's file
 //! notifications only make the next look come sooner.
 
-use super::fingerprint::fingerprint;
 use super::folder::{Looks, SeenFile, is_open_for_writing, scan};
-use super::intake::{Intake, IntakeError, Outcome, Target, counted};
+use super::intake::{Intake, IntakeError, Outcome, counted};
+use crate::accept::Target;
 use crate::documents::put_document;
 use notify::Watcher;
 use serde::{Deserialize, Serialize};
 use splitreel_backend::records::{Expect, RecordKey};
 use splitreel_backend::{Records, World};
+use splitreel_core::digest::fingerprint;
 use splitreel_telemetry::labels::TriggerSource;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,7 +33,7 @@ pub struct WatchConfig {
     pub target: Target,
     /// Time between two looks.
     pub every: Duration,
-    /// A file must be the same for so long before it is taken.
+    /// Minimum age: a file is submitted once its size and modification time were stable for this long, in milliseconds.
     pub settle_ms: i64,
     /// Most files that are looked at.
     pub max_files: usize,
@@ -123,7 +124,7 @@ impl FolderWatch {
         let _watcher = self.notifications(&wake);
         loop {
             if let Err(error) = self.look().await {
-                tracing::warn!(%error, "the watch folder is held up");
+                tracing::warn!(%error, "watch folder scan failed; retrying");
             }
             // A writer makes a stream of notifications: between two looks is always some time.
             let gap = self.config.every.min(Duration::from_millis(250));
@@ -166,7 +167,7 @@ impl FolderWatch {
                     outcomes.push(outcome);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, path = %file.path.display(), "a file was not taken: it is looked at again");
+                    tracing::warn!(%error, path = %file.path.display(), "file not accepted; will retry");
                 }
             }
         }
@@ -182,7 +183,7 @@ impl FolderWatch {
     /// `None`: not yet.
     async fn take(&self, file: &SeenFile) -> Result<Option<Outcome>, IntakeError> {
         let Some(locator) = file.path.to_str() else {
-            tracing::warn!(path = %file.path.display(), "a file name that is not UTF-8 is not taken");
+            tracing::warn!(path = %file.path.display(), "file name is not UTF-8; file ignored");
             return Ok(Some(Outcome::NoRule));
         };
         let path = file.path.clone();
@@ -213,7 +214,7 @@ impl FolderWatch {
         }
         let now = self.world.clock.now_ms();
         let _ = put_document(self.records.as_ref(), &key, Expect::Any, &handled, None, now).await?;
-        tracing::info!(path = %file.path.display(), ?outcome, "a file was offered");
+        tracing::info!(path = %file.path.display(), ?outcome, "file checked");
         Ok(Some(outcome))
     }
 
@@ -227,7 +228,7 @@ impl FolderWatch {
             Ok(watcher)
         });
         watcher
-            .inspect_err(|error| tracing::info!(%error, "no file notifications here: the watch folder is polled"))
+            .inspect_err(|error| tracing::info!(%error, "file notifications unavailable; polling the watch folder"))
             .ok()
     }
 }

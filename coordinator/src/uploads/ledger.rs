@@ -1,5 +1,4 @@
-//! Uploads as they are kept: the document, who may write, and what each moment asks for. Pure but for the record it
-//! is read from.
+//! Uploads as stored: the document, the write lock, and the next action due. Pure but for the record it is read from.
 
 use serde::{Deserialize, Serialize};
 use splitreel_backend::StoreError;
@@ -11,8 +10,8 @@ use uuid::Uuid;
 
 use super::storage::UploadRef;
 
-/// One that is complete but cannot be made an object is given up so long after it would have expired: until then it
-/// may be the storage's fault, and after that storage has given its parts up too.
+/// Time after its expiry during which a complete upload is still turned into an object, in milliseconds. Until then
+/// storage may be at fault; after that storage has dropped the parts too.
 const FINISH_FOR_MS: i64 = 14 * 24 * 3_600_000;
 
 /// Kind of the records of uploads.
@@ -20,7 +19,7 @@ pub const UPLOAD_KIND: &str = "upload";
 
 /// Which job to start when it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wish {
+pub struct RequestedJob {
     /// Name of the profile.
     pub profile: String,
     /// Priority class.
@@ -32,7 +31,7 @@ pub struct Wish {
 pub struct WriteLock {
     /// Names the request.
     pub holder: Uuid,
-    /// When it is taken for dead, milliseconds since the epoch.
+    /// When the lock expires, milliseconds since the epoch.
     pub until_ms: i64,
 }
 
@@ -54,7 +53,7 @@ pub struct Upload {
     /// `Upload-Metadata` as it was sent.
     pub metadata: String,
     /// The job to start.
-    pub wish: Option<Wish>,
+    pub wish: Option<RequestedJob>,
     /// Who writes. One that has run out is a writer that died: ask the storage how far it came.
     pub lock: Option<WriteLock>,
     /// Where the object is.
@@ -63,13 +62,13 @@ pub struct Upload {
     pub job: Option<JobId>,
     /// Why none was started although one was wished for.
     pub job_error: Option<String>,
-    /// When it is given up unless it goes on, milliseconds since the epoch.
+    /// When the upload expires unless it continues, milliseconds since the epoch.
     pub expires_ms: i64,
 }
 
-/// What is to be done about an upload that is due.
+/// Next action on an upload that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chore {
+pub enum NextAction {
     /// Nothing until then.
     Wait(i64),
     /// All bytes are there: make it an object.
@@ -83,7 +82,7 @@ pub enum Chore {
 }
 
 impl Upload {
-    /// Somebody is writing.
+    /// Whether a request is writing.
     pub fn is_locked(&self, now_ms: i64) -> bool {
         self.lock.as_ref().is_some_and(|lock| lock.until_ms > now_ms)
     }
@@ -103,24 +102,24 @@ impl Upload {
         self.state == UploadState::Done && self.wish.is_some() && self.job.is_none() && self.job_error.is_none()
     }
 
-    /// It was not gone on with in time.
+    /// Whether the upload expired before it was complete.
     pub fn is_expired(&self, now_ms: i64) -> bool {
         self.state == UploadState::Expired
             || (self.state == UploadState::Open && !self.is_locked(now_ms) && self.expires_ms <= now_ms)
     }
 
-    /// What the sweep does about it.
-    pub fn chore(&self, now_ms: i64) -> Chore {
+    /// Next action of the sweep.
+    pub fn next_action(&self, now_ms: i64) -> NextAction {
         match (&self.state, &self.lock) {
-            (_, Some(lock)) if lock.until_ms > now_ms => Chore::Wait(lock.until_ms),
+            (_, Some(lock)) if lock.until_ms > now_ms => NextAction::Wait(lock.until_ms),
             (UploadState::Open, _) if self.is_complete() && now_ms < self.expires_ms.saturating_add(FINISH_FOR_MS) => {
-                Chore::Finish
+                NextAction::Finish
             }
-            (UploadState::Open, _) if self.expires_ms > now_ms => Chore::Wait(self.expires_ms),
-            (UploadState::Open, _) => Chore::Expire,
-            (UploadState::Done, _) if self.waits_for_job() => Chore::Start,
-            (UploadState::Done, _) if self.expires_ms > now_ms => Chore::Wait(self.expires_ms),
-            (UploadState::Done | UploadState::Expired, _) => Chore::Forget,
+            (UploadState::Open, _) if self.expires_ms > now_ms => NextAction::Wait(self.expires_ms),
+            (UploadState::Open, _) => NextAction::Expire,
+            (UploadState::Done, _) if self.waits_for_job() => NextAction::Start,
+            (UploadState::Done, _) if self.expires_ms > now_ms => NextAction::Wait(self.expires_ms),
+            (UploadState::Done | UploadState::Expired, _) => NextAction::Forget,
         }
     }
 
@@ -132,7 +131,7 @@ impl Upload {
 
 /// An upload with the record that holds it.
 #[derive(Clone, Debug)]
-pub struct KeptUpload {
+pub struct StoredUpload {
     /// Name of the record.
     pub key: RecordKey,
     /// Its version.
@@ -143,7 +142,7 @@ pub struct KeptUpload {
     pub upload: Upload,
 }
 
-impl KeptUpload {
+impl StoredUpload {
     /// Name of an upload's record.
     pub fn key(tenant: &str, id: Uuid) -> RecordKey {
         RecordKey { kind: UPLOAD_KIND.to_owned(), tenant: tenant.to_owned(), id: id.simple().to_string() }
@@ -158,7 +157,7 @@ impl KeptUpload {
         let corrupt = |why: String| StoreError::Corrupt { what: format!("upload {}: {why}", key.id) };
         let id = Uuid::parse_str(&key.id).map_err(|error| corrupt(error.to_string()))?;
         let upload = serde_json::from_value(doc).map_err(|error| corrupt(error.to_string()))?;
-        Ok(KeptUpload { key, version, id, upload })
+        Ok(StoredUpload { key, version, id, upload })
     }
 }
 
@@ -187,18 +186,18 @@ mod tests {
     #[test]
     fn each_moment_asks_for_one_thing() {
         for (state, offset, lock, now, chore) in [
-            (UploadState::Open, 5, None, 50, Chore::Wait(100)),
-            (UploadState::Open, 5, None, 100, Chore::Expire),
-            (UploadState::Open, 5, Some(120), 100, Chore::Wait(120)),
-            (UploadState::Open, 5, Some(120), 120, Chore::Expire),
-            (UploadState::Open, 10, None, 50, Chore::Finish),
-            (UploadState::Open, 10, None, 500, Chore::Finish),
-            (UploadState::Open, 10, None, 100 + FINISH_FOR_MS, Chore::Expire),
-            (UploadState::Done, 10, None, 50, Chore::Wait(100)),
-            (UploadState::Done, 10, None, 500, Chore::Forget),
-            (UploadState::Expired, 5, None, 500, Chore::Forget),
+            (UploadState::Open, 5, None, 50, NextAction::Wait(100)),
+            (UploadState::Open, 5, None, 100, NextAction::Expire),
+            (UploadState::Open, 5, Some(120), 100, NextAction::Wait(120)),
+            (UploadState::Open, 5, Some(120), 120, NextAction::Expire),
+            (UploadState::Open, 10, None, 50, NextAction::Finish),
+            (UploadState::Open, 10, None, 500, NextAction::Finish),
+            (UploadState::Open, 10, None, 100 + FINISH_FOR_MS, NextAction::Expire),
+            (UploadState::Done, 10, None, 50, NextAction::Wait(100)),
+            (UploadState::Done, 10, None, 500, NextAction::Forget),
+            (UploadState::Expired, 5, None, 500, NextAction::Forget),
         ] {
-            assert_eq!(upload(state, offset, lock).chore(now), chore, "{state:?} {offset} {lock:?} {now}");
+            assert_eq!(upload(state, offset, lock).next_action(now), chore, "{state:?} {offset} {lock:?} {now}");
         }
     }
 

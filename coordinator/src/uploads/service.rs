@@ -1,13 +1,12 @@
-//! The uploads of all tenants: who may write at which offset, what becomes of a complete one, what of one that nobody
-//! goes on with. The record decides; the storage holds the bytes.
+//! Uploads of all tenants: write locks and offsets, completion, and expiry. The record decides; the storage holds the
+//! bytes.
 
 use super::checksum::Checksum;
-use super::ledger::{Chore, KeptUpload, UPLOAD_KIND, Upload, Wish, WriteLock};
+use super::error::UploadError;
+use super::ledger::{NextAction, RequestedJob, StoredUpload, UPLOAD_KIND, Upload, WriteLock};
 use super::storage::{ByteStream, PutPart, UploadStorage, UploadStorageError};
-use crate::api::{FinishedUpload, FinishedUploads};
+use crate::accept::{Accept, Source, StartError, Started, Target};
 use crate::documents::put_document;
-use crate::triggers::{Intake, IntakeError, Outcome, ProfileLookupError, Target};
-use async_trait::async_trait;
 use splitreel_backend::grants::{GrantError, SignedRequest};
 use splitreel_backend::records::{Expect, RecordFilter};
 use splitreel_backend::{Records, StoreError, World};
@@ -29,15 +28,15 @@ pub struct UploadsConfig {
     pub max_bytes: u64,
     /// Most uploads that are kept for a tenant at a time.
     pub max_kept: usize,
-    /// An upload that nobody goes on with is given up after this time, milliseconds.
+    /// An incomplete upload expires this long after its last piece, in milliseconds.
     pub expire_ms: i64,
-    /// A complete upload is kept for so long, and at least until its job has ended, milliseconds.
+    /// Retention of a complete upload, in milliseconds; at least until its job has ended.
     pub keep_ms: i64,
-    /// A writer that does not renew its lock for so long is taken for dead, milliseconds.
+    /// Lock length, in milliseconds: a writer that does not renew it in time counts as dead.
     pub lock_ms: i64,
-    /// A client that sends nothing for so long is taken for gone.
+    /// Idle timeout: a client that sends nothing for this long is disconnected.
     pub idle: Duration,
-    /// How long the right to put a part is valid, milliseconds.
+    /// Lifetime of a signed request that puts a part, in milliseconds.
     pub part_ttl_ms: i64,
     /// How often to sweep.
     pub tick: Duration,
@@ -58,82 +57,6 @@ impl Default for UploadsConfig {
     }
 }
 
-/// Why an upload request was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum UploadError {
-    /// The tenant has no such upload.
-    #[error("there is no such upload")]
-    NotFound,
-    /// Nobody went on with it in time.
-    #[error("the upload has expired")]
-    Expired,
-    /// Another request is writing to it.
-    #[error("another request is writing to the upload")]
-    Locked,
-    /// The piece begins elsewhere than where the upload ends.
-    #[error("the upload goes on at {offset}")]
-    Offset {
-        /// Bytes that are stored.
-        offset: u64,
-    },
-    /// It is, or would become, larger than allowed.
-    #[error("the upload is larger than {max} bytes")]
-    TooLarge {
-        /// What is allowed.
-        max: u64,
-    },
-    /// The piece does not match its checksum.
-    #[error("the piece does not match its checksum")]
-    Checksum,
-    /// The tenant keeps as many as allowed.
-    #[error("at most {max} uploads are kept")]
-    TooMany {
-        /// What is allowed.
-        max: usize,
-    },
-    /// It is not of the kind that the request is for.
-    #[error("the upload is not of this kind: {why}")]
-    Kind {
-        /// What to do.
-        why: &'static str,
-    },
-    /// What was put does not make up the upload.
-    #[error("the parts do not make up the upload")]
-    Parts,
-    /// The wish cannot be fulfilled.
-    #[error(transparent)]
-    Profile(#[from] ProfileLookupError),
-    /// No space is left.
-    #[error("no space is left for uploads")]
-    NoSpace,
-    /// The storage takes no direct uploads.
-    #[error("this installation takes no direct uploads")]
-    Unsupported,
-    /// The record store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The upload storage failed.
-    #[error("the upload storage failed")]
-    Storage(#[source] UploadStorageError),
-    /// The upload is complete, but the job or the look at the object failed.
-    #[error(transparent)]
-    Intake(#[from] IntakeError),
-}
-
-impl From<UploadStorageError> for UploadError {
-    fn from(error: UploadStorageError) -> Self {
-        match error {
-            UploadStorageError::Busy => UploadError::Locked,
-            UploadStorageError::Offset { stored } => UploadError::Offset { offset: stored },
-            UploadStorageError::Checksum => UploadError::Checksum,
-            UploadStorageError::Parts => UploadError::Parts,
-            UploadStorageError::NoSpace => UploadError::NoSpace,
-            UploadStorageError::Unsupported => UploadError::Unsupported,
-            error => UploadError::Storage(error),
-        }
-    }
-}
-
 /// An upload to be made.
 #[derive(Clone, Debug)]
 pub struct NewUpload {
@@ -144,7 +67,7 @@ pub struct NewUpload {
     /// `Upload-Metadata` as it was sent.
     pub metadata: String,
     /// The job to start when it is done.
-    pub wish: Option<Wish>,
+    pub wish: Option<RequestedJob>,
     /// The client puts the parts into storage itself.
     pub is_direct: bool,
 }
@@ -158,7 +81,7 @@ pub struct Uploads {
 struct Inner {
     storage: Arc<dyn UploadStorage>,
     records: Arc<dyn Records>,
-    intake: Intake,
+    accept: Accept,
     world: World,
     config: UploadsConfig,
 }
@@ -168,11 +91,11 @@ impl Uploads {
     pub fn new(
         storage: Arc<dyn UploadStorage>,
         records: Arc<dyn Records>,
-        intake: Intake,
+        accept: Accept,
         world: World,
         config: UploadsConfig,
     ) -> Self {
-        Uploads { inner: Arc::new(Inner { storage, records, intake, world, config }) }
+        Uploads { inner: Arc::new(Inner { storage, records, accept, world, config }) }
     }
 
     /// The settings.
@@ -184,13 +107,13 @@ impl Uploads {
     ///
     /// # Errors
     /// [`UploadError`].
-    pub async fn create(&self, tenant: &str, new: NewUpload) -> Result<KeptUpload, UploadError> {
+    pub async fn create(&self, tenant: &str, new: NewUpload) -> Result<StoredUpload, UploadError> {
         let config = &self.inner.config;
         if new.bytes > config.max_bytes {
             return Err(UploadError::TooLarge { max: config.max_bytes });
         }
         if let Some(wish) = &new.wish {
-            self.inner.intake.check_profile(tenant, &wish.profile).await?;
+            self.inner.accept.directory().profiles.resolve(tenant, &wish.profile).await?;
         }
         let filter = RecordFilter {
             kind: UPLOAD_KIND.to_owned(),
@@ -203,8 +126,8 @@ impl Uploads {
         }
         let id = self.inner.world.ids.fresh();
         let (handle, part_bytes) = if new.is_direct {
-            let begun = self.inner.storage.begin_direct(id, new.bytes).await?;
-            (begun.handle, Some(begun.part_bytes))
+            let started = self.inner.storage.begin_direct(id, new.bytes).await?;
+            (started.handle, Some(started.part_bytes))
         } else {
             (self.inner.storage.begin(id, new.bytes).await?, None)
         };
@@ -223,11 +146,11 @@ impl Uploads {
             job_error: None,
             expires_ms: self.now().saturating_add(config.expire_ms),
         };
-        let mut kept = KeptUpload { key: KeptUpload::key(tenant, id), version: 0, id, upload };
+        let mut kept = StoredUpload { key: StoredUpload::key(tenant, id), version: 0, id, upload };
         if let Err(error) = self.write(&mut kept, Expect::Absent).await {
-            // Nobody will hear of it, not even the sweep.
+            // Without a record the sweep does not find it.
             if let Err(error) = self.inner.storage.abort(&kept.upload.reference(id)).await {
-                tracing::info!(%error, upload = %id, "an upload that was not made is left to its storage");
+                tracing::info!(%error, upload = %id, "could not delete the storage of an upload that was not recorded");
             }
             return Err(error);
         }
@@ -240,10 +163,10 @@ impl Uploads {
     /// One upload, with the offset that it really has.
     ///
     /// # Errors
-    /// [`UploadError`]; one that has expired is told from one that never was.
-    pub async fn get(&self, tenant: &str, id: Uuid) -> Result<KeptUpload, UploadError> {
-        let record = self.inner.records.get(&KeptUpload::key(tenant, id)).await?.ok_or(UploadError::NotFound)?;
-        let mut kept = KeptUpload::read(record)?;
+    /// [`UploadError`]; an expired upload differs from one that never existed.
+    pub async fn get(&self, tenant: &str, id: Uuid) -> Result<StoredUpload, UploadError> {
+        let record = self.inner.records.get(&StoredUpload::key(tenant, id)).await?.ok_or(UploadError::NotFound)?;
+        let mut kept = StoredUpload::read(record)?;
         let now = self.now();
         if kept.upload.is_expired(now) {
             return Err(UploadError::Expired);
@@ -254,13 +177,29 @@ impl Uploads {
         Ok(kept)
     }
 
+    /// A tenant's finished upload as the source of a job. `None`: there is no such upload, or it is not finished.
+    ///
+    /// # Errors
+    /// When a store fails.
+    pub async fn finished(&self, tenant: &str, upload: &str) -> Result<Option<Source>, StoreError> {
+        let Ok(id) = Uuid::parse_str(upload) else { return Ok(None) };
+        match self.get(tenant, id).await {
+            Ok(StoredUpload { upload: Upload { locator, name, .. }, .. }) => {
+                Ok(locator.map(|locator| Source::Stored { locator, name }))
+            }
+            Err(UploadError::NotFound | UploadError::Expired) => Ok(None),
+            Err(UploadError::Store(error)) => Err(error),
+            Err(error) => Err(StoreError::Unavailable(Box::new(error))),
+        }
+    }
+
     /// Stores a piece at the end of an upload. `length`: size of the piece, if it is known before. With the last
     /// byte the upload is made an object, and its job is started; a piece of no bytes repeats that if it failed.
     ///
     /// Do not cancel: run it in a task of its own, so that what a broken connection brought is kept.
     ///
     /// # Errors
-    /// [`UploadError`]; what is stored is told by [`Uploads::get`].
+    /// [`UploadError`]; [`Uploads::get`] returns the stored offset.
     pub async fn append(
         &self,
         tenant: &str,
@@ -269,7 +208,7 @@ impl Uploads {
         length: Option<u64>,
         piece: ByteStream,
         checksum: Option<Checksum>,
-    ) -> Result<KeptUpload, UploadError> {
+    ) -> Result<StoredUpload, UploadError> {
         let mut kept = self.get(tenant, id).await?;
         if kept.upload.part_bytes.is_some() {
             return Err(UploadError::Kind { why: "its parts are put into storage directly" });
@@ -299,7 +238,7 @@ impl Uploads {
             }
             Err(UploadError::Locked) => return Err(UploadError::Locked),
             Err(error) => {
-                // The lock stays and runs out now: whoever comes next asks the storage how far it came.
+                // Keep the lock but expire it: the next writer reads the stored offset.
                 kept.upload.lock = Some(WriteLock { holder: lock, until_ms: self.now() });
                 let expect = Expect::Version(kept.version);
                 self.write(&mut kept, expect).await?;
@@ -318,7 +257,7 @@ impl Uploads {
     /// Writes to the storage while the lock is renewed. Answers the new offset.
     async fn store(
         &self,
-        kept: &mut KeptUpload,
+        kept: &mut StoredUpload,
         lock: Uuid,
         offset: u64,
         piece: ByteStream,
@@ -349,7 +288,7 @@ impl Uploads {
         }
     }
 
-    /// The rights to put parts of a direct upload.
+    /// Signed requests that put parts of a direct upload.
     ///
     /// # Errors
     /// [`UploadError`].
@@ -359,7 +298,7 @@ impl Uploads {
         id: Uuid,
         first: u32,
         count: u32,
-    ) -> Result<(KeptUpload, Vec<SignedRequest>), UploadError> {
+    ) -> Result<(StoredUpload, Vec<SignedRequest>), UploadError> {
         let kept = self.get(tenant, id).await?;
         let part_bytes = direct_part_bytes(&kept.upload)?;
         let last = u32::try_from(kept.upload.bytes.div_ceil(part_bytes.max(1)).max(1)).unwrap_or(u32::MAX);
@@ -377,7 +316,7 @@ impl Uploads {
     ///
     /// # Errors
     /// [`UploadError`].
-    pub async fn complete(&self, tenant: &str, id: Uuid, parts: &[PutPart]) -> Result<KeptUpload, UploadError> {
+    pub async fn complete(&self, tenant: &str, id: Uuid, parts: &[PutPart]) -> Result<StoredUpload, UploadError> {
         let mut kept = self.get(tenant, id).await?;
         direct_part_bytes(&kept.upload)?;
         if kept.upload.state == UploadState::Done {
@@ -396,9 +335,9 @@ impl Uploads {
         done.map(|()| kept)
     }
 
-    async fn complete_locked(&self, kept: &mut KeptUpload, parts: &[PutPart]) -> Result<(), UploadError> {
+    async fn complete_locked(&self, kept: &mut StoredUpload, parts: &[PutPart]) -> Result<(), UploadError> {
         let locator = self.inner.storage.complete(&kept.upload.reference(kept.id), parts).await?;
-        let source = self.inner.intake.pin(&locator).await.map_err(IntakeError::from)?;
+        let source = self.inner.accept.pin(&locator).await.map_err(StartError::from)?;
         if source.bytes != kept.upload.bytes {
             return Err(UploadError::Parts);
         }
@@ -425,7 +364,7 @@ impl Uploads {
     pub async fn run(&self, stop: &CancellationToken) {
         loop {
             if let Err(error) = self.sweep().await {
-                tracing::warn!(%error, "uploads are held up");
+                tracing::warn!(%error, "upload maintenance pass failed; will retry");
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -434,8 +373,8 @@ impl Uploads {
         }
     }
 
-    /// Looks after uploads that are due: finishes complete ones, gives up those that nobody goes on with, deletes
-    /// what was kept long enough. Several coordinators may. Answers how many were due.
+    /// Performs the next action of each upload that is due: finishes complete ones, expires abandoned ones, deletes old
+    /// ones. Several coordinators may. Returns the number of due uploads.
     ///
     /// # Errors
     /// When the record store fails. What storage does not do is tried again later.
@@ -444,16 +383,16 @@ impl Uploads {
         let num_due = due.len();
         for record in due {
             let key = record.key.clone();
-            match KeptUpload::read(record) {
+            match StoredUpload::read(record) {
                 Ok(mut kept) => {
                     if let Err(error) = self.tidy(&mut kept).await {
-                        tracing::warn!(%error, upload = %key.id, "an upload cannot be looked after");
+                        tracing::warn!(%error, upload = %key.id, "upload maintenance failed");
                         let expect = Expect::Version(kept.version);
                         let _ = self.put(&mut kept, expect, self.now().saturating_add(AGAIN_MS)).await;
                     }
                 }
                 Err(error) => {
-                    tracing::error!(%error, "an upload record is deleted");
+                    tracing::error!(%error, "upload record is corrupt; deleted");
                     let _ = self.inner.records.delete(&key, Expect::Any).await?;
                 }
             }
@@ -461,29 +400,29 @@ impl Uploads {
         Ok(num_due)
     }
 
-    async fn tidy(&self, kept: &mut KeptUpload) -> Result<(), UploadError> {
+    async fn tidy(&self, kept: &mut StoredUpload) -> Result<(), UploadError> {
         let now = self.now();
         if kept.upload.state == UploadState::Open && kept.upload.is_dirty(now) && kept.upload.part_bytes.is_none() {
             kept.upload.offset = self.inner.storage.stored(&kept.upload.reference(kept.id)).await?;
         }
         let expect = Expect::Version(kept.version);
-        match kept.upload.chore(now) {
-            Chore::Wait(until_ms) => self.put(kept, expect, until_ms).await,
-            Chore::Finish => self.finish(kept).await,
-            Chore::Start => match kept.upload.locator.clone() {
+        match kept.upload.next_action(now) {
+            NextAction::Wait(until_ms) => self.put(kept, expect, until_ms).await,
+            NextAction::Finish => self.finish(kept).await,
+            NextAction::Start => match kept.upload.locator.clone() {
                 Some(locator) => self.conclude(kept, locator).await,
                 None => self.finish(kept).await,
             },
-            Chore::Expire => {
-                // Nobody may go on with it once its bytes begin to go.
+            NextAction::Expire => {
+                // No request may continue the upload once its bytes are being deleted.
                 kept.upload.state = UploadState::Expired;
                 kept.upload.lock = None;
                 self.put(kept, expect, now.saturating_add(self.inner.config.expire_ms)).await?;
                 Ok(self.inner.storage.abort(&kept.upload.reference(kept.id)).await?)
             }
-            Chore::Forget => {
+            NextAction::Forget => {
                 if let Some(job) = kept.upload.job
-                    && self.inner.intake.is_open(job).await?
+                    && self.inner.accept.is_open(job).await?
                 {
                     return self.put(kept, expect, now.saturating_add(self.inner.config.expire_ms)).await;
                 }
@@ -494,24 +433,19 @@ impl Uploads {
         }
     }
 
-    async fn finish(&self, kept: &mut KeptUpload) -> Result<(), UploadError> {
+    async fn finish(&self, kept: &mut StoredUpload) -> Result<(), UploadError> {
         let locator = self.inner.storage.finish(&kept.upload.reference(kept.id)).await?;
         self.conclude(kept, locator).await
     }
 
     /// Starts the job that was wished for and notes that the upload is an object. The job has the upload's id for
     /// its key: whatever happens in between, there is one.
-    async fn conclude(&self, kept: &mut KeptUpload, locator: String) -> Result<(), UploadError> {
+    async fn conclude(&self, kept: &mut StoredUpload, locator: String) -> Result<(), UploadError> {
         match self.start(kept, &locator).await {
-            Ok(outcome) => {
-                kept.upload.job = match outcome {
-                    Some(Outcome::Started(job) | Outcome::Existing(job)) => Some(job),
-                    _ => None,
-                };
-            }
+            Ok(started) => kept.upload.job = started.and_then(Started::job),
             Err(error) if error.is_temporary() => return Err(error.into()),
             Err(error) => {
-                tracing::warn!(%error, upload = %kept.id, "the job of an upload cannot be started");
+                tracing::warn!(%error, upload = %kept.id, "starting the job of an upload failed permanently");
                 kept.upload.job_error = Some(error.to_string());
             }
         }
@@ -525,9 +459,9 @@ impl Uploads {
         self.put(kept, expect, due).await
     }
 
-    async fn start(&self, kept: &KeptUpload, locator: &str) -> Result<Option<Outcome>, IntakeError> {
+    async fn start(&self, kept: &StoredUpload, locator: &str) -> Result<Option<Started>, StartError> {
         let Some(wish) = &kept.upload.wish else { return Ok(None) };
-        let source = self.inner.intake.pin(locator).await?;
+        let source = self.inner.accept.pin(locator).await?;
         if source.bytes == 0 {
             let why = "it is empty".to_owned();
             return Err(GrantError::Unusable { what: "the upload".to_owned(), why }.into());
@@ -539,10 +473,10 @@ impl Uploads {
             priority: wish.priority,
         };
         let id = kept.id.to_string();
-        self.inner.intake.start_job(source, &["upload", &id], &kept.upload.name, &target).await.map(Some)
+        self.inner.accept.start(source, &["upload", &id], &kept.upload.name, &target).await.map(Some)
     }
 
-    async fn lock(&self, kept: &mut KeptUpload) -> Result<Uuid, UploadError> {
+    async fn lock(&self, kept: &mut StoredUpload) -> Result<Uuid, UploadError> {
         let holder = self.inner.world.ids.fresh();
         let until_ms = self.now().saturating_add(self.inner.config.lock_ms);
         kept.upload.lock = Some(WriteLock { holder, until_ms });
@@ -551,17 +485,17 @@ impl Uploads {
         Ok(holder)
     }
 
-    async fn write(&self, kept: &mut KeptUpload, expect: Expect) -> Result<(), UploadError> {
+    async fn write(&self, kept: &mut StoredUpload, expect: Expect) -> Result<(), UploadError> {
         let due = match &kept.upload.lock {
             Some(lock) => lock.until_ms.max(kept.upload.expires_ms),
-            // Complete but not yet an object: soon somebody has to look.
+            // Complete but not yet an object: the sweep must look soon.
             None if kept.upload.is_complete() => self.now().saturating_add(AGAIN_MS),
             None => kept.upload.expires_ms,
         };
         self.put(kept, expect, due).await
     }
 
-    async fn put(&self, kept: &mut KeptUpload, expect: Expect, due_ms: i64) -> Result<(), UploadError> {
+    async fn put(&self, kept: &mut StoredUpload, expect: Expect, due_ms: i64) -> Result<(), UploadError> {
         let records = self.inner.records.as_ref();
         let written = put_document(records, &kept.key, expect, &kept.upload, Some(due_ms), self.now()).await?;
         kept.version = written.map_err(|_| UploadError::Locked)?;
@@ -570,21 +504,6 @@ impl Uploads {
 
     pub(super) fn now(&self) -> i64 {
         self.inner.world.clock.now_ms()
-    }
-}
-
-#[async_trait]
-impl FinishedUploads for Uploads {
-    async fn finished(&self, tenant: &str, upload: &str) -> Result<Option<FinishedUpload>, StoreError> {
-        let Ok(id) = Uuid::parse_str(upload) else { return Ok(None) };
-        match self.get(tenant, id).await {
-            Ok(KeptUpload { upload, .. }) => {
-                Ok(upload.locator.map(|locator| FinishedUpload { locator, name: upload.name }))
-            }
-            Err(UploadError::NotFound | UploadError::Expired) => Ok(None),
-            Err(UploadError::Store(error)) => Err(error),
-            Err(error) => Err(StoreError::Unavailable(Box::new(error))),
-        }
     }
 }
 

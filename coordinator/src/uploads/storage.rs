@@ -4,7 +4,7 @@
 //! - `begin` creates the multipart upload and answers part size and upload id as the handle. Nothing is held in memory
 //!   between two pieces, so that any coordinator can take the next one.
 //! - Parts but the last have at least 5 MiB and one size, pieces of a client any. An object beside the upload says how
-//!   many parts count, with their tags, and holds the bytes after them (less than one part). `append` reads it, goes on from there, puts
+//!   many parts count, with their tags, and holds the bytes after them (less than one part). `append` reads it, continues from there, puts
 //!   parts, and writes it again. Memory is bounded by one part.
 //! - With a checksum that object is written after the match only: parts that were put before it do not count, and the
 //!   next piece overwrites them. So a piece may be longer than what can be held back.
@@ -44,7 +44,7 @@ pub struct Appended {
     pub is_broken: bool,
 }
 
-/// A direct upload that was begun.
+/// A started direct upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectBegun {
     /// Names it to the storage.
@@ -83,7 +83,7 @@ pub enum UploadStorageError {
     /// There is nothing of this upload.
     #[error("nothing is stored of this upload")]
     NotFound,
-    /// The parts that were named are not those that were put, or do not make up the object.
+    /// The named parts are not the stored ones, or do not make up the object.
     #[error("the parts do not make up the upload")]
     Parts,
     /// No space is left.
@@ -123,7 +123,7 @@ pub trait UploadStorage: Send + Sync {
     async fn begin_direct(&self, _id: Uuid, _bytes: u64) -> Result<DirectBegun, UploadStorageError> {
         Err(UploadStorageError::Unsupported)
     }
-    /// The rights to put `count` parts from number `first` ≥ 1 on.
+    /// Signed requests that put `count` parts from number `first` ≥ 1 on.
     async fn sign_parts(
         &self,
         _upload: &UploadRef,

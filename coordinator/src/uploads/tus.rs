@@ -2,7 +2,7 @@
 
 use super::checksum::decode_base64;
 use std::collections::BTreeMap;
-use time::OffsetDateTime;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// The version of the protocol.
 pub const VERSION: &str = "1.0.0";
@@ -14,6 +14,8 @@ pub const PIECE: &str = "application/offset+octet-stream";
 /// Longest `Upload-Metadata`, bytes.
 const MAX_METADATA_BYTES: usize = 8192;
 const MAX_PAIRS: usize = 64;
+/// The start of the year 10000, in milliseconds since the epoch: an HTTP date has four digits for the year.
+const END_MS: u64 = 253_402_300_800_000;
 
 /// Reads `Upload-Metadata`: comma-separated pairs of a key and, after a space, a base64 value, which may be missing.
 /// Values that are not UTF-8 are left out. `None`: it is malformed, or a key comes twice.
@@ -45,13 +47,10 @@ pub fn parse_count(header: &str) -> Option<u64> {
     is_digits.then(|| header.parse().ok()).flatten()
 }
 
-/// Milliseconds since the epoch as a date of RFC 9110 §5.6.7; out of its range, the epoch.
+/// Milliseconds since the epoch as a date of RFC 9110 §5.6.7; outside of the years 1970 to 9999, the epoch.
 pub fn http_date(at_ms: i64) -> String {
-    let at = OffsetDateTime::from_unix_timestamp(at_ms.div_euclid(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let (weekday, month) = (at.weekday().to_string(), at.month().to_string());
-    let short = |name: &str| name.chars().take(3).collect::<String>();
-    let (day, year, hour, minute, second) = (at.day(), at.year(), at.hour(), at.minute(), at.second());
-    format!("{}, {day:02} {} {year:04} {hour:02}:{minute:02}:{second:02} GMT", short(&weekday), short(&month))
+    let at = u64::try_from(at_ms).ok().filter(|ms| *ms < END_MS).unwrap_or(0);
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(at))
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ impl Default for AddressPolicy {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// It cannot be read, or is too long.
-    #[error("this is no URL that can be used")]
+    #[error("invalid URL")]
     NoUrl,
     /// Another scheme than http and https, or http where https is asked for.
     #[error("the scheme {scheme} is not allowed")]
@@ -159,8 +159,8 @@ impl AddressPolicy {
         if is_allowed { Ok(()) } else { Err(AddressError::Address { address }) }
     }
 
-    /// Judges all addresses of a name: one that is not allowed spoils them all, since which of them is used is up to
-    /// whoever answers for the name.
+    /// Judges all addresses of a name: one that is not allowed spoils them all, since the name server
+    /// decides which of them is used.
     ///
     /// # Errors
     /// [`AddressError`].

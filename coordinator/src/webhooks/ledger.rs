@@ -1,6 +1,6 @@
 //! Endpoints and deliveries as they are kept: their documents, and the few ways they are written.
 
-use super::secret::Secret;
+use super::key::WebhookKey;
 use crate::documents::put_document;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub struct Endpoint {
     /// The URL.
     pub url: String,
     /// What to sign with.
-    pub secret: Secret,
+    pub secret: WebhookKey,
     /// Types of events; empty = the usual ones.
     pub events: Vec<String>,
     /// Nothing is sent while it is not.
@@ -45,7 +45,7 @@ pub enum DeliveryState {
 
 /// One event on its way to one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Delivery {
+pub struct WebhookAttempt {
     /// The same for each try and each endpoint: what a receiver knows repetitions by.
     pub message: String,
     /// Type of the event.
@@ -66,10 +66,10 @@ pub struct Delivery {
     pub error: Option<String>,
 }
 
-impl Delivery {
+impl WebhookAttempt {
     /// A delivery that was not tried yet.
     pub fn new(message: String, event: &str, body: String, now_ms: i64) -> Self {
-        Delivery {
+        WebhookAttempt {
             message,
             event: event.to_owned(),
             body,
@@ -85,7 +85,7 @@ impl Delivery {
 
 /// A document with the record that holds it.
 #[derive(Clone, Debug)]
-pub struct Kept<T> {
+pub struct Stored<T> {
     /// Its name.
     pub key: RecordKey,
     /// Its version.
@@ -122,7 +122,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the store fails, or holds something unreadable.
-    pub async fn get<T: DeserializeOwned>(&self, key: &RecordKey) -> Result<Option<Kept<T>>, StoreError> {
+    pub async fn get<T: DeserializeOwned>(&self, key: &RecordKey) -> Result<Option<Stored<T>>, StoreError> {
         self.records.get(key).await?.map(kept).transpose()
     }
 
@@ -153,7 +153,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the store fails, or holds something unreadable.
-    pub async fn list<T: DeserializeOwned>(&self, filter: RecordFilter) -> Result<Vec<Kept<T>>, StoreError> {
+    pub async fn list<T: DeserializeOwned>(&self, filter: RecordFilter) -> Result<Vec<Stored<T>>, StoreError> {
         self.records.list(filter).await?.into_iter().map(kept).collect()
     }
 
@@ -161,7 +161,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the store fails. What cannot be read is left out and reported.
-    pub async fn endpoints(&self) -> Result<Vec<Kept<Endpoint>>, StoreError> {
+    pub async fn endpoints(&self) -> Result<Vec<Stored<Endpoint>>, StoreError> {
         let mut all = Vec::new();
         let mut after = None;
         loop {
@@ -176,11 +176,11 @@ impl Ledger {
         }
     }
 
-    /// Deliveries that somebody must look at. What cannot be read is reported and deleted.
+    /// Deliveries that are due. An unreadable record is logged and deleted.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn due(&self, now_ms: i64, limit: usize) -> Result<Vec<Kept<Delivery>>, StoreError> {
+    pub async fn due(&self, now_ms: i64, limit: usize) -> Result<Vec<Stored<WebhookAttempt>>, StoreError> {
         let mut due = Vec::new();
         for record in self.records.due(DELIVERY_KIND, now_ms, limit).await? {
             let key = record.key.clone();
@@ -196,14 +196,14 @@ impl Ledger {
     }
 }
 
-fn kept<T: DeserializeOwned>(record: Record) -> Result<Kept<T>, StoreError> {
+fn kept<T: DeserializeOwned>(record: Record) -> Result<Stored<T>, StoreError> {
     let Record { key, version, doc, due_ms, .. } = record;
     match serde_json::from_value(doc) {
-        Ok(doc) => Ok(Kept { key, version, due_ms, doc }),
+        Ok(doc) => Ok(Stored { key, version, due_ms, doc }),
         Err(error) => Err(StoreError::Corrupt { what: format!("{} {}: {error}", key.kind, key.id) }),
     }
 }
 
 fn report(error: &StoreError) {
-    tracing::error!(%error, "a record is left out");
+    tracing::error!(%error, "webhook record is corrupt; skipped");
 }

@@ -3,18 +3,18 @@
 //! A [`WebhookQueue`] queues deliveries as events come; a [`Sender`] takes them to public addresses only.
 
 mod address;
+mod key;
 mod ledger;
 mod payload;
 mod queue;
 mod schedule;
-mod secret;
 mod sender;
 
 pub use address::{AddressError, AddressPolicy, is_public};
-pub use ledger::{DELIVERY_KIND, Delivery, DeliveryState, Endpoint, Kept, Ledger, WEBHOOK_KIND};
+pub use key::WebhookKey;
+pub use ledger::{DELIVERY_KIND, DeliveryState, Endpoint, Ledger, Stored, WEBHOOK_KIND, WebhookAttempt};
 pub use payload::{EVENT_TYPES, PING, event_type, payload};
 pub(crate) use payload::{ping, rfc3339};
 pub use queue::WebhookQueue;
 pub use schedule::RetrySchedule;
-pub use secret::Secret;
 pub use sender::{Lookup, Sender, SenderConfig, SenderError, SystemLookup, Tried};

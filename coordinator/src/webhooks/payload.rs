@@ -30,7 +30,7 @@ pub fn is_wanted(wanted: &[String], kind: &str) -> bool {
     if wanted.is_empty() { !QUIET.contains(&kind) } else { wanted.iter().any(|w| w == kind) }
 }
 
-/// The type of an event; `None`: it is not told to the outside.
+/// The type of an event; `None`: the event is internal.
 pub fn event_type(what: &EventKind) -> Option<&'static str> {
     Some(match what {
         EventKind::Submitted => "job.submitted",
@@ -82,7 +82,7 @@ struct FailureData<'a> {
     message: &'a str,
 }
 
-/// The type of an event and its document as it is signed and sent; `None`: it is not told to the outside. The same
+/// The type of an event and its document as signed and sent; `None`: the event is internal. The same
 /// event always makes the same bytes. ffmpeg's own words are left out: they may hold paths.
 pub fn payload(event: &Event, job: &Job) -> Option<(&'static str, String)> {
     let kind = event_type(&event.what)?;

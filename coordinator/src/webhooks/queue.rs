@@ -1,6 +1,6 @@
 //! The sink that turns events of the job log into deliveries, one per endpoint that takes them.
 
-use super::ledger::{Delivery, Ledger};
+use super::ledger::{Ledger, WebhookAttempt};
 use super::payload::{event_type, is_wanted, payload};
 use crate::events::EventSink;
 use async_trait::async_trait;
@@ -53,7 +53,7 @@ impl EventSink for WebhookQueue {
             for endpoint in takers {
                 let part = format!("{:020}", event.seq);
                 let key = Ledger::delivery_key(&endpoint.key.tenant, &endpoint.key.id, &part);
-                let delivery = Delivery::new(format!("evt_{}", event.seq), kind, body.clone(), now);
+                let delivery = WebhookAttempt::new(format!("evt_{}", event.seq), kind, body.clone(), now);
                 let _ = self.ledger.put(&key, Expect::Absent, &delivery, Some(now), now).await?;
             }
         }

@@ -7,7 +7,7 @@ pub struct RetrySchedule {
     pub first_ms: i64,
     /// Longest wait between two tries, milliseconds.
     pub longest_ms: i64,
-    /// Tries end so long after the delivery was queued, milliseconds.
+    /// Attempts end this long after the delivery was queued, in milliseconds.
     pub give_up_ms: i64,
 }
 

@@ -4,15 +4,15 @@
 //! proxy, and reads little of what comes back.
 
 use super::address::{AddressError, AddressPolicy};
-use super::ledger::{Delivery, DeliveryState, Endpoint, Kept, Ledger};
+use super::ledger::{DeliveryState, Endpoint, Ledger, Stored, WebhookAttempt};
 use super::schedule::RetrySchedule;
-use crate::triggers::fingerprint;
 use async_trait::async_trait;
 use futures::StreamExt;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use splitreel_backend::records::Expect;
 use splitreel_backend::{Records, StoreError, World};
+use splitreel_core::digest::fingerprint;
 use splitreel_telemetry::labels::{Pass, WebhookOutcome};
 use splitreel_telemetry::record;
 use std::collections::BTreeMap;
@@ -60,9 +60,9 @@ pub struct SenderConfig {
     pub timeout: Duration,
     /// Endpoints served at a time.
     pub parallel: usize,
-    /// Deliveries that were taken are listed for so long, milliseconds.
+    /// Retention of delivered deliveries, in milliseconds.
     pub keep_delivered_ms: i64,
-    /// Deliveries that were given up are kept for so long, milliseconds.
+    /// Retention of failed deliveries, in milliseconds.
     pub keep_dead_ms: i64,
     /// How often to look for due deliveries.
     pub tick: Duration,
@@ -168,7 +168,7 @@ impl Sender {
                 Ok(BATCH..) => Duration::ZERO,
                 Ok(_) => self.config.tick,
                 Err(error) => {
-                    tracing::warn!(%error, "webhooks are held up");
+                    tracing::warn!(%error, "webhook pass failed; retrying");
                     self.config.tick
                 }
             };
@@ -180,14 +180,14 @@ impl Sender {
     }
 
     /// Looks after all deliveries that are due, up to a batch: sends the pending ones, in order for each endpoint,
-    /// and deletes those that were kept long enough. Several coordinators may do so at once. Answers how many were due.
+    /// and deletes old ones. Several coordinators may do so at once. Returns the number of due deliveries.
     ///
     /// # Errors
     /// When the record store fails: what was sent is sent again later.
     pub async fn send_due(&self) -> Result<usize, StoreError> {
         let due = self.ledger.due(self.now(), BATCH).await?;
         let num_due = due.len();
-        let mut by_endpoint: BTreeMap<(String, String), Vec<Kept<Delivery>>> = BTreeMap::new();
+        let mut by_endpoint: BTreeMap<(String, String), Vec<Stored<WebhookAttempt>>> = BTreeMap::new();
         for delivery in due {
             let webhook = delivery.key.id.split('/').next().unwrap_or_default().to_owned();
             by_endpoint.entry((delivery.key.tenant.clone(), webhook)).or_default().push(delivery);
@@ -207,7 +207,12 @@ impl Sender {
     }
 
     /// Due deliveries of one endpoint.
-    async fn serve(&self, tenant: &str, webhook: &str, deliveries: Vec<Kept<Delivery>>) -> Result<(), StoreError> {
+    async fn serve(
+        &self,
+        tenant: &str,
+        webhook: &str,
+        deliveries: Vec<Stored<WebhookAttempt>>,
+    ) -> Result<(), StoreError> {
         let endpoint_key = Ledger::endpoint_key(tenant, webhook);
         let mut endpoint = self.ledger.get::<Endpoint>(&endpoint_key).await?;
         let mut sent = 0;
@@ -243,7 +248,7 @@ impl Sender {
                     };
                     let expect = Expect::Version(target.version);
                     let _ = self.ledger.put(&endpoint_key, expect, &doc, None, now).await?;
-                    tracing::info!(tenant, webhook, "a webhook endpoint is gone: it is disabled");
+                    tracing::info!(tenant, webhook, "webhook endpoint answered 410 Gone; disabled");
                     endpoint = self.ledger.get::<Endpoint>(&endpoint_key).await?;
                 }
                 Some(Tried::Failed { status: None, .. }) => {
@@ -256,9 +261,9 @@ impl Sender {
     }
 
     /// One try of one delivery. `None`: another coordinator has it.
-    async fn deliver(&self, endpoint: &Endpoint, kept: Kept<Delivery>) -> Result<Option<Tried>, StoreError> {
+    async fn deliver(&self, endpoint: &Endpoint, kept: Stored<WebhookAttempt>) -> Result<Option<Tried>, StoreError> {
         let started = self.now();
-        let Kept { key, version, doc: mut delivery, .. } = kept;
+        let Stored { key, version, doc: mut delivery, .. } = kept;
         delivery.tries = delivery.tries.saturating_add(1);
         delivery.tried_ms = Some(started);
         // Taken for as long as a try can last: if this process dies, another tries again then.
@@ -296,7 +301,7 @@ impl Sender {
                         let _ = self.ledger.put(&key, Expect::Version(version), &delivery, Some(due), now).await?;
                     }
                     None => {
-                        tracing::warn!(tenant = %key.tenant, delivery = %key.id, why, "a webhook delivery is given up");
+                        tracing::warn!(tenant = %key.tenant, delivery = %key.id, why, "webhook delivery failed permanently");
                         self.keep(&key, version, end(delivery, DeliveryState::Dead, Some(why))).await?;
                     }
                 }
@@ -311,7 +316,7 @@ impl Sender {
         let url = match self.config.policy.check_url(&endpoint.url) {
             Ok(url) => url,
             Err(error) => {
-                tracing::info!(%error, "a webhook URL is refused");
+                tracing::info!(%error, "webhook URL not allowed; not sent");
                 return failed(FORBIDDEN_URL);
             }
         };
@@ -354,7 +359,7 @@ impl Sender {
         &self,
         key: &splitreel_backend::records::RecordKey,
         version: i64,
-        delivery: Delivery,
+        delivery: WebhookAttempt,
     ) -> Result<(), StoreError> {
         let now = self.now();
         let is_dead = delivery.state == DeliveryState::Dead;
@@ -370,7 +375,7 @@ impl Sender {
     }
 }
 
-fn end(mut delivery: Delivery, state: DeliveryState, why: Option<&str>) -> Delivery {
+fn end(mut delivery: WebhookAttempt, state: DeliveryState, why: Option<&str>) -> WebhookAttempt {
     delivery.state = state;
     delivery.error = why.map(str::to_owned);
     delivery
@@ -382,12 +387,12 @@ fn chance(id: &str, tries: u32, now_ms: i64) -> u32 {
     hash.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0)
 }
 
-/// What a tenant may know of a failure: nothing that tells open ports from closed ones, or which address was asked.
+/// What a tenant may know of a failure: nothing that distinguishes open from closed ports, and no address.
 fn reason(error: &reqwest::Error) -> &'static str {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(at) = source {
         if let Some(refused) = at.downcast_ref::<AddressError>() {
-            tracing::info!(error = %refused, "a webhook address is refused");
+            tracing::info!(error = %refused, "webhook address not allowed; not sent");
             return FORBIDDEN_ADDRESS;
         }
         source = at.source();
@@ -395,7 +400,7 @@ fn reason(error: &reqwest::Error) -> &'static str {
     if error.is_timeout() { "it took too long" } else { "no connection" }
 }
 
-/// Resolves a name and lets only judged addresses through: those are what the connection is made to.
+/// Resolves a name and lets only allowed addresses through: the connection is made to these.
 struct Guarded {
     policy: AddressPolicy,
     lookup: Arc<dyn Lookup>,

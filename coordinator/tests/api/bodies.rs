@@ -5,6 +5,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use proptest::prelude::*;
+use splitreel_coordinator::api::router_with;
 use splitreel_coordinator::api::routes::ROUTES;
 use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
@@ -69,9 +70,8 @@ async fn a_route_without_a_rule_admits_nobody_and_a_body_that_never_comes_ends()
     let mut config = config();
     config.request_timeout = Duration::from_millis(20);
     let mut stage = Stage::with(config);
-    stage.router = stage
-        .api
-        .router_with(OpenApiRouter::from(Router::new().route("/v1/extra", axum::routing::get(|| async { "never" }))));
+    let extra = Router::new().route("/v1/extra", axum::routing::get(|| async { "never" }));
+    stage.router = router_with(&stage.api, OpenApiRouter::from(extra));
     assert_eq!(stage.ask("GET", "/v1/extra", ROOT, None).await.code(), "forbidden");
     // A body that never comes.
     let endless = Body::from_stream(futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>());

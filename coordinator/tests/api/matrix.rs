@@ -4,8 +4,10 @@ use crate::stage::{ROOT, SOURCE, Stage, fresh, probe_result, request, tokens};
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
+use splitreel_client::routes::{WORK_OPENAPI, WORK_PREFIX};
 use splitreel_client::types::Scope;
 use splitreel_coordinator::api::routes::{Access, ROUTES, Reach, Route};
+use splitreel_coordinator::api::{openapi, worker_protocol};
 use splitreel_core::task::TaskKind;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -232,23 +234,26 @@ async fn every_route_admits_whom_the_table_says() {
 #[tokio::test]
 async fn the_table_the_router_and_the_document_name_the_same_routes() {
     let stage = Stage::new();
-    let document: Value = serde_json::from_str(&stage.api.openapi()).unwrap();
-    let documented: BTreeSet<(String, String)> = document["paths"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .flat_map(|(path, item)| {
-            let verbs = ["get", "post", "put", "patch", "delete"].into_iter().filter(|v| item.get(*v).is_some());
-            verbs.map(|v| (v.to_uppercase(), path.clone())).collect::<Vec<_>>()
-        })
-        .collect();
-    let is_documented = |path: &str| path.starts_with("/v1/") || path.starts_with("/play/");
-    let ruled: BTreeSet<(String, String)> = ROUTES
-        .iter()
-        .filter(|r| is_documented(r.path))
-        .map(|r| (r.method.as_str().to_owned(), r.path.replace("{*", "{")))
-        .collect();
-    assert_eq!(documented, ruled);
+    let is_work = |path: &str| path.starts_with(WORK_PREFIX);
+    let is_documented = |path: &str| (path.starts_with("/v1/") || path.starts_with("/play/")) && path != WORK_OPENAPI;
+    for (text, is_protocol) in [(openapi(&stage.api), false), (worker_protocol(&stage.api), true)] {
+        let document: Value = serde_json::from_str(&text).unwrap();
+        let documented: BTreeSet<(String, String)> = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, item)| {
+                let verbs = ["get", "post", "put", "patch", "delete"].into_iter().filter(|v| item.get(*v).is_some());
+                verbs.map(|v| (v.to_uppercase(), path.clone())).collect::<Vec<_>>()
+            })
+            .collect();
+        let ruled: BTreeSet<(String, String)> = ROUTES
+            .iter()
+            .filter(|r| is_documented(r.path) && is_work(r.path) == is_protocol)
+            .map(|r| (r.method.as_str().to_owned(), r.path.replace("{*", "{")))
+            .collect();
+        assert_eq!(documented, ruled);
+    }
 }
 
 #[tokio::test]

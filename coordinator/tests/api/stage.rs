@@ -15,13 +15,16 @@ use splitreel_backend::world::{Clock, Machine};
 use splitreel_backend::{JobStore, World};
 use splitreel_client::types::Scope;
 use splitreel_client::{Client, ClientConfig, Token};
-use splitreel_coordinator::api::{Api, ApiConfig, ApiSeams, Secret, SystemSecrets};
+use splitreel_coordinator::accept::{Accept, AcceptConfig};
+use splitreel_coordinator::api::{self, Api, ApiConfig, ApiSeams};
+use splitreel_coordinator::directory::{Directory, DirectoryConfig};
 use splitreel_coordinator::{Config, Coordinator};
 use splitreel_core::part::{Cost, Presentation, PresentationFile, ProbeResult, StoredObject, TaskResult};
 use splitreel_core::plan::hex;
 use splitreel_core::source::SourceRef;
 use splitreel_core::task::TaskKind;
 use splitreel_core::{JobId, TaskId, WorkerId};
+use splitreel_telemetry::redact::Secret;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -41,9 +44,9 @@ pub const ROOT: &str = "root-token-of-the-tests";
 pub const SOURCE: &str = "s3://films/here.mp4";
 pub const START_MS: i64 = 1_700_000_000_000;
 
-pub struct Hands(pub AtomicI64);
+pub struct TestClock(pub AtomicI64);
 
-impl Clock for Hands {
+impl Clock for TestClock {
     fn now_ms(&self) -> i64 {
         self.0.load(Ordering::SeqCst)
     }
@@ -131,17 +134,16 @@ pub struct Stage {
     pub records: Arc<MemoryRecords>,
     pub blobs: Arc<MemoryBlobs>,
     pub links: Arc<Links>,
-    pub hands: Arc<Hands>,
+    pub hands: Arc<TestClock>,
     pub coordinator: Coordinator,
 }
 
 pub fn config() -> ApiConfig {
-    let mut config = ApiConfig::new(Secret::new(*b"a signing key of thirty-two bytes"));
-    config.bootstrap_token = Some(Secret::new(ROOT));
+    let mut config = ApiConfig::new(Secret::new(b"a signing key of thirty-two bytes".to_vec()));
     config.requests_per_second = 50_000;
     config.feed_every = Duration::from_millis(10);
-    config.ping_every = Duration::from_millis(20);
-    config.takeover_ms = 20;
+    config.fleet.ping_every = Duration::from_millis(20);
+    config.fleet.takeover_ms = 20;
     config
 }
 
@@ -151,14 +153,14 @@ impl Stage {
     }
 
     pub fn with(config: ApiConfig) -> Stage {
-        let hands = Arc::new(Hands(AtomicI64::new(START_MS)));
+        let hands = Arc::new(TestClock(AtomicI64::new(START_MS)));
         let world = World { clock: hands.clone(), ids: Arc::new(Machine) };
         let (store, blobs) = (Arc::new(MemoryStore::new()), Arc::new(MemoryBlobs::new()));
         let doorbell = Arc::new(ChannelDoorbell::new());
         let coordinator = Coordinator::new(store.clone(), blobs.clone(), doorbell, world.clone(), Config::default());
         let (records, links) = (Arc::new(MemoryRecords::new()), Arc::new(Links::default()));
         let mut stage = Stage {
-            api: Self::api(&config, &coordinator, &store, &records, &links, &blobs, &world),
+            api: Self::api(&config, &coordinator, &records, &links, &blobs, &world),
             router: Router::new(),
             store,
             records,
@@ -167,27 +169,28 @@ impl Stage {
             hands,
             coordinator,
         };
-        stage.router = stage.api.router();
+        stage.router = api::router(&stage.api);
         stage
     }
 
     fn api(
         config: &ApiConfig,
         coordinator: &Coordinator,
-        store: &Arc<MemoryStore>,
         records: &Arc<MemoryRecords>,
         links: &Arc<Links>,
         blobs: &Arc<MemoryBlobs>,
         world: &World,
     ) -> Api {
+        let tokens = DirectoryConfig { admin_token: Some(Secret::new(ROOT.to_owned())), ..DirectoryConfig::default() };
+        let directory = Directory::new(tokens, records.clone(), world.clone(), Arc::new(Machine)).unwrap();
+        let acceptance = AcceptConfig::default();
+        let accept = Accept::new(acceptance, coordinator.clone(), directory, records.clone(), links.clone());
         let seams = ApiSeams {
+            accept,
             coordinator: coordinator.clone(),
-            store: store.clone(),
             records: records.clone(),
             grants: links.clone(),
             blobs: blobs.clone(),
-            world: world.clone(),
-            secrets: Arc::new(SystemSecrets),
             uploads: None,
             more_rules: Vec::new(),
         };
@@ -197,7 +200,7 @@ impl Stage {
     /// Another coordinator's API over the same backends.
     pub fn second(&self) -> Api {
         let world = World { clock: self.hands.clone(), ids: Arc::new(Machine) };
-        Self::api(&config(), &self.coordinator, &self.store, &self.records, &self.links, &self.blobs, &world)
+        Self::api(&config(), &self.coordinator, &self.records, &self.links, &self.blobs, &world)
     }
 
     pub fn advance(&self, ms: i64) {
@@ -326,7 +329,7 @@ impl Served {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let (router, stopped) = (api.router(), stop.clone());
+        let (router, stopped) = (api::router(api), stop.clone());
         let serving = tokio::spawn(async move {
             axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned()).await.unwrap();
         });

@@ -1,6 +1,6 @@
 //! Uploads whose parts the client puts into storage itself.
 
-use crate::fixture::{Installation, TestGrants, call_json, caller};
+use crate::fixture::{Deployment, TestGrants, call_json, caller};
 use async_trait::async_trait;
 use serde_json::json;
 use splitreel_backend::grants::SignedRequest;
@@ -73,10 +73,10 @@ impl UploadStorage for Signing {
 
 #[tokio::test]
 async fn parts_are_signed_completed_and_start_one_job() {
-    let here = Installation::new();
+    let here = Deployment::new();
     let storage = Arc::new(Signing { grants: here.grants.clone(), aborted: Mutex::default() });
     let config = UploadsConfig::default();
-    let uploads = Uploads::new(storage.clone(), here.records.clone(), here.intake.clone(), here.world.clone(), config);
+    let uploads = Uploads::new(storage.clone(), here.records.clone(), here.accept.clone(), here.world.clone(), config);
     let (router, openapi) = uploads_router(uploads.clone()).split_for_parts();
     assert_eq!(openapi.paths.paths.len(), 5);
     let studio = caller("studio", &["uploads.write"]);

@@ -1,14 +1,14 @@
 //! Upload events: recorded documents of each flavour start exactly one job, however often and in whatever order.
 
-use crate::fixture::{Installation, call, caller, json_request, read_json, rule};
-use async_trait::async_trait;
+use crate::fixture::{ADMIN, Deployment, call, caller, json_request, read_json, rule};
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::http::{Request, StatusCode};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use serde_json::json;
-use splitreel_coordinator::api::{Gate, SharedSecret, events_router};
+use splitreel_client::types::Scope;
+use splitreel_coordinator::api::{SharedSecret, events_router};
 use splitreel_coordinator::triggers::{Outcome, Rule, UploadEvent, parse};
 use std::path::Path;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ fn uploads() -> Vec<(String, String)> {
 #[tokio::test]
 async fn each_flavour_starts_exactly_one_job() {
     for (name, body) in uploads() {
-        let here = Installation::new();
+        let here = Deployment::new();
         here.save_rule("studio", "r", &rule()).await;
         here.grants.set(OBJECT, 4096, ETAG);
         let parsed = parse(body.as_bytes()).unwrap();
@@ -69,7 +69,7 @@ async fn other_documents_start_nothing() {
 
 #[tokio::test]
 async fn a_hundred_replays_of_all_flavours_in_any_order_are_one_job_per_object() {
-    let here = Installation::new();
+    let here = Deployment::new();
     here.save_rule("studio", "r", &rule()).await;
     here.grants.set(OBJECT, 4096, ETAG);
     let other = "s3://media-in/in/second.mp4";
@@ -101,7 +101,7 @@ async fn a_hundred_replays_of_all_flavours_in_any_order_are_one_job_per_object()
 
 #[tokio::test]
 async fn concurrent_replays_are_one_job() {
-    let here = Arc::new(Installation::new());
+    let here = Arc::new(Deployment::new());
     here.save_rule("studio", "r", &rule()).await;
     here.grants.set(OBJECT, 4096, ETAG);
     let tasks: Vec<_> = (0..100)
@@ -120,7 +120,7 @@ async fn concurrent_replays_are_one_job() {
 
 #[tokio::test]
 async fn storage_decides_what_an_event_means() {
-    let here = Installation::new();
+    let here = Deployment::new();
     here.save_rule("studio", "r", &rule()).await;
     let mut event = UploadEvent::exact("media-in", "in/a.mp4");
     assert_eq!(here.intake.offer(&event, None).await.unwrap(), Outcome::Gone);
@@ -154,7 +154,7 @@ async fn storage_decides_what_an_event_means() {
 
 #[tokio::test]
 async fn an_upload_that_has_to_rest_is_taken_when_it_does() {
-    let here = Installation::new();
+    let here = Deployment::new();
     here.save_rule("studio", "r", &Rule { settle_seconds: 10, ..rule() }).await;
     let event = UploadEvent::exact("media-in", "in/a.mp4");
     here.grants.set("s3://media-in/in/a.mp4", 10, "v1");
@@ -180,7 +180,7 @@ async fn an_upload_that_has_to_rest_is_taken_when_it_does() {
 
 #[tokio::test]
 async fn what_the_quota_has_no_room_for_waits_and_starts_when_there_is() {
-    let here = Installation::new();
+    let here = Deployment::new();
     here.save_rule("studio", "r", &rule()).await;
     here.save_quota("studio", Some(2)).await;
     let offer = async |n: u32| {
@@ -213,29 +213,17 @@ async fn what_the_quota_has_no_room_for_waits_and_starts_when_there_is() {
     assert_eq!(bases, ["0", "1", "2", "3", "4", "5", "6"], "the longest waiting first");
 }
 
-struct TokenGate;
-
-#[async_trait]
-impl Gate for TokenGate {
-    async fn authorise(&self, headers: &HeaderMap) -> Result<Option<String>, StatusCode> {
-        match headers.get("authorization").and_then(|value| value.to_str().ok()) {
-            Some("Bearer studio") => Ok(Some("studio".to_owned())),
-            Some("Bearer other") => Ok(Some("other".to_owned())),
-            Some("Bearer admin") => Ok(None),
-            Some("Bearer reader") => Err(StatusCode::FORBIDDEN),
-            _ => Err(StatusCode::UNAUTHORIZED),
-        }
-    }
-}
-
 #[tokio::test]
 async fn the_route_checks_the_sender_and_tells_outcomes() {
-    let here = Installation::new();
+    let here = Deployment::new();
     here.save_rule("studio", "r", &rule()).await;
     here.grants.set(OBJECT, 4096, ETAG);
     let secrets = vec![SharedSecret::new("a secret of the topic", Some("studio".into())).unwrap()];
     assert!(SharedSecret::new("short", None).is_none());
-    let (router, _) = events_router(here.intake.clone(), Arc::new(TokenGate), secrets).split_for_parts();
+    let (router, _) = events_router(here.intake.clone(), here.directory.tokens.clone(), secrets).split_for_parts();
+    let studio = here.token("studio", &[Scope::Ingest]).await;
+    let other = here.token("other", &[Scope::Ingest]).await;
+    let reader = here.token("studio", &[Scope::JobsRead]).await;
     let (_, aws) = uploads().remove(0);
     let post = |uri: &str, token: Option<&str>, secret: Option<&str>, body: &str| {
         let mut builder = Request::builder().method("POST").uri(uri).header("content-type", "text/plain");
@@ -251,9 +239,9 @@ async fn the_route_checks_the_sender_and_tells_outcomes() {
     for (uri, token, secret, status) in [
         (path, None, None, 401),
         (path, Some("wrong"), None, 401),
-        (path, Some("reader"), None, 403),
+        (path, Some(reader.as_str()), None, 403),
         (path, None, Some("not the secret of the topic"), 401),
-        (path, Some("studio"), Some("not the secret of the topic"), 401),
+        (path, Some(studio.as_str()), Some("not the secret of the topic"), 401),
         ("/v1/events/s3?secret=nope", None, None, 401),
     ] {
         let (answered, body) = read_json(call(&router, None, post(uri, token, secret, &aws)).await).await;
@@ -261,22 +249,22 @@ async fn the_route_checks_the_sender_and_tells_outcomes() {
         assert!(body["code"].is_string());
     }
     assert!(here.jobs().await.is_empty());
-    let outcome = |token: &'static str| {
+    let outcome = |token: &str| {
         let (router, request) = (router.clone(), post(path, Some(token), None, &aws));
         async move { read_json(call(&router, None, request).await).await }
     };
-    let (status, body) = outcome("other").await;
+    let (status, body) = outcome(&other).await;
     assert_eq!((status, body["events"][0]["outcome"].as_str()), (StatusCode::OK, Some("no_rule")));
     here.grants.is_down.store(true, Ordering::SeqCst);
-    let response = call(&router, None, post(path, Some("studio"), None, &aws)).await;
+    let response = call(&router, None, post(path, Some(&studio), None, &aws)).await;
     assert_eq!(
         (response.status(), response.headers()["retry-after"].to_str().unwrap()),
         (StatusCode::SERVICE_UNAVAILABLE, "5")
     );
     here.grants.is_down.store(false, Ordering::SeqCst);
-    let (_, body) = outcome("studio").await;
+    let (_, body) = outcome(&studio).await;
     assert_eq!(body["events"][0]["outcome"], "started");
-    let (_, body) = outcome("admin").await;
+    let (_, body) = outcome(ADMIN).await;
     assert_eq!(body["events"][0]["outcome"], "existing");
     for request in [
         post("/v1/events/s3?secret=a%20secret%20of%20the%20topic", None, None, &aws),
@@ -286,12 +274,12 @@ async fn the_route_checks_the_sender_and_tells_outcomes() {
         assert_eq!(body["events"][0]["outcome"], "existing");
     }
     let confirmation = recorded().into_iter().find(|(name, _)| name == "other-sns-confirmation").unwrap().1;
-    let (status, body) = read_json(call(&router, None, post(path, Some("admin"), None, &confirmation)).await).await;
+    let (status, body) = read_json(call(&router, None, post(path, Some(ADMIN), None, &confirmation)).await).await;
     assert_eq!((status, &body["is_confirmation_needed"]), (StatusCode::OK, &json!(true)));
     let giant = "x".repeat(2 << 20);
     let deep = format!("{}{}", "[".repeat(50_000), "]".repeat(50_000));
     for (body, status) in [("", 400), ("{}", 400), ("garbage", 400), (&*deep, 400), (&*giant, 413)] {
-        assert_eq!(call(&router, None, post(path, Some("admin"), None, body)).await.status().as_u16(), status);
+        assert_eq!(call(&router, None, post(path, Some(ADMIN), None, body)).await.status().as_u16(), status);
     }
     for method in ["GET", "HEAD"] {
         assert_eq!(call(&router, None, json_request(method, path, None)).await.status(), StatusCode::OK);

@@ -1,4 +1,4 @@
-//! An installation in memory: stores, a clock that the test moves, and a storage whose objects the test makes.
+//! A deployment in memory: stores, a clock that the test moves, and a storage whose objects the test makes.
 
 use async_trait::async_trait;
 use axum::body::Body;
@@ -10,13 +10,15 @@ use splitreel_backend::records::{Expect, RecordKey};
 use splitreel_backend::store::JobFilter;
 use splitreel_backend::world::Machine;
 use splitreel_backend::{Clock, Grants, JobStore, Records, World};
-use splitreel_client::types::TenantSettings;
-use splitreel_coordinator::directory::Caller;
-use splitreel_coordinator::triggers::{BuiltInProfiles, Intake, Place, Rule};
+use splitreel_client::types::{Scope, TenantSettings, TokenCreate};
+use splitreel_coordinator::accept::{Accept, AcceptConfig};
+use splitreel_coordinator::directory::{Caller, Directory, DirectoryConfig};
+use splitreel_coordinator::triggers::{Intake, Place, Rule};
 use splitreel_coordinator::{Config, Coordinator};
 use splitreel_core::fair::Priority;
 use splitreel_core::job::Job;
 use splitreel_core::source::SourceRef;
+use splitreel_telemetry::redact::Secret;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -86,18 +88,23 @@ impl Grants for TestGrants {
     }
 }
 
-/// The installation.
-pub struct Installation {
+/// The administrator's token of a [`Deployment`].
+pub const ADMIN: &str = "the administrator's own token";
+
+/// The deployment.
+pub struct Deployment {
     pub clock: Arc<TestClock>,
     pub world: World,
     pub store: Arc<MemoryStore>,
     pub records: Arc<MemoryRecords>,
     pub grants: Arc<TestGrants>,
     pub coordinator: Coordinator,
+    pub directory: Directory,
+    pub accept: Accept,
     pub intake: Intake,
 }
 
-impl Installation {
+impl Deployment {
     pub fn new() -> Self {
         let clock = Arc::new(TestClock(AtomicI64::new(1_700_000_000_000)));
         let world = World { clock: clock.clone(), ids: Arc::new(Machine) };
@@ -112,9 +119,24 @@ impl Installation {
             Config::default(),
         );
         let own = vec![Place { bucket: "work".into(), prefix: String::new() }];
-        let profiles = Arc::new(BuiltInProfiles);
-        let intake = Intake::new(coordinator.clone(), records.clone(), grants.clone(), profiles, world.clone(), own);
-        Installation { clock, world, store, records, grants, coordinator, intake }
+        let tokens = DirectoryConfig { admin_token: Some(Secret::new(ADMIN.to_owned())), ..DirectoryConfig::default() };
+        let directory = Directory::new(tokens, records.clone(), world.clone(), Arc::new(Machine)).unwrap();
+        let acceptance = AcceptConfig::default();
+        let accept = Accept::new(acceptance, coordinator.clone(), directory.clone(), records.clone(), grants.clone());
+        let intake = Intake::new(accept.clone(), records.clone(), world.clone(), own);
+        Deployment { clock, world, store, records, grants, coordinator, directory, accept, intake }
+    }
+
+    /// A token of a tenant with scopes.
+    pub async fn token(&self, tenant: &str, scopes: &[Scope]) -> String {
+        let wanted = TokenCreate {
+            name: "test".into(),
+            scopes: scopes.iter().copied().collect(),
+            tenant: Some(tenant.into()),
+            expires_in_seconds: None,
+        };
+        let admin = Caller { is_admin: true, ..Caller::default() };
+        self.directory.tokens.create(&admin, wanted).await.unwrap().secret
     }
 
     pub async fn save_rule(&self, tenant: &str, id: &str, rule: &Rule) {

@@ -1,6 +1,6 @@
 //! Events by queue: acknowledged after they are followed, poison rejected, what storage did not answer about given back.
 
-use crate::fixture::{Installation, rule};
+use crate::fixture::{Deployment, rule};
 use async_trait::async_trait;
 use bytes::Bytes;
 use splitreel_coordinator::triggers::{Delivery, EventInbox, InboxError, listen};
@@ -53,7 +53,7 @@ impl EventInbox for TestInbox {
 
 #[tokio::test(start_paused = true)]
 async fn messages_are_answered_by_what_became_of_them() {
-    let here = Installation::new();
+    let here = Deployment::new();
     here.save_rule("studio", "r", &rule()).await;
     here.grants.set("s3://media-in/in/a.mp4", 9, "v");
     let good = r#"{"Records":[{"eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"media-in"},"object":{"key":"in/a.mp4"}}}]}"#;
@@ -76,7 +76,7 @@ async fn messages_are_answered_by_what_became_of_them() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rule_whose_profile_is_gone_does_not_block_the_queue() {
-    let here = Installation::new();
+    let here = Deployment::new();
     let mut broken = rule();
     broken.profile = "removed".into();
     here.save_rule("studio", "r", &broken).await;

@@ -1,66 +1,54 @@
 //! All these routes mounted beside the API's own: its tokens admit, its table has a rule for each.
 
-use crate::fixture::{Installation, call, json_request, read_json, rule};
+use crate::fixture::{ADMIN, Deployment, call, json_request, read_json, rule};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
 use splitreel_backend::memory::MemoryBlobs;
+use splitreel_backend::world::Machine;
 use splitreel_coordinator::api::{
-    Api, ApiConfig, ApiSeams, RULES_ROUTES, Secret, SystemSecrets, UPLOADS_ROUTES, WEBHOOKS_ROUTES, events_router,
+    Api, ApiConfig, ApiSeams, RULES_ROUTES, UPLOADS_ROUTES, WEBHOOKS_ROUTES, events_router, openapi, router_with,
     rules_router, uploads_router, webhooks_router,
 };
-use splitreel_coordinator::triggers::{Intake, LateProfiles, Place};
 use splitreel_coordinator::uploads::{LocalUploads, Uploads, UploadsConfig};
 use splitreel_coordinator::webhooks::{Sender, SenderConfig};
+use splitreel_telemetry::redact::Secret;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 
-const ADMIN: &str = "the administrator's own token";
-
 struct Mounted {
-    here: Installation,
+    here: Deployment,
     api: Api,
     more: OpenApiRouter,
     router: Router,
 }
 
 fn mounted(folder: &Path) -> Mounted {
-    let here = Installation::new();
-    let Installation { records, world, coordinator, store, grants, .. } = &here;
-    let late = Arc::new(LateProfiles::default());
-    let own = vec![Place { bucket: "work".into(), prefix: String::new() }];
-    let intake = Intake::new(coordinator.clone(), records.clone(), grants.clone(), late.clone(), world.clone(), own);
+    let here = Deployment::new();
+    let Deployment { records, world, coordinator, grants, directory, accept, intake, .. } = &here;
     let storage = Arc::new(LocalUploads::new(folder).unwrap());
     let config = UploadsConfig::default();
-    let uploads = Uploads::new(storage, records.clone(), intake.clone(), world.clone(), config);
-    let mut config = ApiConfig::new(Secret::new(vec![7; 32]));
-    config.bootstrap_token = Some(Secret::new(ADMIN));
-    let api = Api::new(
-        config,
-        ApiSeams {
-            coordinator: coordinator.clone(),
-            store: store.clone(),
-            records: records.clone(),
-            grants: grants.clone(),
-            blobs: Arc::new(MemoryBlobs::new()),
-            world: world.clone(),
-            secrets: Arc::new(SystemSecrets),
-            uploads: Some(Arc::new(uploads.clone())),
-            more_rules: [RULES_ROUTES, WEBHOOKS_ROUTES, UPLOADS_ROUTES].concat(),
-        },
-    )
-    .unwrap();
-    assert!(late.set(Arc::new(api.clone())) && !late.set(Arc::new(api.clone())));
+    let uploads = Uploads::new(storage, records.clone(), accept.clone(), world.clone(), config);
+    let seams = ApiSeams {
+        accept: accept.clone(),
+        coordinator: coordinator.clone(),
+        records: records.clone(),
+        grants: grants.clone(),
+        blobs: Arc::new(MemoryBlobs::new()),
+        uploads: Some(uploads.clone()),
+        more_rules: [RULES_ROUTES, WEBHOOKS_ROUTES, UPLOADS_ROUTES].concat(),
+    };
+    let api = Api::new(ApiConfig::new(Secret::new(vec![7; 32])), seams).unwrap();
     let sender = Sender::new(records.clone(), world.clone(), SenderConfig::default()).unwrap();
     let more = OpenApiRouter::new()
         .merge(rules_router(records.clone(), intake.clone(), world.clone()))
-        .merge(events_router(intake, Arc::new(api.clone()), Vec::new()))
-        .merge(webhooks_router(records.clone(), sender, world.clone()))
+        .merge(events_router(intake.clone(), directory.tokens.clone(), Vec::new()))
+        .merge(webhooks_router(records.clone(), sender, world.clone(), Arc::new(Machine)))
         .merge(uploads_router(uploads));
-    let router = api.router_with(more.clone());
+    let router = router_with(&api, more.clone());
     Mounted { here, api, more, router }
 }
 
@@ -165,5 +153,5 @@ async fn a_tenants_profile_an_upload_and_an_event_meet() {
     let other = mounted.token("other", &["jobs.write"]).await;
     let (status, _) = mounted.ask(Some(&other), "POST", "/v1/jobs", Some(json!({ "upload": id }))).await;
     assert!((400..500).contains(&status), "{status}");
-    assert!(mounted.api.openapi().contains("/v1/jobs"));
+    assert!(openapi(&mounted.api).contains("/v1/jobs"));
 }

@@ -1,6 +1,6 @@
 //! The bucket poller: new objects become one job each, never before they rest, across restarts and two coordinators.
 
-use crate::fixture::{Installation, rule};
+use crate::fixture::{Deployment, rule};
 use async_trait::async_trait;
 use splitreel_backend::records::RecordFilter;
 use splitreel_backend::{Clock, Records};
@@ -28,14 +28,14 @@ impl Buckets for TestBuckets {
 }
 
 struct Setup {
-    here: Installation,
+    here: Deployment,
     buckets: Arc<TestBuckets>,
     config: PollConfig,
 }
 
 impl Setup {
     async fn new(config: PollConfig) -> Self {
-        let here = Installation::new();
+        let here = Deployment::new();
         here.save_rule("studio", "r", &Rule { poll_seconds: Some(10), ..rule() }).await;
         Setup { here, buckets: Arc::default(), config }
     }
@@ -49,7 +49,7 @@ impl Setup {
     }
 
     fn poller(&self) -> Poller {
-        let Installation { records, intake, world, .. } = &self.here;
+        let Deployment { records, intake, world, .. } = &self.here;
         let buckets = self.buckets.clone();
         Poller::new(buckets, records.clone(), intake.clone(), world.clone(), self.config.clone())
     }

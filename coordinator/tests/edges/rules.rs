@@ -1,6 +1,6 @@
 //! The routes that keep rules.
 
-use crate::fixture::{Installation, call, call_json, caller, json_request};
+use crate::fixture::{Deployment, call, call_json, caller, json_request};
 use serde_json::{Value, json};
 use splitreel_coordinator::api::rules_router;
 use splitreel_coordinator::directory::Caller;
@@ -13,7 +13,7 @@ fn body() -> Value {
 
 #[tokio::test]
 async fn rules_are_kept_changed_and_deleted() {
-    let here = Installation::new();
+    let here = Deployment::new();
     let (router, openapi) =
         rules_router(here.records.clone(), here.intake.clone(), here.world.clone()).split_for_parts();
     assert_eq!(openapi.paths.paths.len(), 3);
@@ -62,7 +62,7 @@ async fn rules_are_kept_changed_and_deleted() {
 
 #[tokio::test]
 async fn only_administrators_write_rules_and_mistakes_are_all_told() {
-    let here = Installation::new();
+    let here = Deployment::new();
     let (router, _) = rules_router(here.records.clone(), here.intake.clone(), here.world.clone()).split_for_parts();
     let writer = caller("studio", &["jobs.write", "profiles.write", "ingest"]);
     let routes = [

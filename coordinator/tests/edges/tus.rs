@@ -1,6 +1,6 @@
 //! Uploads by the tus protocol into a local directory.
 
-use crate::fixture::{Installation, TestClock, call, call_json, caller};
+use crate::fixture::{Deployment, TestClock, call, call_json, caller};
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -22,17 +22,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 struct Site {
-    here: Installation,
+    here: Deployment,
     folder: TempDir,
     uploads: Uploads,
     router: Router,
 }
 
 fn site_with(config: UploadsConfig) -> Site {
-    let here = Installation::new();
+    let here = Deployment::new();
     let folder = tempfile::tempdir().unwrap();
     let storage = Arc::new(LocalUploads::new(folder.path()).unwrap());
-    let uploads = Uploads::new(storage, here.records.clone(), here.intake.clone(), here.world.clone(), config);
+    let uploads = Uploads::new(storage, here.records.clone(), here.accept.clone(), here.world.clone(), config);
     let (router, _) = uploads_router(uploads.clone()).split_for_parts();
     Site { here, folder, uploads, router }
 }
@@ -266,7 +266,7 @@ async fn after_a_crash_the_real_size_counts() {
     let id = path.rsplit('/').next().unwrap().parse().unwrap();
     assert_eq!(site.patch(&path, 0, "a").await.status().as_u16(), 204);
     // A writer took the lock, stored two bytes, and died before it could note them.
-    let key = splitreel_coordinator::uploads::KeptUpload::key("studio", id);
+    let key = splitreel_coordinator::uploads::StoredUpload::key("studio", id);
     let records = site.here.records.clone();
     let mut record = splitreel_backend::Records::get(records.as_ref(), &key).await.unwrap().unwrap();
     let now = splitreel_backend::Clock::now_ms(site.here.clock.as_ref());
@@ -406,8 +406,8 @@ fn deaf_from(first: usize) -> (Site, Arc<DeafFrom>) {
     let plan = Arc::new(DeafFrom { first, num_puts: AtomicUsize::new(0), clock: site.here.clock.clone() });
     let records = Arc::new(FaultyRecords::new(site.here.records.clone(), plan.clone()));
     let storage = Arc::new(LocalUploads::new(site.folder.path()).unwrap());
-    let (intake, world) = (site.here.intake.clone(), site.here.world.clone());
-    let uploads = Uploads::new(storage, records, intake, world, UploadsConfig::default());
+    let (accept, world) = (site.here.accept.clone(), site.here.world.clone());
+    let uploads = Uploads::new(storage, records, accept, world, UploadsConfig::default());
     (Site { uploads, ..site }, plan)
 }
 

@@ -1,7 +1,8 @@
 //! The watch folder: files become jobs when they rest, once, also across restarts.
 
-use crate::fixture::Installation;
-use splitreel_coordinator::triggers::{FolderWatch, Outcome, Target, WatchConfig, WatchError};
+use crate::fixture::Deployment;
+use splitreel_coordinator::accept::Target;
+use splitreel_coordinator::triggers::{FolderWatch, Outcome, WatchConfig, WatchError};
 use splitreel_core::fair::Priority;
 use std::io::Write;
 use std::path::Path;
@@ -17,7 +18,7 @@ fn target(output: Option<&Path>) -> Target {
     }
 }
 
-fn watch(here: &Installation, folder: &Path, subfolders: bool) -> FolderWatch {
+fn watch(here: &Deployment, folder: &Path, subfolders: bool) -> FolderWatch {
     let config = WatchConfig {
         subfolders,
         suffixes: vec![".mp4".into(), ".MKV".into()],
@@ -28,7 +29,7 @@ fn watch(here: &Installation, folder: &Path, subfolders: bool) -> FolderWatch {
 
 #[tokio::test]
 async fn a_file_is_taken_when_its_writer_is_done_and_only_then() {
-    let here = Installation::new();
+    let here = Deployment::new();
     let folder = tempfile::tempdir().unwrap();
     let mut watch = watch(&here, folder.path(), false);
     let path = folder.path().join("Film one.mp4");
@@ -53,7 +54,7 @@ async fn a_file_is_taken_when_its_writer_is_done_and_only_then() {
 
 #[tokio::test]
 async fn files_wait_in_the_folder_for_room_in_the_quota() {
-    let here = Installation::new();
+    let here = Deployment::new();
     let folder = tempfile::tempdir().unwrap();
     here.save_quota("local", Some(1)).await;
     for name in ["a.mp4", "b.mp4"] {
@@ -73,7 +74,7 @@ async fn files_wait_in_the_folder_for_room_in_the_quota() {
 
 #[tokio::test]
 async fn a_restart_takes_nothing_twice_even_when_the_job_is_forgotten() {
-    let here = Installation::new();
+    let here = Deployment::new();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.mp4"), b"one").unwrap();
     let looks = async |watch: &mut FolderWatch| {
@@ -90,7 +91,7 @@ async fn a_restart_takes_nothing_twice_even_when_the_job_is_forgotten() {
 
 #[tokio::test]
 async fn only_wanted_files_of_wanted_folders_are_taken() {
-    let here = Installation::new();
+    let here = Deployment::new();
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("sub")).unwrap();
     for name in ["a.MP4", "b.mkv", "c.txt", ".d.mp4", "e.mp4.part", "sub/f.mp4"] {
@@ -108,7 +109,7 @@ async fn only_wanted_files_of_wanted_folders_are_taken() {
 
 #[tokio::test]
 async fn a_failure_of_storage_is_tried_again() {
-    let here = Installation::new();
+    let here = Deployment::new();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.mp4"), b"one").unwrap();
     let mut watch = watch(&here, folder.path(), false);
@@ -122,7 +123,7 @@ async fn a_failure_of_storage_is_tried_again() {
 
 #[tokio::test]
 async fn an_output_inside_the_folder_is_refused() {
-    let here = Installation::new();
+    let here = Deployment::new();
     let folder = tempfile::tempdir().unwrap();
     let make = |output: &Path| {
         let config = WatchConfig::new(folder.path().to_owned(), target(Some(output)));
@@ -141,7 +142,7 @@ async fn an_output_inside_the_folder_is_refused() {
 
 #[tokio::test]
 async fn it_runs_until_it_is_stopped() {
-    let here = Installation::new();
+    let here = Deployment::new();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.mp4"), b"one").unwrap();
     let mut config = WatchConfig::new(folder.path().to_owned(), target(None));

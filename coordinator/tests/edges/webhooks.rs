@@ -1,6 +1,6 @@
 //! Outgoing webhooks: queued once, signed, repeated for a day, to allowed addresses only.
 
-use crate::fixture::{Installation, call_json, caller};
+use crate::fixture::{Deployment, call_json, caller};
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Bytes;
@@ -14,7 +14,8 @@ use splitreel_backend::{Clock, Records};
 use splitreel_coordinator::api::webhooks_router;
 use splitreel_coordinator::events::Feed;
 use splitreel_coordinator::webhooks::{
-    AddressPolicy, Delivery, DeliveryState, Endpoint, Kept, Ledger, Lookup, Secret, Sender, SenderConfig, WebhookQueue,
+    AddressPolicy, DeliveryState, Endpoint, Ledger, Lookup, Sender, SenderConfig, Stored, WebhookAttempt, WebhookKey,
+    WebhookQueue,
 };
 use splitreel_core::JobId;
 use splitreel_core::fair::Priority;
@@ -85,14 +86,14 @@ fn loopback() -> SenderConfig {
 }
 
 struct Hooks {
-    here: Installation,
+    here: Deployment,
     ledger: Ledger,
     sender: Sender,
 }
 
 impl Hooks {
     fn new(config: SenderConfig) -> Self {
-        let here = Installation::new();
+        let here = Deployment::new();
         let ledger = Ledger::new(here.records.clone());
         let sender = Sender::new(here.records.clone(), here.world.clone(), config).unwrap();
         Hooks { here, ledger, sender }
@@ -100,11 +101,11 @@ impl Hooks {
 
     fn router(&self) -> Router {
         let Hooks { here, sender, .. } = self;
-        webhooks_router(here.records.clone(), sender.clone(), here.world.clone()).split_for_parts().0
+        webhooks_router(here.records.clone(), sender.clone(), here.world.clone(), Arc::new(Machine)).split_for_parts().0
     }
 
-    async fn endpoint(&self, tenant: &str, id: &str, url: &str, events: &[&str]) -> Secret {
-        let secret = Secret::fresh(&Machine);
+    async fn endpoint(&self, tenant: &str, id: &str, url: &str, events: &[&str]) -> WebhookKey {
+        let secret = WebhookKey::fresh(&Machine).unwrap();
         let endpoint = Endpoint {
             url: url.to_owned(),
             secret: secret.clone(),
@@ -119,7 +120,7 @@ impl Hooks {
     }
 
     fn feed(&self) -> Feed {
-        let Installation { store, records, world, .. } = &self.here;
+        let Deployment { store, records, world, .. } = &self.here;
         let queue = Arc::new(WebhookQueue::new(store.clone(), records.clone(), world.clone()));
         Feed::new("webhooks", store.clone(), records.clone(), world.clone(), queue)
     }
@@ -142,12 +143,12 @@ impl Hooks {
         }
     }
 
-    async fn deliveries(&self) -> Vec<Kept<Delivery>> {
+    async fn deliveries(&self) -> Vec<Stored<WebhookAttempt>> {
         let filter = RecordFilter { kind: "delivery".into(), limit: 1000, ..RecordFilter::default() };
         self.ledger.list(filter).await.unwrap()
     }
 
-    async fn only(&self) -> Kept<Delivery> {
+    async fn only(&self) -> Stored<WebhookAttempt> {
         let mut all = self.deliveries().await;
         assert_eq!(all.len(), 1);
         all.remove(0)
@@ -175,7 +176,7 @@ async fn an_event_arrives_once_signed_and_as_it_was_queued() {
     assert_eq!(requests.len(), 1, "job.submitted is quiet, job.cancelled is not");
     let (_, headers, body) = &requests[0];
     standardwebhooks::Webhook::new(secret.reveal()).unwrap().verify(body, headers).unwrap();
-    let stranger = Secret::fresh(&Machine);
+    let stranger = WebhookKey::fresh(&Machine).unwrap();
     assert!(standardwebhooks::Webhook::new(stranger.reveal()).unwrap().verify(body, headers).is_err());
     let document: Value = serde_json::from_slice(body).unwrap();
     assert_eq!((&document["type"], &document["data"]["job"]), (&json!("job.cancelled"), &json!(job.to_string())));

@@ -4,6 +4,7 @@
 //! `fault` wraps any of them for failure injection. No database, broker or file-system code lives here.
 
 pub mod blob;
+pub mod cache;
 pub mod conformance;
 pub mod doorbell;
 pub mod fault;
@@ -23,4 +24,4 @@ pub use grants::Grants;
 pub use lease::{Leases, WorkOrder};
 pub use records::Records;
 pub use store::{JobStore, StoreError};
-pub use world::{Clock, Ids, World};
+pub use world::{Clock, Ids, Secrets, World};

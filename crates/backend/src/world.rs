@@ -15,6 +15,20 @@ pub trait Ids: Send + Sync {
     fn fresh(&self) -> Uuid;
 }
 
+/// Source of random bytes for tokens and keys.
+pub trait Secrets: Send + Sync {
+    /// Fills the bytes with random ones that nobody can guess.
+    ///
+    /// # Errors
+    /// [`NoRandomness`] when the system gives none.
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NoRandomness>;
+}
+
+/// The random number generator is unavailable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("random number generator unavailable")]
+pub struct NoRandomness;
+
 /// What a service needs of the world beside its seams.
 #[derive(Clone)]
 pub struct World {
@@ -42,9 +56,27 @@ impl Ids for Machine {
     }
 }
 
+impl Secrets for Machine {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
+        getrandom::fill(bytes).map_err(|_| NoRandomness)
+    }
+}
+
 impl World {
     /// The real world.
     pub fn machine() -> Self {
         World { clock: Arc::new(Machine), ids: Arc::new(Machine) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_bytes_differ() {
+        let (mut a, mut b) = ([0u8; 32], [0u8; 32]);
+        assert!(Machine.fill(&mut a).is_ok() && Machine.fill(&mut b).is_ok());
+        assert_ne!(a, b);
     }
 }

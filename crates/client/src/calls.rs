@@ -2,6 +2,7 @@
 
 use crate::answers::{Made, Versioned};
 use crate::client::{Call, Client, ClientError};
+use crate::routes;
 use crate::types::{
     Autoscale, Claim, Claimed, Complete, EventList, Fail, FileList, JobCreate, JobList, JobView, ObjectGrants,
     ObjectsToRead, ObjectsToStore, PlaybackCreate, PlaybackGrant, ProfileList, ProfileView, Quote, QuoteRequest, Renew,
@@ -33,12 +34,12 @@ pub struct JobQuery {
 }
 
 impl Client {
-    fn get(&self, path: &[&str]) -> Result<Call, ClientError> {
-        self.call(Method::GET, path)
+    fn get(&self, route: &str, values: &[&str]) -> Result<Call, ClientError> {
+        self.call(Method::GET, route, values)
     }
 
-    fn post(&self, path: &[&str]) -> Result<Call, ClientError> {
-        self.call(Method::POST, path)
+    fn post(&self, route: &str, values: &[&str]) -> Result<Call, ClientError> {
+        self.call(Method::POST, route, values)
     }
 
     async fn versioned<T: DeserializeOwned>(&self, call: Call) -> Result<Versioned<T>, ClientError> {
@@ -60,7 +61,7 @@ impl Client {
                 &made
             }
         };
-        let call = self.post(&["v1", "jobs"])?.json(job)?.header(IDEMPOTENCY_KEY, key)?.repeatable();
+        let call = self.post(routes::JOBS, &[])?.json(job)?.header(IDEMPOTENCY_KEY, key)?.repeatable();
         let response = self.send(call).await?;
         let is_new = response.status() == StatusCode::CREATED;
         Ok(Made { value: read(response).await?, is_new })
@@ -73,7 +74,7 @@ impl Client {
     pub async fn jobs(&self, query: &JobQuery) -> Result<JobList, ClientError> {
         let states = query.states.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(",");
         let call = self
-            .get(&["v1", "jobs"])?
+            .get(routes::JOBS, &[])?
             .maybe("state", Some(states).filter(|s| !s.is_empty()))
             .maybe("tenant", query.tenant.as_ref())
             .maybe("limit", query.limit)
@@ -86,11 +87,11 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn job(&self, id: JobId) -> Result<JobView, ClientError> {
-        self.answer(self.get(&["v1", "jobs", &id.to_string()])?).await
+        self.answer(self.get(routes::JOB, &[&id.to_string()])?).await
     }
 
-    async fn act(&self, id: JobId, action: &str) -> Result<JobView, ClientError> {
-        self.answer(self.post(&["v1", "jobs", &id.to_string(), action])?.repeatable()).await
+    async fn act(&self, id: JobId, route: &str) -> Result<JobView, ClientError> {
+        self.answer(self.post(route, &[&id.to_string()])?.repeatable()).await
     }
 
     /// `POST /v1/jobs/{id}/cancel`. Cancelling a cancelled job is fine.
@@ -98,7 +99,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `job_ended` when it ended otherwise.
     pub async fn cancel_job(&self, id: JobId) -> Result<JobView, ClientError> {
-        self.act(id, "cancel").await
+        self.act(id, routes::JOB_CANCEL).await
     }
 
     /// `POST /v1/jobs/{id}/pause`.
@@ -106,7 +107,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `job_ended`.
     pub async fn pause_job(&self, id: JobId) -> Result<JobView, ClientError> {
-        self.act(id, "pause").await
+        self.act(id, routes::JOB_PAUSE).await
     }
 
     /// `POST /v1/jobs/{id}/resume`.
@@ -114,7 +115,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `job_ended`.
     pub async fn resume_job(&self, id: JobId) -> Result<JobView, ClientError> {
-        self.act(id, "resume").await
+        self.act(id, routes::JOB_RESUME).await
     }
 
     /// `POST /v1/jobs/{id}/retry`. Not repeated by itself: a second retry may meet a job that failed again.
@@ -122,7 +123,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `nothing_to_retry`.
     pub async fn retry_job(&self, id: JobId) -> Result<JobView, ClientError> {
-        self.answer(self.post(&["v1", "jobs", &id.to_string(), "retry"])?).await
+        self.answer(self.post(routes::JOB_RETRY, &[&id.to_string()])?).await
     }
 
     /// `GET /v1/jobs/{id}/tasks`: those with a number above `after`.
@@ -130,7 +131,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn tasks(&self, id: JobId, after: Option<u32>, limit: Option<usize>) -> Result<TaskList, ClientError> {
-        let call = self.get(&["v1", "jobs", &id.to_string(), "tasks"])?.maybe("after", after).maybe("limit", limit);
+        let call = self.get(routes::JOB_TASKS, &[&id.to_string()])?.maybe("after", after).maybe("limit", limit);
         self.answer(call).await
     }
 
@@ -141,8 +142,8 @@ impl Client {
     pub async fn event_page(&self, job: Option<JobId>, after: i64, limit: usize) -> Result<EventList, ClientError> {
         let id = job.map(|id| id.to_string());
         let call = match &id {
-            Some(id) => self.get(&["v1", "jobs", id, "events"])?,
-            None => self.get(&["v1", "events"])?,
+            Some(id) => self.get(routes::JOB_EVENTS, &[id])?,
+            None => self.get(routes::EVENTS, &[])?,
         };
         self.answer(call.query("after", after).query("limit", limit)).await
     }
@@ -152,7 +153,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `not_planned`.
     pub async fn plan(&self, id: JobId) -> Result<Plan, ClientError> {
-        self.answer(self.get(&["v1", "jobs", &id.to_string(), "plan"])?).await
+        self.answer(self.get(routes::JOB_PLAN, &[&id.to_string()])?).await
     }
 
     /// `GET /v1/jobs/{id}/report`: the report of the published presentation.
@@ -160,7 +161,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `not_published`.
     pub async fn report(&self, id: JobId) -> Result<serde_json::Value, ClientError> {
-        self.answer(self.get(&["v1", "jobs", &id.to_string(), "report"])?).await
+        self.answer(self.get(routes::JOB_REPORT, &[&id.to_string()])?).await
     }
 
     /// `GET /v1/jobs/{id}/files`.
@@ -168,7 +169,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `not_published`.
     pub async fn files(&self, id: JobId) -> Result<FileList, ClientError> {
-        self.answer(self.get(&["v1", "jobs", &id.to_string(), "files"])?).await
+        self.answer(self.get(routes::JOB_FILES, &[&id.to_string()])?).await
     }
 
     /// `GET /v1/jobs/{id}/files/{path}`: a whole file, or a range of it. Where storage serves it itself, its signed
@@ -178,9 +179,7 @@ impl Client {
     /// [`ClientError`].
     pub async fn file(&self, id: JobId, path: &str, range: Option<&str>) -> Result<Response, ClientError> {
         let id = id.to_string();
-        let mut segments = vec!["v1", "jobs", &id, "files"];
-        segments.extend(path.split('/'));
-        let mut call = self.get(&segments)?;
+        let mut call = self.get(routes::JOB_FILE, &[&id, path])?;
         if let Some(range) = range {
             call = call.header(RANGE, range)?;
         }
@@ -215,7 +214,7 @@ impl Client {
     /// [`ClientError`]; `not_published`.
     pub async fn playback(&self, id: JobId, ttl: Option<Duration>) -> Result<PlaybackGrant, ClientError> {
         let ttl_seconds = ttl.map(|t| u32::try_from(t.as_secs()).unwrap_or(u32::MAX));
-        let call = self.post(&["v1", "jobs", &id.to_string(), "playback"])?.repeatable();
+        let call = self.post(routes::JOB_PLAYBACK, &[&id.to_string()])?.repeatable();
         self.answer(call.json(&PlaybackCreate { ttl_seconds })?).await
     }
 
@@ -224,7 +223,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn quote(&self, request: &QuoteRequest) -> Result<Quote, ClientError> {
-        self.answer(self.post(&["v1", "quote"])?.json(request)?.repeatable()).await
+        self.answer(self.post(routes::QUOTE, &[])?.json(request)?.repeatable()).await
     }
 
     /// `GET /v1/profiles`.
@@ -232,7 +231,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn profiles(&self) -> Result<ProfileList, ClientError> {
-        self.answer(self.get(&["v1", "profiles"])?).await
+        self.answer(self.get(routes::PROFILES, &[])?).await
     }
 
     /// `GET /v1/profiles/{name}`; the newest version when none is named.
@@ -240,7 +239,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn profile(&self, name: &str, version: Option<u32>) -> Result<Versioned<ProfileView>, ClientError> {
-        self.versioned(self.get(&["v1", "profiles", name])?.maybe("version", version)).await
+        self.versioned(self.get(routes::PROFILE, &[name])?.maybe("version", version)).await
     }
 
     /// `PUT /v1/profiles/{name}`: a new version. `etag`: of the version that it replaces; `None`: there is none yet.
@@ -252,7 +251,7 @@ impl Client {
         profile: &Profile,
         etag: Option<&str>,
     ) -> Result<Versioned<ProfileView>, ClientError> {
-        let call = self.call(Method::PUT, &["v1", "profiles", &profile.name])?.json(profile)?.once();
+        let call = self.call(Method::PUT, routes::PROFILE, &[&profile.name])?.json(profile)?.once();
         let call = match etag {
             Some(etag) => call.header(IF_MATCH, etag)?,
             None => call.header(IF_NONE_MATCH, "*")?,
@@ -265,7 +264,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `changed`, `read_only`.
     pub async fn delete_profile(&self, name: &str, etag: &str) -> Result<(), ClientError> {
-        self.done(self.call(Method::DELETE, &["v1", "profiles", name])?.header(IF_MATCH, etag)?.once()).await
+        self.done(self.call(Method::DELETE, routes::PROFILE, &[name])?.header(IF_MATCH, etag)?.once()).await
     }
 
     /// `GET /v1/me`.
@@ -273,7 +272,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn me(&self) -> Result<WhoAmI, ClientError> {
-        self.answer(self.get(&["v1", "me"])?).await
+        self.answer(self.get(routes::ME, &[])?).await
     }
 
     /// `POST /v1/tokens`.
@@ -281,7 +280,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn create_token(&self, token: &TokenCreate) -> Result<TokenCreated, ClientError> {
-        self.answer(self.post(&["v1", "tokens"])?.json(token)?).await
+        self.answer(self.post(routes::TOKENS, &[])?.json(token)?).await
     }
 
     /// `GET /v1/tokens`.
@@ -289,7 +288,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn tokens(&self, after: Option<&str>) -> Result<TokenList, ClientError> {
-        self.answer(self.get(&["v1", "tokens"])?.maybe("after", after)).await
+        self.answer(self.get(routes::TOKENS, &[])?.maybe("after", after)).await
     }
 
     /// `GET /v1/tokens/{id}`.
@@ -297,7 +296,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn token(&self, id: &str) -> Result<TokenView, ClientError> {
-        self.answer(self.get(&["v1", "tokens", id])?).await
+        self.answer(self.get(routes::TOKEN, &[id])?).await
     }
 
     /// `DELETE /v1/tokens/{id}`: it ends now.
@@ -305,7 +304,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn revoke_token(&self, id: &str) -> Result<(), ClientError> {
-        self.done(self.call(Method::DELETE, &["v1", "tokens", id])?).await
+        self.done(self.call(Method::DELETE, routes::TOKEN, &[id])?).await
     }
 
     /// `GET /v1/tenants`.
@@ -313,7 +312,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn tenants(&self) -> Result<TenantList, ClientError> {
-        self.answer(self.get(&["v1", "tenants"])?).await
+        self.answer(self.get(routes::TENANTS, &[])?).await
     }
 
     /// `GET /v1/tenants/{tenant}`.
@@ -321,7 +320,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn tenant(&self, tenant: &str) -> Result<Versioned<Tenant>, ClientError> {
-        self.versioned(self.get(&["v1", "tenants", tenant])?).await
+        self.versioned(self.get(routes::TENANT, &[tenant])?).await
     }
 
     /// `PUT /v1/tenants/{tenant}`; with an ETag only if nobody changed it meanwhile.
@@ -334,7 +333,7 @@ impl Client {
         settings: &TenantSettings,
         etag: Option<&str>,
     ) -> Result<Versioned<Tenant>, ClientError> {
-        let mut call = self.call(Method::PUT, &["v1", "tenants", tenant])?.json(settings)?;
+        let mut call = self.call(Method::PUT, routes::TENANT, &[tenant])?.json(settings)?;
         if let Some(etag) = etag {
             call = call.header(IF_MATCH, etag)?.once();
         }
@@ -346,7 +345,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn reset_tenant(&self, tenant: &str) -> Result<(), ClientError> {
-        self.done(self.call(Method::DELETE, &["v1", "tenants", tenant])?).await
+        self.done(self.call(Method::DELETE, routes::TENANT, &[tenant])?).await
     }
 
     /// `GET /v1/workers`.
@@ -354,7 +353,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn workers(&self) -> Result<WorkerList, ClientError> {
-        self.answer(self.get(&["v1", "workers"])?).await
+        self.answer(self.get(routes::WORKERS, &[])?).await
     }
 
     /// `POST /v1/workers/{worker}/drain`.
@@ -362,7 +361,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn drain_worker(&self, worker: &str) -> Result<(), ClientError> {
-        self.done(self.post(&["v1", "workers", worker, "drain"])?.repeatable()).await
+        self.done(self.post(routes::WORKER_DRAIN, &[worker])?.repeatable()).await
     }
 
     /// `GET /v1/autoscale`.
@@ -370,7 +369,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn autoscale(&self, slots_per_worker: Option<u32>) -> Result<Autoscale, ClientError> {
-        self.answer(self.get(&["v1", "autoscale"])?.maybe("slots_per_worker", slots_per_worker)).await
+        self.answer(self.get(routes::AUTOSCALE, &[])?.maybe("slots_per_worker", slots_per_worker)).await
     }
 }
 
@@ -381,12 +380,12 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `not_claimable`, `cancelled`.
     pub async fn claim(&self, claim: &Claim, timeout: Duration) -> Result<Claimed, ClientError> {
-        self.answer(self.post(&["v1", "work", "claim"])?.json(claim)?.timeout(timeout)).await
+        self.answer(self.post(routes::WORK_CLAIM, &[])?.json(claim)?.timeout(timeout)).await
     }
 
-    fn lease(&self, task: TaskId, lease: LeaseId, what: &str) -> Result<Call, ClientError> {
+    fn lease(&self, task: TaskId, lease: LeaseId, route: &str) -> Result<Call, ClientError> {
         let (job, number, lease) = (task.job.to_string(), task.number.to_string(), lease.to_string());
-        self.post(&["v1", "work", &job, &number, &lease, what])
+        self.post(route, &[&job, &number, &lease])
     }
 
     /// `POST /v1/work/{job}/{task}/{lease}/renew`.
@@ -400,7 +399,7 @@ impl Client {
         renew: &Renew,
         timeout: Duration,
     ) -> Result<Renewed, ClientError> {
-        self.answer(self.lease(task, lease, "renew")?.json(renew)?.timeout(timeout)).await
+        self.answer(self.lease(task, lease, routes::WORK_RENEW)?.json(renew)?.timeout(timeout)).await
     }
 
     /// `POST /v1/work/{job}/{task}/{lease}/complete`.
@@ -414,7 +413,7 @@ impl Client {
         complete: &Complete,
         timeout: Duration,
     ) -> Result<(), ClientError> {
-        self.done(self.lease(task, lease, "complete")?.json(complete)?.timeout(timeout)).await
+        self.done(self.lease(task, lease, routes::WORK_COMPLETE)?.json(complete)?.timeout(timeout)).await
     }
 
     /// `POST /v1/work/{job}/{task}/{lease}/fail`.
@@ -422,7 +421,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `lease_lost`, `cancelled`.
     pub async fn fail(&self, task: TaskId, lease: LeaseId, fail: &Fail, timeout: Duration) -> Result<(), ClientError> {
-        self.done(self.lease(task, lease, "fail")?.json(fail)?.timeout(timeout)).await
+        self.done(self.lease(task, lease, routes::WORK_FAIL)?.json(fail)?.timeout(timeout)).await
     }
 
     /// `POST /v1/work/{job}/{task}/{lease}/objects`: rights to store.
@@ -435,7 +434,7 @@ impl Client {
         lease: LeaseId,
         objects: &ObjectsToStore,
     ) -> Result<ObjectGrants, ClientError> {
-        self.answer(self.lease(task, lease, "objects")?.json(objects)?.repeatable()).await
+        self.answer(self.lease(task, lease, routes::WORK_OBJECTS)?.json(objects)?.repeatable()).await
     }
 
     /// `POST /v1/work/{job}/{task}/{lease}/reads`: rights to read objects of the job.
@@ -448,7 +447,7 @@ impl Client {
         lease: LeaseId,
         objects: &ObjectsToRead,
     ) -> Result<ObjectGrants, ClientError> {
-        self.answer(self.lease(task, lease, "reads")?.json(objects)?.repeatable()).await
+        self.answer(self.lease(task, lease, routes::WORK_READS)?.json(objects)?.repeatable()).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::retry::{Outcome, pause};
+use crate::routes::segments;
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
@@ -203,13 +204,13 @@ impl Client {
         &self.config
     }
 
-    /// Starts a call of a path below the base; its segments are escaped.
-    pub(crate) fn call(&self, method: Method, path: &[&str]) -> Result<Call, ClientError> {
+    /// Starts a call of a route below the base, with the values of its parameters, which are escaped.
+    pub(crate) fn call(&self, method: Method, route: &str, values: &[&str]) -> Result<Call, ClientError> {
         let mut url = self.config.base.clone();
         url.path_segments_mut()
             .map_err(|()| ClientError::Config { why: "the address has no path".into() })?
             .pop_if_empty()
-            .extend(path);
+            .extend(segments(route, values));
         let may_repeat = method.is_idempotent();
         let mut headers = HeaderMap::new();
         splitreel_telemetry::http::propagate(&mut headers);

@@ -2,6 +2,7 @@
 
 use crate::client::{Client, ClientError, chance};
 use crate::retry::{Outcome, pause};
+use crate::routes;
 use crate::sse::{SseEvent, SseParser};
 use crate::types::JobProgress;
 use bytes::Bytes;
@@ -103,13 +104,13 @@ impl EventStream {
 
     async fn connect(&mut self) -> Result<(), ClientError> {
         let id = self.job.map(|id| id.to_string());
-        let path: Vec<&str> = match &id {
-            Some(id) => vec!["v1", "jobs", id, "events", "stream"],
-            None => vec!["v1", "events", "stream"],
+        let (route, values) = match &id {
+            Some(id) => (routes::JOB_EVENTS_STREAM, vec![id.as_str()]),
+            None => (routes::EVENTS_STREAM, Vec::new()),
         };
         let call = self
             .client
-            .call(Method::GET, &path)?
+            .call(Method::GET, route, &values)?
             .header(ACCEPT, "text/event-stream")?
             .header(LAST_EVENT_ID, &self.after.to_string())?;
         match self.client.open(call).await {

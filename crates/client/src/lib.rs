@@ -10,6 +10,7 @@ mod leases;
 mod presence;
 pub mod problem;
 mod retry;
+pub mod routes;
 mod rules;
 pub mod schema;
 mod sse;

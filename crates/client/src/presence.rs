@@ -4,6 +4,7 @@
 use crate::client::{Client, ClientError, chance};
 use crate::leases::RemoteLeases;
 use crate::retry::{Outcome, pause};
+use crate::routes;
 use crate::sse::SseParser;
 use crate::types::{Control, Presence};
 use futures::StreamExt;
@@ -93,7 +94,7 @@ impl Client {
     }
 
     async fn connect_presence(&self, hello: &Presence) -> Result<Response, ClientError> {
-        let call = self.call(Method::POST, &["v1", "work", "presence"])?;
+        let call = self.call(Method::POST, routes::WORK_PRESENCE, &[])?;
         self.open(call.json(hello)?.header(ACCEPT, "text/event-stream")?).await
     }
 }

@@ -62,9 +62,9 @@ codes! {
     Range "range" 416 "The range lies outside of the file.";
     Invalid "invalid" 422 "Some fields are wrong.";
     KeyReused "key_reused" 422 "The Idempotency-Key was used before with another request.";
-    SourceNotFound "source_not_found" 422 "There is nothing at the source's place.";
+    SourceNotFound "source_not_found" 422 "The source does not exist.";
     SourceUnusable "source_unusable" 422 "The source cannot be used.";
-    PreconditionRequired "precondition_required" 428 "Say by If-Match which version is meant.";
+    PreconditionRequired "precondition_required" 428 "Send `If-Match` with the ETag you are replacing.";
     RateLimited "rate_limited" 429 "Too many requests.";
     QuotaExceeded "quota_exceeded" 429 "The tenant has as many open jobs as it may.";
     Internal "internal" 500 "The service failed.";
@@ -89,6 +89,26 @@ pub struct Mistake {
     /// What to do.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hint: String,
+}
+
+impl Mistake {
+    /// A mistake with its remedy.
+    pub fn new(pointer: &str, message: impl Into<String>, hint: &str) -> Self {
+        Mistake { pointer: pointer.to_owned(), message: message.into(), hint: hint.to_owned() }
+    }
+}
+
+/// A path such as `video.rungs[1].crf` as a JSON pointer (RFC 6901).
+pub fn pointer_of(path: &str) -> String {
+    if path.is_empty() || path == "." {
+        return String::new();
+    }
+    let mut pointer = String::new();
+    for step in path.replace('[', ".").replace(']', "").split('.').filter(|s| !s.is_empty()) {
+        pointer.push('/');
+        pointer.push_str(&step.replace('~', "~0").replace('/', "~1"));
+    }
+    pointer
 }
 
 /// A problem document.
@@ -171,5 +191,12 @@ mod tests {
         let json = serde_json::to_string(&p).unwrap();
         assert_eq!(serde_json::from_str::<Problem>(&json).unwrap(), p);
         assert_eq!(Problem::new(Code::Timeout, "").to_string(), "timeout: The request took too long.");
+    }
+
+    #[test]
+    fn pointers_follow_the_standard() {
+        assert_eq!(pointer_of("video.rungs[1].crf"), "/video/rungs/1/crf");
+        assert_eq!(pointer_of("."), "");
+        assert_eq!(pointer_of("a/b"), "/a~1b");
     }
 }

@@ -1,6 +1,7 @@
 //! Calls about rules: `/v1/rules`.
 
 use crate::client::{Client, ClientError};
+use crate::routes;
 use crate::types::{Rule, RuleList, RuleTest, RuleVerdict, StoredRule};
 use reqwest::Method;
 
@@ -10,7 +11,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn rules(&self, tenant: Option<&str>, after: Option<&str>) -> Result<RuleList, ClientError> {
-        self.answer(self.call(Method::GET, &["v1", "rules"])?.maybe("tenant", tenant).maybe("after", after)).await
+        self.answer(self.call(Method::GET, routes::RULES, &[])?.maybe("tenant", tenant).maybe("after", after)).await
     }
 
     /// `GET /v1/rules/{id}`, of the caller's tenant or another.
@@ -18,7 +19,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn rule(&self, id: &str, tenant: Option<&str>) -> Result<StoredRule, ClientError> {
-        self.answer(self.call(Method::GET, &["v1", "rules", id])?.maybe("tenant", tenant)).await
+        self.answer(self.call(Method::GET, routes::RULE, &[id])?.maybe("tenant", tenant)).await
     }
 
     /// `POST /v1/rules`.
@@ -26,7 +27,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `invalid` with every mistake.
     pub async fn create_rule(&self, rule: &Rule, tenant: Option<&str>) -> Result<StoredRule, ClientError> {
-        self.answer(self.call(Method::POST, &["v1", "rules"])?.maybe("tenant", tenant).json(rule)?).await
+        self.answer(self.call(Method::POST, routes::RULES, &[])?.maybe("tenant", tenant).json(rule)?).await
     }
 
     /// `DELETE /v1/rules/{id}`.
@@ -34,7 +35,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn delete_rule(&self, id: &str, tenant: Option<&str>) -> Result<(), ClientError> {
-        self.done(self.call(Method::DELETE, &["v1", "rules", id])?.maybe("tenant", tenant)).await
+        self.done(self.call(Method::DELETE, routes::RULE, &[id])?.maybe("tenant", tenant)).await
     }
 
     /// `POST /v1/rules:test`.
@@ -42,6 +43,6 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn test_rules(&self, object: &RuleTest) -> Result<RuleVerdict, ClientError> {
-        self.answer(self.call(Method::POST, &["v1", "rules:test"])?.json(object)?.repeatable()).await
+        self.answer(self.call(Method::POST, routes::RULES_TEST, &[])?.json(object)?.repeatable()).await
     }
 }

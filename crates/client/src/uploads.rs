@@ -3,6 +3,7 @@
 
 use crate::client::{Client, ClientError};
 use crate::retry::{Outcome, pause};
+use crate::routes;
 use crate::types::{UploadAnswer, UploadState};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -46,7 +47,7 @@ impl Client {
     /// [`ClientError`].
     pub async fn create_upload(&self, bytes: u64, filename: &str) -> Result<Uuid, ClientError> {
         let call = self
-            .call(Method::POST, &["v1", "uploads"])?
+            .call(Method::POST, routes::UPLOADS, &[])?
             .header(TUS_RESUMABLE, VERSION)?
             .header(UPLOAD_LENGTH, &bytes.to_string())?
             .header(UPLOAD_METADATA, &format!("filename {}", STANDARD.encode(filename)))?
@@ -65,7 +66,7 @@ impl Client {
     pub async fn upload_piece(&self, id: Uuid, offset: u64, piece: Bytes) -> Result<u64, ClientError> {
         let checksum = format!("sha256 {}", STANDARD.encode(Sha256::digest(&piece)));
         let call = self
-            .call(Method::PATCH, &["v1", "uploads", &id.to_string()])?
+            .call(Method::PATCH, routes::UPLOAD, &[&id.to_string()])?
             .header(TUS_RESUMABLE, VERSION)?
             .header(UPLOAD_OFFSET, &offset.to_string())?
             .header(UPLOAD_CHECKSUM, &checksum)?
@@ -83,7 +84,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn upload(&self, id: Uuid) -> Result<UploadAnswer, ClientError> {
-        self.answer(self.call(Method::GET, &["v1", "uploads", &id.to_string()])?).await
+        self.answer(self.call(Method::GET, routes::UPLOAD, &[&id.to_string()])?).await
     }
 
     /// Sends what is missing of an upload of `bytes` bytes, until it is an object. `read` gives the bytes from an

@@ -4,6 +4,7 @@
 //! in as values, decisions go out as values.
 
 pub mod assembly;
+pub mod digest;
 pub mod event;
 pub mod failure;
 pub mod fair;

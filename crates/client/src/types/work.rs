@@ -38,7 +38,7 @@ pub struct Claim {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Claimed {
     /// What to do, with the right to read the pinned source.
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::WorkOrder)]
     pub order: WorkOrder,
     /// Proves to every coordinator that the order's key prefix was given to this caller.
     pub ticket: String,

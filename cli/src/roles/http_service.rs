@@ -4,15 +4,19 @@
 use super::keys::Keys;
 use super::lifecycle::Process;
 use crate::exit::{Exit, Problem};
+use splitreel_backend::world::Machine;
 use splitreel_backend::{BlobStore, Grants, JobStore, Records, World};
 use splitreel_coordinator::Coordinator;
+use splitreel_coordinator::accept::{Accept, AcceptConfig};
 use splitreel_coordinator::api::{
-    Api, ApiConfig, ApiSeams, RULES_ROUTES, SharedSecret, SystemSecrets, UPLOADS_ROUTES, WEBHOOKS_ROUTES,
-    events_router, rules_router, shares, uploads_router, webhooks_router,
+    Api, ApiConfig, ApiSeams, RULES_ROUTES, SharedSecret, UPLOADS_ROUTES, WEBHOOKS_ROUTES, events_router, router_with,
+    rules_router, uploads_router, webhooks_router,
 };
+use splitreel_coordinator::directory::{Directory, DirectoryConfig, Tenants};
 use splitreel_coordinator::events::{EventSink, Feed};
+use splitreel_coordinator::fleet::FleetConfig;
 use splitreel_coordinator::outputs::{OutputStore, Outputs};
-use splitreel_coordinator::triggers::{Intake, LateProfiles, Place};
+use splitreel_coordinator::triggers::{Intake, Place};
 use splitreel_coordinator::uploads::{UploadStorage, Uploads, UploadsConfig};
 use splitreel_coordinator::webhooks::{AddressPolicy, Sender, SenderConfig, WebhookQueue};
 use std::future::IntoFuture;
@@ -74,11 +78,12 @@ pub struct Settings {
     pub reserved_sources: Vec<String>,
 }
 
-/// The API and what goes with it.
-pub struct Front {
+/// The API with the services behind it.
+pub struct HttpService {
     /// Turns hints into jobs.
     pub intake: Intake,
     seams: Seams,
+    directory: Directory,
     api: Api,
     sender: Sender,
     uploads: Uploads,
@@ -86,57 +91,50 @@ pub struct Front {
     follows_slots: bool,
 }
 
-impl Front {
-    /// Puts it together.
+impl HttpService {
+    /// Builds the services from the bottom up: directory, acceptance, triggers, uploads, API.
     pub fn new(seams: Seams, settings: Settings) -> Result<Self, Problem> {
-        let Seams { core, store, records, blobs, grants, world, .. } = seams.clone();
-        let networks = settings.webhook_networks.iter().map(|n| n.parse()).collect::<Result<Vec<_>, _>>();
-        let allow = networks.map_err(|e| Problem::usage(format!("--webhook-networks: {e}")))?;
-        let policy = AddressPolicy { allow, ..AddressPolicy::default() };
-        let sender =
-            Sender::new(Arc::clone(&records), world.clone(), SenderConfig { policy, ..SenderConfig::default() })
-                .map_err(|e| Problem::because("webhooks cannot be sent", &e))?;
-        // The API is made of uploads, uploads of the intake, and the intake of the API's profiles.
-        let profiles = Arc::new(LateProfiles::default());
-        let late: Arc<LateProfiles> = Arc::clone(&profiles);
-        let intake =
-            Intake::new(core.clone(), Arc::clone(&records), Arc::clone(&grants), late, world.clone(), settings.own);
-        let uploads = Uploads::new(
-            Arc::clone(&seams.uploads),
-            Arc::clone(&records),
-            intake.clone(),
-            world.clone(),
-            UploadsConfig::default(),
-        );
+        let sender = sender(&seams, &settings.webhook_networks)?;
+        let Seams { core, records, grants, world, .. } = &seams;
+        let (secrets, unusable) = (Arc::new(Machine), "the API cannot be served like this");
+        let tokens = DirectoryConfig {
+            admin_token: settings.keys.admin,
+            work_token: settings.keys.work,
+            ..DirectoryConfig::default()
+        };
+        let directory = Directory::new(tokens, Arc::clone(records), world.clone(), secrets.clone())
+            .map_err(|e| Problem { exit: Exit::Usage, ..Problem::because(unusable, &e) })?;
+        let acceptance = AcceptConfig { reserved_sources: settings.reserved_sources, ..AcceptConfig::default() };
+        let accept = Accept::new(acceptance, core.clone(), directory.clone(), Arc::clone(records), Arc::clone(grants));
+        let intake = Intake::new(accept.clone(), Arc::clone(records), world.clone(), settings.own);
+        let storage = Arc::clone(&seams.uploads);
+        let uploads =
+            Uploads::new(storage, Arc::clone(records), accept.clone(), world.clone(), UploadsConfig::default());
         let mut config = ApiConfig::new(settings.keys.signing);
-        config.bootstrap_token = settings.keys.admin;
-        config.work_token = settings.keys.work;
         config.public_url = settings.public_url.as_deref().map(public_url).transpose()?;
         config.cors_origins = settings.cors_origins;
-        config.local_slots = settings.local_slots;
-        config.oldest_protocol = settings.oldest_protocol.unwrap_or(config.oldest_protocol);
-        config.reserved_sources = settings.reserved_sources;
+        let fleet = FleetConfig { local_slots: settings.local_slots, ..FleetConfig::default() };
+        let oldest_protocol = settings.oldest_protocol.unwrap_or(fleet.oldest_protocol);
+        config.fleet = FleetConfig { oldest_protocol, ..fleet };
         let parts = ApiSeams {
-            coordinator: core,
-            store,
-            records: Arc::clone(&records),
-            grants,
-            blobs,
-            world: world.clone(),
-            secrets: Arc::new(SystemSecrets),
-            uploads: Some(Arc::new(uploads.clone())),
+            accept,
+            coordinator: core.clone(),
+            records: Arc::clone(records),
+            grants: Arc::clone(grants),
+            blobs: Arc::clone(&seams.blobs),
+            uploads: Some(uploads.clone()),
             more_rules: [RULES_ROUTES, WEBHOOKS_ROUTES, UPLOADS_ROUTES].concat(),
         };
-        let api = Api::new(config, parts)
-            .map_err(|e| Problem { exit: Exit::Usage, ..Problem::because("the API cannot be served like this", &e) })?;
-        profiles.set(Arc::new(api.clone()));
+        let api =
+            Api::new(config, parts).map_err(|e| Problem { exit: Exit::Usage, ..Problem::because(unusable, &e) })?;
         let shared = settings.keys.ingest.as_deref().and_then(|s| SharedSecret::new(s, None)).into_iter().collect();
-        let more = events_router(intake.clone(), Arc::new(api.clone()), shared)
-            .merge(rules_router(Arc::clone(&records), intake.clone(), world.clone()))
-            .merge(webhooks_router(records, sender.clone(), world))
+        let more = events_router(intake.clone(), directory.tokens.clone(), shared)
+            .merge(rules_router(Arc::clone(records), intake.clone(), world.clone()))
+            .merge(webhooks_router(Arc::clone(records), sender.clone(), world.clone(), secrets))
             .merge(uploads_router(uploads.clone()));
-        let router = splitreel_telemetry::http::observed(api.router_with(more));
-        Ok(Front { seams, api, sender, uploads, intake, router, follows_slots: settings.follows_slots })
+        let router = splitreel_telemetry::http::observed(router_with(&api, more));
+        let follows_slots = settings.follows_slots;
+        Ok(HttpService { seams, directory, api, sender, uploads, intake, router, follows_slots })
     }
 
     /// Starts the loops, those of the coordinator itself excepted.
@@ -149,9 +147,9 @@ impl Front {
         services.spawn(async move { uploads.run(&s).await });
         let (s, core) = (stop.clone(), self.seams.core.clone());
         services.spawn(async move { core.measure(MEASURE_EVERY, &s).await });
-        let (s, core, records) = (stop.clone(), self.seams.core.clone(), Arc::clone(&self.seams.records));
+        let (s, core, tenants) = (stop.clone(), self.seams.core.clone(), self.directory.tenants.clone());
         let api = self.follows_slots.then(|| self.api.clone());
-        services.spawn(async move { follow(&core, records.as_ref(), api.as_ref(), &s).await });
+        services.spawn(async move { follow(&core, &tenants, api.as_ref(), &s).await });
         let (s, intake) = (stop.clone(), self.intake.clone());
         services.spawn(async move { release_held(&intake, &s).await });
         let Seams { store, records, outputs, world, .. } = &self.seams;
@@ -183,12 +181,22 @@ impl Front {
         tokio::select! {
             served = serve.into_future() => {
                 if let Err(error) = served {
-                    tracing::error!(%error, "the API is served no more");
+                    tracing::error!(%error, "API server stopped");
                 }
             }
             () = process.stop.cancelled() => {}
         }
     }
+}
+
+/// The sender of webhooks: to public addresses and the given networks.
+fn sender(seams: &Seams, networks: &[String]) -> Result<Sender, Problem> {
+    let networks = networks.iter().map(|n| n.parse()).collect::<Result<Vec<_>, _>>();
+    let allow = networks.map_err(|e| Problem::usage(format!("--webhook-networks: {e}")))?;
+    let policy = AddressPolicy { allow, ..AddressPolicy::default() };
+    let config = SenderConfig { policy, ..SenderConfig::default() };
+    Sender::new(Arc::clone(&seams.records), seams.world.clone(), config)
+        .map_err(|e| Problem::because("webhooks cannot be sent", &e))
 }
 
 /// The address that paths of the API are put behind.
@@ -202,18 +210,18 @@ fn public_url(text: &str) -> Result<String, Problem> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-/// Keeps dispatch to what the API says of tenants, and with `slots` to the number of slots that are there.
-async fn follow(core: &Coordinator, records: &dyn Records, slots: Option<&Api>, stop: &CancellationToken) {
+/// Keeps dispatch to the tenants' weights, and with `slots` to the number of live slots.
+async fn follow(core: &Coordinator, tenants: &Tenants, slots: Option<&Api>, stop: &CancellationToken) {
     let mut tick = tokio::time::interval(FOLLOW_EVERY);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        match shares(records).await {
+        match tenants.shares().await {
             Ok(shares) => core.set_shares(shares),
-            Err(error) => tracing::warn!(%error, "the tenants' shares stay as they were"),
+            Err(error) => tracing::warn!(%error, "tenant weights not refreshed; keeping previous values"),
         }
         let Some(api) = slots else { continue };
         match api.live_slots().await {
             Ok(slots) => core.set_in_flight_limit(splitreel_coordinator::in_flight_limit(slots)),
-            Err(error) => tracing::warn!(%error, "the number of slots is not known"),
+            Err(error) => tracing::warn!(%error, "live slots not refreshed; keeping the previous limit"),
         }
     }
 }
@@ -223,7 +231,7 @@ async fn release_held(intake: &Intake, stop: &CancellationToken) {
     let mut tick = tokio::time::interval(HELD_EVERY);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         if let Err(error) = intake.release_held().await {
-            tracing::warn!(%error, "uploads that were watched have to wait");
+            tracing::warn!(%error, "checking held uploads failed; will retry");
         }
     }
 }
