@@ -1,15 +1,16 @@
-//! Lays a published presentation out as a local directory: everything into a staging directory beside the
-//! target, then one rename. A half-written directory is never visible under the final name.
+//! Exports a published presentation to a local directory: everything into a staging directory next to the target, then
+//! one rename. A half-written directory is never visible under the final name.
 
 use splitreel_backend::{BlobError, BlobStore};
 use splitreel_core::part::{Presentation, PresentationFile};
+use splitreel_presentation::{Catalogue, CatalogueError};
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-/// Why a presentation could not be laid out. The target is as it was.
+/// Why a presentation could not be exported. The target is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// An object could not be read or linked.
@@ -18,18 +19,15 @@ pub enum ExportError {
     /// A directory could not be made, synced or renamed.
     #[error("{path} cannot be written")]
     Io {
-        /// Where.
+        /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// The catalogue is unreadable or names a path outside the presentation.
-    #[error("the catalogue cannot be used: {what}")]
-    Catalogue {
-        /// What is wrong.
-        what: String,
-    },
+    #[error("the catalogue cannot be used")]
+    Catalogue(#[from] CatalogueError),
 }
 
 /// A sibling of `dir` with `suffix` after its name.
@@ -39,33 +37,22 @@ pub fn sibling(dir: &Path, suffix: &str) -> PathBuf {
     dir.with_file_name(name)
 }
 
-/// Reads the list of files of a presentation.
+/// Reads the catalogue of a presentation.
 ///
 /// # Errors
 /// [`ExportError::Blob`], [`ExportError::Catalogue`].
-pub async fn catalogue(
-    blobs: &dyn BlobStore,
-    presentation: &Presentation,
-) -> Result<Vec<PresentationFile>, ExportError> {
-    let unusable = |what: &str| ExportError::Catalogue { what: what.to_owned() };
-    let len = usize::try_from(presentation.catalogue.bytes).map_err(|_| unusable("too large"))?;
+pub async fn catalogue(blobs: &dyn BlobStore, presentation: &Presentation) -> Result<Catalogue, ExportError> {
+    let len = usize::try_from(presentation.catalogue.bytes).unwrap_or(usize::MAX);
     let json = blobs.read(&presentation.catalogue.key, 0, len).await?;
-    let files: Vec<PresentationFile> = serde_json::from_slice(&json).map_err(|e| unusable(&e.to_string()))?;
-    for f in &files {
-        let is_plain = Path::new(&f.path).components().all(|c| matches!(c, Component::Normal(_)));
-        if !is_plain || f.path.is_empty() {
-            return Err(unusable(&format!("{:?} is not a relative path", f.path)));
-        }
-    }
-    Ok(files)
+    Ok(Catalogue::from_json(&json)?)
 }
 
-/// Exports a presentation to `dir`, replacing in one step what is there.
+/// Exports a presentation to `dir`, replacing existing content in one step.
 ///
 /// # Errors
 /// [`ExportError`]; `dir` is then unchanged.
 pub async fn export(blobs: &dyn BlobStore, presentation: &Presentation, dir: &Path) -> Result<(), ExportError> {
-    let files = catalogue(blobs, presentation).await?;
+    let files: Vec<PresentationFile> = catalogue(blobs, presentation).await?.files().collect();
     let staging = sibling(dir, ".staging");
     let io_error = |path: &Path| {
         let path = path.to_owned();
@@ -88,7 +75,7 @@ pub async fn export(blobs: &dyn BlobStore, presentation: &Presentation, dir: &Pa
     Ok(())
 }
 
-/// Puts `staging` in the place of `dir`. Afterwards `staging` holds what was there, if anything.
+/// Puts `staging` in the place of `dir`. Afterwards `staging` holds the former content of `dir`, if any.
 async fn swap(staging: &Path, dir: &Path) -> io::Result<()> {
     let (staging, dir) = (staging.to_owned(), dir.to_owned());
     tokio::task::spawn_blocking(move || {
@@ -115,7 +102,7 @@ async fn sync_dir(path: &Path) -> io::Result<()> {
     tokio::task::spawn_blocking(move || std::fs::File::open(path)?.sync_all()).await.map_err(io::Error::other)?
 }
 
-/// Removes a directory tree; one that is not there is fine.
+/// Removes a directory tree; a missing one is no error.
 ///
 /// # Errors
 /// Those of the file system.

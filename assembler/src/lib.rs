@@ -1,13 +1,14 @@
-//! Assembler role: checks the parts against the plan, packages, verifies, hands over for publishing; and lays
-//! a published presentation out as a directory. It moves no media byte for HLS and DASH: manifests name the
-//! parts' own objects.
+//! Assembler role: checks the parts against the plan, reads back what is stored, packages and reports the result for
+//! publication; also exports presentations and previews to directories. No media byte moves for HLS and DASH: manifests
+//! name the parts' own objects.
 
+mod attempt_files;
 pub mod export;
 mod gate;
-pub mod model;
 mod package;
 pub mod preview;
 mod report;
+mod single_files;
 
 use async_trait::async_trait;
 use splitreel_backend::doorbell::Queue;

@@ -1,21 +1,21 @@
-//! `report.json`: the certificate (the same for every run of a plan), the decisions, and facts about this run.
+//! `report.json`: the certificate, which is the same for every run of a plan, the decisions, and figures of this run.
 
 use serde::Serialize;
-use splitreel_backend::lease::History;
+use splitreel_backend::lease::Assembly;
 use splitreel_core::assembly::Certificate;
-use splitreel_core::part::{AudioPart, Cost, ProbeResult, VideoPart};
-use splitreel_core::plan::{Decision, Plan};
+use splitreel_core::part::Cost;
+use splitreel_core::plan::Decision;
 
 /// The whole report.
 #[derive(Serialize)]
 pub(crate) struct Report<'a> {
     /// Format version.
     version: u32,
-    /// What was proven.
+    /// The certificate.
     certificate: &'a Certificate,
-    /// What was decided, and why.
+    /// The planner's decisions and their reasons.
     decisions: &'a [Decision],
-    /// How it went: differs from run to run.
+    /// Figures of this run; these differ from run to run.
     run: Run<'a>,
 }
 
@@ -39,14 +39,8 @@ struct TaskCost {
 }
 
 impl<'a> Report<'a> {
-    pub(crate) fn new(
-        certificate: &'a Certificate,
-        plan: &'a Plan,
-        probe: &ProbeResult,
-        video: &[VideoPart],
-        audio: &[AudioPart],
-        history: &'a History,
-    ) -> Self {
+    pub(crate) fn new(certificate: &'a Certificate, assembly: &'a Assembly) -> Self {
+        let Assembly { plan, probe, video, audio, history, .. } = assembly;
         let mut tasks = vec![TaskCost { task: "probe".into(), cost: probe.cost }];
         tasks.extend(video.iter().map(|v| TaskCost { task: format!("segment {}", v.segment), cost: v.cost }));
         tasks.extend(audio.iter().map(|a| TaskCost { task: format!("audio {}", a.rendition), cost: a.cost }));

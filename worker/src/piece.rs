@@ -8,7 +8,8 @@ use splitreel_core::{Failure, FailureCode};
 use splitreel_media::piece::{EncodedSample, EncodedTrack};
 use splitreel_packaging::codecs::codec_string;
 use splitreel_packaging::fragment::{FragmentSpec, SampleSpec, write_fragment};
-use splitreel_packaging::init::{Gapless, TrackHeader, TrackKind, write_init};
+use splitreel_packaging::init::{Gapless, TrackHeader, write_init};
+use splitreel_packaging::movie::Handler;
 use splitreel_packaging::timing;
 use std::ops::Range;
 
@@ -137,7 +138,7 @@ pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutT
     }
     let header = TrackHeader {
         id: VIDEO_TRACK_ID,
-        kind: TrackKind::Video,
+        handler: Handler::Video,
         timescale: plan.timescale,
         language: "und".into(),
         sample_entry: track.sample_entry.clone(),
@@ -225,7 +226,7 @@ pub fn cut_audio_track(
     }
     let header = TrackHeader {
         id: track_id,
-        kind: TrackKind::Audio,
+        handler: Handler::Audio,
         timescale: plan.timescale,
         language: plan.label.language.clone(),
         sample_entry: track.sample_entry.clone(),

@@ -6,13 +6,14 @@ use crate::engine::{Backends, Engine};
 use crate::exit::{Exit, Problem};
 use crate::observe::{Seen, label};
 use splitreel_assembler::export::{export, sibling};
-use splitreel_assembler::preview::Preview;
+use splitreel_assembler::preview::PreviewDir;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::{AudioPart, Presentation, TaskResult, VideoPart};
 use splitreel_core::plan::{Plan, Timeline};
 use splitreel_core::source::IndexEvidence;
 use splitreel_core::task::{Progress, Task};
 use splitreel_core::{Failure, FailureClass, JobId, LeaseId, TaskId};
+use splitreel_presentation::{Preview, Rows};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,7 +81,7 @@ struct Watched {
     num_done: usize,
     video: Vec<VideoPart>,
     audio: Vec<Option<AudioPart>>,
-    preview: Option<Preview>,
+    preview: Option<PreviewDir>,
     is_previewed: bool,
     last_event: i64,
     exit: Option<Exit>,
@@ -349,7 +350,7 @@ impl Watched {
         self.started = Instant::now();
         self.cost_at_start = self.done_cost;
         if let Some(dir) = &self.partial {
-            self.preview = Preview::start(Arc::clone(&backends.blobs), plan, dir.clone())
+            self.preview = PreviewDir::start(Arc::clone(&backends.blobs), dir.clone())
                 .await
                 .map_err(|e| Problem::because(dir.display(), &e))
                 .map(Some)?;
@@ -359,17 +360,23 @@ impl Watched {
     }
 
     async fn update_preview(&mut self, display: &mut Display) {
-        let Some(preview) = &mut self.preview else { return };
-        match preview.update(&self.video, &self.audio).await {
-            Ok(true) if !self.is_previewed => {
+        let (Some(dir), Some(plan)) = (&mut self.preview, &self.plan) else { return };
+        let rows = Rows::of_parts(plan, &self.video, self.audio.iter().flatten());
+        let preview = match Preview::of(&rows) {
+            Ok(Some(preview)) => preview,
+            Ok(None) => return,
+            // A preview is a convenience: the job does not depend on it.
+            Err(error) => return tracing::warn!(%error, "preview cannot be rendered; keeping the previous one"),
+        };
+        match dir.show(&preview).await {
+            Ok(()) if !self.is_previewed => {
                 self.is_previewed = true;
                 if let Some(dir) = &self.partial {
                     display.detail(format!("playable now: {}", dir.join("master.m3u8").display()));
                 }
             }
-            Ok(_) => {}
-            // A preview is a convenience: the job does not depend on it.
-            Err(error) => tracing::warn!(%error, "the preview is behind"),
+            Ok(()) => {}
+            Err(error) => tracing::warn!(%error, "preview not updated; keeping the previous one"),
         }
     }
 
@@ -377,7 +384,7 @@ impl Watched {
         if let Some(p) = self.preview.take()
             && let Err(error) = p.remove().await
         {
-            tracing::warn!(%error, "the preview is left behind");
+            tracing::warn!(%error, "preview directory not removed");
         }
     }
 

@@ -32,7 +32,7 @@ impl S3Outputs {
         let place = Place::parse(location)?;
         let below = format!("{}{}", place.prefix, folder(job));
         let files = catalogue(&self.blobs, presentation).await?;
-        for wave in in_order(files) {
+        for wave in in_order(files.files().collect()) {
             futures::stream::iter(wave)
                 .map(Ok::<_, Cause>)
                 .try_for_each_concurrent(PARALLEL, |file| {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What each crate may use of the others: arrows point down only. Test code may use the test kit besides.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("splitreel-core", &[]),
-    ("splitreel-packaging", &[]),
+    ("splitreel-packaging", &["splitreel-core"]),
+    ("splitreel-presentation", &["splitreel-core", "splitreel-packaging"]),
     ("splitreel-backend", &["splitreel-core", "splitreel-telemetry"]),
     ("splitreel-backend-embedded", &["splitreel-backend", "splitreel-core"]),
     ("splitreel-backend-cluster", &["splitreel-backend", "splitreel-core", "splitreel-telemetry"]),
@@ -34,7 +35,14 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ),
     (
         "splitreel-assembler",
-        &["splitreel-backend", "splitreel-core", "splitreel-packaging", "splitreel-runner", "splitreel-telemetry"],
+        &[
+            "splitreel-backend",
+            "splitreel-core",
+            "splitreel-packaging",
+            "splitreel-presentation",
+            "splitreel-runner",
+            "splitreel-telemetry",
+        ],
     ),
     (
         "splitreel",
@@ -48,6 +56,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "splitreel-core",
             "splitreel-media",
             "splitreel-packaging",
+            "splitreel-presentation",
             "splitreel-runner",
             "splitreel-telemetry",
             "splitreel-worker",
@@ -62,6 +71,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "splitreel-core",
             "splitreel-media",
             "splitreel-packaging",
+            "splitreel-presentation",
             "splitreel-worker",
         ],
     ),
@@ -77,7 +87,7 @@ const CONFINED: [(&str, &[&str]); 6] = [
     ("anyhow", &["splitreel"]),
 ];
 
-const PURE: [&str; 2] = ["splitreel-core", "splitreel-packaging"];
+const PURE: [&str; 3] = ["splitreel-core", "splitreel-packaging", "splitreel-presentation"];
 /// What brings a runtime, a clock or chance with it.
 const IMPURE_CRATES: [&str; 12] = [
     "tokio",

@@ -25,5 +25,6 @@ pub mod trace;
 
 pub use failure::{Failure, FailureClass, FailureCode};
 pub use id::{JobId, LeaseId, TaskId, WorkerId};
+pub use plan::MediaKind;
 pub use time::{MediaTime, Rational};
 pub use trace::Trace;

@@ -234,6 +234,11 @@ impl MediaTime {
         self.ticks as f64 * self.timebase.to_f64()
     }
 
+    /// Microseconds, rounded to the nearest (halves away from zero), saturating at the range of `i64`.
+    pub fn micros(self) -> i64 {
+        self.rescale(Rational { num: 1, den: 1_000_000 }).ticks
+    }
+
     /// Whole microseconds, rounded down: never later than the exact time.
     pub fn micros_floor(self) -> i64 {
         self.rescale_floor(Rational { num: 1, den: 1_000_000 }).ticks

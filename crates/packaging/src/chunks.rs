@@ -7,8 +7,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::presentation::check::is_safe_path;
-use crate::presentation::{micros, percent_encode};
+use crate::presentation::{is_safe_path, micros, percent_encode};
 
 /// Chunk size when the profile says nothing, in MiB.
 pub const DEFAULT_CHUNK_MB: u32 = 48;
@@ -235,10 +234,10 @@ pub struct Chunk {
 pub struct ChunkManifest {
     /// Always 1.
     pub version: u32,
-    /// What chunk URLs are relative to, itself relative to the manifest; empty when the chunks
-    /// lie beside it. Whoever serves chunks elsewhere sets it, with a slash at the end.
+    /// Base of the chunk URLs, relative to the manifest; empty for the manifest's own folder. A server that offers the
+    /// chunks elsewhere sets it, with a slash at the end.
     pub base: String,
-    /// MIME type with codecs (RFC 6381), as `MediaSource.isTypeSupported` takes it.
+    /// MIME type with codecs (RFC 6381), for `MediaSource.isTypeSupported`.
     pub codec: String,
     /// Sum of all durations.
     pub total_duration: Seconds,

@@ -1,21 +1,23 @@
 //! Writes a static MPD (ISO/IEC 23009-1) over the same CMAF segments as the HLS playlists.
 //!
-//! Takes checked presentations only. Must not decide anything about the media: paths, times and
-//! sizes come from the model.
+//! Takes checked presentations only. Must not decide anything about the media: paths, times and sizes come from the
+//! model.
 //!
-//! Times in the MPD are those after the edit list: that is what ISO/IEC 23009-1, 7.2.1 and the
-//! DASH-IF timing model call the presentation time of a sample, and what browsers hand to the
-//! player, because their MSE parsers apply the edit. So there is no `@presentationTimeOffset`:
-//! one that repeated the delay would shift everything by it twice and cut the first picture.
+//! Times in the MPD are times after the edit list: ISO/IEC 23009-1, 7.2.1 and the DASH-IF timing model call these the
+//! presentation times of samples, and browsers hand these to the player, because their MSE parsers apply the edit. So
+//! there is no `@presentationTimeOffset`: an offset that repeated the delay would shift everything twice and cut the
+//! first frame.
 
 use std::io;
 
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
+use splitreel_core::Rational;
 
-use crate::presentation::bitrate::{MIN_BUFFER_MICROS, available_runs, bucket};
+use crate::presentation::bitrate::{MIN_BUFFER_MICROS, available_runs, bucket, promised};
 use crate::presentation::{
-    AudioRendition, Checked, MediaSegment, MediaTrack, Ratio, VideoRendition, audio_names, gcd, percent_encode,
+    AudioFormat, Checked, Form, MediaSegment, MediaTrack, Presentation, VideoFormat, default_audio, menu_names,
+    percent_encode, switching_sets,
 };
 
 /// Why an MPD could not be written.
@@ -26,10 +28,10 @@ pub enum DashError {
     #[error("no segment is available")]
     NothingAvailable,
     /// Segment paths do not follow one template with a five-digit segment number.
-    #[error("rendition {rendition}: segment {number} does not follow the path template of the first one")]
+    #[error("track {track}: segment {number} does not follow the path template of the first one")]
     NotTemplated {
-        /// Rendition id.
-        rendition: String,
+        /// Track id.
+        track: String,
         /// Segment number.
         number: u64,
     },
@@ -41,18 +43,18 @@ pub enum DashError {
     NotUtf8(#[from] std::string::FromUtf8Error),
 }
 
-/// The MPD of a presentation: one Period, one AdaptationSet per video codec family and one per
-/// audio track.
+/// The MPD of a presentation: one Period, one AdaptationSet per audio track and per set of video tracks that share
+/// codec and segmentation.
 ///
-/// In a preview each Representation lists its first run of available segments and is left out
-/// when it has none; `@mediaPresentationDuration` is always the planned one.
+/// In a preview each Representation lists its first run of available segments and is left out when there is none;
+/// `@mediaPresentationDuration` is always the planned one. In the planned form every segment is listed.
 ///
 /// # Errors
-/// [`DashError::NothingAvailable`] for a preview without any segment, [`DashError::NotTemplated`]
-/// when files are not named by number.
+/// [`DashError::NothingAvailable`] for a preview without any segment, [`DashError::NotTemplated`] when files are not
+/// named by number.
 pub fn mpd(checked: &Checked<'_>) -> Result<String, DashError> {
     let presentation = checked.presentation();
-    let sets = adaptation_sets(&presentation.video, &presentation.audio)?;
+    let sets = adaptation_sets(presentation, checked.form())?;
     if sets.is_empty() {
         return Err(DashError::NothingAvailable);
     }
@@ -62,7 +64,7 @@ pub fn mpd(checked: &Checked<'_>) -> Result<String, DashError> {
         ("xmlns", "urn:mpeg:dash:schema:mpd:2011"),
         ("profiles", "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019"),
         ("type", "static"),
-        ("mediaPresentationDuration", &seconds(presentation.duration.micros())),
+        ("mediaPresentationDuration", &seconds(u64::try_from(presentation.duration.micros()).unwrap_or(0))),
         ("minBufferTime", &seconds(MIN_BUFFER_MICROS)),
     ]);
     root.write_inner_content(|w| {
@@ -81,53 +83,36 @@ fn seconds(micros: u64) -> String {
     format!("PT{}S", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// `num:den` or `num/den` in lowest terms.
-fn ratio(ratio: Ratio, separator: char) -> String {
-    let Ratio { num, den } = ratio.reduced();
-    format!("{num}{separator}{den}")
+fn frame_rate(rate: Rational) -> String {
+    if rate.den() == 1 { rate.num().to_string() } else { rate.to_string() }
 }
 
-fn frame_rate(rate: Ratio) -> String {
-    match rate.reduced() {
-        Ratio { num, den: 1 } => num.to_string(),
-        other => ratio(other, '/'),
-    }
-}
-
-/// The part of a codec string that names the sample entry: clients cannot switch between
-/// different ones inside one AdaptationSet.
-fn family(codec: &str) -> &str {
-    codec.split('.').next().unwrap_or(codec)
-}
+type VideoMember<'a> = (&'a MediaTrack, &'a VideoFormat, Described);
 
 enum Set<'a> {
-    Video(Vec<(&'a VideoRendition, Described)>),
-    Audio { audio: &'a AudioRendition, name: String, is_main: bool, described: Described },
+    Video(Vec<VideoMember<'a>>),
+    Audio { track: &'a MediaTrack, format: &'a AudioFormat, name: String, is_main: bool, described: Described },
 }
 
-fn adaptation_sets<'a>(video: &'a [VideoRendition], audio: &'a [AudioRendition]) -> Result<Vec<Set<'a>>, DashError> {
-    let mut families: Vec<(&str, Vec<(&VideoRendition, Described)>)> = Vec::new();
-    for rendition in video {
-        let Some(described) = Described::of(&rendition.track)? else {
-            continue;
-        };
-        let name = family(&rendition.track.codec);
-        match families.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, members)) => members.push((rendition, described)),
-            None => families.push((name, vec![(rendition, described)])),
+fn adaptation_sets(presentation: &Presentation, form: Form) -> Result<Vec<Set<'_>>, DashError> {
+    let mut sets = Vec::new();
+    for members in switching_sets(presentation) {
+        let mut listed: Vec<VideoMember<'_>> = Vec::new();
+        for (track, format) in members {
+            listed.extend(Described::of(track, form)?.map(|described| (track, format, described)));
+        }
+        listed.sort_by(|(a, _, da), (b, _, db)| (da.bandwidth, &a.id).cmp(&(db.bandwidth, &b.id)));
+        if !listed.is_empty() {
+            sets.push(Set::Video(listed));
         }
     }
-    let mut sets = Vec::new();
-    for (_, mut members) in families {
-        members.sort_by(|(a, da), (b, db)| (da.bandwidth, &a.track.id).cmp(&(db.bandwidth, &b.track.id)));
-        sets.push(Set::Video(members));
-    }
-    let main = audio.iter().position(|a| a.is_default).unwrap_or(0);
-    for (index, (rendition, name)) in audio.iter().zip(audio_names(audio)).enumerate() {
-        let Some(described) = Described::of(&rendition.track)? else {
-            continue;
-        };
-        sets.push(Set::Audio { audio: rendition, name, is_main: index == main, described });
+    let audio: Vec<(&MediaTrack, &AudioFormat)> = presentation.audio().collect();
+    let main = default_audio(&audio);
+    let names = menu_names(audio.iter().map(|&(_, format)| format));
+    for (index, ((track, format), name)) in audio.into_iter().zip(names).enumerate() {
+        if let Some(described) = Described::of(track, form)? {
+            sets.push(Set::Audio { track, format, name, is_main: index == main, described });
+        }
     }
     Ok(sets)
 }
@@ -136,17 +121,17 @@ impl Set<'_> {
     fn write(&self, w: &mut Writer<Vec<u8>>, id: u32) -> io::Result<()> {
         match self {
             Self::Video(members) => write_video_set(w, id, members),
-            Self::Audio { audio, name, is_main, described } => write_audio_set(w, id, audio, name, *is_main, described),
+            Self::Audio { track, format, name, is_main, described } => {
+                write_audio_set(w, id, track, format, (name, *is_main), described)
+            }
         }
     }
 }
 
-fn write_video_set(w: &mut Writer<Vec<u8>>, id: u32, members: &[(&VideoRendition, Described)]) -> io::Result<()> {
-    let width = members.iter().map(|(v, _)| v.width).max().unwrap_or(0);
-    let height = members.iter().map(|(v, _)| v.height).max().unwrap_or(0);
-    let faster =
-        |a: &Ratio, b: &Ratio| (u64::from(a.num) * u64::from(b.den)).cmp(&(u64::from(b.num) * u64::from(a.den)));
-    let rate = members.iter().map(|(v, _)| v.frame_rate).max_by(faster).unwrap_or(Ratio::ONE);
+fn write_video_set(w: &mut Writer<Vec<u8>>, id: u32, members: &[VideoMember<'_>]) -> io::Result<()> {
+    let width = members.iter().map(|(_, v, _)| v.width).max().unwrap_or(0);
+    let height = members.iter().map(|(_, v, _)| v.height).max().unwrap_or(0);
+    let rate = members.iter().map(|(_, v, _)| v.frame_rate).max().unwrap_or(Rational::ONE);
     let mut set = w.create_element("AdaptationSet").with_attribute(("id", id.to_string().as_str())).with_attributes([
         ("contentType", "video"),
         ("mimeType", "video/mp4"),
@@ -164,12 +149,12 @@ fn write_video_set(w: &mut Writer<Vec<u8>>, id: u32, members: &[(&VideoRendition
         if let Some(template) = shared {
             template.write(w)?;
         }
-        for (video, described) in members {
-            let representation = described.element(w, &video.track).with_attributes([
-                ("width", video.width.to_string().as_str()),
-                ("height", &video.height.to_string()),
-                ("sar", &ratio(video.sar, ':')),
-                ("frameRate", &frame_rate(video.frame_rate)),
+        for (track, format, described) in members {
+            let representation = described.element(w, track).with_attributes([
+                ("width", format.width.to_string().as_str()),
+                ("height", &format.height.to_string()),
+                ("sar", &format!("{}:{}", format.sar.num(), format.sar.den())),
+                ("frameRate", &frame_rate(format.frame_rate)),
             ]);
             if shared.is_some() {
                 representation.write_empty()?;
@@ -185,16 +170,16 @@ fn write_video_set(w: &mut Writer<Vec<u8>>, id: u32, members: &[(&VideoRendition
 fn write_audio_set(
     w: &mut Writer<Vec<u8>>,
     id: u32,
-    audio: &AudioRendition,
-    name: &str,
-    is_main: bool,
+    track: &MediaTrack,
+    format: &AudioFormat,
+    (name, is_main): (&str, bool),
     described: &Described,
 ) -> io::Result<()> {
     let set = w.create_element("AdaptationSet").with_attributes([
         ("id", id.to_string().as_str()),
         ("contentType", "audio"),
         ("mimeType", "audio/mp4"),
-        ("lang", &audio.language),
+        ("lang", &format.language),
         ("segmentAlignment", "true"),
         ("startWithSAP", "1"),
     ]);
@@ -203,10 +188,10 @@ fn write_audio_set(
         w.create_element("Label").write_text_content(BytesText::new(name))?;
         let role = [("schemeIdUri", "urn:mpeg:dash:role:2011"), ("value", role)];
         w.create_element("Role").with_attributes(role).write_empty()?;
-        let rate = audio.sample_rate.to_string();
-        let representation = described.element(w, &audio.track);
+        let rate = format.sample_rate.to_string();
+        let representation = described.element(w, track);
         representation.with_attribute(("audioSamplingRate", rate.as_str())).write_inner_content(|w| {
-            let (scheme, value) = channel_configuration(audio.channels);
+            let (scheme, value) = channel_configuration(format.channels);
             w.create_element("AudioChannelConfiguration")
                 .with_attributes([("schemeIdUri", scheme), ("value", &value.to_string())])
                 .write_empty()?;
@@ -229,22 +214,17 @@ fn channel_configuration(channels: u32) -> (&'static str, u32) {
     }
 }
 
-/// The picture aspect ratio when all members share it.
-fn common_shape(members: &[(&VideoRendition, Described)]) -> Option<String> {
-    let shape = |v: &VideoRendition| {
-        let across = u64::from(v.width).saturating_mul(v.sar.num.into());
-        let down = u64::from(v.height).saturating_mul(v.sar.den.into());
-        let g = gcd(across, down).max(1);
-        (across / g, down / g)
-    };
-    let mut shapes = members.iter().map(|(v, _)| shape(v));
-    let first = shapes.next()?;
-    shapes.all(|s| s == first).then(|| format!("{}:{}", first.0, first.1))
+/// The display aspect ratio when all members share it.
+fn common_shape(members: &[VideoMember<'_>]) -> Option<String> {
+    let shape = |v: &VideoFormat| Rational::new(v.width.into(), v.height.into())?.times(v.sar);
+    let mut shapes = members.iter().map(|(_, format, _)| shape(format));
+    let first = shapes.next()??;
+    shapes.all(|s| s == Some(first)).then(|| format!("{}:{}", first.num(), first.den()))
 }
 
-fn common_template<'a>(members: &'a [(&VideoRendition, Described)]) -> Option<&'a Template> {
-    let (_, first) = members.first()?;
-    members.iter().all(|(_, d)| d.template == first.template).then_some(&first.template)
+fn common_template<'a>(members: &'a [VideoMember<'_>]) -> Option<&'a Template> {
+    let (_, _, first) = members.first()?;
+    members.iter().all(|(_, _, d)| d.template == first.template).then_some(&first.template)
 }
 
 /// What the MPD says about one track.
@@ -254,16 +234,18 @@ struct Described {
 }
 
 impl Described {
-    /// `None` when no segment is available.
-    fn of(track: &MediaTrack) -> Result<Option<Self>, DashError> {
-        let segments = track.first_available_run();
-        let (Some(first), Some(bandwidth)) = (segments.first(), bucket(&available_runs(track))) else {
-            return Ok(None);
+    /// `None` when nothing is to be listed.
+    fn of(track: &MediaTrack, form: Form) -> Result<Option<Self>, DashError> {
+        let measured = bucket(&available_runs(track));
+        let (segments, bandwidth) = match form {
+            Form::Planned => (track.segments.as_slice(), measured.max(Some(promised(track)))),
+            Form::Final | Form::Preview => (track.first_available_run(), measured),
         };
+        let (Some(first), Some(bandwidth)) = (segments.first(), bandwidth) else { return Ok(None) };
         let template = Template {
             timescale: track.timescale,
             start_number: first.number,
-            initialization: escape(&track.init, &track.id),
+            initialization: track.init.as_deref().map(|path| escape(path, &track.id)),
             media: media_template(track, first, segments)?,
             runs: runs(segments),
         };
@@ -275,11 +257,13 @@ impl Described {
         w: &'w mut Writer<Vec<u8>>,
         track: &MediaTrack,
     ) -> quick_xml::writer::ElementWriter<'w, Vec<u8>> {
-        w.create_element("Representation").with_attributes([
-            ("id", track.id.as_str()),
-            ("bandwidth", &self.bandwidth.to_string()),
-            ("codecs", &track.codec),
-        ])
+        let element = w
+            .create_element("Representation")
+            .with_attributes([("id", track.id.as_str()), ("bandwidth", &self.bandwidth.to_string())]);
+        match &track.codec {
+            Some(codec) => element.with_attribute(("codecs", codec.as_str())),
+            None => element,
+        }
     }
 }
 
@@ -288,7 +272,7 @@ impl Described {
 struct Template {
     timescale: u32,
     start_number: u64,
-    initialization: String,
+    initialization: Option<String>,
     media: String,
     runs: Vec<Run>,
 }
@@ -303,12 +287,13 @@ struct Run {
 
 impl Template {
     fn write(&self, w: &mut Writer<Vec<u8>>) -> io::Result<()> {
-        let template = w.create_element("SegmentTemplate").with_attributes([
-            ("timescale", self.timescale.to_string().as_str()),
-            ("initialization", &self.initialization),
-            ("media", &self.media),
-            ("startNumber", &self.start_number.to_string()),
-        ]);
+        let mut template =
+            w.create_element("SegmentTemplate").with_attribute(("timescale", self.timescale.to_string().as_str()));
+        if let Some(path) = &self.initialization {
+            template = template.with_attribute(("initialization", path.as_str()));
+        }
+        let template =
+            template.with_attributes([("media", self.media.as_str()), ("startNumber", &self.start_number.to_string())]);
         template.write_inner_content(|w| {
             w.create_element("SegmentTimeline").write_inner_content(|w| {
                 for (index, run) in self.runs.iter().enumerate() {
@@ -347,7 +332,7 @@ fn runs(segments: &[MediaSegment]) -> Vec<Run> {
 }
 
 fn media_template(track: &MediaTrack, first: &MediaSegment, segments: &[MediaSegment]) -> Result<String, DashError> {
-    let broken = |number| DashError::NotTemplated { rendition: track.id.clone(), number };
+    let broken = |number| DashError::NotTemplated { track: track.id.clone(), number };
     let digits = format!("{:05}", first.number);
     let (before, after) = first.path.rsplit_once(&digits).ok_or_else(|| broken(first.number))?;
     for segment in segments {
@@ -358,8 +343,8 @@ fn media_template(track: &MediaTrack, first: &MediaSegment, segments: &[MediaSeg
     Ok(format!("{}$Number%05d${}", escape(before, &track.id), escape(after, &track.id)))
 }
 
-/// Percent-encodes a path and replaces components equal to the id by `$RepresentationID$`, so
-/// that the template is the same for all Representations. Encoding leaves no `$` behind.
+/// Percent-encodes a path and replaces components equal to the id by `$RepresentationID$`, so that the template is the
+/// same for all Representations. Encoding leaves no `$` behind.
 fn escape(path: &str, id: &str) -> String {
     let component = |c: &str| {
         if c == id { "$RepresentationID$".to_owned() } else { percent_encode(c) }

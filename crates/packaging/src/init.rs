@@ -4,37 +4,13 @@
 use crate::bmff::{BmffError, BoxRef, BoxWriter, Boxes, FourCc};
 use crate::movie::{Handler, Movie, sample_entry_children_at};
 
-/// Kind of a track to be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TrackKind {
-    /// `vide` with `vmhd`
-    Video,
-    /// `soun` with `smhd`
-    Audio,
-    /// `text` with `nmhd` (WebVTT in `wvtt`)
-    Text,
-    /// `subt` with `sthd` (TTML in `stpp`)
-    Subtitle,
-}
-
-impl TrackKind {
-    fn handler(self) -> &'static [u8; 4] {
-        match self {
-            Self::Video => b"vide",
-            Self::Audio => b"soun",
-            Self::Text => b"text",
-            Self::Subtitle => b"subt",
-        }
-    }
-}
-
 /// What a track header says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackHeader {
     /// `track_ID`, not 0: by habit 1 for video, from 2 for audio.
     pub id: u32,
-    /// Kind of media.
-    pub kind: TrackKind,
+    /// Kind of media. Decides the handler and the media header box (ISO/IEC 14496-12 §12).
+    pub handler: Handler,
     /// Ticks per second, not 0; for audio the sample rate.
     pub timescale: u32,
     /// BCP 47 tag or ISO 639-2/T code. Three letters go into `mdhd`; anything longer or shorter also into `elng`.
@@ -347,7 +323,7 @@ pub(crate) fn write_trak(
             write_mdhd(w, track, times.media_duration);
             w.full(b"hdlr", 0, 0, |w| {
                 w.u32(0);
-                w.bytes(track.kind.handler());
+                w.bytes(&track.handler.code().0);
                 w.zeros(12);
                 w.bytes(track.name.replace('\0', "").as_bytes());
                 w.u8(0);
@@ -359,11 +335,11 @@ pub(crate) fn write_trak(
                 });
             }
             w.boxed(b"minf", |w| {
-                match track.kind {
-                    TrackKind::Video => w.full(b"vmhd", 0, 1, |w| w.zeros(8)),
-                    TrackKind::Audio => w.full(b"smhd", 0, 0, |w| w.zeros(4)),
-                    TrackKind::Text => w.full(b"nmhd", 0, 0, |_| {}),
-                    TrackKind::Subtitle => w.full(b"sthd", 0, 0, |_| {}),
+                match track.handler {
+                    Handler::Video => w.full(b"vmhd", 0, 1, |w| w.zeros(8)),
+                    Handler::Audio => w.full(b"smhd", 0, 0, |w| w.zeros(4)),
+                    Handler::Subtitle => w.full(b"sthd", 0, 0, |_| {}),
+                    _ => w.full(b"nmhd", 0, 0, |_| {}),
                 }
                 w.boxed(b"dinf", |w| {
                     w.full(b"dref", 0, 0, |w| {
@@ -389,8 +365,8 @@ fn write_tkhd(w: &mut BoxWriter, track: &TrackHeader, duration: u64) {
         write_sized(w, version, duration);
         w.zeros(8);
         w.u16(0);
-        w.u16(u16::from(track.kind == TrackKind::Audio));
-        w.u16(if track.kind == TrackKind::Audio { 0x0100 } else { 0 });
+        w.u16(u16::from(track.handler == Handler::Audio));
+        w.u16(if track.handler == Handler::Audio { 0x0100 } else { 0 });
         w.u16(0);
         UNITY.into_iter().for_each(|cell| w.u32(cell));
         w.u32(presentation_width(track));

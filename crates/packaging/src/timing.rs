@@ -86,7 +86,7 @@ pub enum TimingError {
 /// Rebuilds decode times of the piece [start, end) whose samples have the presentation times `pts` in decode order; all
 /// in ticks of one clock, `delay` likewise.
 ///
-/// The first decode time is always `start`, even when the first picture comes later: the gap then shows up as a larger
+/// The first decode time is always `start`, even when the first frame comes later: the gap then shows up as a larger
 /// composition offset, not as a hole in decode time.
 ///
 /// # Errors
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn long_gap_inside_a_reordered_group() {
-        // The second picture decoded is shown far in the future; the small delay holds decode times back.
+        // The second frame decoded is shown far in the future; the small delay holds decode times back.
         check(&[0, 90_000, 100, 200], 0, 90_100, 150);
     }
 

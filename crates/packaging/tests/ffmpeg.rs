@@ -7,7 +7,7 @@ use std::process::Command;
 use splitreel_packaging::bmff::{ScanLimits, read_box, scan};
 use splitreel_packaging::codecs::codec_string;
 use splitreel_packaging::fragment::{FragmentSample, FragmentSpec, SampleSpec, index_segment, write_fragment};
-use splitreel_packaging::init::{TrackHeader, TrackKind, parse_init, write_init};
+use splitreel_packaging::init::{TrackHeader, parse_init, write_init};
 use splitreel_packaging::movie::{Handler, Movie, Track};
 use splitreel_packaging::progressive::{ProgressiveBuilder, ProgressiveTrack};
 use splitreel_packaging::timing::{reconstruct, required_delay};
@@ -122,11 +122,11 @@ impl Cut {
     }
 }
 
-fn header(track: &Track, id: u32, kind: TrackKind, delay: u64) -> TrackHeader {
+fn header(track: &Track, id: u32, handler: Handler, delay: u64) -> TrackHeader {
     let entry = track.sample_entries.first().unwrap();
     TrackHeader {
         id,
-        kind,
+        handler,
         timescale: track.timescale,
         language: track.language_code(),
         sample_entry: entry.raw.clone(),
@@ -159,7 +159,7 @@ fn cut_video(source: &[u8], movie: &Movie) -> Cut {
     let delay = required_delay(&times);
     let last_end = times.iter().max().unwrap() + 1000;
     let mut cut = Cut {
-        header: header(track, 1, TrackKind::Video, delay),
+        header: header(track, 1, Handler::Video, delay),
         segments: Vec::new(),
         presentation_duration: u64::try_from(last_end).unwrap(),
     };
@@ -188,7 +188,7 @@ fn cut_audio(source: &[u8], movie: &Movie) -> Cut {
     let edit = track.edits.last().unwrap();
     let samples = track.samples.expand().unwrap();
     let mut cut = Cut {
-        header: header(track, 2, TrackKind::Audio, u64::try_from(edit.media_time).unwrap()),
+        header: header(track, 2, Handler::Audio, u64::try_from(edit.media_time).unwrap()),
         segments: Vec::new(),
         presentation_duration: 2 * u64::from(track.timescale),
     };

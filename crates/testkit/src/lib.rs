@@ -2,6 +2,7 @@
 //! in-memory seams under virtual time. Used by tests and by `simulate`; nothing that is shipped depends on it.
 
 pub mod dice;
+pub mod manifests;
 pub mod proxy;
 pub mod s3;
 pub mod simulation;

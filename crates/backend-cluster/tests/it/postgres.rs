@@ -4,6 +4,7 @@
 mod concurrency;
 mod database;
 mod faults;
+mod manifests;
 mod schema;
 
 use async_trait::async_trait;

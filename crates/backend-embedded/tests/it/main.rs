@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod blobs;
+mod manifests;
 mod sqlite;
 
 use async_trait::async_trait;

@@ -14,7 +14,7 @@ pub(crate) struct Header {
     pub(crate) header_bytes: u8,
 }
 
-/// What the first bytes of a box tell.
+/// Size and type from the first bytes of a box.
 pub(crate) enum Parse {
     Header(Header),
     /// More bytes are needed to know.

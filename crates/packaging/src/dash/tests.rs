@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::presentation::samples::{full, partial, track};
-use crate::presentation::{Form, Presentation, TrackKind};
+use splitreel_core::MediaKind;
+
+use crate::presentation::samples::{audio_format, full, mixed, partial, track, video_format};
+use crate::presentation::{Form, MediaFormat, Presentation};
 
 fn written(presentation: &Presentation, form: Form) -> String {
     mpd(&presentation.check(form).unwrap()).unwrap()
@@ -18,10 +20,10 @@ fn video_and_audio() {
 #[test]
 fn preview_lists_the_first_run() {
     let mut p = partial(full(), 3);
-    for track in p.video.iter_mut().map(|v| &mut v.track) {
+    for track in p.of_kind(MediaKind::Video) {
         track.segments[0].available = false;
     }
-    p.audio[1].track.segments.iter_mut().for_each(|s| s.available = false);
+    p.track_mut("fr").segments.iter_mut().for_each(|s| s.available = false);
     insta::assert_snapshot!(written(&p, Form::Preview));
 }
 
@@ -33,12 +35,13 @@ fn nothing_available_is_an_error() {
 }
 
 #[test]
-fn codec_families_and_uneven_renditions_are_kept_apart() {
+fn codec_families_and_uneven_tracks_are_kept_apart() {
     let mut p = full();
-    p.audio.clear();
-    p.video[0].track.codec = "hvc1.1.6.L120.90".into();
-    p.video[2].track.timescale = 90_000;
-    for segment in &mut p.video[2].track.segments {
+    p.retain_kind(MediaKind::Video);
+    p.track_mut("1080p").codec = Some("hvc1.1.6.L120.90".into());
+    let slow = p.track_mut("360p");
+    slow.timescale = 90_000;
+    for segment in &mut slow.segments {
         segment.start *= 3;
         segment.duration *= 3;
     }
@@ -48,20 +51,53 @@ fn codec_families_and_uneven_renditions_are_kept_apart() {
 }
 
 #[test]
+fn a_mixed_ladder() {
+    insta::assert_snapshot!(written(&mixed(), Form::Final));
+}
+
+#[test]
+fn one_codec_with_two_segmentations_makes_two_sets() {
+    let mut p = mixed();
+    for track in p.of_kind(MediaKind::Video) {
+        track.codec = Some("avc1.64001f".into());
+    }
+    let text = written(&p, Form::Final);
+    assert_eq!(text.matches("contentType=\"video\"").count(), 2);
+    let (first, rest) = text.split_once("</AdaptationSet>").unwrap();
+    assert!(first.contains("id=\"1080p\"") && first.contains("id=\"360p\""), "{first}");
+    assert!(rest.contains("id=\"720p\""), "{rest}");
+}
+
+#[test]
 fn paths_outside_the_layout_are_templated_or_refused() {
     let mut p = full();
-    p.audio.clear();
-    p.video.truncate(1);
-    for segment in &mut p.video[0].track.segments {
+    p.tracks.truncate(1);
+    for segment in &mut p.tracks[0].segments {
         segment.path = format!("x $/1080p/{:05}/00001 b.m4s", segment.number);
     }
     let refused = mpd(&p.check(Form::Final).unwrap());
     assert!(matches!(refused, Err(DashError::NotTemplated { number: 2, .. })));
-    for segment in &mut p.video[0].track.segments {
+    for segment in &mut p.tracks[0].segments {
         segment.path = format!("x $/1080p/{:05} b.m4s", segment.number);
     }
     let text = written(&p, Form::Final);
     assert!(text.contains("media=\"x%20%24/$RepresentationID$/$Number%05d$%20b.m4s\""), "{text}");
+}
+
+#[test]
+fn the_planned_form_lists_every_segment() {
+    let written_with = |from| {
+        let mut p = partial(full(), from);
+        p.of_kind(MediaKind::Video).into_iter().for_each(|t| t.cap_bits_per_second = Some(6_000_000));
+        written(&p, Form::Planned)
+    };
+    let (nothing, half) = (written_with(0), written_with(2));
+    let timeline = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| line.contains("<S ")).map(|line| line.trim().to_owned()).collect()
+    };
+    assert_eq!(timeline(&nothing), timeline(&written(&full(), Form::Final)));
+    assert_eq!(timeline(&half), timeline(&nothing));
+    assert_eq!(nothing.matches("bandwidth=\"6600000\"").count(), 3, "{nothing}");
 }
 
 #[test]
@@ -74,7 +110,15 @@ fn durations_are_short_and_exact() {
 
 #[test]
 fn priming_is_cut_from_the_first_segment() {
-    let t = track(TrackKind::Audio, "en", "mp4a.40.2", 48_000, 1_024, -1_024, &[(2_048, 1), (1_024, 1), (1_024, 1)]);
+    let t = track(
+        MediaFormat::Audio(audio_format("en", "English", true)),
+        "en",
+        "mp4a.40.2",
+        48_000,
+        1_024,
+        -1_024,
+        &[(2_048, 1), (1_024, 1), (1_024, 1)],
+    );
     assert_eq!(runs(&t.segments), [Run { time: 0, duration: 1_024, count: 3 }]);
 }
 
@@ -85,7 +129,7 @@ proptest! {
         first in 0_i64..1_000,
     ) {
         let parts: Vec<_> = durations.iter().map(|&d| (d, 1)).collect();
-        let t = track(TrackKind::Video, "x", "avc1.64001f", 25, 0, first, &parts);
+        let t = track(video_format(16, 16), "x", "avc1.64001f", 25, 0, first, &parts);
         let got = runs(&t.segments);
         let expanded: Vec<_> = got.iter().flat_map(|r| (0..r.count).map(|i| (r.time + i * r.duration, r.duration))).collect();
         let wanted: Vec<_> = t.segments.iter().map(|s| (u64::try_from(s.start).unwrap(), s.duration)).collect();
@@ -96,7 +140,7 @@ proptest! {
     #[test]
     fn hostile_names_stay_text(name in any::<String>()) {
         let mut p = full();
-        p.audio[1].name = name;
+        p.audio_format_mut("fr").name = name;
         let text = written(&p, Form::Final);
         let mut reader = quick_xml::Reader::from_str(&text);
         let mut elements = 0;

@@ -66,9 +66,9 @@ impl SegmentIndex {
 /// Result of reading a segment from its first bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
-    /// All headers were there.
+    /// All headers were inside the given bytes.
     Complete(SegmentIndex),
-    /// The first so many bytes of the segment are needed.
+    /// This number of bytes from the start of the segment is needed.
     NeedsPrefix(u64),
 }
 

@@ -17,10 +17,10 @@ fn visual(kind: &[u8; 4], tail: impl FnOnce(&mut BoxWriter)) -> Vec<u8> {
     w.into_bytes().unwrap()
 }
 
-fn header(kind: TrackKind, id: u32, sample_entry: Vec<u8>) -> TrackHeader {
+fn header(handler: Handler, id: u32, sample_entry: Vec<u8>) -> TrackHeader {
     TrackHeader {
         id,
-        kind,
+        handler,
         timescale: 90_000,
         language: "deu".into(),
         sample_entry,
@@ -49,7 +49,7 @@ fn header_reads_back() {
         w.boxed(b"avcC", |w| w.bytes(&[1, 100, 0, 30]));
         w.boxed(b"btrt", |w| w.zeros(12));
     });
-    let bytes = write_init(&[header(TrackKind::Video, 1, entry)], None).unwrap();
+    let bytes = write_init(&[header(Handler::Video, 1, entry)], None).unwrap();
     assert_eq!(bytes.get(4..12), Some(b"ftypcmfc".as_slice()));
     let movie = parse_init(&bytes).unwrap();
     assert!(movie.fragmented && movie.rejected.is_empty());
@@ -68,7 +68,7 @@ fn header_reads_back() {
 
 #[test]
 fn bcp47_languages_go_into_elng() {
-    let mut track = header(TrackKind::Text, 3, {
+    let mut track = header(Handler::Text, 3, {
         let mut w = BoxWriter::new();
         w.boxed(b"wvtt", |w| w.zeros(8));
         w.into_bytes().unwrap()
@@ -81,7 +81,7 @@ fn bcp47_languages_go_into_elng() {
 
 #[test]
 fn delay_beyond_32_bits_uses_version_1() {
-    let mut track = header(TrackKind::Video, 1, visual(b"avc1", |_| {}));
+    let mut track = header(Handler::Video, 1, visual(b"avc1", |_| {}));
     track.delay = 1 << 33;
     let movie = parse_init(&write_init(&[track], None).unwrap()).unwrap();
     assert_eq!(movie.track(1).unwrap().edits.first().unwrap().media_time, 1 << 33);
@@ -114,7 +114,7 @@ fn unknown_entries_stay_and_broken_ones_are_errors() {
 
 #[test]
 fn senseless_headers_are_refused() {
-    let good = header(TrackKind::Video, 1, visual(b"avc1", |_| {}));
+    let good = header(Handler::Video, 1, visual(b"avc1", |_| {}));
     assert_eq!(write_init(&[], None), Err(InitError::NoTracks));
     assert_eq!(write_init(&[good.clone(), good.clone()], None), Err(InitError::DuplicateTrack { id: 1 }));
     let bad = TrackHeader { sar: (1, 0), ..good };

@@ -10,7 +10,7 @@ pub struct Edit {
     pub segment_duration: u64,
     /// Start in the media in track ticks; -1 is an empty edit.
     pub media_time: i64,
-    /// Rate, 16.16 fixed point; 0 dwells on one picture.
+    /// Rate, 16.16 fixed point; 0 dwells on one frame.
     pub rate: i32,
 }
 

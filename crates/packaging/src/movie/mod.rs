@@ -77,6 +77,23 @@ impl From<FourCc> for Handler {
     }
 }
 
+impl Handler {
+    /// The handler type as it stands in `hdlr`.
+    #[must_use]
+    pub fn code(self) -> FourCc {
+        match self {
+            Self::Video => FourCc::new(b"vide"),
+            Self::Audio => FourCc::new(b"soun"),
+            Self::Text => FourCc::new(b"text"),
+            Self::ClosedText => FourCc::new(b"sbtl"),
+            Self::Subtitle => FourCc::new(b"subt"),
+            Self::Metadata => FourCc::new(b"meta"),
+            Self::Timecode => FourCc::new(b"tmcd"),
+            Self::Other(code) => code,
+        }
+    }
+}
+
 /// What `trex` says about samples whose fragment does not (§8.8.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SampleDefaults {

@@ -3,7 +3,7 @@
 //!
 //! Only segments that exist are measured. Must not know manifest syntax.
 
-use super::{AudioRendition, MediaTrack, VideoRendition};
+use super::{AudioFormat, MediaFormat, MediaTrack, VideoFormat};
 
 /// Playback may start this long after the first byte arrives (MPD@minBufferTime), in microseconds.
 pub const MIN_BUFFER_MICROS: u64 = 2_000_000;
@@ -106,18 +106,31 @@ fn run_fits(run: &[TimedBytes], rate: u64) -> bool {
     })
 }
 
-/// A guess in bit/s for a video rendition of which nothing exists yet: 0.1 bit per pixel.
+/// What a track is announced with before all of it is measured, in bit/s: a tenth more than its cap, as a cap holds
+/// over the encoder's buffer and not over every segment, or else the guess for its format. 0 for what is not listed.
 #[must_use]
-pub fn video_guess(video: &VideoRendition) -> u64 {
-    let pixels = u64::from(video.width).saturating_mul(video.height.into());
-    let rate = pixels.saturating_mul(video.frame_rate.num.into()) / u64::from(video.frame_rate.den.max(1));
-    (rate / 10).max(1)
+pub fn promised(track: &MediaTrack) -> u64 {
+    let guess = match &track.format {
+        MediaFormat::Video(format) => video_guess(format),
+        MediaFormat::Audio(format) => audio_guess(format),
+        MediaFormat::Text | MediaFormat::Images => 0,
+    };
+    track.cap_bits_per_second.map_or(guess, |cap| cap.saturating_add(cap / 10))
 }
 
-/// A guess in bit/s for an audio rendition of which nothing exists yet: 64 kbit/s per channel.
+/// A guess in bit/s for a video track of which nothing exists yet: 0.1 bit per pixel.
 #[must_use]
-pub fn audio_guess(audio: &AudioRendition) -> u64 {
-    u64::from(audio.channels).saturating_mul(64_000)
+pub fn video_guess(format: &VideoFormat) -> u64 {
+    let pixels = u64::from(format.width).saturating_mul(format.height.into());
+    let rate = format.frame_rate;
+    let (num, den) = (u64::try_from(rate.num()).unwrap_or(0), u64::try_from(rate.den()).unwrap_or(1).max(1));
+    (pixels.saturating_mul(num) / den / 10).max(1)
+}
+
+/// A guess in bit/s for an audio track of which nothing exists yet: 64 kbit/s per channel.
+#[must_use]
+pub fn audio_guess(format: &AudioFormat) -> u64 {
+    u64::from(format.channels).saturating_mul(64_000)
 }
 
 fn rate(bytes: u128, micros: u128) -> u64 {

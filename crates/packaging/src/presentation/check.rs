@@ -1,13 +1,13 @@
 //! Decides whether a presentation may be written as manifests.
 //!
-//! Owns the rules and the proof of having passed them, [`Checked`]. Reports every violation, not
+//! Owns the rules and the proof of having passed them, [`Checked`]. Reports every defect, not
 //! only the first. Must not repair anything.
 
 use std::collections::BTreeSet;
 
-use super::{MediaTrack, Presentation, Ratio, TargetDuration, micros};
+use super::{MediaTrack, Presentation, TargetDuration, is_safe_path, micros};
 
-/// How far the longest rendition may end from the presentation's duration, in microseconds.
+/// How far the longest track may end from the presentation's duration, in microseconds.
 const MAX_END_DIFFERENCE: u64 = 250_000;
 
 /// Whether the manifests describe a finished presentation or one that is being made.
@@ -15,109 +15,113 @@ const MAX_END_DIFFERENCE: u64 = 250_000;
 pub enum Form {
     /// Every segment exists.
     Final,
-    /// Some segments do not exist yet; times and durations are the planned ones.
+    /// Some segments do not exist yet; times and durations are the planned ones. For a directory, where nothing can
+    /// answer for a missing file: playlists mark the missing segments, the MPD ends before the first one.
     Preview,
+    /// Some segments do not exist yet, and all are listed as though they did. For a server that holds a request until
+    /// the segment is there. Rates are the planned ones until more is measured.
+    Planned,
 }
 
 /// One broken rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Violation {
+pub enum Defect {
     /// Neither video nor audio.
-    #[error("presentation has no renditions")]
-    NoRenditions,
+    #[error("presentation has neither video nor audio")]
+    NothingToPlay,
     /// The presentation's duration is zero or has timescale zero.
     #[error("presentation has no duration")]
     NoDuration,
-    /// The longest rendition does not end where the presentation does.
-    #[error("renditions end at {actual_micros} µs, presentation at {expected_micros} µs")]
+    /// The longest track does not end where the presentation does.
+    #[error("tracks end at {actual_micros} µs, presentation at {expected_micros} µs")]
     EndDiffers {
         /// The presentation's duration in microseconds.
         expected_micros: u64,
-        /// End of the longest rendition in microseconds.
+        /// End of the longest track in microseconds.
         actual_micros: i128,
     },
     /// An id that is empty, longer than 64 characters or not `[a-z0-9-]`.
-    #[error("rendition id {id:?} is not [a-z0-9-]{{1,64}}")]
+    #[error("track id {id:?} is not [a-z0-9-]{{1,64}}")]
     UnsafeId {
         /// The id.
         id: String,
     },
-    /// Two renditions share an id.
-    #[error("rendition id {id} is used twice")]
+    /// Two tracks share an id.
+    #[error("track id {id} is used twice")]
     DuplicateId {
         /// The id.
         id: String,
     },
     /// A path that is absolute, leaves the presentation or has control characters.
-    #[error("rendition {rendition}: unsafe path {path:?}")]
+    #[error("track {track}: unsafe path {path:?}")]
     UnsafePath {
-        /// Rendition id.
-        rendition: String,
+        /// Track id.
+        track: String,
         /// The path.
         path: String,
     },
     /// Two files of the presentation share a path.
-    #[error("rendition {rendition}: path {path} is used twice")]
+    #[error("track {track}: path {path} is used twice")]
     DuplicatePath {
-        /// Rendition id.
-        rendition: String,
+        /// Track id.
+        track: String,
         /// The path.
         path: String,
     },
     /// A codec string that is empty or has characters outside RFC 6381's simple form.
-    #[error("rendition {rendition}: codec string {codec:?}")]
+    #[error("track {track}: codec string {codec:?}")]
     InvalidCodec {
-        /// Rendition id.
-        rendition: String,
+        /// Track id.
+        track: String,
         /// The codec string.
         codec: String,
     },
     /// A zero where a positive number is needed.
-    #[error("rendition {rendition}: {field} is zero")]
+    #[error("track {track}: {field} is zero")]
     ZeroField {
-        /// Rendition id.
-        rendition: String,
+        /// Track id.
+        track: String,
         /// Which field.
         field: &'static str,
     },
     /// A language that is not shaped like a BCP 47 tag.
-    #[error("rendition {rendition}: language {language:?}")]
+    #[error("track {track}: language {language:?}")]
     InvalidLanguage {
-        /// Rendition id.
-        rendition: String,
+        /// Track id.
+        track: String,
         /// The language.
         language: String,
     },
-    /// More than one audio rendition is the default.
-    #[error("audio renditions {first} and {second} are both the default")]
+    /// More than one audio track is the default.
+    #[error("audio tracks {first} and {second} are both the default")]
     SeveralDefaults {
         /// Id of the first default.
         first: String,
         /// Id of another one.
         second: String,
     },
-    /// A rendition without segments.
-    #[error("rendition {rendition} has no segments")]
+    /// A track without segments.
+    #[error("track {track} has no segments")]
     NoSegments {
-        /// Rendition id.
-        rendition: String,
+        /// Track id.
+        track: String,
     },
     /// Numbers start below 1 or do not increase by one.
-    #[error("rendition {rendition}: segment number {actual}, expected {expected}")]
+    #[error("track {track}: segment number {actual}, expected {expected}")]
     Numbering {
-        /// Rendition id.
-        rendition: String,
+        /// Track id.
+        track: String,
         /// The number that belongs there.
         expected: u64,
         /// The number found.
         actual: u64,
     },
     /// A segment does not start where the previous one ends.
-    #[error("rendition {rendition}: segment {number} starts at {actual}, expected {expected}")]
+    #[error("track {track}: segment {number} starts at {actual}, expected {expected}")]
     NotContiguous {
-        /// Rendition id.
-        rendition: String,
+        /// Track id.
+        track: String,
         /// Segment number.
         number: u64,
         /// End of the previous segment in ticks.
@@ -126,77 +130,68 @@ pub enum Violation {
         actual: i64,
     },
     /// A segment without duration.
-    #[error("rendition {rendition}: segment {number} has no duration")]
+    #[error("track {track}: segment {number} has no duration")]
     EmptyDuration {
-        /// Rendition id.
-        rendition: String,
+        /// Track id.
+        track: String,
         /// Segment number.
         number: u64,
     },
     /// The first segment starts before media time zero.
-    #[error("rendition {rendition}: first segment starts {start} ticks from zero with a delay of {delay}")]
+    #[error("track {track}: first segment starts {start} ticks from zero with a delay of {delay}")]
     NegativeMediaTime {
-        /// Rendition id.
-        rendition: String,
+        /// Track id.
+        track: String,
         /// Presentation time in ticks.
         start: i64,
         /// Delay in ticks.
         delay: u32,
     },
     /// A segment that ends before anything is presented.
-    #[error("rendition {rendition}: segment {number} ends before the presentation starts")]
+    #[error("track {track}: segment {number} ends before the presentation starts")]
     NeverPresented {
-        /// Rendition id.
-        rendition: String,
+        /// Track id.
+        track: String,
         /// Segment number.
         number: u64,
     },
     /// A segment that is said to exist but has no bytes.
-    #[error("rendition {rendition}: segment {number} is empty")]
+    #[error("track {track}: segment {number} is empty")]
     EmptyFile {
-        /// Rendition id.
-        rendition: String,
+        /// Track id.
+        track: String,
         /// Segment number.
         number: u64,
     },
     /// A segment is missing from a finished presentation.
-    #[error("rendition {rendition}: segment {number} is not available")]
+    #[error("track {track}: segment {number} is not available")]
     NotAvailable {
-        /// Rendition id.
-        rendition: String,
+        /// Track id.
+        track: String,
         /// Segment number.
         number: u64,
     },
-    /// Video renditions have different numbers of segments.
-    #[error("rendition {rendition} has {actual} segments, {reference} has {expected}")]
-    CountDiffers {
-        /// Rendition id.
-        rendition: String,
-        /// Id of the first video rendition.
+    /// A video track covers another time than the first one: a player that switches would repeat or skip frames
+    /// (RFC 8216, 6.2.4).
+    #[error("track {track} covers {actual_micros:?} µs, {reference} covers {expected_micros:?} µs")]
+    CoverageDiffers {
+        /// Track id.
+        track: String,
+        /// Id of the first video track.
         reference: String,
-        /// Its number of segments.
-        expected: usize,
-        /// Number of segments found.
-        actual: usize,
-    },
-    /// A segment covers another time or has another number than in the first video rendition.
-    #[error("rendition {rendition}: segment {number} is not aligned with {reference}")]
-    NotAligned {
-        /// Rendition id.
-        rendition: String,
-        /// Id of the first video rendition.
-        reference: String,
-        /// Segment number.
-        number: u64,
+        /// Start and end of the first video track in microseconds.
+        expected_micros: (i128, i128),
+        /// Start and end found, in microseconds.
+        actual_micros: (i128, i128),
     },
 }
 
 /// A presentation that may not be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("presentation breaks {} rules", violations.len())]
+#[error("presentation breaks {} rules", defects.len())]
 pub struct InvalidPresentation {
     /// Every broken rule.
-    pub violations: Vec<Violation>,
+    pub defects: Vec<Defect>,
 }
 
 /// A presentation that passed [`Presentation::check`]; the only thing the writers accept.
@@ -223,7 +218,7 @@ impl<'a> Checked<'a> {
     /// of the presentation rounded half up, at least 1.
     #[must_use]
     pub fn target_seconds(&self) -> u32 {
-        let longest = self.presentation.tracks().flat_map(MediaTrack::segment_micros).max();
+        let longest = self.presentation.listed().flat_map(MediaTrack::segment_micros).max();
         let rounded = longest.unwrap_or(0).saturating_add(500_000) / 1_000_000;
         let measured = u32::try_from(rounded).unwrap_or(u32::MAX).max(1);
         match self.presentation.target_duration {
@@ -234,183 +229,162 @@ impl<'a> Checked<'a> {
 }
 
 impl Presentation {
-    /// Checks identity, numbering, contiguity, alignment and completeness.
+    /// Checks identity, numbering, contiguity, coverage and completeness of every track, of whatever kind.
     ///
     /// # Errors
-    /// [`InvalidPresentation`] with every violation.
+    /// [`InvalidPresentation`] with every defect.
     pub fn check(&self, form: Form) -> Result<Checked<'_>, InvalidPresentation> {
-        let mut violations = Vec::new();
-        if self.tracks().next().is_none() {
-            violations.push(Violation::NoRenditions);
+        let mut defects = Vec::new();
+        if self.listed().next().is_none() {
+            defects.push(Defect::NothingToPlay);
         }
         let (mut ids, mut paths) = (BTreeSet::new(), BTreeSet::new());
-        for track in self.tracks() {
-            check_id(track, &mut ids, &mut violations);
-            check_paths(track, &mut paths, &mut violations);
-            check_segments(track, form, &mut violations);
+        for track in &self.tracks {
+            check_id(track, form, &mut ids, &mut defects);
+            check_paths(track, &mut paths, &mut defects);
+            check_segments(track, form, &mut defects);
         }
-        self.check_video(&mut violations);
-        self.check_audio(&mut violations);
-        self.check_end(&mut violations);
-        if violations.is_empty() {
-            Ok(Checked { presentation: self, form })
-        } else {
-            Err(InvalidPresentation { violations })
-        }
+        self.check_video(&mut defects);
+        self.check_audio(&mut defects);
+        self.check_end(&mut defects);
+        if defects.is_empty() { Ok(Checked { presentation: self, form }) } else { Err(InvalidPresentation { defects }) }
     }
 
-    fn check_video(&self, out: &mut Vec<Violation>) {
-        for video in &self.video {
-            let zero = |r: Ratio| r.num == 0 || r.den == 0;
+    fn check_video(&self, out: &mut Vec<Defect>) {
+        let mut reference = None;
+        for (track, format) in self.video() {
             let fields = [
-                ("width", video.width == 0),
-                ("height", video.height == 0),
-                ("sample aspect ratio", zero(video.sar)),
-                ("frame rate", zero(video.frame_rate)),
+                ("width", format.width == 0),
+                ("height", format.height == 0),
+                ("sample aspect ratio", !format.sar.is_positive()),
+                ("frame rate", !format.frame_rate.is_positive()),
             ];
-            zero_fields(&video.track.id, &fields, out);
-        }
-        if let Some((reference, others)) = self.video.split_first() {
-            for other in others {
-                check_alignment(&reference.track, &other.track, out);
-            }
-        }
-    }
-
-    fn check_audio(&self, out: &mut Vec<Violation>) {
-        for audio in &self.audio {
-            let fields = [("channels", audio.channels == 0), ("sample rate", audio.sample_rate == 0)];
-            zero_fields(&audio.track.id, &fields, out);
-            if !is_language(&audio.language) {
-                out.push(Violation::InvalidLanguage {
-                    rendition: audio.track.id.clone(),
-                    language: audio.language.clone(),
+            zero_fields(&track.id, &fields, out);
+            let Some(covered) = coverage(track) else { continue };
+            let (first, expected) = *reference.get_or_insert((&track.id, covered));
+            let differs = |a: i128, b: i128| a.abs_diff(b) > MAX_END_DIFFERENCE.into();
+            if differs(covered.0, expected.0) || differs(covered.1, expected.1) {
+                out.push(Defect::CoverageDiffers {
+                    track: track.id.clone(),
+                    reference: first.clone(),
+                    expected_micros: expected,
+                    actual_micros: covered,
                 });
             }
         }
-        let mut defaults = self.audio.iter().filter(|a| a.is_default);
-        if let Some(first) = defaults.next() {
-            out.extend(defaults.map(|second| Violation::SeveralDefaults {
-                first: first.track.id.clone(),
-                second: second.track.id.clone(),
-            }));
+    }
+
+    fn check_audio(&self, out: &mut Vec<Defect>) {
+        for (track, format) in self.audio() {
+            let fields = [("channels", format.channels == 0), ("sample rate", format.sample_rate == 0)];
+            zero_fields(&track.id, &fields, out);
+            if !is_language(&format.language) {
+                out.push(Defect::InvalidLanguage { track: track.id.clone(), language: format.language.clone() });
+            }
+        }
+        let mut defaults = self.audio().filter(|(_, format)| format.is_default);
+        if let Some((first, _)) = defaults.next() {
+            out.extend(
+                defaults
+                    .map(|(second, _)| Defect::SeveralDefaults { first: first.id.clone(), second: second.id.clone() }),
+            );
         }
     }
 
-    fn check_end(&self, out: &mut Vec<Violation>) {
-        if self.duration.ticks == 0 || self.duration.timescale == 0 {
-            out.push(Violation::NoDuration);
+    fn check_end(&self, out: &mut Vec<Defect>) {
+        let expected = self.duration.micros();
+        if self.duration.ticks <= 0 || !self.duration.timebase.is_positive() {
+            out.push(Defect::NoDuration);
             return;
         }
-        let ends = self.tracks().filter_map(|t| Some(micros(t.segments.last()?.end(), t.timescale)));
-        let expected = self.duration.micros();
-        if let Some(actual) = ends.max()
+        if let Some(actual) = self.listed().filter_map(coverage).map(|(_, end)| end).max()
             && actual.abs_diff(expected.into()) > MAX_END_DIFFERENCE.into()
         {
-            out.push(Violation::EndDiffers { expected_micros: expected, actual_micros: actual });
+            let expected_micros = u64::try_from(expected).unwrap_or(0);
+            out.push(Defect::EndDiffers { expected_micros, actual_micros: actual });
         }
     }
 }
 
-fn zero_fields(rendition: &str, fields: &[(&'static str, bool)], out: &mut Vec<Violation>) {
-    let zero = fields.iter().filter(|(_, is_zero)| *is_zero);
-    out.extend(zero.map(|&(field, _)| Violation::ZeroField { rendition: rendition.to_owned(), field }));
+/// Start and end of a track in microseconds of presentation time; `None` without segments.
+fn coverage(track: &MediaTrack) -> Option<(i128, i128)> {
+    let (first, last) = (track.segments.first()?, track.segments.last()?);
+    Some((micros(first.start.into(), track.timescale), micros(last.end(), track.timescale)))
 }
 
-fn check_id<'a>(track: &'a MediaTrack, ids: &mut BTreeSet<&'a str>, out: &mut Vec<Violation>) {
+fn zero_fields(track: &str, fields: &[(&'static str, bool)], out: &mut Vec<Defect>) {
+    let zero = fields.iter().filter(|(_, is_zero)| *is_zero);
+    out.extend(zero.map(|&(field, _)| Defect::ZeroField { track: track.to_owned(), field }));
+}
+
+fn check_id<'a>(track: &'a MediaTrack, form: Form, ids: &mut BTreeSet<&'a str>, out: &mut Vec<Defect>) {
     let safe = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if track.id.is_empty() || track.id.len() > 64 || !track.id.bytes().all(safe) {
-        out.push(Violation::UnsafeId { id: track.id.clone() });
+        out.push(Defect::UnsafeId { id: track.id.clone() });
     }
     if !ids.insert(&track.id) {
-        out.push(Violation::DuplicateId { id: track.id.clone() });
+        out.push(Defect::DuplicateId { id: track.id.clone() });
     }
     let in_codec = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-    if track.codec.is_empty() || !track.codec.bytes().all(in_codec) {
-        out.push(Violation::InvalidCodec { rendition: track.id.clone(), codec: track.codec.clone() });
+    let is_valid = match &track.codec {
+        Some(codec) => !codec.is_empty() && codec.bytes().all(in_codec),
+        None => form == Form::Planned || !track.is_listed(),
+    };
+    if !is_valid {
+        out.push(Defect::InvalidCodec { track: track.id.clone(), codec: track.codec.clone().unwrap_or_default() });
     }
     zero_fields(&track.id, &[("timescale", track.timescale == 0)], out);
 }
 
-fn check_paths(track: &MediaTrack, paths: &mut BTreeSet<String>, out: &mut Vec<Violation>) {
-    let segments = track.segments.iter().map(|s| s.path.clone());
-    for path in [track.init.clone(), track.playlist_path()].into_iter().chain(segments) {
+fn check_paths(track: &MediaTrack, paths: &mut BTreeSet<String>, out: &mut Vec<Defect>) {
+    let playlist = track.is_listed().then(|| track.playlist_path());
+    for path in track.media_paths().map(str::to_owned).chain(playlist) {
         if !is_safe_path(&path) {
-            out.push(Violation::UnsafePath { rendition: track.id.clone(), path });
+            out.push(Defect::UnsafePath { track: track.id.clone(), path });
         } else if !paths.insert(path.clone()) {
-            out.push(Violation::DuplicatePath { rendition: track.id.clone(), path });
+            out.push(Defect::DuplicatePath { track: track.id.clone(), path });
         }
     }
 }
 
-fn check_segments(track: &MediaTrack, form: Form, out: &mut Vec<Violation>) {
-    let rendition = || track.id.clone();
+fn check_segments(track: &MediaTrack, form: Form, out: &mut Vec<Defect>) {
+    let id = || track.id.clone();
     let Some(first) = track.segments.first() else {
-        out.push(Violation::NoSegments { rendition: rendition() });
+        out.push(Defect::NoSegments { track: id() });
         return;
     };
     if i128::from(first.start).saturating_add(track.delay.into()) < 0 {
-        out.push(Violation::NegativeMediaTime { rendition: rendition(), start: first.start, delay: track.delay });
+        out.push(Defect::NegativeMediaTime { track: id(), start: first.start, delay: track.delay });
     }
     let (mut number, mut start) = (first.number.max(1), i128::from(first.start));
     for segment in &track.segments {
         if segment.number != number {
-            out.push(Violation::Numbering { rendition: rendition(), expected: number, actual: segment.number });
+            out.push(Defect::Numbering { track: id(), expected: number, actual: segment.number });
         }
         let number_found = segment.number;
         if i128::from(segment.start) != start {
-            out.push(Violation::NotContiguous {
-                rendition: rendition(),
+            out.push(Defect::NotContiguous {
+                track: id(),
                 number: number_found,
                 expected: start,
                 actual: segment.start,
             });
         }
         if segment.duration == 0 {
-            out.push(Violation::EmptyDuration { rendition: rendition(), number: number_found });
+            out.push(Defect::EmptyDuration { track: id(), number: number_found });
         } else if segment.end() <= 0 {
-            out.push(Violation::NeverPresented { rendition: rendition(), number: number_found });
+            out.push(Defect::NeverPresented { track: id(), number: number_found });
         }
         if segment.available && segment.bytes == 0 {
-            out.push(Violation::EmptyFile { rendition: rendition(), number: number_found });
+            out.push(Defect::EmptyFile { track: id(), number: number_found });
         }
         if form == Form::Final && !segment.available {
-            out.push(Violation::NotAvailable { rendition: rendition(), number: number_found });
+            out.push(Defect::NotAvailable { track: id(), number: number_found });
         }
-        // Compare with what was found, so that one mistake is told once.
+        // Compare with what was found, so that one mistake is reported once.
         number = segment.number.saturating_add(1);
         start = segment.end();
     }
-}
-
-fn check_alignment(reference: &MediaTrack, other: &MediaTrack, out: &mut Vec<Violation>) {
-    let (expected, actual) = (reference.segments.len(), other.segments.len());
-    if expected != actual {
-        out.push(Violation::CountDiffers {
-            rendition: other.id.clone(),
-            reference: reference.id.clone(),
-            expected,
-            actual,
-        });
-    }
-    let same =
-        |a: i128, b: i128| a.saturating_mul(other.timescale.into()) == b.saturating_mul(reference.timescale.into());
-    for (a, b) in reference.segments.iter().zip(&other.segments) {
-        let aligned = same(a.start.into(), b.start.into()) && same(a.end(), b.end());
-        if a.number != b.number || !aligned {
-            out.push(Violation::NotAligned {
-                rendition: other.id.clone(),
-                reference: reference.id.clone(),
-                number: b.number,
-            });
-        }
-    }
-}
-
-/// Relative, inside the root, printable, with non-empty components.
-pub(crate) fn is_safe_path(path: &str) -> bool {
-    let component = |c: &str| !matches!(c, "" | "." | "..");
-    path.split('/').all(component) && !path.chars().any(|c| c.is_control() || c == '\\')
 }
 
 fn is_language(tag: &str) -> bool {

@@ -2,17 +2,17 @@
 
 use super::*;
 use crate::fragment::{FragmentSpec, NON_SYNC_FLAGS, SYNC_FLAGS, SampleSpec, index_segment, write_fragment};
-use crate::init::{TrackKind, parse_init};
-use crate::movie::SampleDefaults;
+use crate::init::parse_init;
+use crate::movie::{Handler, SampleDefaults};
 use proptest::prelude::*;
 
 fn track(id: u32, timescale: u32, delay: u64, presentation_duration: u64) -> ProgressiveTrack {
     let mut w = BoxWriter::new();
-    let kind = if id == 1 { TrackKind::Video } else { TrackKind::Audio };
+    let handler = if id == 1 { Handler::Video } else { Handler::Audio };
     w.boxed(if id == 1 { b"avc1" } else { b"mp4a" }, |w| w.zeros(if id == 1 { 78 } else { 28 }));
     let header = TrackHeader {
         id,
-        kind,
+        handler,
         timescale,
         language: "und".into(),
         sample_entry: w.into_bytes().unwrap(),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bugs;
+mod manifests;
 mod seeds;
 
 use splitreel_testkit::simulation::{Bug, Outcome, Reference, Scenario, run};
