@@ -21,6 +21,7 @@ pub const PAST: &[&str] = &[
     "ended",
     "exited",
     "expired",
+    "failed",
     "fetched",
     "published",
     "received",
