@@ -3,6 +3,7 @@
 use crate::commands::remote::{FetchArgs, RemoteJobArgs, TokensCommand, WorkersArgs};
 use crate::commands::submit::SubmitArgs;
 use crate::commands::triggers::TriggersCommand;
+use crate::features;
 use crate::roles::settings::Upstream;
 use crate::roles::{AssemblerArgs, CoordinatorArgs, ServeArgs, WorkerArgs};
 use clap::{Args, Parser, Subcommand};
@@ -12,11 +13,12 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(
     name = "splitreel",
-    version,
+    version = features::VERSION,
     about,
     after_help = "Exit codes: 0 done; 2 usage or configuration; 3 the source cannot be used; 4 processing failed for good; 130 interrupted, resumable.\n\
 Settings come from, in rising precedence: defaults, the configuration file, SPLITREEL_* environment variables, flags."
 )]
+#[cfg_attr(not(feature = "cluster"), command(before_help = features::WITHOUT_CLUSTER))]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -81,10 +83,13 @@ pub enum Command {
     /// Serve the API and do all the work, on this machine alone.
     Serve(ServeArgs),
     /// Serve the API, plan, hand out work (Postgres, RabbitMQ, S3).
+    #[cfg_attr(not(feature = "cluster"), command(about = "Not in this build: serves the API, plans, hands out work"))]
     Coordinator(CoordinatorArgs),
     /// Work for a coordinator.
+    #[cfg_attr(not(feature = "cluster"), command(about = "Not in this build: works for a coordinator"))]
     Worker(WorkerArgs),
     /// Package for a coordinator.
+    #[cfg_attr(not(feature = "cluster"), command(about = "Not in this build: packages for a coordinator"))]
     Assembler(AssemblerArgs),
 }
 
@@ -196,7 +201,7 @@ pub struct StatusArgs {
 /// Arguments of `list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// At most so many.
+    /// Maximum number of jobs to list, newest first.
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub limit: usize,
     /// As JSON.

@@ -11,6 +11,7 @@ mod config;
 mod display;
 mod engine;
 mod exit;
+mod features;
 mod observe;
 mod profile_file;
 mod roles;

@@ -20,7 +20,7 @@ pub enum Seen {
         /// Its order.
         order: Box<WorkOrder>,
     },
-    /// An attempt tells how far it is.
+    /// An attempt reported progress.
     Progress {
         /// The lease.
         lease: LeaseId,

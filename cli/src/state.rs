@@ -1,5 +1,5 @@
-//! The state directory: database, objects, scratch, and one lock file per live process. The lock tells the dead
-//! from the living: the kernel drops it with the process, however that ends.
+//! The state directory: database, objects, scratch, and one lock file per live process. The lock shows
+//! whether the process is alive: the kernel drops the lock with the process, however the process ends.
 
 use crate::exit::Problem;
 use splitreel_core::WorkerId;

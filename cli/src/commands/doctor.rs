@@ -25,6 +25,7 @@ pub async fn doctor(config: &Config, args: JsonArgs) -> Result<Exit, Problem> {
             "ffmpeg": ffmpeg.ffmpeg, "ffprobe": ffmpeg.ffprobe, "version": ffmpeg.banner, "build": ffmpeg.build_id,
             "encoders": codecs.iter().map(|(c, e)| json!({"codec": c, "encoder": e})).collect::<Vec<_>>(),
             "tone_mapping": tone_map, "sandbox": sandbox(&ffmpeg.sandbox), "cores": cores, "state": config.state,
+            "cluster": cfg!(feature = "cluster"),
         });
         say!("{value:#}");
         return Ok(Exit::Done);
@@ -49,7 +50,18 @@ pub async fn doctor(config: &Config, args: JsonArgs) -> Result<Exit, Problem> {
     say!("sandbox     {}", sandbox(&ffmpeg.sandbox));
     say!("cores       {cores}");
     say!("state       {}", config.state.display());
+    say!("cluster     {}", cluster());
     Ok(Exit::Done)
+}
+
+#[cfg(feature = "cluster")]
+fn cluster() -> &'static str {
+    "ok, in this build: coordinator, worker and assembler"
+}
+
+#[cfg(not(feature = "cluster"))]
+fn cluster() -> &'static str {
+    crate::features::WITHOUT_CLUSTER
 }
 
 fn sandbox(found: &splitreel_media::Sandbox) -> String {

@@ -9,10 +9,9 @@ use crate::state;
 use serde_json::json;
 use splitreel_backend::store::JobFilter;
 use splitreel_backend::{JobStore, StoreError};
-use splitreel_backend_cluster::postgres::PgStore;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::task::{Task, TaskState};
-use splitreel_telemetry::redact::without_credentials;
+use splitreel_telemetry::redact::Secret;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -186,11 +185,7 @@ pub async fn cancel(config: &Config, args: JobArgs) -> Result<Exit, Problem> {
 /// `migrate`.
 pub async fn migrate(config: &Config) -> Result<Exit, Problem> {
     if let Some(url) = secret("DATABASE_URL")? {
-        let version = PgStore::migrate(url.expose())
-            .await
-            .map_err(|e| Problem::because("the database cannot be migrated", &e))?;
-        say!("{} is at version {version}", without_credentials(url.expose()));
-        return Ok(Exit::Done);
+        return migrate_postgres(&url).await;
     }
     let db = state::database(&config.state);
     std::fs::create_dir_all(&config.state)
@@ -200,4 +195,18 @@ pub async fn migrate(config: &Config) -> Result<Exit, Problem> {
         .map_err(|e| Problem::because(format!("the database {} cannot be migrated", db.display()), &e))?;
     say!("{} is at version {version}", db.display());
     Ok(Exit::Done)
+}
+
+#[cfg(feature = "cluster")]
+async fn migrate_postgres(url: &Secret<String>) -> Result<Exit, Problem> {
+    let version = splitreel_backend_cluster::postgres::PgStore::migrate(url.expose())
+        .await
+        .map_err(|e| Problem::because("the database cannot be migrated", &e))?;
+    say!("{} is at version {version}", splitreel_telemetry::redact::without_credentials(url.expose()));
+    Ok(Exit::Done)
+}
+
+#[cfg(not(feature = "cluster"))]
+async fn migrate_postgres(_: &Secret<String>) -> Result<Exit, Problem> {
+    Err(crate::features::needs_cluster("migration of a Postgres database (DATABASE_URL)"))
 }

@@ -138,9 +138,9 @@ pub async fn watch(config: &Config, args: RemoteJobArgs) -> Result<Exit, Problem
     follow(&client(config, args.upstream)?, args.job, None, args.json).await
 }
 
-/// Tells what happens to a job until it has ended. `name`: what its source is called, when its locator does not tell.
+/// Prints the events of a job until it has ended. `name`: name of its source, where its locator has none.
 pub(super) async fn follow(client: &Client, id: JobId, name: Option<&str>, json: bool) -> Result<Exit, Problem> {
-    let lost = |e: ClientError| refused("the server tells no more", &e);
+    let lost = |e: ClientError| refused("the event stream of the server ended", &e);
     let mut events = client.events(Some(id), 0);
     let mut told = 0;
     loop {

@@ -20,14 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// An address that sends nothing for so long is taken for gone.
+/// Idle timeout: an address that sends nothing for this long counts as gone.
 const STALL: Duration = Duration::from_secs(60);
 
 /// What is sent.
 pub struct Source {
     name: String,
     bytes: u64,
-    /// Tells this version of it from others.
+    /// Distinguishes this version of the source from others.
     identity: String,
     origin: Origin,
 }

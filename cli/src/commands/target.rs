@@ -54,7 +54,7 @@ pub enum Holds {
     Nothing,
     /// The presentation of this job.
     Presentation {
-        /// Job id as its report tells.
+        /// Job id from its report.
         job: String,
     },
     /// Something else.

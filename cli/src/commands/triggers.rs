@@ -72,7 +72,7 @@ pub struct NewRule {
     /// How urgent the jobs are among the tenant's.
     #[arg(long, value_enum, default_value_t)]
     priority: Urgency,
-    /// Take an upload when it has been the same for so long.
+    /// Minimum age in seconds: submit once size and version were stable for this long.
     #[arg(long, default_value_t = 0, value_name = "S")]
     settle_seconds: u32,
     /// List the place this often, for stores that send no events [default: never].

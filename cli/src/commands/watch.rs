@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 /// How often the display is brought up to date and the job rows are looked at.
 const TICK: Duration = Duration::from_millis(150);
-/// A state directory that cannot be written for so long is not waited for, in milliseconds.
+/// Milliseconds after which a state directory that cannot be written ends the run.
 const PATIENCE_MS: i64 = 10_000;
 
 /// Lines of ffmpeg's own words that are shown; all of them are in `splitreel status`.
@@ -170,7 +170,7 @@ impl<'a> Watch<'a> {
             }
             Seen::Failed { task, lease, failure } => {
                 let what = self.running.remove(&lease).map_or_else(|| task.to_string(), |r| r.label);
-                // A failure that ends the job is told when it has ended.
+                // A failure that ends the job is shown when the job has ended.
                 if matches!(failure.class, FailureClass::Media | FailureClass::Infra) {
                     display.detail(format!("{what}: {} ({}), trying again", failure.message, failure.code));
                 }
@@ -257,7 +257,7 @@ impl Watched {
         self.plan.as_ref().and_then(|p| p.timeline.as_ref()).is_some_and(|t| t.evidence != IndexEvidence::DecodeScan)
     }
 
-    /// Expected cost of a task; 1 for those that no plan weighs.
+    /// Expected cost of a task; 1 for a task without a weight in the plan.
     fn cost(&self, task: TaskId) -> u64 {
         self.costs.get(&task.number).copied().unwrap_or(1)
     }

@@ -2,6 +2,7 @@
 
 use super::connect;
 use super::lifecycle::Process;
+use super::servers;
 use super::settings::{Hands, Listen, Servers, Storage, Upstream};
 use super::worker::incarnation;
 use crate::config::Config;
@@ -32,7 +33,7 @@ pub struct AssemblerArgs {
     hands: Hands,
 }
 
-/// Serves the assemble queue until it is told to end.
+/// Serves the assemble queue until SIGTERM or SIGINT.
 pub async fn assembler(config: &Config, args: AssemblerArgs, log_json: bool) -> Result<Exit, Problem> {
     let tables = &config.file;
     let listen = args.listen.or(&tables.listen);
@@ -41,8 +42,8 @@ pub async fn assembler(config: &Config, args: AssemblerArgs, log_json: bool) -> 
     let process = Process::begin("assembler", &[Role::Assembler], &listen, log_json)?;
     let client = connect::api(&args.upstream.or(&tables.upstream))?;
     let id = incarnation(hands.name.as_deref());
-    let link = connect::broker(&args.servers.or(&tables.servers), &id.0)?;
-    let connection = connect::storage(&args.storage.or(&tables.storage), false).await?;
+    let link = servers::broker(&args.servers.or(&tables.servers), &id.0)?;
+    let connection = servers::storage(&args.storage.or(&tables.storage), false).await?;
 
     let leases = RemoteLeases::new(client.clone(), SessionTimes::default());
     let bell = Arc::new(AmqpDoorbell::new(link.clone(), u16::try_from(slots).unwrap_or(u16::MAX)));
@@ -53,7 +54,7 @@ pub async fn assembler(config: &Config, args: AssemblerArgs, log_json: bool) -> 
         Arc::new(S3Blobs::new(connection.clone())),
         World::machine().ids,
     );
-    let checks = connect::check_storage(connect::check_broker(Checks::default(), &link), &connection);
+    let checks = servers::check_storage(servers::check_broker(Checks::default(), &link), &connection);
     process.serve_ops(checks).await?;
     let hello = Hello {
         worker: id.0.clone(),
@@ -63,7 +64,7 @@ pub async fn assembler(config: &Config, args: AssemblerArgs, log_json: bool) -> 
         labels: Default::default(),
         capabilities: Vec::new(),
     };
-    let presence = connect::Presence::hold(client, hello, &leases, &process);
+    let presence = servers::Presence::hold(client, hello, &leases, &process);
     process.ready(format_args!("assembler {} with {slots} slots", id.0));
     role.run(process.drain.clone(), process.stop.clone()).await;
     let ended = presence.end().await;

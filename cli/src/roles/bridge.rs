@@ -73,7 +73,7 @@ impl EventInbox for Inbox {
     }
 }
 
-/// The exchange that job events are told on.
+/// The exchange that job events are published on.
 pub struct Exchange(pub AmqpEvents);
 
 #[async_trait]

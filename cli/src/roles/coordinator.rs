@@ -1,11 +1,11 @@
 //! `splitreel coordinator`: API, planning, dispatch, leases, triggers, webhooks. Several may run on one database.
 
 use super::bridge::{Exchange, Inbox, S3Buckets};
-use super::connect;
+use super::bucket_outputs::S3Outputs;
 use super::http_service::{HttpService, Seams, Settings};
 use super::keys::Keys;
-use super::lifecycle::{Process, bind, local};
-use super::outputs::S3Outputs;
+use super::lifecycle::{API_PORT, Process, bind, local};
+use super::servers;
 use super::settings::{Listen, Servers, Storage};
 use super::uploads::BucketUploads;
 use crate::config::Config;
@@ -25,16 +25,14 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How often at least objects without a name and abandoned uploads are looked for.
+/// Maximum interval between searches for unreferenced objects and abandoned uploads.
 const GARBAGE_EVERY: Duration = Duration::from_secs(300);
-/// A multipart upload is taken for abandoned after so many times the grace of objects.
+/// Age after which a multipart upload counts as abandoned, in multiples of the grace period of objects.
 const UPLOAD_GRACES: u32 = 6;
-/// No upload of a client takes longer.
+/// Longest upload of a client.
 const LONGEST_UPLOAD: Duration = Duration::from_secs(14 * 24 * 3600);
-/// How often tasks are looked for that take too long.
+/// Interval between searches for stragglers.
 const SPECULATE_EVERY: Duration = Duration::from_secs(2);
-/// The port of the API when none is given.
-pub const DEFAULT_PORT: u16 = 8400;
 
 /// Arguments of `coordinator`.
 #[derive(Clone, Debug, Default, Args)]
@@ -45,33 +43,33 @@ pub struct CoordinatorArgs {
     servers: Servers,
     #[command(flatten)]
     storage: Storage,
-    /// Maximum number of task notifications in flight per queue [default: a quarter of all slots, 4 to
-    /// 256; for workers also one for each free slot].
+    /// Maximum number of task notifications in flight per queue [default: a quarter of all slots, 4 to 256; for
+    /// workers also one for each free slot].
     #[arg(long, env = "SPLITREEL_WINDOW", value_name = "N")]
     window: Option<usize>,
-    /// Seconds after which a worker that gives no sign loses its work [default: 15].
+    /// Lease length in seconds; a worker that does not renew in time loses the task [default: 15].
     #[arg(long, env = "SPLITREEL_LEASE_SECONDS", value_name = "S", value_parser = clap::value_parser!(u32).range(2..=600))]
     lease_seconds: Option<u32>,
-    /// Seconds after a job's end when what its dead attempts stored is deleted, and a sixth of the age at which a
-    /// multipart upload is taken for abandoned: no assembly may take as long [default: 3600].
+    /// Seconds after the end of a job until the objects of its failed attempts are deleted, and a sixth of the age at
+    /// which a multipart upload counts as abandoned; no assembly may take this long [default: 3600].
     #[arg(long, env = "SPLITREEL_GARBAGE_SECONDS", value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
     garbage_seconds: Option<u32>,
-    /// Workers that speak an older protocol are told to drain [default: 1].
+    /// Oldest worker protocol to accept; workers with an older one drain and exit [default: 1].
     #[arg(long, env = "SPLITREEL_OLDEST_PROTOCOL", value_name = "N")]
     oldest_protocol: Option<u32>,
-    /// Queue of upload events, written by a storage server; without it none is read.
+    /// Queue of upload events, filled by a storage server [default: no queue is read].
     #[arg(long, env = "SPLITREEL_EVENTS_QUEUE", value_name = "NAME")]
     events_queue: Option<String>,
     /// Exchange that the queue of upload events is bound to.
     #[arg(long, env = "SPLITREEL_EVENTS_EXCHANGE", value_name = "NAME", requires = "events_queue")]
     events_exchange: Option<String>,
-    /// Buckets and prefixes that sources may be read from, as bucket/prefix; without it all that the keys can read.
+    /// Buckets and prefixes that sources may be read from, as bucket/prefix [default: all that the credentials can read].
     #[arg(long, env = "SPLITREEL_SOURCES", value_name = "BUCKET/PREFIX,…", value_delimiter = ',')]
     sources: Vec<String>,
-    /// Networks that webhooks may go to beside public addresses, for example 10.1.0.0/16.
+    /// Networks that webhooks may reach in addition to public addresses, for example 10.1.0.0/16.
     #[arg(long, env = "SPLITREEL_WEBHOOK_NETWORKS", value_name = "CIDR,…", value_delimiter = ',')]
     webhook_networks: Vec<String>,
-    /// Pages of these origins may use the API; * = all.
+    /// Origins whose pages may use the API; * = all.
     #[arg(long, env = "SPLITREEL_CORS_ORIGINS", value_name = "ORIGIN,…", value_delimiter = ',')]
     cors_origins: Vec<String>,
 }
@@ -84,33 +82,33 @@ fn places(texts: &[String]) -> Option<Vec<(String, String)>> {
     (!texts.is_empty()).then(|| texts.iter().map(split).collect())
 }
 
-/// Ends multipart uploads that nobody goes on with: their parts cost money and show nowhere.
+/// Aborts abandoned multipart uploads: their parts cost money and appear in no listing.
 async fn abort_uploads(blobs: &S3Blobs, grace: Duration, stop: &CancellationToken) {
     let mut tick = tokio::time::interval(grace.min(GARBAGE_EVERY));
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         for (prefix, age) in [("jobs/", grace.saturating_mul(UPLOAD_GRACES)), (UPLOADS_PREFIX, LONGEST_UPLOAD)] {
             if let Err(error) = blobs.abort_uploads(prefix, age).await {
-                tracing::warn!(%error, "abandoned uploads are left for now");
+                tracing::warn!(%error, "could not abort abandoned uploads; retrying");
             }
         }
     }
 }
 
-/// Serves until it is told to end.
+/// Serves until SIGTERM or SIGINT.
 pub async fn coordinator(config: &Config, args: CoordinatorArgs, log_json: bool) -> Result<Exit, Problem> {
     let file = &config.file;
     let listen = args.listen.or(&file.listen);
-    let address = listen.listen.unwrap_or(local(DEFAULT_PORT));
+    let address = listen.listen.unwrap_or(local(API_PORT));
     let keys = Keys::read(address)?;
     let process = Process::begin("coordinator", &[Role::Coordinator], &listen, log_json)?;
-    let servers = args.servers.or(&file.servers);
+    let tables = args.servers.or(&file.servers);
     let storage = args.storage.or(&file.storage);
     let listener = bind(address, "--listen").await?;
-    let connection = connect::storage(&storage, false).await?;
-    let public = connect::storage(&storage, true).await?;
-    let link = connect::broker(&servers, "coordinator")?;
-    let database = connect::database(&servers, &process.drain).await?;
-    connect::bucket(&connection, &process.drain).await?;
+    let connection = servers::storage(&storage, false).await?;
+    let public = servers::storage(&storage, true).await?;
+    let link = servers::broker(&tables, "coordinator")?;
+    let database = servers::database(&tables, &process.drain).await?;
+    servers::bucket(&connection, &process.drain).await?;
 
     let store: Arc<dyn JobStore> = Arc::new(database.clone());
     let records: Arc<dyn Records> = Arc::new(database.clone());
@@ -171,8 +169,8 @@ pub async fn coordinator(config: &Config, args: CoordinatorArgs, log_json: bool)
         own: own.map(|prefix| Place { bucket: bucket.clone(), prefix }).into(),
     };
     let http = HttpService::new(seams, settings)?;
-    let checks = connect::check_broker(Checks::default(), &link);
-    let checks = connect::check_storage(connect::check_database(checks, &database), &connection);
+    let checks = servers::check_broker(Checks::default(), &link);
+    let checks = servers::check_storage(servers::check_database(checks, &database), &connection);
     process.serve_ops(checks).await?;
 
     let stop = process.stop.clone();

@@ -1,5 +1,5 @@
-//! The grant seam on one machine: sources are files below folders that the server was given; whoever works here has the
-//! files and the objects at hand, so that nothing is ever signed.
+//! The grant seam on one machine: sources are files below configured folders. Local workers open files and objects
+//! directly, so nothing is ever signed.
 
 use async_trait::async_trait;
 use splitreel_backend::grants::{GrantError, Grants, SignedRequest};

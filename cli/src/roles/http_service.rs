@@ -26,16 +26,16 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How often tenants' shares and live slots are read.
+/// Interval at which tenants' shares and live slots are read.
 const FOLLOW_EVERY: Duration = Duration::from_secs(2);
-/// How often uploads are looked at that were still being written.
+/// Interval at which uploads that were still being written are checked again.
 const HELD_EVERY: Duration = Duration::from_secs(1);
-/// How often the job log is looked at for webhooks, outputs and the exchange.
+/// Interval at which the job log is read for webhooks, outputs and the exchange.
 const FEED_EVERY: Duration = Duration::from_millis(500);
-/// How often the gauges about jobs, queue and outbox are read: as often as they are scraped.
+/// Interval at which the gauges of jobs, queue and outbox are refreshed: the usual scrape interval.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
-/// What the API is put on.
+/// Services and stores behind the API.
 #[derive(Clone)]
 pub struct Seams {
     /// Submits, cancels, leases.
@@ -56,7 +56,7 @@ pub struct Seams {
     pub world: World,
 }
 
-/// How it is set up.
+/// Settings of the API.
 pub struct Settings {
     /// Secrets.
     pub keys: Keys,
@@ -64,17 +64,17 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// Origins whose pages may use the API.
     pub cors_origins: Vec<String>,
-    /// Networks that webhooks may go to beside public addresses.
+    /// Networks that webhooks may reach in addition to public addresses.
     pub webhook_networks: Vec<String>,
     /// Slots of workers in this process.
     pub local_slots: u32,
-    /// Workers of an older protocol are told to drain; `None`: older than this program understands.
+    /// Oldest worker protocol to accept; `None`: the oldest that this program understands.
     pub oldest_protocol: Option<u32>,
-    /// The limit on wakeups in flight follows the number of live slots.
+    /// Whether the limit on notifications in flight follows the number of live slots.
     pub follows_slots: bool,
-    /// Places in buckets that this installation writes to.
+    /// Places in buckets that this deployment writes to.
     pub own: Vec<Place>,
-    /// Beginnings of the locators of sources that nobody may name.
+    /// Prefixes of source locators that no request may name.
     pub reserved_sources: Vec<String>,
 }
 

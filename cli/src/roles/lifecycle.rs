@@ -14,6 +14,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// The port of the API when none is given.
+pub const API_PORT: u16 = 8400;
 const GRACE: Duration = Duration::from_secs(20);
 
 /// The address when none is given: loopback only.
@@ -69,7 +71,7 @@ impl Process {
         let stop = self.stop.clone();
         tokio::spawn(async move {
             if let Err(error) = serve_ops_on(listener, ops, stop).await {
-                tracing::error!(%error, "health and metrics are served no more");
+                tracing::error!(%error, "ops server stopped");
             }
         });
         let (lifecycle, drain, exposition, stop) =
@@ -87,7 +89,7 @@ impl Process {
         Ok(())
     }
 
-    /// Tells that the role works, in the log and at `/startupz`.
+    /// Reports the role as started, in the log and at `/startupz`.
     pub fn ready(&self, what: std::fmt::Arguments<'_>) {
         self.lifecycle.started();
         tracing::info!(role = self.name, version = env!("CARGO_PKG_VERSION"), "{what}");

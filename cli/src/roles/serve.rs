@@ -4,7 +4,7 @@
 use super::grants::LocalGrants;
 use super::http_service::{HttpService, Seams, Settings};
 use super::keys::{Keys, token_file};
-use super::lifecycle::{Process, bind, local};
+use super::lifecycle::{API_PORT, Process, bind, local};
 use super::outputs::LocalOutputs;
 use super::settings::Listen;
 use crate::commands::run::process_name;
@@ -38,25 +38,25 @@ pub struct ServeArgs {
     /// Attempts at the same time [default: one per core].
     #[arg(long, env = "SPLITREEL_WORKERS", value_name = "N")]
     workers: Option<usize>,
-    /// Folder to watch: files that are put there become jobs when they rest.
+    /// Folder to watch: a file becomes a job once its size and time stop changing.
     #[arg(long, env = "SPLITREEL_WATCH", value_name = "DIR")]
     watch: Option<PathBuf>,
     /// Profile of the watch folder's jobs [default: universal].
     #[arg(long, env = "SPLITREEL_WATCH_PROFILE", value_name = "NAME", requires = "watch")]
     watch_profile: Option<String>,
-    /// Only files that end like this, for example .mp4,.mov [default: all].
+    /// Suffixes of the files to take, for example .mp4,.mov [default: all files].
     #[arg(long, env = "SPLITREEL_WATCH_SUFFIXES", value_name = "SUFFIX,…", value_delimiter = ',', requires = "watch")]
     watch_suffixes: Vec<String>,
-    /// Lay out the watch folder's presentations here, as FILE.streams; without it they are served only.
+    /// Export the watch folder's presentations to this directory, as FILE.streams [default: serve them only].
     #[arg(long, env = "SPLITREEL_WATCH_OUTPUT", value_name = "DIR", requires = "watch")]
     watch_output: Option<PathBuf>,
-    /// Folders whose files jobs may name as their source by path; without it sources are uploaded.
+    /// Folders whose files jobs may name as their source by path [default: sources are uploaded].
     #[arg(long, env = "SPLITREEL_SOURCE_FOLDERS", value_name = "DIR,…", value_delimiter = ',')]
     source_folders: Vec<PathBuf>,
-    /// Networks that webhooks may go to beside public addresses, for example 10.1.0.0/16.
+    /// Networks that webhooks may reach in addition to public addresses, for example 10.1.0.0/16.
     #[arg(long, env = "SPLITREEL_WEBHOOK_NETWORKS", value_name = "CIDR,…", value_delimiter = ',')]
     webhook_networks: Vec<String>,
-    /// Pages of these origins may use the API; * = all.
+    /// Origins whose pages may use the API; * = all.
     #[arg(long, env = "SPLITREEL_CORS_ORIGINS", value_name = "ORIGIN,…", value_delimiter = ',')]
     cors_origins: Vec<String>,
 }
@@ -73,25 +73,25 @@ pub fn local_server(config: &Config) -> Option<(String, PathBuf)> {
     Some((address.trim().to_owned(), token_file(&root)))
 }
 
-/// Tells commands on this machine where the server is; taken back when it is dropped.
-struct Told(PathBuf);
+/// A file by which commands on this machine find the server; removed on drop.
+struct AddressFile(PathBuf);
 
-impl Told {
-    fn at(root: &Path, url: &str) -> Result<Self, Problem> {
+impl AddressFile {
+    fn write(root: &Path, url: &str) -> Result<Self, Problem> {
         let path = root.join("address");
         let written = std::fs::write(&path, format!("{url}\n"));
         written.map_err(|e| Problem::because(format!("{} cannot be written", path.display()), &e))?;
-        Ok(Told(path))
+        Ok(AddressFile(path))
     }
 }
 
-impl Drop for Told {
+impl Drop for AddressFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
-/// Makes sure that this is the only server on its state: two would notify only their own workers.
+/// Locks the state against a second server, which would notify only its own workers.
 fn alone(root: &Path) -> Result<File, Problem> {
     let path = root.join("lock");
     let unusable = |e: std::io::Error| Problem::usage(format!("{}: cannot be locked: {e}", path.display()));
@@ -103,10 +103,10 @@ fn alone(root: &Path) -> Result<File, Problem> {
     Ok(lock)
 }
 
-/// Serves until it is told to end.
+/// Serves until SIGTERM or SIGINT.
 pub async fn serve(config: &Config, args: ServeArgs, log_json: bool) -> Result<Exit, Problem> {
     let listen = args.listen.clone().or(&config.file.listen);
-    let address = listen.listen.unwrap_or(local(super::coordinator::DEFAULT_PORT));
+    let address = listen.listen.unwrap_or(local(API_PORT));
     let slots = config.workers(args.workers)?;
     let root = root(config);
     std::fs::create_dir_all(&root)
@@ -128,7 +128,7 @@ pub async fn serve(config: &Config, args: ServeArgs, log_json: bool) -> Result<E
         stop: process.stop.clone(),
     };
     let mut engine = backends.start(&state, &ffmpeg, terms);
-    // Nobody looks on from inside: the API tells.
+    // Progress is read through the API, not from inside.
     engine.seen.close();
     let records: Arc<dyn Records> = Arc::new(backends.records.clone());
     let upload_folder = root.join("uploads");
@@ -174,11 +174,11 @@ pub async fn serve(config: &Config, args: ServeArgs, log_json: bool) -> Result<E
     http.start(&mut services, &process.stop);
 
     let url = format!("http://{address}");
-    let told = Told::at(&root, &url)?;
+    let address_file = AddressFile::write(&root, &url)?;
     process.ready(format_args!("serving at {url}"));
     greet(&url, &token_file(&root), args.watch.as_deref());
     http.serve(listener, &process).await;
-    drop(told);
+    drop(address_file);
     process.drain.cancel();
     engine.drained().await;
     engine.stop().await;
@@ -188,7 +188,7 @@ pub async fn serve(config: &Config, args: ServeArgs, log_json: bool) -> Result<E
     Ok(Exit::Done)
 }
 
-/// Tells a person where the server is. Whether anybody reads that is no concern of a server.
+/// Prints where the server is. A closed standard output is no error of a server.
 fn greet(url: &str, token: &Path, watched: Option<&Path>) {
     let mut text = format!("splitreel serves at {url}\n");
     text.push_str(&format!("  token   {} (or what SPLITREEL_ADMIN_TOKEN says)\n", token.display()));

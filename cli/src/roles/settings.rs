@@ -20,6 +20,10 @@ macro_rules! group {
 
         impl $name {
             /// What is not said here is taken from `file`.
+            #[cfg_attr(
+                not(feature = "cluster"),
+                allow(dead_code, reason = "the file is read, and checked, by every build")
+            )]
             pub fn or(self, file: &$name) -> Self {
                 $name { $($field: self.$field.or_else(|| file.$field.clone()),)* }
             }

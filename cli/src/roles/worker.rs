@@ -3,6 +3,7 @@
 
 use super::connect;
 use super::lifecycle::Process;
+use super::servers;
 use super::settings::{Hands, Listen, Servers, Upstream};
 use crate::config::Config;
 use crate::engine;
@@ -43,7 +44,7 @@ pub fn incarnation(name: Option<&str>) -> WorkerId {
     WorkerId(format!("{name}-{}", uuid::Uuid::now_v7().simple()))
 }
 
-/// Serves the work queue until it is told to end.
+/// Serves the work queue until SIGTERM or SIGINT.
 pub async fn worker(config: &Config, args: WorkerArgs, log_json: bool) -> Result<Exit, Problem> {
     let tables = &config.file;
     let listen = args.listen.or(&tables.listen);
@@ -53,7 +54,7 @@ pub async fn worker(config: &Config, args: WorkerArgs, log_json: bool) -> Result
     let ffmpeg = engine::detect().await?;
     let client = connect::api(&args.upstream.or(&tables.upstream))?;
     let id = incarnation(hands.name.as_deref());
-    let link = connect::broker(&args.servers.or(&tables.servers), &id.0)?;
+    let link = servers::broker(&args.servers.or(&tables.servers), &id.0)?;
     let state = State::open(&hands.scratch.unwrap_or_else(|| config.state.clone()), &id.0)?;
     for dead in &state.dead {
         state.bury(dead);
@@ -83,7 +84,7 @@ pub async fn worker(config: &Config, args: WorkerArgs, log_json: bool) -> Result
         World::machine().ids,
     );
 
-    process.serve_ops(connect::check_broker(Checks::default(), &link)).await?;
+    process.serve_ops(servers::check_broker(Checks::default(), &link)).await?;
     let hello = Hello {
         worker: id.0.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -93,7 +94,7 @@ pub async fn worker(config: &Config, args: WorkerArgs, log_json: bool) -> Result
         // More than the coordinator wants to know of one worker; the known ones come first in no order.
         capabilities: ffmpeg.encoders.iter().take(256).cloned().collect(),
     };
-    let presence = connect::Presence::hold(client, hello, &leases, &process);
+    let presence = servers::Presence::hold(client, hello, &leases, &process);
     process.ready(format_args!("worker {} with {slots} slots", id.0));
     role.run(process.drain.clone(), process.stop.clone()).await;
     let ended = presence.end().await;

@@ -47,11 +47,13 @@ pub fn cfr() -> PathBuf {
 }
 
 /// The same, half as long.
+#[cfg(feature = "cluster")]
 pub fn short() -> PathBuf {
     make("short.mp4", &lavfi(&[PICTURE, SOUND], &[B_FRAMES, AAC, &["-t", "6"]]))
 }
 
 /// Noise: what is made of it without loss is large.
+#[cfg(feature = "cluster")]
 pub fn noise() -> PathBuf {
     const NOISE: &str = "color=gray:size=320x240:rate=25:duration=6,noise=alls=100:allf=t";
     make("noise.mp4", &lavfi(&[NOISE], &[&["-c:v", "libx264", "-preset", "ultrafast", "-crf", "5", "-g", "50"]]))

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod clips;
+#[cfg(feature = "cluster")]
 mod cluster;
 mod compose;
 mod corpus;
@@ -14,6 +15,8 @@ mod documents;
 mod exactness;
 mod full_disk;
 mod ladders;
+#[cfg(not(feature = "cluster"))]
+mod laptop;
 mod odd_sources;
 mod output;
 mod preview;

@@ -1,5 +1,7 @@
 //! Runs the built binary: each test has a directory, and with it a state, of its own.
 
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -47,6 +49,25 @@ impl Ended {
         }
         self
     }
+}
+
+/// SHA-256 of every file but the report, which tells when and how, by path.
+pub fn hashes(dir: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(next).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if entry.file_name() != "report.json" {
+                let name = path.strip_prefix(dir).unwrap().to_string_lossy().into_owned();
+                let hash = Sha256::digest(std::fs::read(&path).unwrap());
+                found.insert(name, hash.iter().map(|b| format!("{b:02x}")).collect());
+            }
+        }
+    }
+    found
 }
 
 impl Reel {

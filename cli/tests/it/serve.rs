@@ -1,7 +1,7 @@
 //! `splitreel serve` as a new user meets it: an empty home, no setting, and the commands beside it.
 
 use crate::clips;
-use crate::cluster::same_bytes::hashes;
+use crate::reel::hashes;
 use crate::reel::{Reel, bare, finish};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

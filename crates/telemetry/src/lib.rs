@@ -15,8 +15,12 @@ mod logs;
 pub mod ops;
 pub mod record;
 pub mod redact;
+mod settings;
 pub mod start;
 pub mod trace;
 
+#[cfg(feature = "otlp")]
+pub use export::ExportError;
 pub use exposition::Exposition;
-pub use start::{Format, Guard, Logs, StartError, Traces, init};
+pub use settings::{Format, Logs, Traces};
+pub use start::{Guard, StartError, init};

@@ -2,7 +2,7 @@
 //! look, not what is logged.
 
 use crate::field;
-use crate::start::Format;
+use crate::settings::Format;
 use opentelemetry::trace::TraceContextExt;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::Value;

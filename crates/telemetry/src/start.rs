@@ -1,10 +1,10 @@
 //! Turns logs and traces on, once per process, and off again without losing what was recorded. Reads the standard
 //! environment variables; does not touch metrics.
 
+use crate::settings::{Logs, Traces};
 use crate::{export, logs};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use serde::{Deserialize, Serialize};
 use std::io::IsTerminal;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
@@ -19,39 +19,6 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 /// Longest time that the end of the process may wait for spans to leave.
 const FLUSH: Duration = Duration::from_secs(3);
 const DEFAULT_FILTER: &str = "info";
-
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// One JSON object per line.
-    Json,
-    /// For people.
-    #[default]
-    Pretty,
-}
-
-/// Settings of the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Logs {
-    /// How lines look.
-    pub format: Format,
-    /// What is logged, in the language of `RUST_LOG`; `None`: `RUST_LOG`, or `info`.
-    pub filter: Option<String>,
-}
-
-/// Settings of traces.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Traces {
-    /// Base address of an OTLP/HTTP collector, for example `http://collector:4318`; `/v1/traces` is added. `None`:
-    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` (taken as it is) or `OTEL_EXPORTER_OTLP_ENDPOINT`; without these, nothing
-    /// is exported. `OTEL_SDK_DISABLED=true` and `OTEL_TRACES_EXPORTER=none` turn exporting off whatever is said here.
-    pub endpoint: Option<String>,
-    /// Name of this service in traces unless `OTEL_SERVICE_NAME` says another.
-    pub service_name: String,
-}
 
 /// Why logs or traces could not be turned on.
 #[derive(Debug, thiserror::Error)]
@@ -68,21 +35,10 @@ pub enum StartError {
     /// The process logs already.
     #[error("logging is set up already")]
     Installed(#[source] tracing_subscriber::util::TryInitError),
-    /// No runtime for the exporter.
-    #[error("cannot start the exporter of traces")]
-    Runtime(#[source] std::io::Error),
-    /// No HTTP client for the exporter.
-    #[error("cannot make an HTTP client for traces")]
-    Client(#[source] reqwest::Error),
-    /// The collector's address cannot be used.
-    #[error("cannot export traces to {endpoint:?}")]
-    Exporter {
-        /// Which address.
-        endpoint: String,
-        /// Why.
-        #[source]
-        source: opentelemetry_otlp::ExporterBuildError,
-    },
+    /// Finished spans cannot be sent.
+    #[cfg(feature = "otlp")]
+    #[error(transparent)]
+    Export(#[from] export::ExportError),
 }
 
 /// Sends what is left when it is dropped, for at most three seconds. To be kept until the end of the process.
@@ -106,6 +62,12 @@ pub fn init(logs: &Logs, traces: &Traces) -> Result<Guard, StartError> {
     let is_colored = std::io::stderr().is_terminal() && lookup("NO_COLOR").is_none_or(|value| value.is_empty());
     let (subscriber, guard) = subscriber(logs, traces, lookup, is_colored, std::io::stderr)?;
     subscriber.try_init().map_err(StartError::Installed)?;
+    if cfg!(not(feature = "otlp"))
+        && let Some(endpoint) = endpoint(traces, &lookup)
+    {
+        let endpoint = crate::redact::without_credentials(&endpoint);
+        tracing::warn!(endpoint, "traces are not exported: this program was built without OTLP");
+    }
     Ok(guard)
 }
 
@@ -125,7 +87,10 @@ where
     let filter = filter(logs, &lookup);
     let filter = EnvFilter::try_new(&filter).map_err(|source| StartError::Filter { filter, source })?;
     let provider = match endpoint(traces, &lookup) {
+        #[cfg(feature = "otlp")]
         Some(endpoint) => export::exporting(&endpoint, &service_name(traces, &lookup))?,
+        #[cfg(not(feature = "otlp"))]
+        Some(_) => export::silent(),
         None => export::silent(),
     };
     // Warnings and errors of ours become events of the span around them; what libraries say stays in the log.
@@ -147,6 +112,7 @@ fn filter(logs: &Logs, lookup: &impl Fn(&str) -> Option<String>) -> String {
     chosen.unwrap_or_else(|| DEFAULT_FILTER.to_owned())
 }
 
+#[cfg(feature = "otlp")]
 fn service_name(traces: &Traces, lookup: &impl Fn(&str) -> Option<String>) -> String {
     lookup("OTEL_SERVICE_NAME").filter(|name| !name.is_empty()).unwrap_or_else(|| traces.service_name.clone())
 }
@@ -208,6 +174,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "otlp")]
     #[test]
     fn the_environment_may_name_the_service() {
         let traces = Traces { endpoint: None, service_name: "splitreel-worker".into() };
@@ -215,6 +182,7 @@ mod tests {
         assert_eq!(service_name(&traces, &env(&[("OTEL_SERVICE_NAME", "mine")])), "mine");
     }
 
+    #[cfg(feature = "otlp")]
     #[test]
     fn a_collector_that_never_answers_does_not_keep_the_process() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

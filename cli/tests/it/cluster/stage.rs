@@ -1,8 +1,9 @@
 //! A stack with proxies before the coordinators and before storage, and traps that stop a request of a chosen step.
 
-use super::same_bytes::{hashes, run_alone, short_segments};
+use super::same_bytes::{run_alone, short_segments};
 use super::stack::{Role, SOURCES, Servers, Settings, Stack, free_port, local};
 use crate::clips;
+use crate::reel::hashes;
 use serde_json::Value;
 use splitreel_testkit::proxy::{Exchange, Fault, Gate, HttpProxy};
 use std::collections::{BTreeMap, BTreeSet};

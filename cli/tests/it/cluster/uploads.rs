@@ -1,8 +1,9 @@
 //! Sources that are sent to a cluster, and presentations that it copies to where a rule wants them.
 
-use super::same_bytes::{hashes, run_alone};
+use super::same_bytes::run_alone;
 use super::stack::{ADMIN, SOURCES, Stack};
 use crate::clips;
+use crate::reel::hashes;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;

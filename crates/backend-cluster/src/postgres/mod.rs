@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod jobs;
 mod locks;
+mod migrations;
 mod outbox;
 mod plan;
 mod records;

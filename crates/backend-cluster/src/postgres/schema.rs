@@ -4,11 +4,10 @@
 use super::config::PgConfigError;
 use super::connection::{Database, parse};
 use super::error::{Fault, db};
+use super::migrations;
 use splitreel_backend::StoreError;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::MigrateError;
 use sqlx::{ConnectOptions, Connection, PgConnection};
-
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 
 /// Why a store could not be opened or its schema not be brought up to date.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +46,7 @@ pub enum PgOpenError {
 }
 
 fn newest() -> i64 {
-    MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0)
+    migrations::migrator().iter().map(|m| m.version).max().unwrap_or(0)
 }
 
 pub(super) async fn migrate(url: &str) -> Result<i64, PgOpenError> {
@@ -56,7 +55,7 @@ pub(super) async fn migrate(url: &str) -> Result<i64, PgOpenError> {
     let running = tokio::spawn(async move {
         let mut connection = options.connect().await.map_err(db)?;
         // sqlx takes an advisory lock that is the database's own: the second process waits and finds nothing to do.
-        MIGRATIONS.run_direct(None, &mut connection, false).await.map_err(refused)?;
+        migrations::migrator().run_direct(None, &mut connection, false).await.map_err(refused)?;
         connection.close().await.map_err(db)?;
         Ok(newest())
     });

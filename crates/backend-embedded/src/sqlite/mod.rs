@@ -6,6 +6,7 @@
 mod attempts;
 mod error;
 mod jobs;
+mod migrations;
 mod outbox;
 mod records;
 mod rows;

@@ -1,15 +1,12 @@
 //! The schema's versions: embedded migrations, applied by one process at a time.
 
 use super::error::{db, is_busy, migration};
-use super::{BUSY_TIMEOUT, options};
+use super::{BUSY_TIMEOUT, migrations, options};
 use splitreel_backend::StoreError;
-use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use std::path::Path;
 use std::time::Duration;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
 /// Makes the file if it is missing and applies the migrations that it lacks. Answers the schema version.
 ///
@@ -22,7 +19,7 @@ pub async fn migrate(path: &Path) -> Result<i64, StoreError> {
         let mut connection = connect(&path).await?;
         // SQLite has no advisory lock for sqlx to take: the write lock keeps two first starts apart.
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(db)?;
-        MIGRATIONS.run_direct(None, &mut *transaction, false).await.map_err(|e| migration(e, newest()))?;
+        migrations::migrator().run_direct(None, &mut *transaction, false).await.map_err(|e| migration(e, newest()))?;
         transaction.commit().await.map_err(db)?;
         connection.close().await.map_err(db)?;
         Ok(newest())
@@ -62,7 +59,7 @@ pub async fn schema_version(path: &Path) -> Result<Option<i64>, StoreError> {
 }
 
 fn newest() -> i64 {
-    MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0)
+    migrations::migrator().iter().map(|m| m.version).max().unwrap_or(0)
 }
 
 /// The first connection to a file switches it to WAL, for which SQLite asks for the lock without waiting: a

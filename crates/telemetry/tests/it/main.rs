@@ -7,7 +7,9 @@ mod catalogue;
 mod deploy;
 mod lines;
 mod ops;
+#[cfg(feature = "otlp")]
 mod sink;
+#[cfg(feature = "otlp")]
 mod traces;
 
 use std::path::Path;
