@@ -1,4 +1,4 @@
-//! The one table of all metrics: name, kind, labels, buckets, who tells it, what it means. Descriptions, buckets and
+//! The one table of all metrics: name, kind, labels, buckets, recording role, meaning. Descriptions, buckets and
 //! zeros come from here, and `docs/metrics.md` lists exactly this. Records nothing.
 
 use crate::grammar::Kind;

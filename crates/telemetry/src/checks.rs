@@ -98,7 +98,7 @@ impl Checks {
         self
     }
 
-    /// The report: a current one, or one made now. Whoever asks meanwhile waits for the same one.
+    /// The report: a current one, or one made now. Callers that ask meanwhile wait for the same one.
     pub async fn report(&self) -> Arc<CheckReport> {
         let mut last = self.last.lock().await;
         if let Some((made, report)) = last.as_ref()

@@ -70,7 +70,7 @@ pub fn recorder() -> Result<(PrometheusRecorder, Exposition), ExpositionError> {
     Ok((recorder, exposition))
 }
 
-/// Describes every metric that one of the roles tells, and makes its counters exist.
+/// Describes every metric that one of the roles records, and creates its counters at zero.
 pub fn prime(roles: &[Role], version: &str) {
     for metric in CATALOGUE.iter().filter(|metric| metric.told_by.iter().any(|role| roles.contains(role))) {
         match metric.kind {

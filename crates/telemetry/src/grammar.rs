@@ -10,7 +10,7 @@
 
 /// What every name begins with.
 pub const PREFIX: &str = "splitreel_";
-/// Base units; nothing is told in any other.
+/// Base units; metrics use no other.
 pub const UNITS: &[&str] = &["seconds", "bytes", "ratio"];
 /// What may have happened to the things that a counter counts.
 pub const PAST: &[&str] = &[

@@ -30,7 +30,7 @@ macro_rules! closed {
 }
 
 closed! {
-    /// Which process tells a metric.
+    /// Process that records a metric.
     Role {
         /// API, dispatch, leases.
         Coordinator = "coordinator",
@@ -97,7 +97,7 @@ closed! {
 }
 
 closed! {
-    /// What a worker told or asked.
+    /// Request of a worker.
     Report {
         /// May I have this task?
         Claim = "claim",
@@ -173,7 +173,7 @@ closed! {
         Sweep = "sweep",
         /// Objects that no row names.
         Garbage = "garbage",
-        /// Second attempts beside those that take too long.
+        /// Speculative attempts for stragglers.
         Speculate = "speculate",
         /// Bucket prefixes that are polled.
         Poll = "poll",

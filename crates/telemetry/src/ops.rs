@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Where a role listens unless it is told otherwise.
+/// Port when none is configured.
 pub const DEFAULT_PORT: u16 = 9600;
 /// How often observations are moved into their buckets.
 const UPKEEP: Duration = Duration::from_secs(5);

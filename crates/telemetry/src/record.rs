@@ -72,12 +72,12 @@ pub fn attempt_failed(code: &FailureCode) {
     counter(&c::ATTEMPTS_FAILED, [code.label()]).increment(1);
 }
 
-/// So many leases ran out and were taken back.
+/// `count` leases expired and their tasks were requeued.
 pub fn leases_expired(count: u64) {
     counter(&c::LEASES_EXPIRED, NO_LABELS).increment(count);
 }
 
-/// So many leases were shortened because the control stream of their worker broke.
+/// `count` leases were shortened because the control stream of their worker broke.
 pub fn leases_shortened(count: u64) {
     counter(&c::LEASES_SHORTENED, NO_LABELS).increment(count);
 }
@@ -99,12 +99,12 @@ pub fn set_outbox(unsent: u64, sent: u64, oldest_unsent: Option<Duration>) {
     gauge(&c::OUTBOX_OLDEST_AGE, NO_LABELS).set(oldest_unsent.unwrap_or_default());
 }
 
-/// So many wakeups were handed to the broker, with this end.
+/// `count` wakeups were handed to the broker, with this outcome.
 pub fn wakeups_published(outcome: PublishOutcome, count: u64) {
     counter(&c::RINGS_PUBLISHED, [outcome.as_str()]).increment(count);
 }
 
-/// So many outbox rows are written again.
+/// `count` outbox rows were written again.
 pub fn wakeups_swept(count: u64) {
     counter(&c::RINGS_SWEPT, NO_LABELS).increment(count);
 }
@@ -118,7 +118,7 @@ pub async fn pass<T, E>(pass: Pass, turn: impl Future<Output = Result<T, E>>) ->
     answer
 }
 
-/// So many objects were deleted because no row names them.
+/// `count` unreferenced objects were deleted.
 pub fn objects_collected(count: u64) {
     counter(&c::OBJECTS_COLLECTED, NO_LABELS).increment(count);
 }
@@ -141,7 +141,7 @@ pub fn ffmpeg_exited(exit: Exit) {
     counter(&c::FFMPEG_EXITED, [exit.as_str()]).increment(1);
 }
 
-/// So many bytes of a source were read over the network.
+/// `bytes` of a source were read over the network.
 pub fn source_fetched(bytes: u64) {
     counter(&c::SOURCE_FETCHED, NO_LABELS).increment(bytes);
 }

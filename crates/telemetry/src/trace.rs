@@ -105,7 +105,8 @@ pub fn job(job: JobId, tenant: &str) -> Span {
     tracing::info_span!(target: TARGET, "job", { field::JOB } = %job, { field::TENANT } = tenant)
 }
 
-/// The producer span `task`: the wakeup of an attempt goes out. It goes on in the [`attempt`] of whoever takes the wakeup.
+/// The producer span `task`: the wakeup of an attempt is sent. The [`attempt`] of the worker that receives the wakeup
+/// continues the span.
 pub fn task(parent: &Parent, task: TaskId, kind: TaskKind, attempt: u32) -> Span {
     let span = tracing::info_span!(
         target: TARGET,

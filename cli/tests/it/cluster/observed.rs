@@ -31,6 +31,31 @@ fn tasks(stack: &Stack, job: &str) -> BTreeMap<String, u32> {
     found
 }
 
+/// What the coordinator counts of one job.
+fn coordinator_counts(coordinator: &Role, num_tasks: u32) {
+    expect(
+        coordinator,
+        &[
+            ("splitreel_jobs_submitted_total{outcome=\"created\"}", 1.0),
+            ("splitreel_jobs_submitted_total{outcome=\"refused\"}", 0.0),
+            ("splitreel_jobs_ended_total{state=\"published\"}", 1.0),
+            ("splitreel_jobs_ended_total{state=\"failed\"}", 0.0),
+            ("splitreel_job_end_to_end_seconds_count{state=\"published\"}", 1.0),
+            ("splitreel_job_start_seconds_count", 1.0),
+            ("splitreel_rings_published_total{outcome=\"confirmed\"}", f64::from(num_tasks)),
+            ("splitreel_leases_expired_total", 0.0),
+        ],
+    );
+    expect_some(
+        coordinator,
+        &[
+            "splitreel_s3_requests_sent_total{operation=\"get\",outcome=\"ok\"}",
+            "splitreel_coordinator_pass_seconds_count{pass=\"relay\",outcome=\"ok\"}",
+            "splitreel_http_requests_answered_total{method=\"POST\",route=\"/v1/jobs\",status=\"201\"}",
+        ],
+    );
+}
+
 #[test]
 fn a_job_is_counted_where_it_happens_and_is_one_trace() {
     let collector = Collector::start();
@@ -59,27 +84,7 @@ fn a_job_is_counted_where_it_happens_and_is_one_trace() {
         let attempts = format!("splitreel_attempt_duration_seconds_count{{kind=\"{kind}\",outcome=\"completed\"}}");
         expect(by, &[(&attempts, num)]);
     }
-    expect(
-        &coordinator,
-        &[
-            ("splitreel_jobs_submitted_total{outcome=\"created\"}", 1.0),
-            ("splitreel_jobs_submitted_total{outcome=\"refused\"}", 0.0),
-            ("splitreel_jobs_ended_total{state=\"published\"}", 1.0),
-            ("splitreel_jobs_ended_total{state=\"failed\"}", 0.0),
-            ("splitreel_job_end_to_end_seconds_count{state=\"published\"}", 1.0),
-            ("splitreel_job_start_seconds_count", 1.0),
-            ("splitreel_rings_published_total{outcome=\"confirmed\"}", f64::from(tasks.values().sum::<u32>())),
-            ("splitreel_leases_expired_total", 0.0),
-        ],
-    );
-    expect_some(
-        &coordinator,
-        &[
-            "splitreel_s3_requests_sent_total{operation=\"get\",outcome=\"ok\"}",
-            "splitreel_coordinator_pass_seconds_count{pass=\"relay\",outcome=\"ok\"}",
-            "splitreel_http_requests_answered_total{method=\"POST\",route=\"/v1/jobs\",status=\"201\"}",
-        ],
-    );
+    coordinator_counts(&coordinator, tasks.values().sum());
     expect(
         &worker,
         &[
