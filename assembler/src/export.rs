@@ -1,6 +1,8 @@
 //! Exports a published presentation to a local directory: everything into a staging directory next to the target, then
 //! one rename. A half-written directory is never visible under the final name.
 
+#![allow(unsafe_code, reason = "exchanges two directories by a system call")]
+
 use splitreel_backend::{BlobError, BlobStore};
 use splitreel_core::part::{Presentation, PresentationFile};
 use splitreel_presentation::{Catalogue, CatalogueError};

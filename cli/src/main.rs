@@ -1,5 +1,6 @@
 //! `splitreel`: arguments, configuration, wiring and terminal output. The only place where adapters meet roles.
 
+#![forbid(unsafe_code)]
 #![warn(clippy::print_stdout, reason = "it panics when nobody reads on: use say!")]
 
 #[macro_use]

@@ -2,6 +2,8 @@
 //!
 //! It owns no state: everything is in the job store, so any number of coordinators may run, and any may die.
 
+#![forbid(unsafe_code)]
+
 pub mod accept;
 pub mod api;
 pub mod directory;

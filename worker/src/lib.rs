@@ -1,6 +1,8 @@
 //! Worker role: waits for a wakeup, claims, does the work, stores the parts, reports. It decides nothing and
 //! remembers nothing: what it needs is in the work order, what it made is named by its result.
 
+#![forbid(unsafe_code)]
+
 pub mod ffmpeg;
 pub mod piece;
 mod progress;

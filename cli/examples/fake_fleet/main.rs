@@ -1,6 +1,8 @@
 //! The load of `scripts/bench cluster`: workers that wait instead of encoding, driven against running coordinators,
 //! and the clock beside them. Prints one JSON object per scenario. No part of the program.
 
+#![allow(unsafe_code, reason = "asks for the clock ticks by a system call")]
+
 mod fleet;
 mod measure;
 mod scenarios;

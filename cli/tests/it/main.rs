@@ -1,6 +1,7 @@
 //! The built `splitreel` binary held against its promises: exactness, resume, determinism, plain words for bad input.
 //! Knows the program only by its command line and by the files it writes.
 
+#![allow(unsafe_code, reason = "signals processes by a system call")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bad_input;

@@ -142,6 +142,8 @@ const AMBIENT_WORDS: [&str; 4] = ["SystemTime::now", "std::time::Instant", "Uuid
 /// Names that say nothing about what a file holds.
 const EMPTY_NAMES: [&str; 10] =
     ["util", "utils", "helper", "helpers", "common", "misc", "manager", "managers", "shared", "stuff"];
+/// Crates with unsafe code: system calls that no safe crate offers.
+const UNSAFE: [&str; 2] = ["splitreel-media", "splitreel-assembler"];
 const MAX_LINES: usize = 700;
 /// Longest function.
 const MAX_FUNCTION_LINES: usize = 80;
@@ -393,6 +395,42 @@ fn files_of_a_crate_do_not_need_each_other_in_a_circle() {
     wrong.extend(
         known.iter().map(|(place, circle)| format!("{place}: {circle}: is no circle now, take it off CIRCLES")),
     );
+    assert_none(&wrong);
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let mut unused = Vec::new();
+    for package in packages() {
+        let code = |folders: &[&str]| -> String {
+            let folders = folders.iter().map(|folder| package.folder.join(folder)).filter(|folder| folder.is_dir());
+            let paths = folders.flat_map(|folder| files(&folder)).filter(|p| p.extension().is_some_and(|e| e == "rs"));
+            paths.map(|path| source::blanked(&std::fs::read_to_string(path).unwrap())).collect()
+        };
+        let (shipped, all) = (code(&["src"]), code(&["src", "tests", "examples"]));
+        for (name, kind) in &package.dependencies {
+            let code = if kind.is_some() { &all } else { &shipped };
+            let word = name.replace('-', "_");
+            let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
+            if !words.any(|other| other == word) {
+                unused.push(format!("{}: {name} is not used: take it out of Cargo.toml", package.name));
+            }
+        }
+    }
+    assert_none(&unused);
+}
+
+#[test]
+fn only_crates_that_call_the_system_have_unsafe_code() {
+    let mut wrong = Vec::new();
+    for package in packages().iter().filter(|p| !UNSAFE.contains(&p.name.as_str())) {
+        let root =
+            ["src/lib.rs", "src/main.rs"].map(|file| package.folder.join(file)).into_iter().find(|p| p.is_file());
+        let text = std::fs::read_to_string(root.unwrap()).unwrap();
+        if !text.contains("\n#![forbid(unsafe_code)]\n") {
+            wrong.push(format!("{} does not forbid unsafe code", package.name));
+        }
+    }
     assert_none(&wrong);
 }
 

@@ -3,6 +3,8 @@
 //! Both may be opened by several processes at once. The doorbell of this deployment is
 //! [`ChannelDoorbell`], in process. No domain decision is made here: those are `splitreel_core`'s.
 
+#![forbid(unsafe_code)]
+
 mod blobs;
 mod sqlite;
 

@@ -3,6 +3,8 @@
 //! Roles see only these traits. `memory` is the reference; `conformance` holds every backend to it;
 //! `fault` wraps any of them for failure injection. No database, broker or file-system code lives here.
 
+#![forbid(unsafe_code)]
+
 pub mod blob;
 pub mod cache;
 pub mod conformance;

@@ -1,6 +1,8 @@
 //! Types of the HTTP API and a client for it: what the coordinator answers with and what workers, assemblers and
 //! the command line call it by. No decision of the service is made here.
 
+#![forbid(unsafe_code)]
+
 mod answers;
 mod blobs;
 mod calls;

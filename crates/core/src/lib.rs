@@ -3,6 +3,8 @@
 //! Nothing here knows a clock, a socket, a file or a random number: time is an argument, facts come
 //! in as values, decisions go out as values.
 
+#![forbid(unsafe_code)]
+
 pub mod assembly;
 pub mod digest;
 pub mod event;

@@ -3,6 +3,8 @@
 //! Bytes and plain structures in, bytes and strings out. Nothing here opens files, reads a clock or draws random
 //! numbers; where a source is too large for memory the caller supplies [`bmff::ReadAt`].
 
+#![forbid(unsafe_code)]
+
 pub mod bmff;
 pub mod chunks;
 pub mod codecs;

@@ -5,6 +5,8 @@
 //! ([`Preview`]) and the list of files of a published one ([`Catalogue`]). Nothing here reads a store, a blob or a
 //! clock, so that the same rows give the same bytes on a laptop, a server and a cluster, before and after a restart.
 
+#![forbid(unsafe_code)]
+
 mod catalogue;
 mod chunks;
 mod error;

@@ -1,6 +1,8 @@
 //! How a role serves a queue: wait for a wakeup, claim, keep the lease while working, report. Workers and assemblers
 //! share this crate, so that fencing and reporting exist once.
 
+#![forbid(unsafe_code)]
+
 mod attempt;
 mod renewer;
 mod slot;

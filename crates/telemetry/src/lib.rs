@@ -3,6 +3,8 @@
 //! Owns how telemetry is named, recorded and exported. Decides nothing about jobs, and no role's behaviour may depend
 //! on what is recorded here.
 
+#![forbid(unsafe_code)]
+
 pub mod catalogue;
 pub mod checks;
 mod export;

@@ -1,6 +1,8 @@
 //! Test kit: a media toolkit that makes samples without ffmpeg, and the simulation of the real services on
 //! in-memory seams under virtual time. Used by tests and by `simulate`; nothing that is shipped depends on it.
 
+#![forbid(unsafe_code)]
+
 pub mod dice;
 pub mod manifests;
 pub mod proxy;

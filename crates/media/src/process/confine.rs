@@ -1,5 +1,7 @@
 //! What keeps a process in: environment, resource limits, parent-death signal, Landlock. Nothing here starts or kills.
 
+#![allow(unsafe_code, reason = "confines processes by system calls")]
+
 use super::{Access, Limits};
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,

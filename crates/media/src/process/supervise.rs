@@ -1,5 +1,7 @@
 //! The life of one process, seen from the thread that forks it and waits for it.
 
+#![allow(unsafe_code, reason = "waits for, signals and confines processes by system calls")]
+
 use super::confine::Cage;
 use super::lines::{LineSplitter, Tail};
 use super::progress::ProgressParser;
