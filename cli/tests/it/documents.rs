@@ -161,3 +161,20 @@ fn the_command_line_is_described_completely() {
     }
     assert!(missing.is_empty(), "docs/cli.md does not describe: {}", missing.join(", "));
 }
+
+#[test]
+fn the_drawn_states_are_those_of_jobs_and_tasks() {
+    use splitreel_core::job::JobState;
+    use splitreel_core::task::TaskState;
+    use std::collections::BTreeSet;
+    let text = std::fs::read_to_string(root().join("docs/jobs.md")).unwrap();
+    let drawn = |title: &str| -> BTreeSet<String> {
+        let diagram = text.split(&format!("## {title}\n")).nth(1).unwrap().split("```").nth(1).unwrap();
+        let arrows = diagram.lines().filter_map(|line| line.split(" : ").next()?.trim().split_once(" --> "));
+        arrows.flat_map(|(from, to)| [from, to]).filter(|state| *state != "[*]").map(str::to_owned).collect()
+    };
+    let jobs = drawn("Job");
+    assert!(jobs.len() >= 6 && jobs.iter().all(|state| JobState::parse(state).is_some()), "{jobs:?}");
+    let tasks = drawn("Task");
+    assert!(tasks.len() >= 5 && tasks.iter().all(|state| TaskState::parse(state).is_some()), "{tasks:?}");
+}

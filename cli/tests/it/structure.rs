@@ -168,7 +168,7 @@ const CIRCLES: [(&str, &str); 10] = [
     ),
     ("coordinator", "lib known"),
     ("coordinator", "api api::auth api::catalogue api::limits api::presence api::tenants api::tokens api::workers"),
-    ("coordinator", "uploads::direct uploads::routes"),
+    ("coordinator", "api::direct api::uploads"),
     ("crates/backend-cluster", "postgres::connection postgres::schema"),
     ("crates/backend-cluster", "s3::multipart s3::sources"),
     ("crates/client", "blobs leases"),

@@ -10,7 +10,8 @@ use crate::task::{TaskKind, TaskSpec};
 use crate::trace::Trace;
 use serde::{Deserialize, Serialize};
 
-/// States of a job. `probing → planning → running → published`; side exits `failed`, `cancelled`.
+/// States of a job, drawn in `docs/jobs.md`: `probing → planning → running → published`; side exits `failed`,
+/// `cancelled`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {

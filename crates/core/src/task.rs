@@ -39,7 +39,7 @@ impl TaskKind {
     }
 }
 
-/// States of a task. `blocked → ready → leased → done`; side exits `failed`, `cancelled`.
+/// States of a task, drawn in `docs/jobs.md`: `ready → leased → done`; side exits `failed`, `cancelled`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
