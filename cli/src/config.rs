@@ -1,12 +1,29 @@
 //! Settings: defaults < configuration file < environment < flags (the last two through clap).
 
-use crate::args::{Cli, EncodeArgs};
 use crate::exit::Problem;
 use crate::profile_file;
 use crate::roles::settings::{Hands, Listen, Servers, Storage, Upstream};
+use clap::Args;
 use serde::Deserialize;
 use splitreel_core::profile::Profile;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// Settings of an encode, shared by `run` and `plan`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct EncodeArgs {
+    /// universal, efficiency, passthrough, or a profile file ending in .toml.
+    #[arg(long, env = "SPLITREEL_PROFILE", value_name = "NAME|FILE")]
+    pub profile: Option<String>,
+    /// Seconds per segment, or auto.
+    #[arg(long, env = "SPLITREEL_SEGMENT_SECONDS", value_name = "S|auto")]
+    pub segment_seconds: Option<String>,
+    /// Also make a chunk set with chunks of this size in MiB (16 to 128; 0 = none).
+    #[arg(long, env = "SPLITREEL_CHUNK_MB", value_name = "N")]
+    pub chunk_mb: Option<u32>,
+    /// Keep the single MP4 beside the chunk set.
+    #[arg(long, env = "SPLITREEL_KEEP_FULL")]
+    pub keep_full: bool,
+}
 
 /// What the configuration file may hold.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -45,8 +62,9 @@ pub struct Config {
     pub file: File,
 }
 
-/// Loads the configuration.
-pub fn load(cli: &Cli) -> Result<Config, Problem> {
+/// Reads the configuration file: `file` where one is named, else the user's own where it exists. `state`: directory
+/// named by flag or environment.
+pub fn load(file: Option<&Path>, state: Option<&Path>) -> Result<Config, Problem> {
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|h| h.is_absolute());
     let base = |var: &str, under: &str| {
         std::env::var_os(var)
@@ -54,12 +72,12 @@ pub fn load(cli: &Cli) -> Result<Config, Problem> {
             .filter(|p| p.is_absolute())
             .or_else(|| home.as_ref().map(|h| h.join(under)))
     };
-    let file = match &cli.config {
+    let file = match file {
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|e| {
                 Problem::usage(format!("{}: the configuration file cannot be read: {e}", path.display()))
             })?;
-            Some((path.clone(), text))
+            Some((path.to_owned(), text))
         }
         None => base("XDG_CONFIG_HOME", ".config")
             .map(|d| d.join("splitreel/config.toml"))
@@ -69,9 +87,8 @@ pub fn load(cli: &Cli) -> Result<Config, Problem> {
         Some((path, text)) => toml::from_str(&text).map_err(|e| Problem::usage(format!("{}: {e}", path.display())))?,
         None => File::default(),
     };
-    let state = cli
-        .state
-        .clone()
+    let state = state
+        .map(Path::to_owned)
         .or_else(|| file.state.clone())
         .or_else(|| base("XDG_STATE_HOME", ".local/state").map(|d| d.join("splitreel")))
         .unwrap_or_else(|| PathBuf::from(".splitreel"));

@@ -1,6 +1,7 @@
 //! What the user sees while jobs run: bars on a terminal, plain lines elsewhere, JSON lines for programs.
 
 use crate::exit::{Problem, printable};
+use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use splitreel_core::event::Event;
@@ -10,6 +11,17 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+/// How to show progress.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct OutputArgs {
+    /// Events as JSON lines on standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// Say nothing but errors.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
 
 /// Between two progress lines where there is no terminal.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);

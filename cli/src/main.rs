@@ -19,8 +19,9 @@ mod roles;
 mod state;
 
 use args::{Cli, Command};
-use clap::Parser;
-use commands::remote::{self, Act, RemoteJobArgs};
+use clap::{CommandFactory, Parser};
+use commands::server::jobs::Act;
+use commands::server::{self, RemoteJobArgs};
 use exit::Exit;
 use splitreel_telemetry::{Format, Guard, Logs, Traces};
 use std::process::ExitCode;
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, exit::Problem> {
-    let config = config::load(&cli)?;
+    let config = config::load(cli.config.as_deref(), cli.state.as_deref())?;
     let log_json = cli.log_json;
     match cli.command {
         Command::Run(args) => commands::run::run(&config, args).await,
@@ -59,36 +60,36 @@ async fn dispatch(cli: Cli) -> Result<Exit, exit::Problem> {
         Command::Plan(args) => commands::plan::plan(&config, args).await,
         Command::Status(args) if args.upstream.server.is_some() => {
             let job = args.job.ok_or_else(|| exit::Problem::usage("give the id of a server's job"))?;
-            remote::status(&config, RemoteJobArgs::of(&job, args.upstream)?.with_json(args.json)).await
+            server::jobs::status(&config, RemoteJobArgs::of(&job, args.upstream)?.with_json(args.json)).await
         }
         Command::Status(args) => commands::jobs::status(&config, args).await,
         Command::List(args) if args.upstream.server.is_some() => {
-            remote::list(&config, args.upstream, args.limit, args.json).await
+            server::jobs::list(&config, args.upstream, args.limit, args.json).await
         }
         Command::List(args) => commands::jobs::list(&config, args).await,
         Command::Cancel(args) if args.upstream.server.is_some() => {
-            remote::act(&config, RemoteJobArgs::of(&args.job, args.upstream)?, Act::Cancel).await
+            server::jobs::act(&config, RemoteJobArgs::of(&args.job, args.upstream)?, Act::Cancel).await
         }
         Command::Cancel(args) => commands::jobs::cancel(&config, args).await,
         Command::Retry(args) if args.upstream.server.is_some() => {
-            remote::act(&config, RemoteJobArgs::of(&args.job, args.upstream)?, Act::Retry).await
+            server::jobs::act(&config, RemoteJobArgs::of(&args.job, args.upstream)?, Act::Retry).await
         }
         Command::Retry(args) => commands::run::retry(&config, args).await,
         Command::Profiles(args) => commands::profiles::profiles(&args),
         Command::Doctor(args) => commands::doctor::doctor(&config, args).await,
         Command::Completions(args) => {
-            commands::completions::completions(&args);
+            commands::completions::completions(Cli::command(), &args);
             Ok(Exit::Done)
         }
         Command::Migrate => commands::jobs::migrate(&config).await,
-        Command::Pause(args) => remote::act(&config, args, Act::Pause).await,
-        Command::Resume(args) => remote::act(&config, args, Act::Resume).await,
+        Command::Pause(args) => server::jobs::act(&config, args, Act::Pause).await,
+        Command::Resume(args) => server::jobs::act(&config, args, Act::Resume).await,
         Command::Submit(args) => Box::pin(commands::submit::submit(&config, args)).await,
-        Command::Watch(args) => remote::watch(&config, args).await,
-        Command::Fetch(args) => remote::fetch(&config, args).await,
-        Command::Workers(args) => remote::workers(&config, args).await,
+        Command::Watch(args) => server::follow::watch(&config, args).await,
+        Command::Fetch(args) => server::fetch::fetch(&config, args).await,
+        Command::Workers(args) => server::workers::workers(&config, args).await,
         Command::Triggers(command) => commands::triggers::triggers(&config, command).await,
-        Command::Tokens(command) => remote::tokens(&config, command).await,
+        Command::Tokens(command) => server::tokens::tokens(&config, command).await,
         Command::Serve(args) => Box::pin(roles::serve(&config, args, log_json)).await,
         Command::Coordinator(args) => Box::pin(roles::coordinator(&config, args, log_json)).await,
         Command::Worker(args) => Box::pin(roles::worker(&config, args, log_json)).await,

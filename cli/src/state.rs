@@ -27,6 +27,11 @@ pub fn objects(root: &Path) -> PathBuf {
     root.join("objects")
 }
 
+/// A name that no other process has or ever had.
+pub fn process_name() -> String {
+    format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple())
+}
+
 impl State {
     /// Creates what is missing, takes this process's lock, finds the dead.
     pub fn open(root: &Path, process: &str) -> Result<State, Problem> {

@@ -1,11 +1,18 @@
 //! `splitreel completions`.
 
-use crate::args::{Cli, CompletionsArgs};
-use clap::CommandFactory;
+use clap::{Args, Command};
 
-/// Prints the script.
-pub fn completions(args: &CompletionsArgs) {
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Shell.
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// Prints the script for a command line.
+pub fn completions(mut line: Command, args: &CompletionsArgs) {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "splitreel", &mut script);
+    clap_complete::generate(args.shell, &mut line, "splitreel", &mut script);
     say!("{}", String::from_utf8_lossy(&script).trim_end());
 }

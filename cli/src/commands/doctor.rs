@@ -1,14 +1,22 @@
 //! `splitreel doctor`: what was found on this machine, and what is missing.
 
-use crate::args::JsonArgs;
 use crate::config::Config;
 use crate::engine;
 use crate::exit::{Exit, Problem};
+use clap::Args;
 use serde_json::json;
 use splitreel_core::profile::VideoCodec;
 
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Prints the findings. Exit 2 when ffmpeg cannot be used.
-pub async fn doctor(config: &Config, args: JsonArgs) -> Result<Exit, Problem> {
+pub async fn doctor(config: &Config, args: DoctorArgs) -> Result<Exit, Problem> {
     let ffmpeg = engine::detect().await?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let codecs: Vec<(&str, Option<&str>)> = [VideoCodec::H264, VideoCodec::Hevc, VideoCodec::Vp9, VideoCodec::Av1]

@@ -1,11 +1,11 @@
 //! Commands on recorded jobs: status, list, cancel, migrate.
 
-use crate::args::{JobArgs, ListArgs, StatusArgs};
 use crate::config::Config;
 use crate::engine::open_store;
 use crate::exit::{Exit, Problem, printable};
-use crate::roles::settings::secret;
+use crate::roles::settings::{Upstream, secret};
 use crate::state;
+use clap::Args;
 use serde_json::json;
 use splitreel_backend::store::JobFilter;
 use splitreel_backend::{JobStore, StoreError};
@@ -14,6 +14,42 @@ use splitreel_core::task::{Task, TaskState};
 use splitreel_telemetry::redact::Secret;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Job id, or its beginning; the newest job when left out. Of a server's job: the whole id.
+    #[arg(value_name = "JOB")]
+    pub job: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub upstream: Upstream,
+}
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Maximum number of jobs to list, newest first.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub limit: usize,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub upstream: Upstream,
+}
+
+/// Arguments that name one job.
+#[derive(Debug, Args)]
+pub struct JobArgs {
+    /// Job id, or its beginning (of a server's job: the whole id).
+    #[arg(value_name = "JOB")]
+    pub job: String,
+    #[command(flatten)]
+    pub upstream: Upstream,
+}
 
 pub(super) fn store_problem(e: &StoreError) -> Problem {
     Problem::because("the database does not answer", e)

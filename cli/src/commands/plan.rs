@@ -1,9 +1,9 @@
 //! `splitreel plan`: probes, plans and explains, without doing.
 
-use crate::args::PlanArgs;
-use crate::config::Config;
+use crate::config::{Config, EncodeArgs};
 use crate::engine;
 use crate::exit::{Exit, Problem, printable};
+use clap::Args;
 use splitreel_core::plan::{Plan, Timeline};
 use splitreel_core::planner;
 use splitreel_core::source::SourceInfo;
@@ -13,8 +13,22 @@ use splitreel_core::{Failure, LeaseId};
 use splitreel_media::{FfmpegToolkit, Limits, ProbeOptions};
 use splitreel_worker::ffmpeg::FfmpegTools;
 use splitreel_worker::toolkit::{Request, Toolkit};
+use std::path::PathBuf;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// File to plan for.
+    #[arg(value_name = "INPUT")]
+    pub input: PathBuf,
+    #[command(flatten)]
+    pub encode: EncodeArgs,
+    /// The whole plan as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Plans one input.
 pub async fn plan(config: &Config, args: PlanArgs) -> Result<Exit, Problem> {

@@ -1,9 +1,20 @@
 //! `splitreel profiles`: what there is, and one as a file to start from.
 
-use crate::args::ProfilesArgs;
 use crate::exit::{Exit, Problem};
 use crate::profile_file;
+use clap::Args;
 use splitreel_core::profile::Profile;
+
+/// Arguments of `profiles`.
+#[derive(Debug, Args)]
+pub struct ProfilesArgs {
+    /// Show this profile (a name, or a file to check) as TOML.
+    #[arg(value_name = "NAME|FILE")]
+    pub profile: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Lists or shows profiles.
 pub fn profiles(args: &ProfilesArgs) -> Result<Exit, Problem> {

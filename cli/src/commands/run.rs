@@ -3,12 +3,13 @@
 use super::jobs::{existing_store, find, store_problem};
 use super::target::{Holds, base_of, inspect, output_of, pin_source};
 use super::watch::{Served, Watch};
-use crate::args::{EncodeArgs, OutputArgs, RepackageArgs, RetryArgs, RunArgs};
-use crate::config::Config;
-use crate::display::Display;
+use crate::config::{Config, EncodeArgs};
+use crate::display::{Display, OutputArgs};
 use crate::engine::{self, Backends, Terms};
 use crate::exit::{Exit, Problem};
-use crate::state::State;
+use crate::roles::settings::Upstream;
+use crate::state::{State, process_name};
+use clap::Args;
 use sha2::{Digest, Sha256};
 use splitreel_assembler::export::sibling;
 use splitreel_backend::store::{JobFilter, Submitted};
@@ -21,6 +22,65 @@ use splitreel_telemetry::trace::{self, Parent};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tracing::Instrument;
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Files to transcode.
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+    /// Output directory (default: the input's name without extension plus .streams, in the current directory).
+    /// With several inputs each gets a directory of its own inside.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub encode: EncodeArgs,
+    /// Attempts at the same time (default: one per core).
+    #[arg(long, env = "SPLITREEL_WORKERS", value_name = "N")]
+    pub workers: Option<usize>,
+    /// Start over, and replace whatever the output directory holds.
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub show: OutputArgs,
+}
+
+/// Arguments of `repackage`.
+#[derive(Debug, Args)]
+pub struct RepackageArgs {
+    /// File to package.
+    #[arg(value_name = "INPUT")]
+    pub input: PathBuf,
+    /// Output directory.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Also make a chunk set with chunks of this size in MiB (16 to 128; 0 = none).
+    #[arg(long, env = "SPLITREEL_CHUNK_MB", value_name = "N")]
+    pub chunk_mb: Option<u32>,
+    /// Keep the single MP4 beside the chunk set.
+    #[arg(long)]
+    pub keep_full: bool,
+    /// Start over, and replace whatever the output directory holds.
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub show: OutputArgs,
+}
+
+/// Arguments of `retry`.
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// Job id, or its beginning.
+    #[arg(value_name = "JOB")]
+    pub job: String,
+    /// Attempts at the same time (default: one per core).
+    #[arg(long, env = "SPLITREEL_WORKERS", value_name = "N")]
+    pub workers: Option<usize>,
+    #[command(flatten)]
+    pub show: OutputArgs,
+    #[command(flatten)]
+    pub upstream: Upstream,
+}
 
 /// The one tenant of a laptop.
 const TENANT: &str = "local";
@@ -139,11 +199,6 @@ async fn carry_out(
     let (second, _) = serve(&state, &backends, &ffmpeg, again, slots, &mut display).await?;
     display.finish();
     Ok(exit.max(second))
-}
-
-/// A name that no other process has or will have.
-pub fn process_name() -> String {
-    format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple())
 }
 
 /// Submits, or takes up what is there. `None`: nothing to do.

@@ -1,7 +1,7 @@
 //! Sends a file, or what an address answers with, to a server, and remembers how far it is, so that the same command
 //! goes on after it was interrupted.
 
-use super::remote::refused;
+use super::server::refused;
 use crate::config::Config;
 use crate::exit::{Problem, printable};
 use bytes::{Bytes, BytesMut};

@@ -1,7 +1,8 @@
 //! `splitreel submit`: names a source that the server reads, or sends it one, and asks for a job.
 
-use super::remote::{client, follow, print_json, refused};
 use super::sending::{Sending, Source};
+use super::server::follow::follow;
+use super::server::{client, print_json, refused};
 use crate::config::Config;
 use crate::exit::{Exit, Problem};
 use crate::profile_file;

@@ -1,6 +1,6 @@
 //! `splitreel triggers`: the rules by which uploads to buckets become jobs.
 
-use super::remote::{client, print_json, refused};
+use super::server::{client, print_json, refused};
 use super::submit::Urgency;
 use crate::config::Config;
 use crate::exit::{Exit, Problem};
