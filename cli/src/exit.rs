@@ -1,6 +1,7 @@
 //! Exit codes and the errors that lead to them. Every message names the thing, what is wrong and what to do.
 
 use splitreel_core::{Failure, FailureClass, FailureCode};
+use splitreel_telemetry::Chain;
 use std::process::ExitCode;
 
 /// Documented exit codes.
@@ -78,13 +79,7 @@ impl Problem {
 
     /// An error of a lower layer, with all its causes in one line.
     pub fn because(what: impl std::fmt::Display, error: &dyn std::error::Error) -> Self {
-        let mut text = format!("{what}: {error}");
-        let mut next = error.source();
-        while let Some(e) = next {
-            text.push_str(&format!(": {e}"));
-            next = e.source();
-        }
-        Problem::failed(text)
+        Problem::failed(format!("{what}: {}", Chain(error)))
     }
 
     /// Adds a line of detail or advice.

@@ -60,7 +60,7 @@ pub fn parse(text: &str) -> Result<Profile, Vec<Mistake>> {
     let line_of = |path: &str| find(spanned.get_ref(), path).map(line_at);
 
     for (field, known) in unknown_fields(&value) {
-        let near = known.iter().min_by_key(|k| distance(k, field.rsplit('.').next().unwrap_or(&field)));
+        let near = known.iter().min_by_key(|k| strsim::levenshtein(k, field.rsplit('.').next().unwrap_or(&field)));
         let advice =
             near.map_or_else(String::new, |n| format!("; did you mean {n}? Fields here: {}", known.join(", ")));
         mistakes.push(Mistake { line: line_of(&field), text: format!("{field}: there is no such field{advice}") });
@@ -192,22 +192,6 @@ fn find(root: &DeTable<'_>, path: &str) -> Option<usize> {
         }
     }
     offset
-}
-
-/// Edit distance, for suggestions.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let next = (diagonal + usize::from(ca != *cb)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = row[j + 1];
-            row[j + 1] = next;
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use splitreel_core::part::{StoredObject, StoredSegment};
 use splitreel_core::plan::hex;
 use splitreel_core::{Failure, FailureCode};
 use splitreel_media::piece::{EncodedSample, EncodedTrack, Payload};
+use splitreel_telemetry::Chain;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -21,19 +22,10 @@ pub(crate) fn blob_failure(e: &BlobError) -> Failure {
     match e {
         BlobError::NoSpace { .. } => Failure::of(FailureCode::NoSpace, format!("{e}: free some space")),
         BlobError::BadKey { .. } => Failure::of(FailureCode::BadKey, e.to_string()),
-        BlobError::NotFound { .. } | BlobError::Unavailable { .. } => Failure::of(FailureCode::Storage, error_chain(e)),
+        BlobError::NotFound { .. } | BlobError::Unavailable { .. } => {
+            Failure::of(FailureCode::Storage, Chain(e).to_string())
+        }
     }
-}
-
-fn error_chain(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut next = e.source();
-    while let Some(e) = next {
-        text.push_str(": ");
-        text.push_str(&e.to_string());
-        next = e.source();
-    }
-    text
 }
 
 /// Stores literal bytes.

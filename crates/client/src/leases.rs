@@ -11,6 +11,7 @@ use splitreel_backend::lease::{LeaseError, Leases, WorkOrder};
 use splitreel_core::part::TaskResult;
 use splitreel_core::task::{Progress, Refusal};
 use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
+use splitreel_telemetry::Chain;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -146,19 +147,8 @@ fn refusal(error: ClientError) -> LeaseError {
         Some(Code::NotClaimable) => Refusal::NotClaimable.into(),
         Some(Code::LeaseLost) => Refusal::LeaseLost.into(),
         Some(Code::Cancelled) => Refusal::Cancelled.into(),
-        _ => LeaseError::Unavailable { what: with_sources(&error) },
+        _ => LeaseError::Unavailable { what: Chain(&error).to_string() },
     }
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 #[async_trait]

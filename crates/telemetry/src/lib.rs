@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalogue;
+mod chain;
 pub mod checks;
 mod export;
 pub mod exposition;
@@ -21,6 +22,7 @@ mod settings;
 pub mod start;
 pub mod trace;
 
+pub use chain::Chain;
 #[cfg(feature = "otlp")]
 pub use export::ExportError;
 pub use exposition::Exposition;

@@ -1,6 +1,7 @@
 //! Log lines: one JSON object per line with the fields of the spans around it, or text for people. Decides how lines
 //! look, not what is logged.
 
+use crate::chain::Chain;
 use crate::field;
 use crate::settings::Format;
 use opentelemetry::trace::TraceContextExt;
@@ -148,8 +149,6 @@ impl Visit for EventFields {
 
     /// With its causes: a line says why.
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        let causes = std::iter::successors(value.source(), |cause| cause.source());
-        let said = causes.fold(value.to_string(), |said, cause| format!("{said}: {cause}"));
-        self.put(field, Value::from(said));
+        self.put(field, Value::from(Chain(value).to_string()));
     }
 }

@@ -9,6 +9,7 @@ use reqwest::{Client, Response, StatusCode};
 use splitreel_backend::lease::SourceGrant;
 use splitreel_core::source::{ByteRange, SourceRef};
 use splitreel_core::{Failure, FailureCode};
+use splitreel_telemetry::Chain;
 use splitreel_telemetry::labels::{S3Operation, S3Outcome};
 use splitreel_telemetry::record;
 use std::sync::atomic::Ordering;
@@ -145,7 +146,8 @@ impl Object<'_> {
         };
         record::s3_request(S3Operation::Get, outcome, started.elapsed(), bytes);
         // The error's text holds the URL, which is a secret.
-        let response = sent.map_err(|_| again("no answer"))?.map_err(|error| again(chain(&error.without_url())))?;
+        let response =
+            sent.map_err(|_| again("no answer"))?.map_err(|error| again(Chain(&error.without_url()).to_string()))?;
         self.check(&response, range)?;
         self.take(response, range.len(), sink, written).await
     }
@@ -232,7 +234,7 @@ impl Object<'_> {
                 Ok(Ok(Some(chunk))) => chunk,
                 Ok(Ok(None)) => break,
                 Ok(Err(error)) => {
-                    outcome = Err(again(chain(&error.without_url())));
+                    outcome = Err(again(Chain(&error.without_url()).to_string()));
                     break;
                 }
                 Err(_) => {
@@ -272,18 +274,6 @@ impl Object<'_> {
 fn busy(status: StatusCode, retry_after: Option<&str>) -> Trouble {
     let pause = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
     Trouble::Again { why: format!("storage answers {status}"), pause: pause.map(|pause| pause.min(MAX_RETRY_AFTER)) }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 /// First byte and total size of `bytes 0-99/1000`, `bytes */1000`, `bytes 0-99/*` (RFC 9110 §14.4).

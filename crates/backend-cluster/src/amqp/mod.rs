@@ -19,6 +19,7 @@ pub use events::{AmqpEvents, Unpublished};
 pub use inbox::{AmqpInbox, Binding, Delivery, InboxOptions};
 pub use link::{AmqpLink, Health};
 
+use splitreel_telemetry::Chain;
 use std::fmt;
 use std::time::Duration;
 
@@ -121,20 +122,9 @@ pub enum AmqpError {
     Closed,
 }
 
-/// A message with those of its sources, for where only one line is kept.
+/// An error and its causes, for where only one line is kept.
 fn one_line(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        // lapin's errors repeat what their source says.
-        if !line.ends_with(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        source = cause.source();
-    }
-    line
+    Chain(error).to_string()
 }
 
 /// Nothing that is asked of a broker may wait for ever.

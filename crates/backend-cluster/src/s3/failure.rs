@@ -4,6 +4,7 @@ use super::locator::{LocatorError, S3Locator};
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use splitreel_backend::BlobError;
+use splitreel_telemetry::Chain;
 use std::error::Error;
 use std::io::{self, ErrorKind};
 
@@ -187,16 +188,7 @@ where
         (Some(status), Some(code), Some(message)) => format!("{code} ({status}): {message}"),
         (Some(status), Some(code), None) => format!("{code} ({status})"),
         (Some(status), None, _) => format!("status {status}"),
-        (None, ..) => {
-            let mut text = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                text.push_str(": ");
-                text.push_str(&error.to_string());
-                cause = error.source();
-            }
-            text
-        }
+        (None, ..) => Chain(error).to_string(),
     }
 }
 

@@ -7,6 +7,7 @@ use super::sources::S3Sources;
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use splitreel_backend::grants::SignedRequest;
 use splitreel_core::source::SourceRef;
+use splitreel_telemetry::Chain;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Signatures last no longer (SigV4, "X-Amz-Expires").
@@ -105,14 +106,7 @@ fn length(object: &S3Locator, bytes: u64) -> Result<i64, S3Error> {
 }
 
 fn unsigned(object: &S3Locator, error: &dyn std::error::Error) -> S3Error {
-    let mut why = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        why.push_str(": ");
-        why.push_str(&error.to_string());
-        cause = error.source();
-    }
-    S3Error::other("sign for", object, why)
+    S3Error::other("sign for", object, Chain(error).to_string())
 }
 
 fn expiry(object: &S3Locator, ttl: Duration) -> Result<(PresigningConfig, i64), S3Error> {
