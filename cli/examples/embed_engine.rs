@@ -15,7 +15,7 @@ use splitreel_backend_embedded::{LocalBlobs, SqliteStore};
 use splitreel_coordinator::Coordinator;
 use splitreel_core::WorkerId;
 use splitreel_core::job::{JobRequest, output_base};
-use splitreel_core::part::TaskResult;
+use splitreel_core::part::{Presentation, TaskResult};
 use splitreel_core::planner::Capabilities;
 use splitreel_core::profile::Profile;
 use splitreel_media::{Ffmpeg, FfmpegToolkit, Limits, ProbeOptions, ToolPaths};
@@ -25,6 +25,7 @@ use splitreel_worker::source::{LocalSources, pin};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
@@ -32,14 +33,29 @@ async fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);
     let (Some(file), Some(output)) = (args.next(), args.next()) else { bail!("usage: embed_engine FILE OUTPUT") };
     let state = tempfile::tempdir()?;
-
-    // The seams: where jobs, objects and notifications live. A cluster has Postgres, S3 and RabbitMQ in their place.
+    // The seams: where jobs and objects live. A cluster has Postgres and S3 in their place.
     let store: Arc<dyn JobStore> = Arc::new(SqliteStore::open(&state.path().join("jobs.db")).await?);
     let blobs: Arc<dyn BlobStore> = Arc::new(LocalBlobs::open(state.path().join("objects")).await?);
-    let doorbell: Arc<dyn Doorbell> = Arc::new(ChannelDoorbell::default());
-    let world = World::machine();
+    let stop = CancellationToken::new();
+    let (coordinator, running) = start(&store, &blobs, &state.path().join("scratch"), &stop).await?;
 
-    // The three roles. All work arrives through the doorbell; what is true is in the store.
+    let presentation = transcode(&coordinator, store.as_ref(), &file).await?;
+    // The presentation lists every file; the export puts them into a directory that appears whole.
+    export(blobs.as_ref(), &presentation, Path::new(&output)).await?;
+    println!("{output}/master.m3u8");
+    stop.cancel();
+    running.await?;
+    Ok(())
+}
+
+/// Starts the three roles. All work reaches them through the doorbell; what is true is in the store.
+async fn start(
+    store: &Arc<dyn JobStore>,
+    blobs: &Arc<dyn BlobStore>,
+    scratch: &Path,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Coordinator, JoinHandle<()>)> {
+    let (doorbell, world): (Arc<dyn Doorbell>, _) = (Arc::new(ChannelDoorbell::default()), World::machine());
     let ffmpeg = Arc::new(Ffmpeg::detect(&ToolPaths::from_env()).await?);
     let config = splitreel_coordinator::Config {
         capabilities: Capabilities {
@@ -50,42 +66,38 @@ async fn main() -> anyhow::Result<()> {
         ..splitreel_coordinator::Config::default()
     };
     let coordinator =
-        Coordinator::new(Arc::clone(&store), Arc::clone(&blobs), Arc::clone(&doorbell), world.clone(), config);
+        Coordinator::new(Arc::clone(store), Arc::clone(blobs), Arc::clone(&doorbell), world.clone(), config);
     let leases: Arc<dyn Leases> = Arc::new(coordinator.clone());
     let id = WorkerId("embedded".to_owned());
-    let tools = FfmpegTools::new(
-        FfmpegToolkit::new(ffmpeg),
-        state.path().join("scratch"),
-        Limits::default(),
-        ProbeOptions::default(),
-    );
+    let toolkit = FfmpegToolkit::new(ffmpeg);
+    let tools = FfmpegTools::new(toolkit, scratch.to_owned(), Limits::default(), ProbeOptions::default());
     let worker = Worker::new(
         splitreel_worker::Config { id: id.clone(), slots: 2 },
         Arc::clone(&leases),
         Arc::clone(&doorbell),
-        Arc::clone(&blobs),
+        Arc::clone(blobs),
         Arc::new(LocalSources),
         Arc::new(tools),
         Arc::clone(&world.ids),
     );
-    let assembler = Assembler::new(
-        splitreel_assembler::Config { id, slots: 1 },
-        leases,
-        doorbell,
-        Arc::clone(&blobs),
-        Arc::clone(&world.ids),
-    );
-    let stop = CancellationToken::new();
-    let (c, w, a, s) = (coordinator.clone(), worker, assembler, stop.clone());
-    let running = tokio::spawn(async move { tokio::join!(c.run(s.clone()), w.run(s.clone(), s.clone()), a.run(s.clone(), s)) });
+    let config = splitreel_assembler::Config { id, slots: 1 };
+    let assembler = Assembler::new(config, leases, doorbell, Arc::clone(blobs), Arc::clone(&world.ids));
+    let (engine, stop) = (coordinator.clone(), stop.clone());
+    let running = tokio::spawn(async move {
+        let (drain, more) = (stop.clone(), stop.clone());
+        tokio::join!(engine.run(stop.clone()), worker.run(drain.clone(), stop), assembler.run(drain, more));
+    });
+    Ok((coordinator, running))
+}
 
-    // A job is a pinned source and a profile. The plan, and with it every output byte, follows from the two.
-    let source = pin(Path::new(&file)).context(file.clone())?;
+/// Submits a file and waits for its presentation. A job is a pinned source and a profile: plan and output follow from
+/// the two.
+async fn transcode(coordinator: &Coordinator, store: &dyn JobStore, file: &str) -> anyhow::Result<Presentation> {
     let request = JobRequest {
         tenant: "local".to_owned(),
-        idempotency_key: world.ids.fresh().to_string(),
-        base: output_base(&file),
-        source,
+        idempotency_key: "first".to_owned(),
+        base: output_base(file),
+        source: pin(Path::new(file)).with_context(|| file.to_owned())?,
         profile: Profile::built_in("universal").context("no such profile")?,
         priority: Default::default(),
         deep_probe: false,
@@ -103,13 +115,7 @@ async fn main() -> anyhow::Result<()> {
     if let Some(failure) = ended.failure {
         bail!("{}: {}", failure.code, failure.message);
     }
-
-    // The assemble task's result lists every file; exporting puts them into a directory that appears whole.
-    let results = store.tasks(job.id).await?.into_iter().filter_map(|task| task.result);
-    let presentation = results.filter_map(|r| if let TaskResult::Assemble(p) = r { Some(p) } else { None }).next();
-    export(blobs.as_ref(), &presentation.context("nothing was published")?, Path::new(&output)).await?;
-    println!("{output}/master.m3u8");
-    stop.cancel();
-    running.await?;
-    Ok(())
+    let mut results = store.tasks(job.id).await?.into_iter().filter_map(|task| task.result);
+    let published = results.find_map(|result| if let TaskResult::Assemble(p) = result { Some(p) } else { None });
+    published.context("nothing was published")
 }

@@ -9,8 +9,8 @@
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use splitreel_client::types::JobCreate;
-use splitreel_client::{Client, ClientConfig, Told, Token};
-use splitreel_core::event::Happened;
+use splitreel_client::{Client, ClientConfig, Token, Told};
+use splitreel_core::event::EventKind;
 use std::io::SeekFrom;
 use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -50,8 +50,8 @@ async fn main() -> anyhow::Result<()> {
         match events.next().await? {
             Told::Progress(progress) => eprintln!("{:.0} %", progress.percent),
             Told::Event(event) => match event.what {
-                Happened::Published => break,
-                Happened::Failed { .. } | Happened::Cancelled => bail!("the job ended: {:?}", event.what),
+                EventKind::Published => break,
+                EventKind::Failed { .. } | EventKind::Cancelled => bail!("the job ended: {:?}", event.what),
                 _ => {}
             },
         }

@@ -14,6 +14,7 @@ mod decoded;
 mod determinism;
 mod documents;
 mod exactness;
+mod examples;
 mod full_disk;
 mod ladders;
 #[cfg(not(feature = "cluster"))]
