@@ -209,7 +209,7 @@ impl Engine {
         self.drained().await;
         while self.services.join_next().await.is_some() {}
         if let Err(error) = self.coordinator.release_worker(&self.worker).await {
-            tracing::warn!(%error, "leases run out by themselves");
+            tracing::warn!(%error, "could not release leases; they will expire");
         }
     }
 }

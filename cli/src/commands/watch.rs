@@ -402,7 +402,7 @@ impl Watched {
             let _ = splitreel_assembler::export::remove_dir(&sibling(&dir, ".partial")).await;
             // The directory holds everything now.
             if let Err(error) = engine.coordinator.release_objects(id).await {
-                tracing::warn!(%error, "objects are left for the next clean-up");
+                tracing::warn!(%error, "could not delete objects; the next clean-up will");
             }
             display.done(
                 &self.name,

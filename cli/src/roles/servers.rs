@@ -32,7 +32,7 @@ pub async fn database(servers: &Servers, drain: &CancellationToken) -> Result<Pg
         };
         match opened {
             Err(PgOpenError::Store(error @ StoreError::Unavailable(_))) => {
-                tracing::warn!(%error, "waiting for the database");
+                tracing::warn!(%error, "database unavailable; retrying");
                 if drain.run_until_cancelled(tokio::time::sleep(TRY_EVERY)).await.is_none() {
                     return Err(unusable("the database is not there", &error));
                 }
@@ -45,7 +45,7 @@ pub async fn database(servers: &Servers, drain: &CancellationToken) -> Result<Pg
 /// Makes the work bucket where it is missing. Waits for a server that is not there yet.
 pub async fn bucket(connection: &S3Connection, drain: &CancellationToken) -> Result<(), Problem> {
     while let Err(error) = connection.create_bucket().await {
-        tracing::warn!(%error, "waiting for the bucket");
+        tracing::warn!(%error, "bucket unavailable; retrying");
         if drain.run_until_cancelled(tokio::time::sleep(TRY_EVERY)).await.is_none() {
             return Err(unusable("the bucket is not there", &error));
         }

@@ -121,7 +121,7 @@ impl RemoteBlobs {
                 Err(e) => (e.without_url().to_string(), Outcome::NoAnswer),
             };
             let Some(pause) = pause(outcome, tried, MAX_TRIES, chance()) else { return Err(unavailable(key, why)) };
-            tracing::debug!(key, tried, why, "stored again");
+            tracing::debug!(key, tried, why, "object not stored; retrying");
             tokio::time::sleep(pause).await;
         }
     }

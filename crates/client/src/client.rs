@@ -253,7 +253,7 @@ impl Client {
             };
             match pause(outcome, tried, max_tries, chance()) {
                 Some(pause) => {
-                    tracing::debug!(call = what, tried, %error, "tried again");
+                    tracing::debug!(call = what, tried, %error, "call failed; retrying");
                     tokio::time::sleep(pause).await;
                 }
                 None => return Err(error),

@@ -119,7 +119,7 @@ impl RemoteLeases {
         let held: Vec<HeldLease> = self.held.lock().values().cloned().collect();
         let renewals = held.into_iter().map(|l| async move {
             if let Err(error) = self.renew(l.task, l.lease, l.progress).await {
-                tracing::debug!(task = %l.task, %error, "renewal after a broken control stream");
+                tracing::debug!(task = %l.task, %error, "lease renewal failed after the control stream broke");
                 l.nudge.notify_one();
             }
         });

@@ -65,7 +65,7 @@ impl Client {
                         () = shutdown.cancelled() => return PresenceEnd::Shutdown,
                         () = listen(response, leases, drain, is_outdated) => {}
                     }
-                    tracing::debug!(worker = hello.worker, "control stream broken");
+                    tracing::debug!(worker = hello.worker, "control stream broken; reconnecting");
                     tokio::select! {
                         biased;
                         () = shutdown.cancelled() => return PresenceEnd::Shutdown,

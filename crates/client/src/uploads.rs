@@ -132,7 +132,7 @@ impl Client {
                     let Some(pause) = pause(outcome, tried, MAX_TRIES, crate::client::chance()) else {
                         return Err(error.into());
                     };
-                    tracing::debug!(%error, tried, "a piece is sent again");
+                    tracing::debug!(%error, tried, "upload piece failed; sending it again");
                     tokio::time::sleep(pause).await;
                     at = None;
                 }

@@ -10,12 +10,14 @@ pub struct Chain<'a>(pub &'a dyn Error);
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = self.0.to_string();
-        for cause in std::iter::successors(self.0.source(), |cause| cause.source()) {
+        let mut next = self.0.source();
+        while let Some(cause) = next {
             let text = cause.to_string();
             if !line.ends_with(&text) {
                 line.push_str(": ");
                 line.push_str(&text);
             }
+            next = cause.source();
         }
         f.write_str(&line)
     }
