@@ -2,7 +2,7 @@
 
 use crate::exit::Problem;
 use crate::profile_file;
-use crate::roles::settings::{Hands, Listen, Servers, Storage, Upstream};
+use crate::roles::settings::{Api, Dispatch, Folders, Hands, Listen, Servers, Storage, Upstream};
 use clap::Args;
 use serde::Deserialize;
 use splitreel_core::profile::Profile;
@@ -47,6 +47,12 @@ pub struct File {
     pub servers: Servers,
     /// Server roles: object storage.
     pub storage: Storage,
+    /// Coordinator and `serve`: who may use the API, and whom it calls.
+    pub api: Api,
+    /// Coordinator: dispatch and sources.
+    pub dispatch: Dispatch,
+    /// `serve`: watch folder and folders of sources.
+    pub folders: Folders,
     /// Workers, assemblers and commands that talk to a server: where it is.
     pub upstream: Upstream,
     /// Workers and assemblers: what they do at a time.
@@ -139,5 +145,23 @@ impl Config {
             Some(n) => Err(Problem::usage(format!("--workers {n}: use 1 to 1024"))),
             None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_file_is_read_and_names_every_table() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md")).unwrap();
+        let section = text.split("### Settings").nth(1).unwrap();
+        let blocks: Vec<&str> =
+            section.split("```toml\n").skip(1).take(2).map(|b| b.split("```").next().unwrap()).collect();
+        let file: File = toml::from_str(&blocks.concat()).unwrap();
+        assert_eq!(file.workers, Some(2));
+        // Every field of every table has a value in the example: what is new must be described.
+        let shown = format!("{file:?}");
+        assert!(!shown.contains("None"), "{shown}");
     }
 }

@@ -2,7 +2,7 @@
 //! belong to it: the same in a coordinator and in `serve`. It knows seams only; who calls it opens what is behind them.
 
 use super::keys::Keys;
-use super::lifecycle::Process;
+use super::lifecycle::{Process, Services};
 use crate::exit::{Exit, Problem};
 use splitreel_backend::world::Machine;
 use splitreel_backend::{BlobStore, Grants, JobStore, Records, World};
@@ -23,7 +23,6 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Interval at which tenants' shares and live slots are read.
@@ -137,36 +136,32 @@ impl HttpService {
         Ok(HttpService { seams, directory, api, sender, uploads, intake, router, follows_slots })
     }
 
-    /// Starts the loops, those of the coordinator itself excepted.
-    pub fn start(&self, services: &mut JoinSet<()>, stop: &CancellationToken) {
-        let (s, api) = (stop.clone(), self.api.clone());
-        services.spawn(async move { api.run(s).await });
-        let (s, sender) = (stop.clone(), self.sender.clone());
-        services.spawn(async move { sender.run(&s).await });
-        let (s, uploads) = (stop.clone(), self.uploads.clone());
-        services.spawn(async move { uploads.run(&s).await });
-        let (s, core) = (stop.clone(), self.seams.core.clone());
-        services.spawn(async move { core.measure(MEASURE_EVERY, &s).await });
-        let (s, core, tenants) = (stop.clone(), self.seams.core.clone(), self.directory.tenants.clone());
+    /// Starts the loops of the API; the engine has its own.
+    pub fn start(&self, services: &mut Services) {
+        let (api, sender, uploads) = (self.api.clone(), self.sender.clone(), self.uploads.clone());
+        services.spawn("api", |stop| async move { api.run(stop).await });
+        services.spawn("webhooks", |stop| async move { sender.run(&stop).await });
+        services.spawn("uploads", |stop| async move { uploads.run(&stop).await });
+        let core = self.seams.core.clone();
+        services.spawn("measure", |stop| async move { core.measure(MEASURE_EVERY, &stop).await });
+        let (core, tenants) = (self.seams.core.clone(), self.directory.tenants.clone());
         let api = self.follows_slots.then(|| self.api.clone());
-        services.spawn(async move { follow(&core, &tenants, api.as_ref(), &s).await });
-        let (s, intake) = (stop.clone(), self.intake.clone());
-        services.spawn(async move { release_held(&intake, &s).await });
+        services.spawn("follow", |stop| async move { follow(&core, &tenants, api.as_ref(), &stop).await });
+        let intake = self.intake.clone();
+        services.spawn("held_uploads", |stop| async move { release_held(&intake, &stop).await });
         let Seams { store, records, outputs, world, .. } = &self.seams;
         let queue = WebhookQueue::new(Arc::clone(store), Arc::clone(records), world.clone());
-        self.feed(services, stop, "webhooks", Arc::new(queue));
+        self.feed(services, "webhooks", Arc::new(queue));
         let outputs = Outputs::new(Arc::clone(store), Arc::clone(records), Arc::clone(outputs), world.clone());
-        self.feed(services, stop, "outputs", Arc::new(outputs.clone()));
-        let s = stop.clone();
-        services.spawn(async move { outputs.run(&s).await });
+        self.feed(services, "outputs", Arc::new(outputs.clone()));
+        services.spawn("outputs", |stop| async move { outputs.run(&stop).await });
     }
 
     /// Hands the job log to one more sink.
-    pub fn feed(&self, services: &mut JoinSet<()>, stop: &CancellationToken, name: &str, sink: Arc<dyn EventSink>) {
+    pub fn feed(&self, services: &mut Services, name: &'static str, sink: Arc<dyn EventSink>) {
         let Seams { store, records, world, .. } = &self.seams;
         let feed = Feed::new(name, Arc::clone(store), Arc::clone(records), world.clone(), sink);
-        let s = stop.clone();
-        services.spawn(async move { feed.run(FEED_EVERY, &s).await });
+        services.spawn(name, |stop| async move { feed.run(FEED_EVERY, &stop).await });
     }
 
     /// Answers requests until the process is to drain or to stop. Streams end with the drain, so that the server can;

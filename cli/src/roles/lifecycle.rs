@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// The port of the API when none is given.
@@ -93,6 +94,55 @@ impl Process {
     pub fn ready(&self, what: std::fmt::Arguments<'_>) {
         self.lifecycle.started();
         tracing::info!(role = self.name, version = env!("CARGO_PKG_VERSION"), "{what}");
+    }
+}
+
+/// The loops of a process, which end with one signal.
+pub struct Services {
+    running: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Services {
+    /// None yet; `stop` ends them.
+    pub fn new(stop: CancellationToken) -> Self {
+        Services { running: JoinSet::new(), stop }
+    }
+
+    /// Starts a loop, which gets the stop signal and ends with it.
+    pub fn spawn<F>(&mut self, name: &'static str, service: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn_until(name, self.stop.clone(), service);
+    }
+
+    /// Starts a loop that ends with a signal of its own.
+    pub fn spawn_until<F>(
+        &mut self,
+        name: &'static str,
+        stop: CancellationToken,
+        service: impl FnOnce(CancellationToken) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let service = service(stop.clone());
+        self.running.spawn(async move {
+            service.await;
+            if !stop.is_cancelled() {
+                tracing::error!(service = name, "service ended before the process");
+            }
+        });
+    }
+
+    /// Gives the signal and waits for all of them.
+    pub async fn end(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.running.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "service panicked");
+            }
+        }
     }
 }
 

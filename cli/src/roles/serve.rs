@@ -4,15 +4,16 @@
 use super::grants::LocalGrants;
 use super::http_service::{HttpService, Seams, Settings};
 use super::keys::{Keys, token_file};
-use super::lifecycle::{API_PORT, Process, bind, local};
+use super::lifecycle::{API_PORT, Process, Services, bind, local};
 use super::outputs::LocalOutputs;
-use super::settings::Listen;
+use super::settings::{Api, Folders, Listen};
 use crate::config::Config;
 use crate::engine::{self, Terms};
 use crate::exit::{Exit, Problem};
 use crate::state::{State, process_name};
 use clap::Args;
 use splitreel_backend::Records;
+use splitreel_coordinator::Coordinator;
 use splitreel_coordinator::accept::Target;
 use splitreel_coordinator::triggers::{FolderWatch, WatchConfig, WatchError};
 use splitreel_coordinator::uploads::LocalUploads;
@@ -24,7 +25,6 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::task::JoinSet;
 
 /// The tenant of the administrator's token, whose are the jobs of the watch folder.
 const TENANT: &str = "default";
@@ -37,27 +37,10 @@ pub struct ServeArgs {
     /// Attempts at the same time [default: one per core].
     #[arg(long, env = "SPLITREEL_WORKERS", value_name = "N")]
     workers: Option<usize>,
-    /// Folder to watch: a file becomes a job once its size and time stop changing.
-    #[arg(long, env = "SPLITREEL_WATCH", value_name = "DIR")]
-    watch: Option<PathBuf>,
-    /// Profile of the watch folder's jobs [default: universal].
-    #[arg(long, env = "SPLITREEL_WATCH_PROFILE", value_name = "NAME", requires = "watch")]
-    watch_profile: Option<String>,
-    /// Suffixes of the files to take, for example .mp4,.mov [default: all files].
-    #[arg(long, env = "SPLITREEL_WATCH_SUFFIXES", value_name = "SUFFIX,…", value_delimiter = ',', requires = "watch")]
-    watch_suffixes: Vec<String>,
-    /// Export the watch folder's presentations to this directory, as FILE.streams [default: serve them only].
-    #[arg(long, env = "SPLITREEL_WATCH_OUTPUT", value_name = "DIR", requires = "watch")]
-    watch_output: Option<PathBuf>,
-    /// Folders whose files jobs may name as their source by path [default: sources are uploaded].
-    #[arg(long, env = "SPLITREEL_SOURCE_FOLDERS", value_name = "DIR,…", value_delimiter = ',')]
-    source_folders: Vec<PathBuf>,
-    /// Networks that webhooks may reach in addition to public addresses, for example 10.1.0.0/16.
-    #[arg(long, env = "SPLITREEL_WEBHOOK_NETWORKS", value_name = "CIDR,…", value_delimiter = ',')]
-    webhook_networks: Vec<String>,
-    /// Origins whose pages may use the API; * = all.
-    #[arg(long, env = "SPLITREEL_CORS_ORIGINS", value_name = "ORIGIN,…", value_delimiter = ',')]
-    cors_origins: Vec<String>,
+    #[command(flatten)]
+    folders: Folders,
+    #[command(flatten)]
+    api: Api,
 }
 
 /// The state of the server below that of the command line.
@@ -104,7 +87,10 @@ fn alone(root: &Path) -> Result<File, Problem> {
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(config: &Config, args: ServeArgs, log_json: bool) -> Result<Exit, Problem> {
-    let listen = args.listen.clone().or(&config.file.listen);
+    let file = &config.file;
+    let listen = args.listen.or(&file.listen);
+    let folders = args.folders.or(&file.folders).validate()?;
+    let api = args.api.or(&file.api);
     let address = listen.listen.unwrap_or(local(API_PORT));
     let slots = config.workers(args.workers)?;
     let root = root(config);
@@ -129,40 +115,22 @@ pub async fn serve(config: &Config, args: ServeArgs, log_json: bool) -> Result<E
     let mut engine = backends.start(&state, &ffmpeg, terms);
     // Progress is read through the API, not from inside.
     engine.seen.close();
-    let records: Arc<dyn Records> = Arc::new(backends.records.clone());
-    let upload_folder = root.join("uploads");
-    let uploads = LocalUploads::new(&upload_folder)
-        .map_err(|e| Problem::because(format!("{} cannot be used", upload_folder.display()), &e))?;
-    let named = args.source_folders.iter().chain(&args.watch);
-    let folders: Vec<&Path> = named.map(PathBuf::as_path).chain([upload_folder.as_path()]).collect();
-    let grants = LocalGrants::new(&folders).map_err(|e| Problem::usage(format!("a folder cannot be read: {e}")))?;
-    let reserved = upload_folder.canonicalize().unwrap_or(upload_folder);
-    let seams = Seams {
-        core: engine.coordinator.clone(),
-        store: Arc::clone(&backends.store),
-        records: Arc::clone(&records),
-        blobs: Arc::clone(&backends.blobs),
-        grants: Arc::new(grants),
-        uploads: Arc::new(uploads),
-        outputs: Arc::new(LocalOutputs { blobs: Arc::clone(&backends.blobs) }),
-        world: backends.world.clone(),
-    };
+    let (seams, uploads) = seams(&engine.coordinator, &backends, &root, &folders)?;
     let settings = Settings {
         keys,
-        public_url: listen.public_url.clone(),
-        cors_origins: args.cors_origins.clone(),
-        webhook_networks: args.webhook_networks.clone(),
+        public_url: listen.public_url,
+        cors_origins: api.cors_origins.unwrap_or_default(),
+        webhook_networks: api.webhook_networks.unwrap_or_default(),
         local_slots: u32::try_from(slots).unwrap_or(u32::MAX),
         oldest_protocol: None,
         follows_slots: false,
         own: Vec::new(),
-        reserved_sources: vec![format!("{}/", reserved.display())],
+        reserved_sources: vec![format!("{}/", uploads.display())],
     };
     let http = HttpService::new(seams, settings)?;
-    let mut services = JoinSet::new();
-    if let Some(mut watch) = watch(&args, &http, &records, &backends).await? {
-        let s = process.drain.clone();
-        services.spawn(async move { watch.run(&s).await });
+    let mut services = Services::new(process.stop.clone());
+    if let Some(mut watch) = watch(&folders, &http, &backends).await? {
+        services.spawn_until("watch", process.drain.clone(), |stop| async move { watch.run(&stop).await });
     }
     let database = backends.records.clone();
     let checks = Checks::default().with("database", move || {
@@ -170,21 +138,46 @@ pub async fn serve(config: &Config, args: ServeArgs, log_json: bool) -> Result<E
         async move { Records::due(&records, "", 0, 1).await.map(|_| ()) }
     });
     process.serve_ops(checks).await?;
-    http.start(&mut services, &process.stop);
+    http.start(&mut services);
 
     let url = format!("http://{address}");
     let address_file = AddressFile::write(&root, &url)?;
     process.ready(format_args!("serving at {url}"));
-    greet(&url, &token_file(&root), args.watch.as_deref());
+    greet(&url, &token_file(&root), folders.watch.as_deref());
     http.serve(listener, &process).await;
     drop(address_file);
     process.drain.cancel();
     engine.drained().await;
     engine.stop().await;
-    process.stop.cancel();
-    while services.join_next().await.is_some() {}
+    services.end().await;
     backends.records.close().await;
     Ok(Exit::Done)
+}
+
+/// The seams on one machine, and the folder of uploads.
+fn seams(
+    core: &Coordinator,
+    backends: &engine::Backends,
+    root: &Path,
+    folders: &Folders,
+) -> Result<(Seams, PathBuf), Problem> {
+    let upload_folder = root.join("uploads");
+    let uploads = LocalUploads::new(&upload_folder)
+        .map_err(|e| Problem::because(format!("{} cannot be used", upload_folder.display()), &e))?;
+    let named = folders.source_folders.iter().flatten().chain(&folders.watch).map(PathBuf::as_path);
+    let readable: Vec<&Path> = named.chain([upload_folder.as_path()]).collect();
+    let grants = LocalGrants::new(&readable).map_err(|e| Problem::usage(format!("a folder cannot be read: {e}")))?;
+    let seams = Seams {
+        core: core.clone(),
+        store: Arc::clone(&backends.store),
+        records: Arc::new(backends.records.clone()),
+        blobs: Arc::clone(&backends.blobs),
+        grants: Arc::new(grants),
+        uploads: Arc::new(uploads),
+        outputs: Arc::new(LocalOutputs { blobs: Arc::clone(&backends.blobs) }),
+        world: backends.world.clone(),
+    };
+    Ok((seams, upload_folder.canonicalize().unwrap_or(upload_folder)))
 }
 
 /// Prints where the server is. A closed standard output is no error of a server.
@@ -200,19 +193,18 @@ fn greet(url: &str, token: &Path, watched: Option<&Path>) {
 
 /// The watch folder, if there is one, after its settings were judged.
 async fn watch(
-    args: &ServeArgs,
+    folders: &Folders,
     http: &HttpService,
-    records: &Arc<dyn Records>,
     backends: &engine::Backends,
 ) -> Result<Option<FolderWatch>, Problem> {
-    let Some(folder) = args.watch.clone() else { return Ok(None) };
-    let profile = args.watch_profile.clone().unwrap_or_else(|| "universal".to_owned());
+    let Some(folder) = folders.watch.clone() else { return Ok(None) };
+    let profile = folders.watch_profile.clone().unwrap_or_else(|| "universal".to_owned());
     http.intake
         .profiles()
         .resolve(TENANT, &profile)
         .await
         .map_err(|e| Problem { exit: Exit::Usage, ..Problem::because("--watch-profile", &e) })?;
-    let output = match &args.watch_output {
+    let output = match &folders.watch_output {
         Some(dir) => {
             let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
             let unusable = || Problem::usage(format!("--watch-output {}: the name is not UTF-8", dir.display()));
@@ -221,8 +213,12 @@ async fn watch(
         None => None,
     };
     let target = Target { tenant: TENANT.to_owned(), profile, output, priority: Priority::default() };
-    let config = WatchConfig { suffixes: args.watch_suffixes.clone(), ..WatchConfig::new(folder, target) };
-    let watch = FolderWatch::new(config, Arc::clone(records), http.intake.clone(), backends.world.clone());
+    let config = WatchConfig {
+        suffixes: folders.watch_suffixes.clone().unwrap_or_default(),
+        ..WatchConfig::new(folder, target)
+    };
+    let records: Arc<dyn Records> = Arc::new(backends.records.clone());
+    let watch = FolderWatch::new(config, records, http.intake.clone(), backends.world.clone());
     let usage = |e: WatchError| Problem { exit: Exit::Usage, ..Problem::because("--watch", &e) };
     watch.map(Some).map_err(usage)
 }
