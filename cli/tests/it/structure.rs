@@ -151,7 +151,7 @@ const MAX_FUNCTION_LINES: usize = 80;
 const LONG_FUNCTIONS: [(&str, &str); 6] = [
     ("assembler/src/package.rs", "chunk_set"),
     ("assembler/src/package.rs", "make"),
-    ("crates/core/src/planner/video.rs", "plan_video"),
+    ("crates/core/src/assembly.rs", "check_video"),
     ("crates/core/src/profile.rs", "validate"),
     ("crates/media/src/probe/mod.rs", "probe"),
     ("worker/src/piece.rs", "cut_video"),
