@@ -35,7 +35,7 @@ async fn main() -> anyhow::Result<()> {
         source.seek(SeekFrom::Start(offset)).await?;
         let mut piece = Vec::new();
         (&mut source).take(len).read_to_end(&mut piece).await?;
-        Ok(Bytes::from(piece))
+        Ok::<_, std::io::Error>(Bytes::from(piece))
     };
     client.send_upload(upload, bytes, read, |sent| eprintln!("sent {sent} of {bytes} bytes")).await?;
 
