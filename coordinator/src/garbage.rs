@@ -127,7 +127,7 @@ mod tests {
     use splitreel_backend::doorbell::Queue;
     use splitreel_backend::fault::{FaultPlan, FaultyBlobs, Verdict};
     use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs, MemoryStore};
-    use splitreel_backend::{BlobStore, Doorbell, JobStore, World};
+    use splitreel_backend::{BlobStore, Doorbell, Submissions, World};
     use std::sync::Arc;
     use std::time::Duration;
     use tokio_util::sync::CancellationToken;

@@ -4,7 +4,6 @@ use crate::Coordinator;
 use crate::job_cache::AcceptedJob;
 use crate::measure::{self, refused};
 use async_trait::async_trait;
-use splitreel_backend::StoreError;
 use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::lease::{Assembly, History, LeaseError, Leases, Work, WorkOrder};
 use splitreel_backend::store::ClaimRequest;
@@ -18,10 +17,6 @@ use splitreel_telemetry::trace::{self, Step};
 use std::sync::Arc;
 use tracing::{Instrument, Span};
 
-fn unavailable(error: &StoreError) -> LeaseError {
-    LeaseError::Unavailable { what: error.to_string() }
-}
-
 fn unreadable(what: &str) -> LeaseError {
     LeaseError::Unavailable { what: what.to_owned() }
 }
@@ -32,9 +27,8 @@ impl Leases for Coordinator {
         let ttl_ms = self.inner.config.retry.lease_ttl_ms;
         let now = self.now();
         let request = ClaimRequest { wakeup: wakeup.clone(), lease, worker: worker.clone(), now_ms: now, ttl_ms };
-        let claim = self.inner.store.claim(request).await.map_err(|e| unavailable(&e))?;
-        let task = claim.map_err(refused(Report::Claim))?;
-        let job = self.accepted(task.id.job).await.map_err(|e| unavailable(&e))?.ok_or(Refusal::Cancelled)?;
+        let task = self.inner.store.claim(request).await.map_err(refused(Report::Claim))?;
+        let job = self.accepted(task.id.job).await?.ok_or(Refusal::Cancelled)?;
         measure::claimed(&job, &task, now);
         let work = self.work(&job, &task).await?;
         Ok(WorkOrder {
@@ -57,7 +51,6 @@ impl Leases for Coordinator {
             .store
             .renew(task, lease, progress, now, &self.inner.config.retry)
             .await
-            .map_err(|e| unavailable(&e))?
             .map_err(refused(Report::Renew))?;
         Ok(expires - now)
     }
@@ -67,7 +60,7 @@ impl Leases for Coordinator {
         let publishes = kind == TaskKind::Assemble;
         let span = if publishes { trace::step(Step::Publish) } else { Span::none() };
         let done = self.inner.store.complete(task, lease, result, now).instrument(span).await;
-        let is_new = done.map_err(|e| unavailable(&e))?.map_err(refused(Report::Complete))?;
+        let is_new = done.map_err(refused(Report::Complete))?;
         self.inner.wake.notify_one();
         if is_new {
             record::task_completed(kind);
@@ -83,7 +76,7 @@ impl Leases for Coordinator {
         record::attempt_failed(&failure.code);
         let (now, class) = (self.now(), failure.class);
         let ended = self.inner.store.fail(task, lease, failure, now, &self.inner.config.retry).await;
-        match ended.map_err(|e| unavailable(&e))?.map_err(refused(Report::Fail))? {
+        match ended.map_err(refused(Report::Fail))? {
             AfterFailure::Retry { .. } => record::task_retried(class),
             AfterFailure::GiveUp => self.count_end(task.job, now).await,
         }
@@ -110,17 +103,13 @@ impl Coordinator {
         if task.spec.kind == TaskKind::Probe {
             return Ok(Work::Probe { deep: job.request.deep_probe });
         }
-        let plan = self
-            .plan_of(task.id.job)
-            .await
-            .map_err(|e| unavailable(&e))?
-            .ok_or_else(|| unreadable("the plan is missing"))?;
+        let plan = self.plan_of(task.id.job).await?.ok_or_else(|| unreadable("the plan is missing"))?;
         Ok(match task.spec.kind {
             TaskKind::Probe => Work::Probe { deep: job.request.deep_probe },
             TaskKind::Whole | TaskKind::Segment => Work::Video { plan, segment: task.spec.index },
             TaskKind::Audio => Work::Audio { plan, index: task.spec.index },
             TaskKind::Assemble => {
-                let tasks = self.inner.store.tasks(task.id.job).await.map_err(|e| unavailable(&e))?;
+                let tasks = self.inner.store.tasks(task.id.job).await?;
                 let (mut probe, mut video, mut audio, mut extra) = (None, Vec::new(), Vec::new(), 0);
                 for t in tasks {
                     extra += t.attempt.saturating_sub(1);

@@ -3,10 +3,11 @@
 use crate::Coordinator;
 use crate::job_cache::AcceptedJob;
 use splitreel_backend::StoreError;
+use splitreel_backend::lease::LeaseError;
 use splitreel_backend::store::JobFilter;
 use splitreel_core::JobId;
 use splitreel_core::job::JobState;
-use splitreel_core::task::{Refusal, Task, TaskKind};
+use splitreel_core::task::{Task, TaskKind};
 use splitreel_telemetry::labels::{Pass, Queue, Report};
 use splitreel_telemetry::record;
 use std::time::Duration;
@@ -83,11 +84,13 @@ pub(crate) fn claimed(job: &AcceptedJob, task: &Task, now_ms: i64) {
     }
 }
 
-/// Counts a refusal and hands it on.
-pub(crate) fn refused(report: Report) -> impl Fn(Refusal) -> Refusal {
-    move |refusal| {
-        record::report_refused(report, refusal);
-        refusal
+/// Counts the error if it is a refusal, and passes it on.
+pub(crate) fn refused(report: Report) -> impl Fn(LeaseError) -> LeaseError {
+    move |error| {
+        if let LeaseError::Refused(refusal) = error {
+            record::report_refused(report, refusal);
+        }
+        error
     }
 }
 

@@ -64,8 +64,8 @@ fn lease_refused(error: LeaseError) -> ApiError {
         LeaseError::Refused(Refusal::NotClaimable) => ApiError::new(Code::NotClaimable, ""),
         LeaseError::Refused(Refusal::LeaseLost) => ApiError::new(Code::LeaseLost, ""),
         LeaseError::Refused(Refusal::Cancelled) => ApiError::new(Code::Cancelled, ""),
-        LeaseError::Unavailable { what } => {
-            tracing::warn!(what, "worker request failed");
+        error @ (LeaseError::Unavailable { .. } | LeaseError::Store(_)) => {
+            tracing::warn!(%error, "lease request failed; the worker will repeat it");
             ApiError::unavailable("")
         }
     }

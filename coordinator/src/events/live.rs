@@ -162,6 +162,7 @@ async fn newest(store: &dyn JobStore, from: i64) -> Result<i64, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use splitreel_backend::Submissions;
     use splitreel_backend::memory::MemoryStore;
     use splitreel_core::JobId;
     use splitreel_core::job::JobRequest;

@@ -2,7 +2,7 @@
 
 use crate::stage::{SOURCE, Stage, fresh, request};
 use serde_json::{Value, json};
-use splitreel_backend::JobStore;
+use splitreel_backend::Submissions;
 use splitreel_backend::lease::Leases;
 use splitreel_backend::store::JobFilter;
 use splitreel_client::types::Scope;

@@ -12,7 +12,7 @@ use splitreel_backend::grants::{GrantError, Grants, SignedRequest};
 use splitreel_backend::lease::Leases;
 use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs, MemoryRecords, MemoryStore};
 use splitreel_backend::world::{Clock, Machine};
-use splitreel_backend::{JobStore, World};
+use splitreel_backend::{Scheduling, Submissions, World};
 use splitreel_client::types::Scope;
 use splitreel_client::{Client, ClientConfig, Token};
 use splitreel_coordinator::accept::{Accept, AcceptConfig};

@@ -2,8 +2,8 @@
 
 use crate::stage::{ROOT, Served, Stage, fresh, probe_result, until, within};
 use serde_json::json;
-use splitreel_backend::JobStore;
 use splitreel_backend::lease::{LeaseError, Leases, Work};
+use splitreel_backend::{LeaseStore, Submissions};
 use splitreel_client::types::{PROTOCOL, Presence, Scope};
 use splitreel_client::{RemoteLeases, SessionTimes};
 use splitreel_core::task::{Progress, Refusal, TaskKind, TaskState};

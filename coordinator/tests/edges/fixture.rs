@@ -9,7 +9,7 @@ use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs, MemoryRecords, Mem
 use splitreel_backend::records::{Expect, RecordKey};
 use splitreel_backend::store::JobFilter;
 use splitreel_backend::world::Machine;
-use splitreel_backend::{Clock, Grants, JobStore, Records, World};
+use splitreel_backend::{Clock, Grants, Records, Submissions, World};
 use splitreel_client::types::{Scope, TenantSettings, TokenCreate};
 use splitreel_coordinator::accept::{Accept, AcceptConfig};
 use splitreel_coordinator::directory::{Caller, Directory, DirectoryConfig};

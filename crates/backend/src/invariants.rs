@@ -218,7 +218,7 @@ mod tests {
     use super::*;
     use crate::conformance::fixture::{job_id, lease_id, plan, request, worker};
     use crate::memory::MemoryStore;
-    use crate::store::{ClaimRequest, JobStore};
+    use crate::store::{ClaimRequest, LeaseStore, Scheduling, Submissions};
     use splitreel_core::TaskId;
     use splitreel_core::fair::Shares;
     use splitreel_core::task::RetryPolicy;
@@ -233,15 +233,11 @@ mod tests {
         let claim = async |number, kind| {
             let wakeup = Wakeup { task: TaskId { job, number }, attempt: 1, kind, trace: Default::default() };
             let lease = lease_id(u128::from(number) + 1);
-            store
-                .claim(ClaimRequest { wakeup, lease, worker: worker("w"), now_ms: 0, ttl_ms: 10 })
-                .await
-                .unwrap()
-                .unwrap()
+            store.claim(ClaimRequest { wakeup, lease, worker: worker("w"), now_ms: 0, ttl_ms: 10 }).await.unwrap()
         };
         let probe = claim(0, TaskKind::Probe).await;
         let result = crate::conformance::fixture::result(TaskKind::Probe, 0);
-        store.complete(probe.id, lease_id(1), result, 0).await.unwrap().unwrap();
+        store.complete(probe.id, lease_id(1), result, 0).await.unwrap();
         assert!(store.record_plan(job, &plan(2, 0), 0).await.unwrap());
         claim(1, TaskKind::Segment).await;
         store.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap();

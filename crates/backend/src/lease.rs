@@ -1,6 +1,7 @@
 //! The lease seam: how workers and assemblers talk to the coordinator. In process or over HTTP.
 
 use crate::doorbell::Wakeup;
+use crate::store::StoreError;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use splitreel_core::part::{AudioPart, ProbeResult, TaskResult, VideoPart};
@@ -10,10 +11,10 @@ use splitreel_core::task::{Progress, Refusal};
 use splitreel_core::{Failure, LeaseId, TaskId, WorkerId};
 use std::sync::Arc;
 
-/// Why the coordinator did not do as asked.
+/// Why a request about a lease was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// A clear no: forget the wakeup, or drop everything.
+    /// A definite no: acknowledge and discard the wakeup, or abort and delete local state.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// No answer: the outcome is unknown; repeat while the lease lasts.
@@ -22,6 +23,9 @@ pub enum LeaseError {
         /// What failed.
         what: String,
     },
+    /// The job store failed: the outcome is unknown, as above.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Everything that one attempt needs. What is not in it, a worker does not know.

@@ -25,5 +25,5 @@ pub use doorbell::{Doorbell, Queue, Wakeup};
 pub use grants::Grants;
 pub use lease::{Leases, WorkOrder};
 pub use records::Records;
-pub use store::{JobStore, StoreError};
+pub use store::{JobStore, LeaseStore, Scheduling, StoreError, Submissions};
 pub use world::{Clock, Ids, Secrets, World};

@@ -1,9 +1,10 @@
-//! The job store seam: a dozen coarse use-cases, each one transaction. The database is the truth.
+//! The job store seam: coarse use-cases, each one transaction, in three traits by caller. The database is the truth.
 //!
 //! Decisions are those of `splitreel_core` (`Task::claim`, `Job::task_done` …): a store loads rows, applies
 //! the pure transition, writes rows, events and counters in one transaction, and answers.
 
 use crate::doorbell::{Queue, Wakeup};
+use crate::lease::LeaseError;
 use crate::statistics::StoreStatistics;
 use async_trait::async_trait;
 use splitreel_core::event::Event;
@@ -11,7 +12,7 @@ use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest, JobState};
 use splitreel_core::part::{Presentation, TaskResult};
 use splitreel_core::plan::{Plan, PlanError};
-use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task, TaskKind};
+use splitreel_core::task::{AfterFailure, Progress, RetryPolicy, Task, TaskKind};
 use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
 
 /// Why the store could not answer. Whether the transaction was committed may be unknown: every use-case is
@@ -150,9 +151,9 @@ pub struct ClaimRequest {
     pub ttl_ms: i64,
 }
 
-/// Durable truth about jobs, tasks, leases and events. All methods are atomic and safe to repeat.
+/// Jobs as their clients see them: submit, read, steer. All methods are atomic and safe to repeat.
 #[async_trait]
-pub trait JobStore: Send + Sync {
+pub trait Submissions: Send + Sync {
     /// Accepts a job, at most one per (tenant, idempotency key). Two requests are the same when they are equal.
     async fn submit(&self, id: JobId, request: JobRequest, now_ms: i64) -> Result<Submitted, StoreError>;
     /// One job.
@@ -175,6 +176,23 @@ pub trait JobStore: Send + Sync {
     }
     /// The recorded plan.
     async fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError>;
+    /// Cancels a job and its open tasks. False: it had ended.
+    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError>;
+    /// Pauses or resumes an open job: while it is paused no task of it is dispatched or claimed, and its wakeups
+    /// are forgotten; running attempts go on. False: it has ended, or was so already.
+    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError>;
+    /// Re-opens a failed or cancelled job: done tasks are kept, the others become ready. False: nothing to retry.
+    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError>;
+    /// Events after `after_seq`, oldest first, of one job or all.
+    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError>;
+    /// Forgets a job with all its rows (retention). Only ended jobs; false otherwise.
+    async fn forget(&self, job: JobId) -> Result<bool, StoreError>;
+}
+
+/// What the engine does with jobs between submit and publication: plans, the outbox, second attempts. All methods are
+/// atomic and safe to repeat.
+#[async_trait]
+pub trait Scheduling: Send + Sync {
     /// Records the plan of a job in state `planning` and inserts its tasks as ready. False: it was not
     /// waiting for one (another coordinator was faster, or it was cancelled).
     async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError>;
@@ -196,8 +214,26 @@ pub trait JobStore: Send + Sync {
     async fn unsent(&self, scope: &Scope, limit: usize) -> Result<Vec<Wakeup>, StoreError>;
     /// Marks outbox rows as notified. They go away with the claim, or with `sweep`.
     async fn mark_sent(&self, wakeups: &[Wakeup], now_ms: i64) -> Result<(), StoreError>;
+    /// Deletes outbox rows notified before `sent_before_ms` (their message may be lost), so that dispatch writes
+    /// them again. Answers how many.
+    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError>;
+    /// Calls for second attempts of tasks that take much longer than they should ([`transition::speculate`]), in jobs
+    /// of the scope all of whose open tasks are leased. Does nothing while the scope has an outbox row for workers, because
+    /// other work waits then. Answers the tasks.
+    ///
+    /// [`transition::speculate`]: crate::transition::speculate
+    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError>;
+    /// Counts what an operator watches. Reads open jobs and what is in flight, never all tasks of a job; what changes
+    /// meanwhile may be counted before or after.
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError>;
+}
+
+/// Leases of tasks: given, renewed, ended and taken back. All methods are atomic and safe to repeat; a refusal
+/// ([`LeaseError::Refused`]) changes nothing.
+#[async_trait]
+pub trait LeaseStore: Send + Sync {
     /// Gives the lease. Refused when the job is not open any more, or by `Task::claim`.
-    async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError>;
+    async fn claim(&self, request: ClaimRequest) -> Result<Task, LeaseError>;
     /// Extends a lease; answers its new expiry.
     async fn renew(
         &self,
@@ -206,16 +242,11 @@ pub trait JobStore: Send + Sync {
         progress: Progress,
         now_ms: i64,
         policy: &RetryPolicy,
-    ) -> Result<Result<i64, Refusal>, StoreError>;
+    ) -> Result<i64, LeaseError>;
     /// Makes a task done, counts it, inserts the assemble task or publishes, in one transaction.
     /// `Ok(false)`: this lease had done so before. Refused with `Cancelled` when the job has ended otherwise.
-    async fn complete(
-        &self,
-        task: TaskId,
-        lease: LeaseId,
-        result: TaskResult,
-        now_ms: i64,
-    ) -> Result<Result<bool, Refusal>, StoreError>;
+    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult, now_ms: i64)
+    -> Result<bool, LeaseError>;
     /// Ends an attempt. When the task gives up, the job fails and its open tasks are cancelled.
     async fn fail(
         &self,
@@ -224,7 +255,7 @@ pub trait JobStore: Send + Sync {
         failure: Failure,
         now_ms: i64,
         policy: &RetryPolicy,
-    ) -> Result<Result<AfterFailure, Refusal>, StoreError>;
+    ) -> Result<AfterFailure, LeaseError>;
     /// Takes back every expired lease. Answers the tasks.
     async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError>;
     /// The named worker is known to be dead: its leases end now, as infrastructure failures whose next
@@ -238,27 +269,9 @@ pub trait JobStore: Send + Sync {
     /// The named worker's control stream broke: it is dead or will renew. Its live leases end no later than
     /// `until_ms`; a renewal extends them as ever. Answers how many would have lasted longer.
     async fn shorten_leases(&self, worker: &WorkerId, until_ms: i64) -> Result<usize, StoreError>;
-    /// Deletes outbox rows notified before `sent_before_ms` (their message may be lost), so that dispatch writes
-    /// them again. Answers how many.
-    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError>;
-    /// Calls for second attempts of tasks that take much longer than they should ([`transition::speculate`]), in jobs
-    /// of the scope all of whose open tasks are leased. Does nothing while the scope has an outbox row for workers, because
-    /// other work waits then. Answers the tasks.
-    ///
-    /// [`transition::speculate`]: crate::transition::speculate
-    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError>;
-    /// Cancels a job and its open tasks. False: it had ended.
-    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError>;
-    /// Pauses or resumes an open job: while it is paused no task of it is dispatched or claimed, and its wakeups
-    /// are forgotten; running attempts go on. False: it has ended, or was so already.
-    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError>;
-    /// Re-opens a failed or cancelled job: done tasks are kept, the others become ready. False: nothing to retry.
-    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError>;
-    /// Counts what an operator watches. Reads open jobs and what is in flight, never all tasks of a job; what changes
-    /// meanwhile may be counted before or after.
-    async fn statistics(&self) -> Result<StoreStatistics, StoreError>;
-    /// Events after `after_seq`, oldest first, of one job or all.
-    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError>;
-    /// Forgets a job with all its rows (retention). Only ended jobs; false otherwise.
-    async fn forget(&self, job: JobId) -> Result<bool, StoreError>;
 }
+
+/// Durable truth about jobs, tasks, leases and events: one store with all three faces.
+pub trait JobStore: Submissions + Scheduling + LeaseStore {}
+
+impl<T: Submissions + Scheduling + LeaseStore> JobStore for T {}

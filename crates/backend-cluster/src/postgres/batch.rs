@@ -1,82 +1,140 @@
-//! What is asked about attempts of one job while a transaction about that job is running goes, together, into the
-//! next one. Completions count down the job's row one after the other: with one transaction each, a job would get
-//! no more of them per second than the disk syncs.
+//! Groups use-cases about attempts of one job: the use-cases that arrive while a transaction on the job is running share
+//! the next transaction. Completions update the job's row one after the other, so with one transaction each, a job would
+//! complete no more tasks per second than the disk syncs.
 //!
-//! Alone, an ask is served at once. Jobs do not wait for each other, nor do claims and renewals, which share the job's
-//! row and are not synced, wait for what changes it and is.
+//! A use-case that arrives alone is served at once. Jobs do not wait for each other. Claims and renewals, which share the
+//! job's row and are not synced, do not wait for completions and failures, which change the row and are.
 
 use super::connection::Database;
-use super::decide::Changes;
-use super::decide::{Answer, Ask, decide};
+use super::decide::{Rows, State, UseCase};
 use super::error::{CutOff, Fault, repeated};
 use super::locks::{Lock, lock_job, lock_tasks};
 use super::save::{close_job, delete_outbox, insert_tasks, log, save_job, save_tasks, turn_to_assembly};
+use splitreel_backend::lease::LeaseError;
 use splitreel_backend::{Queue, StoreError};
-use splitreel_core::JobId;
-use splitreel_core::job::Job;
-use splitreel_core::task::Task;
+use splitreel_core::task::{Refusal, Task};
+use splitreel_core::{JobId, TaskId};
 use sqlx::PgConnection;
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// Asks in one transaction, at most: enough that what a transaction costs is little for each, and few enough that those
-/// who come in a crowd are not all answered at the end.
+/// Maximum number of use-cases in one transaction: enough to make the cost of a transaction small for each, and few enough
+/// that callers who arrive in a crowd are not all answered at the end.
 const MOST: usize = 64;
 
-struct Waiting {
-    ask: Ask,
-    reply: oneshot::Sender<Result<Answer, StoreError>>,
+/// Answers a caller. Runs once the transaction has committed.
+type Delivery = Box<dyn FnOnce() + Send>;
+
+/// A use-case that waits for a transaction on its job.
+trait Request: Send + Sync {
+    fn use_case(&self) -> UseCase;
+    /// Number of the task.
+    fn number(&self) -> u32;
+    /// Decides on the rows, `None` when the job or the task does not exist. A transaction that was rolled back is
+    /// repeated and decides again.
+    fn decide(&self, state: Option<State<'_>>) -> Delivery;
+    /// Answers the caller with an error: the transaction did not commit.
+    fn fail(&self, error: StoreError);
 }
 
-/// Serves asks about attempts.
+/// The caller of one use-case, who is answered at most once.
+struct Caller<T>(Mutex<Option<oneshot::Sender<Result<T, LeaseError>>>>);
+
+impl<T> Caller<T> {
+    fn answer(&self, answer: Result<T, LeaseError>) {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sender) = sender {
+            // The caller may be gone.
+            let _ = sender.send(answer);
+        }
+    }
+}
+
+struct Pending<T, F> {
+    use_case: UseCase,
+    number: u32,
+    decide: F,
+    caller: Arc<Caller<T>>,
+}
+
+impl<T, F> Request for Pending<T, F>
+where
+    T: Send + 'static,
+    F: Fn(&mut State<'_>) -> Result<T, Refusal> + Send + Sync,
+{
+    fn use_case(&self) -> UseCase {
+        self.use_case
+    }
+
+    fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn decide(&self, state: Option<State<'_>>) -> Delivery {
+        let answer = match state {
+            Some(mut state) => (self.decide)(&mut state),
+            None => Err(self.use_case.refusal_of_nothing()),
+        };
+        let caller = Arc::clone(&self.caller);
+        Box::new(move || caller.answer(answer.map_err(LeaseError::Refused)))
+    }
+
+    fn fail(&self, error: StoreError) {
+        self.caller.answer(Err(LeaseError::Store(error)));
+    }
+}
+
+/// Serves use-cases about attempts.
 #[derive(Clone)]
 pub(super) struct Attempts {
     database: Database,
     queues: Arc<Queues>,
 }
 
-/// What is served one transaction after the other: asks about one job that change its row, or that only share it.
+/// A sequence of transactions on one job: those that change the job's row, or those that only share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Lane {
     job: JobId,
     is_shared: bool,
 }
 
-/// What waits. A lane has an entry as long as a task serves it.
+type Batch = Vec<Arc<dyn Request>>;
+
+/// Waiting requests. A lane has an entry as long as a task serves it.
 #[derive(Default)]
-struct Queues(Mutex<HashMap<Lane, Vec<Waiting>>>);
+struct Queues(Mutex<HashMap<Lane, Batch>>);
 
 impl Queues {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Lane, Vec<Waiting>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Lane, Batch>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True when nobody serves the lane yet.
-    fn push(&self, lane: Lane, waiting: Waiting) -> bool {
+    /// True when the lane is not served yet.
+    fn push(&self, lane: Lane, request: Arc<dyn Request>) -> bool {
         match self.lock().entry(lane) {
             Entry::Occupied(mut entry) => {
-                entry.get_mut().push(waiting);
+                entry.get_mut().push(request);
                 false
             }
             Entry::Vacant(entry) => {
-                entry.insert(vec![waiting]);
+                entry.insert(vec![request]);
                 true
             }
         }
     }
 
-    /// The next asks of a lane; empty when there are none, and then its entry is gone.
-    fn take(&self, lane: Lane) -> Vec<Waiting> {
+    /// The next requests of a lane; empty when there are none, and then its entry is gone.
+    fn take(&self, lane: Lane) -> Batch {
         let mut lanes = self.lock();
         match lanes.entry(lane) {
             Entry::Vacant(_) => Vec::new(),
             Entry::Occupied(entry) if entry.get().is_empty() => entry.remove(),
             Entry::Occupied(mut entry) => {
                 let waiting = entry.get_mut();
-                // Behind a claim a slot stands idle. The sort is stable, and what is asked at one time has no order.
-                waiting.sort_by_key(|w| !matches!(w.ask, Ask::Claim(_)));
+                // A slot idles behind each claim. The sort is stable, and concurrent requests have no order.
+                waiting.sort_by_key(|request| request.use_case() != UseCase::Claim);
                 let rest = waiting.split_off(waiting.len().min(MOST));
                 std::mem::replace(waiting, rest)
             }
@@ -84,7 +142,7 @@ impl Queues {
     }
 }
 
-/// Removes the lane's entry however serving ends: those who wait get an error instead of waiting for ever.
+/// Removes the lane's entry however serving ends, so that waiting callers get an error instead of waiting for ever.
 struct Serving {
     queues: Arc<Queues>,
     lane: Lane,
@@ -104,14 +162,22 @@ impl Attempts {
         Attempts { database, queues: Arc::default() }
     }
 
-    /// Asks, and waits for the answer. What was asked is carried out even when the caller goes away.
-    pub(super) async fn ask(&self, job: JobId, ask: Ask) -> Result<Answer, StoreError> {
+    /// Decides one use-case about a task in a transaction on its job, and waits for the answer. The use-case is carried
+    /// out even when the caller goes away.
+    pub(super) async fn transact<T: Send + 'static>(
+        &self,
+        task: TaskId,
+        use_case: UseCase,
+        decide: impl Fn(&mut State<'_>) -> Result<T, Refusal> + Send + Sync + 'static,
+    ) -> Result<T, LeaseError> {
         let (reply, answer) = oneshot::channel();
-        let lane = Lane { job, is_shared: ask.lock() == Lock::KeyShare };
-        if self.queues.push(lane, Waiting { ask, reply }) {
+        let lane = Lane { job: task.job, is_shared: use_case.lock() == Lock::KeyShare };
+        let caller = Arc::new(Caller(Mutex::new(Some(reply))));
+        let request = Arc::new(Pending { use_case, number: task.number, decide, caller });
+        if self.queues.push(lane, request) {
             tokio::spawn(serve(self.database.clone(), self.queues.clone(), lane));
         }
-        answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable(Box::new(CutOff))))
+        answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable(Box::new(CutOff)).into()))
     }
 }
 
@@ -119,65 +185,56 @@ async fn serve(database: Database, queues: Arc<Queues>, lane: Lane) {
     let job = lane.job;
     let mut serving = Serving { queues, lane, is_over: false };
     loop {
-        let waiting = serving.queues.take(lane);
-        if waiting.is_empty() {
+        let batch = serving.queues.take(lane);
+        if batch.is_empty() {
             serving.is_over = true;
             return;
         }
-        let (asks, replies): (Vec<_>, Vec<_>) = waiting.into_iter().map(|w| (w.ask, w.reply)).unzip();
-        let asks = Arc::new(asks);
-        match carry_out(&database, job, asks.clone()).await {
-            Ok(answers) => replies.into_iter().zip(answers).for_each(|(reply, answer)| tell(reply, Ok(answer))),
-            // One ask that cannot be stored does not spoil the others.
-            Err(StoreError::Corrupt { .. }) if asks.len() > 1 => {
-                for (ask, reply) in asks.iter().zip(replies) {
-                    let alone = carry_out(&database, job, Arc::new(vec![ask.clone()])).await;
-                    let answer = alone
-                        .and_then(|mut answers| answers.pop().ok_or_else(|| StoreError::Unavailable(Box::new(CutOff))));
-                    tell(reply, answer);
+        match carry_out(&database, job, batch.clone()).await {
+            Ok(()) => {}
+            // A request that cannot be stored must not spoil the others.
+            Err(StoreError::Corrupt { .. }) if batch.len() > 1 => {
+                for request in batch {
+                    if let Err(error) = carry_out(&database, job, vec![Arc::clone(&request)]).await {
+                        request.fail(error);
+                    }
                 }
             }
-            Err(error) => replies.into_iter().zip(repeated(error)).for_each(|(reply, error)| tell(reply, Err(error))),
+            Err(error) => batch.iter().zip(repeated(error)).for_each(|(request, error)| request.fail(error)),
         }
     }
 }
 
-fn tell(reply: oneshot::Sender<Result<Answer, StoreError>>, answer: Result<Answer, StoreError>) {
-    // Whoever asked may have gone.
-    let _ = reply.send(answer);
-}
-
-async fn carry_out(database: &Database, job: JobId, asks: Arc<Vec<Ask>>) -> Result<Vec<Answer>, StoreError> {
-    database
+/// Carries a batch out in one transaction and answers its callers once the transaction has committed.
+async fn carry_out(database: &Database, job: JobId, batch: Batch) -> Result<(), StoreError> {
+    let deliveries = database
         .write(move |c| {
-            let asks = asks.clone();
-            Box::pin(async move { transact(c, job, &asks).await })
+            let batch = batch.clone();
+            Box::pin(async move { decide_all(c, job, &batch).await })
         })
-        .await
+        .await?;
+    deliveries.into_iter().for_each(|deliver| deliver());
+    Ok(())
 }
 
-async fn transact(c: &mut PgConnection, id: JobId, asks: &[Ask]) -> Result<Vec<Answer>, Fault> {
-    let lock = asks.iter().map(Ask::lock).max().unwrap_or(Lock::KeyShare);
-    let Some(mut job) = lock_job(c, id, lock).await? else {
-        return Ok(asks.iter().map(Ask::about_nothing).collect());
+async fn decide_all(c: &mut PgConnection, id: JobId, batch: &Batch) -> Result<Vec<Delivery>, Fault> {
+    let lock = batch.iter().map(|request| request.use_case().lock()).max().unwrap_or(Lock::KeyShare);
+    let Some(job) = lock_job(c, id, lock).await? else {
+        return Ok(batch.iter().map(|request| request.decide(None)).collect());
     };
-    let numbers: Vec<_> = asks.iter().map(Ask::number).collect();
-    let mut tasks = lock_tasks(c, id, &numbers).await?;
-    let (answers, changes) = decide(&mut job, &mut tasks, asks);
-    save_changes(c, &job, &tasks, &changes).await?;
-    Ok(answers)
+    let numbers: Vec<_> = batch.iter().map(|request| request.number()).collect();
+    let mut rows = Rows::new(job, lock_tasks(c, id, &numbers).await?);
+    let deliveries = batch.iter().map(|request| request.decide(rows.state(request.number()))).collect();
+    save_changes(c, &rows).await?;
+    Ok(deliveries)
 }
 
-/// Writes what was decided about tasks of a locked job.
-pub(super) async fn save_changes(
-    c: &mut PgConnection,
-    job: &Job,
-    tasks: &BTreeMap<u32, Task>,
-    changes: &Changes,
-) -> Result<(), Fault> {
-    let changed: Vec<_> = changes.tasks.iter().filter_map(|number| tasks.get(number)).collect();
+/// Writes what was decided about a locked job and its tasks.
+pub(super) async fn save_changes(c: &mut PgConnection, rows: &Rows) -> Result<(), Fault> {
+    let Rows { job, tasks, changes } = rows;
+    let changed: Vec<&Task> = changes.tasks.iter().filter_map(|number| tasks.get(number)).collect();
     save_tasks(c, job.id, &changed).await?;
-    delete_outbox(c, job.id, &changes.unrung).await?;
+    delete_outbox(c, job.id, &changes.claimed).await?;
     insert_tasks(c, job.id, &changes.inserts).await?;
     if changes.is_job_changed {
         save_job(c, job).await?;

@@ -1,21 +1,22 @@
 //! The job store seam: which use-case runs how.
 
-use super::decide::{Answer, Ask, mixed_up};
-use super::{PgStore, dispatch, events, jobs, outbox, plan, rows, speculate, statistics, takeback};
+use super::decide::{State, UseCase};
+use super::{PgStore, decide, dispatch, events, jobs, outbox, plan, rows, speculate, statistics, takeback};
 use async_trait::async_trait;
+use splitreel_backend::lease::LeaseError;
 use splitreel_backend::statistics::StoreStatistics;
 use splitreel_backend::store::{ClaimRequest, InFlightLimit, JobFilter, Scope, Submitted, TaskFilter};
-use splitreel_backend::{JobStore, StoreError, Wakeup};
+use splitreel_backend::{LeaseStore, Scheduling, StoreError, Submissions, Wakeup};
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
-use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task};
+use splitreel_core::task::{AfterFailure, Progress, RetryPolicy, Task};
 use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
 
 #[async_trait]
-impl JobStore for PgStore {
+impl Submissions for PgStore {
     async fn submit(&self, id: JobId, request: JobRequest, now_ms: i64) -> Result<Submitted, StoreError> {
         self.database
             .write(move |c| {
@@ -41,6 +42,29 @@ impl JobStore for PgStore {
         plan::read(&self.database, job).await
     }
 
+    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        self.database.write(move |c| Box::pin(jobs::cancel(c, job, now_ms))).await
+    }
+
+    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
+        self.database.write(move |c| Box::pin(jobs::pause(c, job, paused, now_ms))).await
+    }
+
+    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        self.database.bulk(move |c| Box::pin(jobs::retry(c, job, now_ms))).await
+    }
+
+    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        events::read(&self.database, job, after_seq, limit).await
+    }
+
+    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
+        self.database.bulk(move |c| Box::pin(jobs::forget(c, job))).await
+    }
+}
+
+#[async_trait]
+impl Scheduling for PgStore {
     async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
         plan::record(&self.database, job, plan.clone(), now_ms).await
     }
@@ -78,12 +102,31 @@ impl JobStore for PgStore {
         self.database.plain(move |c| Box::pin(async move { outbox::mark_sent(c, &wakeups, now_ms).await })).await
     }
 
-    async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
-        let job = request.wakeup.task.job;
-        match self.attempts.ask(job, Ask::Claim(request)).await? {
-            Answer::Claim(answer) => Ok(*answer),
-            _ => Err(mixed_up(job)),
-        }
+    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
+        let scope = scope.clone();
+        let num_swept = self
+            .database
+            .plain(move |c| Box::pin(async move { outbox::sweep(c, &scope, sent_before_ms).await }))
+            .await?;
+        // Where nobody reads events, nobody else would number them.
+        events::number(&self.database).await?;
+        Ok(num_swept)
+    }
+
+    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
+        speculate::speculate(&self.database, scope.clone(), now_ms).await
+    }
+
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        self.database.plain(move |c| Box::pin(statistics::statistics(c))).await
+    }
+}
+
+#[async_trait]
+impl LeaseStore for PgStore {
+    async fn claim(&self, request: ClaimRequest) -> Result<Task, LeaseError> {
+        let task = request.wakeup.task;
+        self.attempts.transact(task, UseCase::Claim, move |state| decide::claim(state, &request)).await
     }
 
     async fn renew(
@@ -93,12 +136,10 @@ impl JobStore for PgStore {
         progress: Progress,
         now_ms: i64,
         policy: &RetryPolicy,
-    ) -> Result<Result<i64, Refusal>, StoreError> {
-        let ask = Ask::Renew { number: task.number, lease, progress, now_ms, policy: *policy };
-        match self.attempts.ask(task.job, ask).await? {
-            Answer::Renew(answer) => Ok(answer),
-            _ => Err(mixed_up(task.job)),
-        }
+    ) -> Result<i64, LeaseError> {
+        let policy = *policy;
+        let renew = move |state: &mut State<'_>| decide::renew(state, lease, progress, now_ms, &policy);
+        self.attempts.transact(task, UseCase::Renew, renew).await
     }
 
     async fn complete(
@@ -107,12 +148,9 @@ impl JobStore for PgStore {
         lease: LeaseId,
         result: TaskResult,
         now_ms: i64,
-    ) -> Result<Result<bool, Refusal>, StoreError> {
-        let ask = Ask::Complete { number: task.number, lease, result: Box::new(result), now_ms };
-        match self.attempts.ask(task.job, ask).await? {
-            Answer::Complete(answer) => Ok(answer),
-            _ => Err(mixed_up(task.job)),
-        }
+    ) -> Result<bool, LeaseError> {
+        let complete = move |state: &mut State<'_>| decide::complete(state, lease, result.clone(), now_ms);
+        self.attempts.transact(task, UseCase::Complete, complete).await
     }
 
     async fn fail(
@@ -122,12 +160,10 @@ impl JobStore for PgStore {
         failure: Failure,
         now_ms: i64,
         policy: &RetryPolicy,
-    ) -> Result<Result<AfterFailure, Refusal>, StoreError> {
-        let ask = Ask::Fail { number: task.number, lease, failure, now_ms, policy: *policy };
-        match self.attempts.ask(task.job, ask).await? {
-            Answer::Fail(answer) => Ok(answer),
-            _ => Err(mixed_up(task.job)),
-        }
+    ) -> Result<AfterFailure, LeaseError> {
+        let policy = *policy;
+        let fail = move |state: &mut State<'_>| decide::fail(state, lease, failure.clone(), now_ms, &policy);
+        self.attempts.transact(task, UseCase::Fail, fail).await
     }
 
     async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
@@ -146,44 +182,5 @@ impl JobStore for PgStore {
     async fn shorten_leases(&self, worker: &WorkerId, until_ms: i64) -> Result<usize, StoreError> {
         let worker = worker.clone();
         self.database.plain(move |c| Box::pin(async move { takeback::shorten(c, &worker, until_ms).await })).await
-    }
-
-    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
-        let scope = scope.clone();
-        let num_swept = self
-            .database
-            .plain(move |c| Box::pin(async move { outbox::sweep(c, &scope, sent_before_ms).await }))
-            .await?;
-        // Where nobody reads events, nobody else would number them.
-        events::number(&self.database).await?;
-        Ok(num_swept)
-    }
-
-    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
-        speculate::speculate(&self.database, scope.clone(), now_ms).await
-    }
-
-    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
-        self.database.write(move |c| Box::pin(jobs::cancel(c, job, now_ms))).await
-    }
-
-    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
-        self.database.write(move |c| Box::pin(jobs::pause(c, job, paused, now_ms))).await
-    }
-
-    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
-        self.database.bulk(move |c| Box::pin(jobs::retry(c, job, now_ms))).await
-    }
-
-    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
-        self.database.plain(move |c| Box::pin(statistics::statistics(c))).await
-    }
-
-    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        events::read(&self.database, job, after_seq, limit).await
-    }
-
-    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
-        self.database.bulk(move |c| Box::pin(jobs::forget(c, job))).await
     }
 }

@@ -4,7 +4,7 @@
 
 use super::batch::save_changes;
 use super::connection::Database;
-use super::decide::take_back;
+use super::decide::{Rows, take_back};
 use super::error::Fault;
 use super::locks::{Lock, lock_job, lock_tasks};
 use super::rows;
@@ -103,7 +103,7 @@ async fn take_all(
         match work.await {
             Ok(numbers) => taken.extend(numbers.into_iter().map(|number| TaskId { job, number })),
             Err(error) => {
-                tracing::warn!(%job, %error, "leases could not be taken back");
+                tracing::warn!(%job, %error, "taking leases back failed; retrying with the next pass");
                 missed = Some(error);
             }
         }
@@ -122,16 +122,16 @@ async fn take(
     now_ms: i64,
     policy: &RetryPolicy,
 ) -> Result<Vec<u32>, Fault> {
-    let Some(mut job) = lock_job(c, id, Lock::Update).await? else { return Ok(Vec::new()) };
-    let mut tasks = lock_tasks(c, id, numbers).await?;
-    // The list was made without locks: whether the lease is still one to end is looked at again.
+    let Some(job) = lock_job(c, id, Lock::Update).await? else { return Ok(Vec::new()) };
+    let mut rows = Rows::new(job, lock_tasks(c, id, numbers).await?);
+    // The list was read without locks, so each lease is checked again.
     let end = |job: &mut Job, task: &mut Task| -> Option<AttemptEnded> {
         match whose {
             Whose::Expired => transition::reap(job, task, now_ms, policy),
             Whose::Worker(worker) => transition::release(job, task, worker, now_ms, policy),
         }
     };
-    let (taken, changes) = take_back(&mut job, &mut tasks, now_ms, end);
-    save_changes(c, &job, &tasks, &changes).await?;
+    let taken = take_back(&mut rows, now_ms, end);
+    save_changes(c, &rows).await?;
     Ok(taken)
 }

@@ -7,6 +7,7 @@ use super::rows::{
     self, close_job, insert_task, load_both, load_job, load_leased, load_task, log, save_job, save_task,
 };
 use splitreel_backend::StoreError;
+use splitreel_backend::lease::LeaseError;
 use splitreel_backend::store::{ClaimRequest, Scope};
 use splitreel_backend::transition::{self, AttemptEnded};
 use splitreel_core::event::EventKind;
@@ -16,22 +17,15 @@ use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task};
 use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
 use sqlx::SqliteConnection;
 
-pub(super) async fn claim(
-    c: &mut SqliteConnection,
-    request: ClaimRequest,
-) -> Result<Result<Task, Refusal>, StoreError> {
+pub(super) async fn claim(c: &mut SqliteConnection, request: ClaimRequest) -> Result<Task, LeaseError> {
     let id = request.wakeup.task;
-    let Some((job, mut task)) = load_both(c, id).await? else { return Ok(Err(Refusal::NotClaimable)) };
-    match transition::claim(&job, &mut task, &request) {
-        Ok(Some(event)) => {
-            save_task(c, &task).await?;
-            delete_outbox(c, id).await?;
-            log(c, id.job, request.now_ms, &event).await?;
-            Ok(Ok(task))
-        }
-        Ok(None) => Ok(Ok(task)),
-        Err(refusal) => Ok(Err(refusal)),
+    let (job, mut task) = load_both(c, id).await?.ok_or(Refusal::NotClaimable)?;
+    if let Some(event) = transition::claim(&job, &mut task, &request)? {
+        save_task(c, &task).await?;
+        delete_outbox(c, id).await?;
+        log(c, id.job, request.now_ms, &event).await?;
     }
+    Ok(task)
 }
 
 async fn delete_outbox(c: &mut SqliteConnection, id: TaskId) -> Result<(), StoreError> {
@@ -47,13 +41,11 @@ pub(super) async fn renew(
     progress: Progress,
     now_ms: i64,
     policy: &RetryPolicy,
-) -> Result<Result<i64, Refusal>, StoreError> {
-    let Some(mut task) = load_task(c, id).await? else { return Ok(Err(Refusal::LeaseLost)) };
-    let renewed = task.renew(lease, progress, now_ms, policy);
-    if renewed.is_ok() {
-        save_task(c, &task).await?;
-    }
-    Ok(renewed)
+) -> Result<i64, LeaseError> {
+    let mut task = load_task(c, id).await?.ok_or(Refusal::LeaseLost)?;
+    let expires_ms = task.renew(lease, progress, now_ms, policy)?;
+    save_task(c, &task).await?;
+    Ok(expires_ms)
 }
 
 pub(super) async fn complete(
@@ -62,13 +54,9 @@ pub(super) async fn complete(
     lease: LeaseId,
     result: TaskResult,
     now_ms: i64,
-) -> Result<Result<bool, Refusal>, StoreError> {
-    let Some((mut job, mut task)) = load_both(c, id).await? else { return Ok(Err(Refusal::LeaseLost)) };
-    let done = match transition::complete(&mut job, &mut task, lease, result, now_ms) {
-        Ok(Some(done)) => done,
-        Ok(None) => return Ok(Ok(false)),
-        Err(refusal) => return Ok(Err(refusal)),
-    };
+) -> Result<bool, LeaseError> {
+    let (mut job, mut task) = load_both(c, id).await?.ok_or(Refusal::LeaseLost)?;
+    let Some(done) = transition::complete(&mut job, &mut task, lease, result, now_ms)? else { return Ok(false) };
     save_task(c, &task).await?;
     save_job(c, &job).await?;
     if done.is_notified {
@@ -80,7 +68,7 @@ pub(super) async fn complete(
     for event in &done.events {
         log(c, id.job, now_ms, event).await?;
     }
-    Ok(Ok(true))
+    Ok(true)
 }
 
 pub(super) async fn fail(
@@ -90,15 +78,11 @@ pub(super) async fn fail(
     failure: Failure,
     now_ms: i64,
     policy: &RetryPolicy,
-) -> Result<Result<AfterFailure, Refusal>, StoreError> {
-    let Some((mut job, mut task)) = load_both(c, id).await? else { return Ok(Err(Refusal::LeaseLost)) };
-    match transition::fail(&mut job, &mut task, lease, failure, now_ms, policy) {
-        Ok(ended) => {
-            save_ended(c, &job, &task, &ended, now_ms).await?;
-            Ok(Ok(ended.after))
-        }
-        Err(refusal) => Ok(Err(refusal)),
-    }
+) -> Result<AfterFailure, LeaseError> {
+    let (mut job, mut task) = load_both(c, id).await?.ok_or(Refusal::LeaseLost)?;
+    let ended = transition::fail(&mut job, &mut task, lease, failure, now_ms, policy)?;
+    save_ended(c, &job, &task, &ended, now_ms).await?;
+    Ok(ended.after)
 }
 
 /// Tasks with an expired lease, by job and number.

@@ -37,7 +37,7 @@ pub struct SqliteStore {
 }
 
 /// The future of one use-case on a connection.
-type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'c>>;
+type Work<'c, T, E = StoreError> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>;
 
 impl SqliteStore {
     /// Opens the file, makes it if it is missing, and brings its schema up to date.
@@ -61,10 +61,11 @@ impl SqliteStore {
     }
 
     /// Runs a use-case that may write: committed when it answers, rolled back when it fails.
-    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    async fn write<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T, E> + Send + 'static,
     {
         let pool = self.writer.clone();
         joined(tokio::spawn(async move {
@@ -72,7 +73,7 @@ impl SqliteStore {
             let ended = async {
                 let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(db)?;
                 match work(&mut transaction).await {
-                    Ok(answer) => transaction.commit().await.map(|()| Ok(answer)).map_err(db),
+                    Ok(answer) => transaction.commit().await.map(|()| Ok(answer)).map_err(|error| db(error).into()),
                     // The first error is the one that tells why.
                     Err(error) => match transaction.rollback().await {
                         Ok(()) => Ok(Err(error)),
@@ -80,7 +81,7 @@ impl SqliteStore {
                     },
                 }
             };
-            let ended = ended.await;
+            let ended: Result<Result<T, E>, E> = ended.await;
             settle(connection, ended).await
         }))
         .await
@@ -109,10 +110,7 @@ impl SqliteStore {
 
 /// The answer of a use-case whose transaction was seen to end. In any other case its connection is closed: SQLite ends a
 /// transaction by itself when the disk is full, sqlx does not notice, and would begin no other on it.
-async fn settle<T>(
-    connection: PoolConnection<Sqlite>,
-    ended: Result<Result<T, StoreError>, StoreError>,
-) -> Result<T, StoreError> {
+async fn settle<T, E>(connection: PoolConnection<Sqlite>, ended: Result<Result<T, E>, E>) -> Result<T, E> {
     match ended {
         Ok(answer) => answer,
         Err(error) => {
@@ -123,8 +121,8 @@ async fn settle<T>(
     }
 }
 
-async fn joined<T>(running: tokio::task::JoinHandle<Result<T, StoreError>>) -> Result<T, StoreError> {
-    running.await.unwrap_or_else(|stopped| Err(StoreError::Unavailable(Box::new(stopped))))
+async fn joined<T, E: From<StoreError>>(running: tokio::task::JoinHandle<Result<T, E>>) -> Result<T, E> {
+    running.await.unwrap_or_else(|stopped| Err(StoreError::Unavailable(Box::new(stopped)).into()))
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {

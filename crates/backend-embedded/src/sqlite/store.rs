@@ -3,19 +3,20 @@
 
 use super::{SqliteStore, attempts, jobs, outbox, rows};
 use async_trait::async_trait;
+use splitreel_backend::lease::LeaseError;
 use splitreel_backend::statistics::StoreStatistics;
 use splitreel_backend::store::{ClaimRequest, InFlightLimit, JobFilter, Scope, Submitted, TaskFilter};
-use splitreel_backend::{JobStore, StoreError, Wakeup};
+use splitreel_backend::{LeaseStore, Scheduling, StoreError, Submissions, Wakeup};
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
-use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task};
+use splitreel_core::task::{AfterFailure, Progress, RetryPolicy, Task};
 use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
 
 #[async_trait]
-impl JobStore for SqliteStore {
+impl Submissions for SqliteStore {
     async fn submit(&self, id: JobId, request: JobRequest, now_ms: i64) -> Result<Submitted, StoreError> {
         self.write(move |c| Box::pin(jobs::submit(c, id, request, now_ms))).await
     }
@@ -36,6 +37,29 @@ impl JobStore for SqliteStore {
         self.read(move |c| Box::pin(jobs::plan(c, job))).await
     }
 
+    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        self.write(move |c| Box::pin(jobs::cancel(c, job, now_ms))).await
+    }
+
+    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
+        self.write(move |c| Box::pin(jobs::pause(c, job, paused, now_ms))).await
+    }
+
+    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        self.write(move |c| Box::pin(jobs::retry(c, job, now_ms))).await
+    }
+
+    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.read(move |c| Box::pin(jobs::events(c, job, after_seq, limit))).await
+    }
+
+    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
+        self.write(move |c| Box::pin(jobs::forget(c, job))).await
+    }
+}
+
+#[async_trait]
+impl Scheduling for SqliteStore {
     async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
         let plan = plan.clone();
         self.write(move |c| Box::pin(jobs::record_plan(c, job, plan, now_ms))).await
@@ -74,7 +98,32 @@ impl JobStore for SqliteStore {
         self.write(move |c| Box::pin(async move { outbox::mark_sent(c, &wakeups, now_ms).await })).await
     }
 
-    async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
+    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
+        let looked_at = scope.clone();
+        if !self.read(move |c| Box::pin(async move { outbox::has_stale(c, &looked_at, sent_before_ms).await })).await? {
+            return Ok(0);
+        }
+        let scope = scope.clone();
+        self.write(move |c| Box::pin(async move { outbox::sweep(c, &scope, sent_before_ms).await })).await
+    }
+
+    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
+        let looked_at = scope.clone();
+        if self.read(move |c| Box::pin(async move { attempts::nothing_waits(c, &looked_at).await })).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let scope = scope.clone();
+        self.write(move |c| Box::pin(async move { attempts::speculate(c, &scope, now_ms).await })).await
+    }
+
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        self.read(move |c| Box::pin(outbox::statistics(c))).await
+    }
+}
+
+#[async_trait]
+impl LeaseStore for SqliteStore {
+    async fn claim(&self, request: ClaimRequest) -> Result<Task, LeaseError> {
         self.write(move |c| Box::pin(attempts::claim(c, request))).await
     }
 
@@ -85,7 +134,7 @@ impl JobStore for SqliteStore {
         progress: Progress,
         now_ms: i64,
         policy: &RetryPolicy,
-    ) -> Result<Result<i64, Refusal>, StoreError> {
+    ) -> Result<i64, LeaseError> {
         let policy = *policy;
         self.write(move |c| Box::pin(async move { attempts::renew(c, task, lease, progress, now_ms, &policy).await }))
             .await
@@ -97,7 +146,7 @@ impl JobStore for SqliteStore {
         lease: LeaseId,
         result: TaskResult,
         now_ms: i64,
-    ) -> Result<Result<bool, Refusal>, StoreError> {
+    ) -> Result<bool, LeaseError> {
         self.write(move |c| Box::pin(attempts::complete(c, task, lease, result, now_ms))).await
     }
 
@@ -108,7 +157,7 @@ impl JobStore for SqliteStore {
         failure: Failure,
         now_ms: i64,
         policy: &RetryPolicy,
-    ) -> Result<Result<AfterFailure, Refusal>, StoreError> {
+    ) -> Result<AfterFailure, LeaseError> {
         let policy = *policy;
         self.write(move |c| Box::pin(async move { attempts::fail(c, task, lease, failure, now_ms, &policy).await }))
             .await
@@ -135,47 +184,5 @@ impl JobStore for SqliteStore {
     async fn shorten_leases(&self, worker: &WorkerId, until_ms: i64) -> Result<usize, StoreError> {
         let worker = worker.clone();
         self.write(move |c| Box::pin(async move { attempts::shorten(c, &worker, until_ms).await })).await
-    }
-
-    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
-        let looked_at = scope.clone();
-        if !self.read(move |c| Box::pin(async move { outbox::has_stale(c, &looked_at, sent_before_ms).await })).await? {
-            return Ok(0);
-        }
-        let scope = scope.clone();
-        self.write(move |c| Box::pin(async move { outbox::sweep(c, &scope, sent_before_ms).await })).await
-    }
-
-    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
-        let looked_at = scope.clone();
-        if self.read(move |c| Box::pin(async move { attempts::nothing_waits(c, &looked_at).await })).await?.is_empty() {
-            return Ok(Vec::new());
-        }
-        let scope = scope.clone();
-        self.write(move |c| Box::pin(async move { attempts::speculate(c, &scope, now_ms).await })).await
-    }
-
-    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
-        self.write(move |c| Box::pin(jobs::cancel(c, job, now_ms))).await
-    }
-
-    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
-        self.write(move |c| Box::pin(jobs::pause(c, job, paused, now_ms))).await
-    }
-
-    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
-        self.write(move |c| Box::pin(jobs::retry(c, job, now_ms))).await
-    }
-
-    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
-        self.read(move |c| Box::pin(outbox::statistics(c))).await
-    }
-
-    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        self.read(move |c| Box::pin(jobs::events(c, job, after_seq, limit))).await
-    }
-
-    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
-        self.write(move |c| Box::pin(jobs::forget(c, job))).await
     }
 }

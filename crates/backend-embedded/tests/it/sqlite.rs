@@ -4,7 +4,7 @@ use crate::Directory;
 use splitreel_backend::conformance::fixture::{Stage, job_id, plan, request};
 use splitreel_backend::conformance::{StoreHarness, model};
 use splitreel_backend::store::JobFilter;
-use splitreel_backend::{JobStore, StoreError};
+use splitreel_backend::{StoreError, Submissions};
 use splitreel_backend_embedded::{SqliteStore, migrate, schema_version};
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobState;

@@ -3,6 +3,7 @@
 use super::StoreHarness;
 use crate::doorbell::Wakeup;
 use crate::invariants;
+use crate::lease::LeaseError;
 use crate::store::{ClaimRequest, JobStore, Submitted};
 use splitreel_core::event::EventKind;
 use splitreel_core::job::{Job, JobRequest};
@@ -154,6 +155,24 @@ pub fn result(kind: TaskKind, index: u32) -> TaskResult {
     }
 }
 
+/// Separates refusals, which tests assert on, from failures of the store.
+pub trait Answered<T> {
+    /// The answer or the refusal.
+    ///
+    /// # Panics
+    /// When the store failed.
+    fn answered(self) -> Result<T, Refusal>;
+}
+
+impl<T> Answered<T> for Result<T, LeaseError> {
+    fn answered(self) -> Result<T, Refusal> {
+        self.map_err(|error| match error {
+            LeaseError::Refused(refusal) => refusal,
+            error => panic!("the store failed: {error}"),
+        })
+    }
+}
+
 /// One job on a store, with shorthands that use fixed arguments and unwrap.
 #[derive(Clone)]
 pub struct Stage {
@@ -225,13 +244,13 @@ impl Stage {
 
     /// Claims an attempt.
     pub async fn claim(&self, number: u32, attempt: u32, lease: u128, now_ms: i64) -> Result<Task, Refusal> {
-        self.store.claim(self.request(number, attempt, lease, now_ms)).await.unwrap()
+        self.store.claim(self.request(number, attempt, lease, now_ms)).await.answered()
     }
 
     /// Completes a task with a fitting result.
     pub async fn complete(&self, number: u32, lease: u128, now_ms: i64) -> Result<bool, Refusal> {
         let spec = self.task(number).await.spec;
-        self.store.complete(self.id(number), lease_id(lease), result(spec.kind, spec.index), now_ms).await.unwrap()
+        self.store.complete(self.id(number), lease_id(lease), result(spec.kind, spec.index), now_ms).await.answered()
     }
 
     /// Claims and completes the current attempt of a task at its earliest time, with lease `1000 + number`.

@@ -2,7 +2,7 @@
 
 use super::StoreHarness;
 use super::chance::Chance;
-use super::fixture::{job_id, lease_id, plan, request, result, worker};
+use super::fixture::{Answered, job_id, lease_id, plan, request, result, worker};
 use crate::doorbell::Wakeup;
 use crate::invariants::{Snapshot, audit_step};
 use crate::memory::MemoryStore;
@@ -123,15 +123,15 @@ async fn apply(store: &dyn JobStore, operation: &Operation) -> String {
             store.mark_sent(&wakeups, at).await.unwrap();
             format!("{wakeups:?}")
         }
-        Operation::Claim(request) => format!("{:?}", store.claim(*request).await.unwrap()),
+        Operation::Claim(request) => format!("{:?}", store.claim(*request).await.answered()),
         Operation::Renew(task, lease, progress, at) => {
-            format!("{:?}", store.renew(task, lease, progress, at, &POLICY).await.unwrap())
+            format!("{:?}", store.renew(task, lease, progress, at, &POLICY).await.answered())
         }
         Operation::Complete(task, lease, kind, at) => {
-            format!("{:?}", store.complete(task, lease, result(kind, task.number), at).await.unwrap())
+            format!("{:?}", store.complete(task, lease, result(kind, task.number), at).await.answered())
         }
         Operation::Fail(task, lease, failure, at) => {
-            format!("{:?}", store.fail(task, lease, failure, at, &POLICY).await.unwrap())
+            format!("{:?}", store.fail(task, lease, failure, at, &POLICY).await.answered())
         }
         Operation::Reap(at) => format!("{:?}", store.reap(at, &POLICY).await.unwrap()),
         Operation::Release(name, at) => {

@@ -2,15 +2,19 @@
 
 use super::{FaultPlan, Injected, around};
 use crate::doorbell::Wakeup;
+use crate::lease::LeaseError;
 use crate::statistics::StoreStatistics;
-use crate::store::{ClaimRequest, InFlightLimit, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter};
+use crate::store::{
+    ClaimRequest, InFlightLimit, JobFilter, JobStore, LeaseStore, Scheduling, Scope, StoreError, Submissions,
+    Submitted, TaskFilter,
+};
 use async_trait::async_trait;
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
-use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task};
+use splitreel_core::task::{AfterFailure, Progress, RetryPolicy, Task};
 use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
 use std::sync::Arc;
 
@@ -28,12 +32,12 @@ impl FaultyStore {
     }
 }
 
-fn failed(op: &'static str) -> StoreError {
-    StoreError::Unavailable(Box::new(Injected { op }))
+fn failed<E: From<StoreError>>(op: &'static str) -> E {
+    StoreError::Unavailable(Box::new(Injected { op })).into()
 }
 
 #[async_trait]
-impl JobStore for FaultyStore {
+impl Submissions for FaultyStore {
     async fn submit(&self, id: JobId, request: JobRequest, now_ms: i64) -> Result<Submitted, StoreError> {
         around!(self.plan, "store.submit", failed, self.inner.submit(id, request, now_ms))
     }
@@ -54,6 +58,29 @@ impl JobStore for FaultyStore {
         around!(self.plan, "store.plan", failed, self.inner.plan(job))
     }
 
+    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        around!(self.plan, "store.cancel", failed, self.inner.cancel(job, now_ms))
+    }
+
+    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
+        around!(self.plan, "store.pause", failed, self.inner.pause(job, paused, now_ms))
+    }
+
+    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        around!(self.plan, "store.retry", failed, self.inner.retry(job, now_ms))
+    }
+
+    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        around!(self.plan, "store.events", failed, self.inner.events(job, after_seq, limit))
+    }
+
+    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
+        around!(self.plan, "store.forget", failed, self.inner.forget(job))
+    }
+}
+
+#[async_trait]
+impl Scheduling for FaultyStore {
     async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
         around!(self.plan, "store.record_plan", failed, self.inner.record_plan(job, plan, now_ms))
     }
@@ -80,7 +107,22 @@ impl JobStore for FaultyStore {
         around!(self.plan, "store.mark_sent", failed, self.inner.mark_sent(wakeups, now_ms))
     }
 
-    async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
+    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
+        around!(self.plan, "store.sweep", failed, self.inner.sweep(scope, sent_before_ms))
+    }
+
+    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
+        around!(self.plan, "store.speculate", failed, self.inner.speculate(scope, now_ms))
+    }
+
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        around!(self.plan, "store.statistics", failed, self.inner.statistics())
+    }
+}
+
+#[async_trait]
+impl LeaseStore for FaultyStore {
+    async fn claim(&self, request: ClaimRequest) -> Result<Task, LeaseError> {
         around!(self.plan, "store.claim", failed, self.inner.claim(request))
     }
 
@@ -91,7 +133,7 @@ impl JobStore for FaultyStore {
         progress: Progress,
         now_ms: i64,
         policy: &RetryPolicy,
-    ) -> Result<Result<i64, Refusal>, StoreError> {
+    ) -> Result<i64, LeaseError> {
         around!(self.plan, "store.renew", failed, self.inner.renew(task, lease, progress, now_ms, policy))
     }
 
@@ -101,7 +143,7 @@ impl JobStore for FaultyStore {
         lease: LeaseId,
         result: TaskResult,
         now_ms: i64,
-    ) -> Result<Result<bool, Refusal>, StoreError> {
+    ) -> Result<bool, LeaseError> {
         around!(self.plan, "store.complete", failed, self.inner.complete(task, lease, result, now_ms))
     }
 
@@ -112,7 +154,7 @@ impl JobStore for FaultyStore {
         failure: Failure,
         now_ms: i64,
         policy: &RetryPolicy,
-    ) -> Result<Result<AfterFailure, Refusal>, StoreError> {
+    ) -> Result<AfterFailure, LeaseError> {
         around!(self.plan, "store.fail", failed, self.inner.fail(task, lease, failure, now_ms, policy))
     }
 
@@ -131,37 +173,5 @@ impl JobStore for FaultyStore {
 
     async fn shorten_leases(&self, worker: &WorkerId, until_ms: i64) -> Result<usize, StoreError> {
         around!(self.plan, "store.shorten_leases", failed, self.inner.shorten_leases(worker, until_ms))
-    }
-
-    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
-        around!(self.plan, "store.sweep", failed, self.inner.sweep(scope, sent_before_ms))
-    }
-
-    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
-        around!(self.plan, "store.speculate", failed, self.inner.speculate(scope, now_ms))
-    }
-
-    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
-        around!(self.plan, "store.cancel", failed, self.inner.cancel(job, now_ms))
-    }
-
-    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
-        around!(self.plan, "store.pause", failed, self.inner.pause(job, paused, now_ms))
-    }
-
-    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
-        around!(self.plan, "store.retry", failed, self.inner.retry(job, now_ms))
-    }
-
-    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
-        around!(self.plan, "store.statistics", failed, self.inner.statistics())
-    }
-
-    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        around!(self.plan, "store.events", failed, self.inner.events(job, after_seq, limit))
-    }
-
-    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
-        around!(self.plan, "store.forget", failed, self.inner.forget(job))
     }
 }

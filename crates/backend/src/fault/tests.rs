@@ -6,7 +6,7 @@ use crate::conformance::fixture;
 use crate::doorbell::{Doorbell, Queue};
 use crate::memory::{ChannelDoorbell, MemoryBlobs, MemoryRecords, MemoryStore};
 use crate::records::{Conflict, Expect, RecordKey, Records};
-use crate::store::{JobStore, StoreError};
+use crate::store::{StoreError, Submissions};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

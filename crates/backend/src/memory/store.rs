@@ -3,8 +3,12 @@
 use super::rows::{OutboxRow, Rows, in_scope};
 use crate::doorbell::{Queue, Wakeup};
 use crate::invariants::Snapshot;
+use crate::lease::LeaseError;
 use crate::statistics::StoreStatistics;
-use crate::store::{ClaimRequest, InFlightLimit, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter};
+use crate::store::{
+    ClaimRequest, InFlightLimit, JobFilter, LeaseStore, Scheduling, Scope, StoreError, Submissions, Submitted,
+    TaskFilter,
+};
 use crate::transition;
 use async_trait::async_trait;
 use splitreel_core::event::{Event, EventKind};
@@ -39,7 +43,7 @@ impl MemoryStore {
 }
 
 #[async_trait]
-impl JobStore for MemoryStore {
+impl Submissions for MemoryStore {
     async fn submit(&self, id: JobId, request: JobRequest, now_ms: i64) -> Result<Submitted, StoreError> {
         let mut rows = self.lock();
         let key = (request.tenant.clone(), request.idempotency_key.clone());
@@ -81,6 +85,60 @@ impl JobStore for MemoryStore {
         Ok(self.lock().jobs.get(&job).and_then(|rows| rows.plan.clone()))
     }
 
+    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        let mut rows = self.lock();
+        let is_cancelled = rows.jobs.get_mut(&job).is_some_and(|found| found.job.cancel(now_ms));
+        if is_cancelled {
+            rows.close_job(job);
+            rows.log(job, now_ms, EventKind::Cancelled);
+        }
+        Ok(is_cancelled)
+    }
+
+    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
+        let mut rows = self.lock();
+        if !rows.jobs.get_mut(&job).is_some_and(|found| found.job.pause(paused)) {
+            return Ok(false);
+        }
+        if paused {
+            rows.delete_outbox_of_job(job);
+        }
+        rows.log(job, now_ms, if paused { EventKind::Paused } else { EventKind::Resumed });
+        Ok(true)
+    }
+
+    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        let mut rows = self.lock();
+        let Some(found) = rows.jobs.get_mut(&job) else { return Ok(false) };
+        let is_open = |task: &&Task| task.state != TaskState::Done;
+        let has_open_probe = found.tasks.values().filter(is_open).any(|t| t.spec.kind == TaskKind::Probe);
+        let num_open = u32::try_from(found.tasks.values().filter(is_open).count()).unwrap_or(u32::MAX);
+        if !found.job.retry(has_open_probe, num_open) {
+            return Ok(false);
+        }
+        for task in found.tasks.values_mut() {
+            task.reset(now_ms);
+        }
+        rows.log(job, now_ms, EventKind::Retried);
+        Ok(true)
+    }
+
+    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let rows = self.lock();
+        let start = rows.events.partition_point(|event| event.seq <= after_seq);
+        let later = rows.events.iter().skip(start).filter(|event| job.is_none_or(|job| event.job == job));
+        Ok(later.take(limit).cloned().collect())
+    }
+
+    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
+        let mut rows = self.lock();
+        let has_ended = rows.jobs.get(&job).is_some_and(|found| found.job.state.is_ended());
+        Ok(has_ended && rows.forget(job))
+    }
+}
+
+#[async_trait]
+impl Scheduling for MemoryStore {
     async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
         let mut rows = self.lock();
         let Some(found) = rows.jobs.get_mut(&job) else { return Ok(false) };
@@ -145,20 +203,63 @@ impl JobStore for MemoryStore {
         Ok(())
     }
 
-    async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
+    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
+        let mut rows = self.lock();
+        let is_stale = |sent_ms: Option<i64>| sent_ms.is_some_and(|at| at < sent_before_ms);
+        let stale: Vec<_> = rows
+            .outbox
+            .values()
+            .filter(|row| is_stale(row.sent_ms) && in_scope(scope, row.wakeup.task.job))
+            .map(|row| row.wakeup.task)
+            .collect();
+        for task in &stale {
+            rows.delete_outbox(*task);
+        }
+        Ok(stale.len())
+    }
+
+    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
+        let mut rows = self.lock();
+        let waits = |row: &OutboxRow| row.wakeup.kind != TaskKind::Assemble && in_scope(scope, row.wakeup.task.job);
+        if rows.outbox.values().any(waits) {
+            return Ok(Vec::new());
+        }
+        let jobs: Vec<JobId> = rows.jobs.keys().copied().filter(|job| in_scope(scope, *job)).collect();
+        let mut called = Vec::new();
+        for job in jobs {
+            let Some(found) = rows.jobs.get_mut(&job) else { continue };
+            let mut leased = found.tasks.clone();
+            leased.retain(|_, task| task.state == TaskState::Leased);
+            let events = transition::speculate(&found.job, &mut leased, now_ms);
+            found.tasks.extend(leased);
+            for event in events {
+                if let EventKind::Speculated { task: number, .. } = event {
+                    called.push(TaskId { job, number });
+                }
+                rows.log(job, now_ms, event);
+            }
+        }
+        Ok(called)
+    }
+
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        Ok(self.lock().statistics())
+    }
+}
+
+#[async_trait]
+impl LeaseStore for MemoryStore {
+    async fn claim(&self, request: ClaimRequest) -> Result<Task, LeaseError> {
         let mut rows = self.lock();
         let id = request.wakeup.task;
-        let Some((job, task)) = rows.row(id) else { return Ok(Err(Refusal::NotClaimable)) };
-        let event = match transition::claim(job, task, &request) {
-            Ok(event) => event,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
+        let (job, task) = rows.row(id).ok_or(Refusal::NotClaimable)?;
+        let event = transition::claim(job, task, &request)?;
         let task = task.clone();
         if let Some(event) = event {
             rows.delete_outbox(id);
             rows.log(id.job, request.now_ms, event);
         }
-        Ok(Ok(task))
+        Ok(task)
     }
 
     async fn renew(
@@ -168,12 +269,10 @@ impl JobStore for MemoryStore {
         progress: Progress,
         now_ms: i64,
         policy: &RetryPolicy,
-    ) -> Result<Result<i64, Refusal>, StoreError> {
+    ) -> Result<i64, LeaseError> {
         let mut rows = self.lock();
-        Ok(match rows.row(task) {
-            Some((_, task)) => task.renew(lease, progress, now_ms, policy),
-            None => Err(Refusal::LeaseLost),
-        })
+        let (_, task) = rows.row(task).ok_or(Refusal::LeaseLost)?;
+        Ok(task.renew(lease, progress, now_ms, policy)?)
     }
 
     async fn complete(
@@ -182,14 +281,10 @@ impl JobStore for MemoryStore {
         lease: LeaseId,
         result: TaskResult,
         now_ms: i64,
-    ) -> Result<Result<bool, Refusal>, StoreError> {
+    ) -> Result<bool, LeaseError> {
         let mut rows = self.lock();
-        let Some((job, row)) = rows.row(task) else { return Ok(Err(Refusal::LeaseLost)) };
-        let done = match transition::complete(job, row, lease, result, now_ms) {
-            Ok(Some(done)) => done,
-            Ok(None) => return Ok(Ok(false)),
-            Err(refusal) => return Ok(Err(refusal)),
-        };
+        let (job, row) = rows.row(task).ok_or(Refusal::LeaseLost)?;
+        let Some(done) = transition::complete(job, row, lease, result, now_ms)? else { return Ok(false) };
         if done.is_notified {
             rows.delete_outbox(task);
         }
@@ -199,7 +294,7 @@ impl JobStore for MemoryStore {
         for event in done.events {
             rows.log(task.job, now_ms, event);
         }
-        Ok(Ok(true))
+        Ok(true)
     }
 
     async fn fail(
@@ -209,11 +304,11 @@ impl JobStore for MemoryStore {
         failure: Failure,
         now_ms: i64,
         policy: &RetryPolicy,
-    ) -> Result<Result<AfterFailure, Refusal>, StoreError> {
+    ) -> Result<AfterFailure, LeaseError> {
         let mut rows = self.lock();
-        let Some((job, row)) = rows.row(task) else { return Ok(Err(Refusal::LeaseLost)) };
-        Ok(transition::fail(job, row, lease, failure, now_ms, policy)
-            .map(|ended| rows.end_attempt(task.job, now_ms, ended)))
+        let (job, row) = rows.row(task).ok_or(Refusal::LeaseLost)?;
+        let ended = transition::fail(job, row, lease, failure, now_ms, policy)?;
+        Ok(rows.end_attempt(task.job, now_ms, ended))
     }
 
     async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
@@ -260,99 +355,5 @@ impl JobStore for MemoryStore {
             }
         }
         Ok(num_shortened)
-    }
-
-    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
-        let mut rows = self.lock();
-        let is_stale = |sent_ms: Option<i64>| sent_ms.is_some_and(|at| at < sent_before_ms);
-        let stale: Vec<_> = rows
-            .outbox
-            .values()
-            .filter(|row| is_stale(row.sent_ms) && in_scope(scope, row.wakeup.task.job))
-            .map(|row| row.wakeup.task)
-            .collect();
-        for task in &stale {
-            rows.delete_outbox(*task);
-        }
-        Ok(stale.len())
-    }
-
-    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
-        let mut rows = self.lock();
-        let waits = |row: &OutboxRow| row.wakeup.kind != TaskKind::Assemble && in_scope(scope, row.wakeup.task.job);
-        if rows.outbox.values().any(waits) {
-            return Ok(Vec::new());
-        }
-        let jobs: Vec<JobId> = rows.jobs.keys().copied().filter(|job| in_scope(scope, *job)).collect();
-        let mut called = Vec::new();
-        for job in jobs {
-            let Some(found) = rows.jobs.get_mut(&job) else { continue };
-            let mut leased = found.tasks.clone();
-            leased.retain(|_, task| task.state == TaskState::Leased);
-            let events = transition::speculate(&found.job, &mut leased, now_ms);
-            found.tasks.extend(leased);
-            for event in events {
-                if let EventKind::Speculated { task: number, .. } = event {
-                    called.push(TaskId { job, number });
-                }
-                rows.log(job, now_ms, event);
-            }
-        }
-        Ok(called)
-    }
-
-    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
-        let mut rows = self.lock();
-        let is_cancelled = rows.jobs.get_mut(&job).is_some_and(|found| found.job.cancel(now_ms));
-        if is_cancelled {
-            rows.close_job(job);
-            rows.log(job, now_ms, EventKind::Cancelled);
-        }
-        Ok(is_cancelled)
-    }
-
-    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
-        let mut rows = self.lock();
-        if !rows.jobs.get_mut(&job).is_some_and(|found| found.job.pause(paused)) {
-            return Ok(false);
-        }
-        if paused {
-            rows.delete_outbox_of_job(job);
-        }
-        rows.log(job, now_ms, if paused { EventKind::Paused } else { EventKind::Resumed });
-        Ok(true)
-    }
-
-    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
-        let mut rows = self.lock();
-        let Some(found) = rows.jobs.get_mut(&job) else { return Ok(false) };
-        let is_open = |task: &&Task| task.state != TaskState::Done;
-        let has_open_probe = found.tasks.values().filter(is_open).any(|t| t.spec.kind == TaskKind::Probe);
-        let num_open = u32::try_from(found.tasks.values().filter(is_open).count()).unwrap_or(u32::MAX);
-        if !found.job.retry(has_open_probe, num_open) {
-            return Ok(false);
-        }
-        for task in found.tasks.values_mut() {
-            task.reset(now_ms);
-        }
-        rows.log(job, now_ms, EventKind::Retried);
-        Ok(true)
-    }
-
-    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
-        Ok(self.lock().statistics())
-    }
-
-    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        let rows = self.lock();
-        let start = rows.events.partition_point(|event| event.seq <= after_seq);
-        let later = rows.events.iter().skip(start).filter(|event| job.is_none_or(|job| event.job == job));
-        Ok(later.take(limit).cloned().collect())
-    }
-
-    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
-        let mut rows = self.lock();
-        let has_ended = rows.jobs.get(&job).is_some_and(|found| found.job.state.is_ended());
-        Ok(has_ended && rows.forget(job))
     }
 }

@@ -4,16 +4,18 @@ use super::chaos::Chaos;
 use super::ledger::{Inspected, Ledger};
 use async_trait::async_trait;
 use splitreel_backend::Wakeup;
+use splitreel_backend::lease::LeaseError;
 use splitreel_backend::statistics::StoreStatistics;
 use splitreel_backend::store::{
-    ClaimRequest, InFlightLimit, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter,
+    ClaimRequest, InFlightLimit, JobFilter, LeaseStore, Scheduling, Scope, StoreError, Submissions, Submitted,
+    TaskFilter,
 };
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
-use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task};
+use splitreel_core::task::{AfterFailure, Progress, RetryPolicy, Task};
 use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
 use std::sync::Arc;
 
@@ -44,7 +46,7 @@ impl AuditedStore {
 }
 
 #[async_trait]
-impl JobStore for AuditedStore {
+impl Submissions for AuditedStore {
     async fn submit(&self, id: JobId, request: JobRequest, now_ms: i64) -> Result<Submitted, StoreError> {
         let answer = self.inner.submit(id, request, now_ms).await?;
         if let Submitted::Created(job) | Submitted::Existing(job) = &answer {
@@ -70,6 +72,35 @@ impl JobStore for AuditedStore {
         self.inner.plan(job).await
     }
 
+    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        let is_new = self.inner.cancel(job, now_ms).await?;
+        self.changed(is_new, || format!("cancel: job {job}"));
+        Ok(is_new)
+    }
+
+    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
+        let is_new = self.inner.pause(job, paused, now_ms).await?;
+        self.changed(is_new, || format!("pause: job {job}, {paused}"));
+        Ok(is_new)
+    }
+
+    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        let is_new = self.inner.retry(job, now_ms).await?;
+        self.changed(is_new, || format!("retry: job {job}"));
+        Ok(is_new)
+    }
+
+    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.inner.events(job, after_seq, limit).await
+    }
+
+    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
+        self.inner.forget(job).await
+    }
+}
+
+#[async_trait]
+impl Scheduling for AuditedStore {
     async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
         let is_new = self.inner.record_plan(job, plan, now_ms).await?;
         self.changed(is_new, || format!("record_plan: job {job}"));
@@ -108,9 +139,28 @@ impl JobStore for AuditedStore {
         Ok(())
     }
 
-    async fn claim(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
+    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
+        let num = self.inner.sweep(scope, sent_before_ms).await?;
+        self.changed(num > 0, || format!("sweep: {num} rows"));
+        Ok(num)
+    }
+
+    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
+        let tasks = self.inner.speculate(scope, now_ms).await?;
+        self.changed(!tasks.is_empty(), || format!("speculate: {tasks:?}"));
+        Ok(tasks)
+    }
+
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        self.inner.statistics().await
+    }
+}
+
+#[async_trait]
+impl LeaseStore for AuditedStore {
+    async fn claim(&self, request: ClaimRequest) -> Result<Task, LeaseError> {
         let (wakeup, lease, now_ms) = (request.wakeup.clone(), request.lease, request.now_ms);
-        let answer = self.inner.claim(request).await?;
+        let answer = self.inner.claim(request).await;
         self.note(|| {
             format!("claim: task {} attempt {} as {lease}: {:?}", wakeup.task, wakeup.attempt, answer.as_ref().err())
         });
@@ -118,7 +168,7 @@ impl JobStore for AuditedStore {
             self.ledger.claimed(task, now_ms);
             self.ledger.step();
         }
-        Ok(answer)
+        answer
     }
 
     async fn renew(
@@ -128,12 +178,12 @@ impl JobStore for AuditedStore {
         progress: Progress,
         now_ms: i64,
         policy: &RetryPolicy,
-    ) -> Result<Result<i64, Refusal>, StoreError> {
-        let answer = self.inner.renew(task, lease, progress, now_ms, policy).await?;
+    ) -> Result<i64, LeaseError> {
+        let answer = self.inner.renew(task, lease, progress, now_ms, policy).await;
         if let Ok(expires_ms) = &answer {
             self.ledger.renewed(task, lease, *expires_ms);
         }
-        Ok(answer)
+        answer
     }
 
     async fn complete(
@@ -142,15 +192,15 @@ impl JobStore for AuditedStore {
         lease: LeaseId,
         result: TaskResult,
         now_ms: i64,
-    ) -> Result<Result<bool, Refusal>, StoreError> {
+    ) -> Result<bool, LeaseError> {
         let live = self.ledger.live_leases(task);
-        let answer = self.inner.complete(task, lease, result.clone(), now_ms).await?;
+        let answer = self.inner.complete(task, lease, result.clone(), now_ms).await;
         self.note(|| format!("complete: task {task} by {lease}: {answer:?}"));
-        if answer == Ok(true) {
+        if matches!(answer, Ok(true)) {
             self.ledger.completed(task, lease, &live, &result).await;
             self.ledger.step();
         }
-        Ok(answer)
+        answer
     }
 
     async fn fail(
@@ -160,11 +210,11 @@ impl JobStore for AuditedStore {
         failure: Failure,
         now_ms: i64,
         policy: &RetryPolicy,
-    ) -> Result<Result<AfterFailure, Refusal>, StoreError> {
+    ) -> Result<AfterFailure, LeaseError> {
         let code = failure.code.clone();
-        let answer = self.inner.fail(task, lease, failure, now_ms, policy).await?;
+        let answer = self.inner.fail(task, lease, failure, now_ms, policy).await;
         self.changed(answer.is_ok(), || format!("fail: task {task} by {lease}, {code}: {answer:?}"));
-        Ok(answer)
+        answer
     }
 
     async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
@@ -190,48 +240,6 @@ impl JobStore for AuditedStore {
         self.changed(num > 0, || format!("shorten_leases {worker}: {num}"));
         Ok(num)
     }
-
-    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
-        let num = self.inner.sweep(scope, sent_before_ms).await?;
-        self.changed(num > 0, || format!("sweep: {num} rows"));
-        Ok(num)
-    }
-
-    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
-        let tasks = self.inner.speculate(scope, now_ms).await?;
-        self.changed(!tasks.is_empty(), || format!("speculate: {tasks:?}"));
-        Ok(tasks)
-    }
-
-    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
-        let is_new = self.inner.cancel(job, now_ms).await?;
-        self.changed(is_new, || format!("cancel: job {job}"));
-        Ok(is_new)
-    }
-
-    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
-        let is_new = self.inner.pause(job, paused, now_ms).await?;
-        self.changed(is_new, || format!("pause: job {job}, {paused}"));
-        Ok(is_new)
-    }
-
-    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
-        let is_new = self.inner.retry(job, now_ms).await?;
-        self.changed(is_new, || format!("retry: job {job}"));
-        Ok(is_new)
-    }
-
-    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
-        self.inner.statistics().await
-    }
-
-    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        self.inner.events(job, after_seq, limit).await
-    }
-
-    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
-        self.inner.forget(job).await
-    }
 }
 
 #[cfg(test)]
@@ -250,7 +258,7 @@ mod tests {
         let stage = Stage::submit(Arc::new(store), 1, 0).await;
         stage.claim(0, 1, 1, 100_000).await.unwrap();
         let renewed = stage.store.renew(stage.id(0), lease_id(1), Progress::default(), 97_000, &stage.policy);
-        assert_eq!(renewed.await.unwrap(), Ok(112_000));
+        assert_eq!(renewed.await.unwrap(), 112_000);
         assert_eq!(stage.store.reap(113_000, &stage.policy).await.unwrap(), [stage.id(0)]);
         assert_eq!(ledger.violation(), None);
     }

@@ -2,7 +2,7 @@
 
 use super::TestDatabase;
 use splitreel_backend::Wakeup;
-use splitreel_backend::conformance::fixture::{Stage, job_id, lease_id, plan, result, worker};
+use splitreel_backend::conformance::fixture::{Answered, Stage, job_id, lease_id, plan, result, worker};
 use splitreel_backend::invariants::audit;
 use splitreel_backend::store::{ClaimRequest, JobFilter, JobStore};
 use splitreel_core::event::{Event, EventKind};
@@ -68,21 +68,24 @@ impl Shared {
 async fn attempt(store: &dyn JobStore, shared: &Shared, wakeup: Wakeup, name: &str, chance: &mut Chance) {
     let request = shared.claim(wakeup, name);
     let lease = request.lease;
-    let Ok(task) = store.claim(request).await.unwrap() else { return };
+    let Ok(task) = store.claim(request).await.answered() else { return };
     let id = task.id;
     if chance.below(3) == 0 {
-        let _ = store.renew(id, lease, Progress::default(), shared.now(), &POLICY).await.unwrap();
+        let _ = store.renew(id, lease, Progress::default(), shared.now(), &POLICY).await.answered();
     }
     match chance.below(10) {
         0 => {}
-        1 => drop(store.fail(id, lease, Failure::of(FailureCode::Storage, "y"), shared.now(), &POLICY).await.unwrap()),
+        1 => {
+            let _ =
+                store.fail(id, lease, Failure::of(FailureCode::Storage, "y"), shared.now(), &POLICY).await.answered();
+        }
         _ => {
             let result = result(task.spec.kind, task.spec.index);
             let (first, second) = tokio::join!(
                 store.complete(id, lease, result.clone(), shared.now()),
                 store.complete(id, lease, result, shared.now()),
             );
-            assert!(!(first.unwrap() == Ok(true) && second.unwrap() == Ok(true)), "{id} was completed twice");
+            assert!(!(first.answered() == Ok(true) && second.answered() == Ok(true)), "{id} was completed twice");
         }
     }
 }
@@ -232,9 +235,9 @@ async fn invariants_hold_whatever_interleaves() {
         for wakeup in &wakeups {
             let request = ClaimRequest { now_ms, ..shared.claim(wakeup.clone(), "last") };
             let lease = request.lease;
-            let task = stores[0].claim(request).await.unwrap().unwrap();
+            let task = stores[0].claim(request).await.unwrap();
             let result = result(task.spec.kind, task.spec.index);
-            assert_eq!(stores[0].complete(task.id, lease, result, now_ms).await.unwrap(), Ok(true));
+            assert_eq!(stores[0].complete(task.id, lease, result, now_ms).await.answered(), Ok(true));
         }
         if wakeups.is_empty() {
             break;
@@ -284,7 +287,7 @@ async fn the_window_is_filled_once() {
         for (n, wakeup) in (0_u64..).zip(wakeups.into_iter().take(4)) {
             let lease = lease_id(u128::from(round * 100 + n + 1));
             let request = ClaimRequest { wakeup, lease, worker: worker("w"), now_ms: 0, ttl_ms: 1_000 };
-            assert_eq!(stores[0].claim(request).await.unwrap().unwrap().state, TaskState::Leased);
+            assert_eq!(stores[0].claim(request).await.unwrap().state, TaskState::Leased);
         }
     }
 }

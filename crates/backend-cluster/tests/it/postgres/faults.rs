@@ -1,9 +1,10 @@
 //! What goes wrong around a transaction: callers that go away, connections that are killed, locks that are held.
 
 use super::{PgConfig, PgStore, TestDatabase};
-use splitreel_backend::conformance::fixture::{Stage, job_id, lease_id, plan, request, result};
+use splitreel_backend::conformance::fixture::{Answered, Stage, job_id, lease_id, plan, request, result};
+use splitreel_backend::lease::LeaseError;
 use splitreel_backend::records::{Expect, RecordKey};
-use splitreel_backend::store::{JobFilter, JobStore};
+use splitreel_backend::store::{JobFilter, LeaseStore, Scheduling, Submissions};
 use splitreel_backend::{Records, StoreError};
 use splitreel_core::job::JobState;
 use splitreel_core::task::{TaskKind, TaskState};
@@ -88,7 +89,8 @@ async fn a_lock_that_is_held_too_long_is_an_answer_and_no_harm() {
     let mut holder = database.connection().await;
     let mut holding = holder.begin().await.unwrap();
     sqlx::query("SELECT 1 FROM jobs WHERE id = $1 FOR UPDATE").bind(stage.job.0).execute(&mut *holding).await.unwrap();
-    assert!(matches!(store.claim(stage.request(0, 1, 1, 0)).await, Err(StoreError::Unavailable(_))));
+    let waiting = store.claim(stage.request(0, 1, 1, 0)).await;
+    assert!(matches!(waiting, Err(LeaseError::Store(StoreError::Unavailable(_)))), "{waiting:?}");
     assert!(matches!(store.cancel(stage.job, 0).await, Err(StoreError::Unavailable(_))));
     // Others are not held up: not by jobs' locks, and dispatch leaves the locked job out.
     let elsewhere = Stage { store: store.clone(), ..other.clone() };
@@ -125,13 +127,13 @@ async fn claims_and_dispatch_go_on_beside_a_completion() {
         .unwrap();
     assert!(stage.claim(2, 1, 2, 0).await.is_ok());
     assert_eq!(store.dispatch(&None, 10.into(), &Default::default(), 0).await.unwrap(), 2);
-    let renewed = store.renew(stage.id(1), lease_id(1), Default::default(), 1, &stage.policy).await.unwrap();
+    let renewed = store.renew(stage.id(1), lease_id(1), Default::default(), 1, &stage.policy).await.answered();
     assert_eq!(renewed, Ok(1 + stage.policy.lease_ttl_ms));
     let result = result(TaskKind::Segment, 0);
     let waiting = store.complete(stage.id(1), lease_id(1), result.clone(), 1).await;
-    assert!(matches!(waiting, Err(StoreError::Unavailable(_))), "{waiting:?}");
+    assert!(matches!(waiting, Err(LeaseError::Store(StoreError::Unavailable(_)))), "{waiting:?}");
     completing.rollback().await.unwrap();
-    assert_eq!(store.complete(stage.id(1), lease_id(1), result, 1).await.unwrap(), Ok(true));
+    assert_eq!(store.complete(stage.id(1), lease_id(1), result, 1).await.answered(), Ok(true));
     stage.audit().await;
 }
 
@@ -154,7 +156,7 @@ async fn completions_at_the_same_time_are_put_together() {
     for number in 1..=SEGMENTS {
         let (store, id, lease) = (store.clone(), stage.id(number), lease_id(u128::from(number)));
         running
-            .spawn(async move { store.complete(id, lease, result(TaskKind::Segment, number - 1), 0).await.unwrap() });
+            .spawn(async move { store.complete(id, lease, result(TaskKind::Segment, number - 1), 0).await.answered() });
     }
     assert!(running.join_all().await.into_iter().all(|answer| answer == Ok(true)));
     let num_transactions: i64 = sqlx::query_scalar("SELECT count(DISTINCT xmin::text) FROM arrivals")
@@ -226,8 +228,8 @@ async fn what_cannot_be_stored_spoils_nothing_else() {
     }
     for (number, answer) in running.join_all().await {
         match answer {
-            Err(StoreError::Corrupt { .. }) => assert_eq!(number, 7),
-            other => assert!(other.unwrap().is_ok(), "{number}"),
+            Err(LeaseError::Store(StoreError::Corrupt { .. })) => assert_eq!(number, 7),
+            other => assert!(other.is_ok(), "{number}: {other:?}"),
         }
     }
     assert_eq!(stage.task(7).await.state, TaskState::Ready);
@@ -266,7 +268,7 @@ async fn cancel_writes_only_what_is_in_flight() {
     let states: Vec<_> = stage.tasks().await.into_iter().map(|t| t.state).collect();
     assert_eq!(states.iter().filter(|s| **s == TaskState::Done).count(), 2);
     assert_eq!(states.iter().filter(|s| **s == TaskState::Cancelled).count(), 2_999);
-    let late = store.complete(stage.id(2), lease_id(2), result(TaskKind::Segment, 1), 2).await.unwrap();
+    let late = store.complete(stage.id(2), lease_id(2), result(TaskKind::Segment, 1), 2).await.answered();
     assert_eq!(late, Err(splitreel_core::task::Refusal::Cancelled));
     stage.audit().await;
     assert!(store.retry(stage.job, 3).await.unwrap());

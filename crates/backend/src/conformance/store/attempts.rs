@@ -1,7 +1,7 @@
 //! Attempts that go well: claim, renew, complete, publish, and what excludes what.
 
 use crate::conformance::StoreHarness;
-use crate::conformance::fixture::{Stage, job_id, lease_id, result, worker};
+use crate::conformance::fixture::{Answered, Stage, job_id, lease_id, result, worker};
 use crate::doorbell::Wakeup;
 use splitreel_core::event::EventKind;
 use splitreel_core::fair::Shares;
@@ -59,7 +59,6 @@ pub async fn a_claim_before_its_time_is_refused(harness: &dyn StoreHarness) {
         .store
         .fail(stage.id(1), lease_id(1), splitreel_core::Failure::of(FailureCode::Storage, "y"), 100, &stage.policy)
         .await
-        .unwrap()
         .unwrap();
     let due = stage.task(1).await.not_before_ms;
     assert_eq!(due, 100 + stage.policy.infra_backoff_ms);
@@ -73,7 +72,7 @@ pub async fn renew_extends_only_the_live_lease(harness: &dyn StoreHarness) {
     stage.claim(1, 1, 1, 0).await.unwrap();
     let progress = Progress { done_per_mille: 250, speed_milli: 1500, frames: u64::MAX };
     let renew = async |number, lease, now_ms| {
-        stage.store.renew(stage.id(number), lease_id(lease), progress, now_ms, &stage.policy).await.unwrap()
+        stage.store.renew(stage.id(number), lease_id(lease), progress, now_ms, &stage.policy).await.answered()
     };
     assert_eq!(renew(1, 1, 4_000).await, Ok(4_000 + stage.policy.lease_ttl_ms));
     let lease = stage.task(1).await.lease.unwrap();
@@ -95,7 +94,7 @@ pub async fn a_lease_without_progress_is_lost(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
     stage.claim(1, 1, 1, 0).await.unwrap();
     let renew = async |now_ms| {
-        stage.store.renew(stage.id(1), lease_id(1), Progress::default(), now_ms, &stage.policy).await.unwrap()
+        stage.store.renew(stage.id(1), lease_id(1), Progress::default(), now_ms, &stage.policy).await.answered()
     };
     let stall_ms = stage.policy.stall_ms;
     assert!(renew(stall_ms).await.is_ok());
@@ -122,7 +121,7 @@ pub async fn complete_is_idempotent_on_its_lease(harness: &dyn StoreHarness) {
         .store
         .complete(TaskId { job: job_id(9), number: 1 }, lease_id(1), result(TaskKind::Segment, 0), 1)
         .await
-        .unwrap();
+        .answered();
     assert_eq!(unknown, Err(Refusal::LeaseLost));
     stage.audit().await;
 }

@@ -1,7 +1,7 @@
 //! Two attempts of one task beside each other.
 
 use crate::conformance::StoreHarness;
-use crate::conformance::fixture::{Stage, lease_id, worker};
+use crate::conformance::fixture::{Answered, Stage, lease_id, worker};
 use splitreel_core::event::EventKind;
 use splitreel_core::fair::{Share, Shares};
 use splitreel_core::task::{AfterFailure, Progress, Refusal, TaskKind, TaskState};
@@ -82,7 +82,7 @@ pub async fn the_first_of_two_attempts_to_complete_wins(harness: &dyn StoreHarne
     assert_eq!(other.store.speculate(&Some(vec![other.job]), LATE).await.unwrap(), [other.id(2)]);
     other.claim(2, 2, 120, LATE).await.unwrap();
     let renew = async |lease| {
-        other.store.renew(other.id(2), lease_id(lease), Progress::default(), LATE, &other.policy).await.unwrap()
+        other.store.renew(other.id(2), lease_id(lease), Progress::default(), LATE, &other.policy).await.answered()
     };
     assert_eq!((renew(102).await, renew(120).await), (Ok(BESIDE_UNTIL), Ok(BESIDE_UNTIL)));
     assert_eq!(other.complete(2, 120, LATE).await, Ok(true));
@@ -98,7 +98,7 @@ pub async fn leases_beside_each_other_end_one_by_one(harness: &dyn StoreHarness)
     let stage = with_stragglers(harness, 2).await;
     assert_eq!(speculate(&stage, LATE).await, [stage.id(2)]);
     let request = crate::store::ClaimRequest { worker: worker("newer"), ..stage.request(2, 2, 20, LATE) };
-    stage.store.claim(request).await.unwrap().unwrap();
+    stage.store.claim(request).await.unwrap();
     // The older lease, from 10 ms on, has run out; the newer has not.
     assert_eq!(stage.store.reap(15_010, &stage.policy).await.unwrap(), [stage.id(2)]);
     let task = stage.task(2).await;
@@ -116,7 +116,7 @@ pub async fn leases_beside_each_other_end_one_by_one(harness: &dyn StoreHarness)
     let task = stage.task(2).await;
     assert_eq!(task.live().map(|(n, l)| (n, l.id)).collect::<Vec<_>>(), [(3, lease_id(30))]);
     let failure = Failure::of(FailureCode::FfmpegFailed, "crashed");
-    let failed = stage.store.fail(stage.id(2), lease_id(30), failure, 18_600, &stage.policy).await.unwrap();
+    let failed = stage.store.fail(stage.id(2), lease_id(30), failure, 18_600, &stage.policy).await.answered();
     assert_eq!(failed, Ok(AfterFailure::Retry { not_before_ms: 48_600 }));
     assert_eq!(stage.task(2).await.attempt, 4);
     stage.audit().await;

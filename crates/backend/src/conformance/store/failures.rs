@@ -1,7 +1,7 @@
 //! Attempts that go wrong: budgets, giving up, expired leases, lost workers.
 
 use crate::conformance::StoreHarness;
-use crate::conformance::fixture::{Stage, lease_id, worker};
+use crate::conformance::fixture::{Answered, Stage, lease_id, worker};
 use splitreel_core::event::EventKind;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobState;
@@ -9,7 +9,7 @@ use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, TaskSta
 use splitreel_core::{Failure, FailureClass, FailureCode};
 
 async fn fail(stage: &Stage, number: u32, lease: u128, failure: Failure, now_ms: i64) -> Result<AfterFailure, Refusal> {
-    stage.store.fail(stage.id(number), lease_id(lease), failure, now_ms, &stage.policy).await.unwrap()
+    stage.store.fail(stage.id(number), lease_id(lease), failure, now_ms, &stage.policy).await.answered()
 }
 
 /// A failure with budget left makes the task ready for a later attempt.
@@ -173,7 +173,7 @@ pub async fn shortened_leases_end_early_unless_renewed(harness: &dyn StoreHarnes
     for (number, name) in [(1, "broken"), (2, "broken"), (3, "sound")] {
         let request = stage.request(number, 1, u128::from(number), 0);
         let request = crate::store::ClaimRequest { worker: worker(name), ..request };
-        stage.store.claim(request).await.unwrap().unwrap();
+        stage.store.claim(request).await.unwrap();
     }
     let ttl = stage.policy.lease_ttl_ms;
     let shorten = async |name, until_ms| stage.store.shorten_leases(&worker(name), until_ms).await.unwrap();
@@ -184,7 +184,8 @@ pub async fn shortened_leases_end_early_unless_renewed(harness: &dyn StoreHarnes
     assert_eq!(shorten("broken", 2_000).await, 0, "again");
     let expiry = async |number| stage.task(number).await.lease.map(|l| l.expires_ms);
     assert_eq!((expiry(1).await, expiry(2).await, expiry(3).await), (Some(2_000), Some(2_000), Some(ttl)));
-    let renewed = stage.store.renew(stage.id(2), lease_id(2), Progress::default(), 1_500, &stage.policy).await.unwrap();
+    let renewed =
+        stage.store.renew(stage.id(2), lease_id(2), Progress::default(), 1_500, &stage.policy).await.answered();
     assert_eq!(renewed, Ok(1_500 + ttl));
     assert!(stage.store.reap(1_999, &stage.policy).await.unwrap().is_empty());
     assert_eq!(stage.store.reap(2_000, &stage.policy).await.unwrap(), [stage.id(1)]);

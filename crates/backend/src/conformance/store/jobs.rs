@@ -149,7 +149,7 @@ pub async fn retry_keeps_what_is_done(harness: &dyn StoreHarness) {
     stage.finish(1).await;
     stage.claim(2, 1, 2, 0).await.unwrap();
     let broken = Failure::of(FailureCode::Plan, "broken");
-    stage.store.fail(stage.id(2), lease_id(2), broken, 1, &stage.policy).await.unwrap().unwrap();
+    stage.store.fail(stage.id(2), lease_id(2), broken, 1, &stage.policy).await.unwrap();
     assert_eq!(stage.job().await.state, JobState::Failed);
     let done = stage.task(1).await;
 

@@ -110,12 +110,7 @@ pub async fn who_waits_for_assemblers_takes_no_place_of_workers(harness: &dyn St
 pub async fn dispatch_skips_what_is_not_due(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 2).await;
     stage.claim(1, 1, 1, 0).await.unwrap();
-    stage
-        .store
-        .fail(stage.id(1), lease_id(1), Failure::of(FailureCode::Storage, "y"), 0, &stage.policy)
-        .await
-        .unwrap()
-        .unwrap();
+    stage.store.fail(stage.id(1), lease_id(1), Failure::of(FailureCode::Storage, "y"), 0, &stage.policy).await.unwrap();
     let due = stage.task(1).await.not_before_ms;
     assert_eq!(stage.store.dispatch(&None, 10.into(), &Shares::default(), due - 1).await.unwrap(), 1);
     assert_eq!(stage.store.dispatch(&None, 10.into(), &Shares::default(), due).await.unwrap(), 1);

@@ -6,10 +6,12 @@ use crate::simulation::lock;
 use async_trait::async_trait;
 use splitreel_backend::Wakeup;
 use splitreel_backend::invariants::Snapshot;
+use splitreel_backend::lease::LeaseError;
 use splitreel_backend::memory::MemoryStore;
 use splitreel_backend::statistics::StoreStatistics;
 use splitreel_backend::store::{
-    ClaimRequest, InFlightLimit, JobFilter, JobStore, Scope, StoreError, Submitted, TaskFilter,
+    ClaimRequest, InFlightLimit, JobFilter, LeaseStore, Scheduling, Scope, StoreError, Submissions, Submitted,
+    TaskFilter,
 };
 use splitreel_core::event::Event;
 use splitreel_core::fair::Shares;
@@ -95,14 +97,9 @@ impl BuggyStore {
     }
 
     /// Completes on behalf of whoever holds the task, or of nobody.
-    async fn complete_anyway(
-        &self,
-        task: TaskId,
-        result: TaskResult,
-        now_ms: i64,
-    ) -> Result<Result<bool, Refusal>, StoreError> {
+    async fn complete_anyway(&self, task: TaskId, result: TaskResult, now_ms: i64) -> Result<bool, LeaseError> {
         let rows = self.inner.tasks(task.job).await?;
-        let Some(row) = rows.into_iter().find(|t| t.id == task) else { return Ok(Err(Refusal::LeaseLost)) };
+        let Some(row) = rows.into_iter().find(|t| t.id == task) else { return Err(Refusal::LeaseLost.into()) };
         let lease = match row.lease {
             Some(live) => live.id,
             None => {
@@ -115,9 +112,7 @@ impl BuggyStore {
                     now_ms: now_ms.max(row.not_before_ms),
                     ttl_ms: 1,
                 };
-                if let Err(refusal) = self.inner.claim(request).await? {
-                    return Ok(Err(refusal));
-                }
+                self.inner.claim(request).await?;
                 lease
             }
         };
@@ -128,23 +123,23 @@ impl BuggyStore {
         Ok(self.inner.tasks(id.job).await?.into_iter().find(|t| t.id == id))
     }
 
-    async fn claim_in_two_steps(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
+    async fn claim_in_two_steps(&self, request: ClaimRequest) -> Result<Task, LeaseError> {
         let id = request.wakeup.task;
         let is_ready = |t: &Task| t.state == TaskState::Ready && t.attempt == request.wakeup.attempt;
         let was_ready = self.row(id).await?.as_ref().is_some_and(is_ready);
         tokio::time::sleep(Duration::from_millis(5)).await;
-        let answer = self.inner.claim(request.clone()).await?;
+        let answer = self.inner.claim(request.clone()).await;
         let taken = self.row(id).await?.filter(|t| t.attempt == request.wakeup.attempt && t.lease.is_some());
         match (answer, taken) {
-            (Err(Refusal::NotClaimable), Some(mut task)) if was_ready => {
+            (Err(LeaseError::Refused(Refusal::NotClaimable)), Some(mut task)) if was_ready => {
                 task.lease = task.lease.map(|lease| Lease { id: request.lease, worker: request.worker, ..lease });
-                Ok(Ok(task))
+                Ok(task)
             }
-            (answer, _) => Ok(answer),
+            (answer, _) => answer,
         }
     }
 
-    async fn claim_though_paused(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
+    async fn claim_though_paused(&self, request: ClaimRequest) -> Result<Task, LeaseError> {
         let job = request.wakeup.task.job;
         if !self.inner.pause(job, false, request.now_ms).await? {
             return self.inner.claim(request).await;
@@ -155,7 +150,7 @@ impl BuggyStore {
         answer
     }
 
-    async fn claim_before_its_time(&self, request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
+    async fn claim_before_its_time(&self, request: ClaimRequest) -> Result<Task, LeaseError> {
         let due_ms = self.row(request.wakeup.task).await?.map_or(i64::MIN, |t| t.not_before_ms);
         let now_ms = request.now_ms.max(due_ms);
         self.inner.claim(ClaimRequest { now_ms, ..request }).await
@@ -206,7 +201,7 @@ impl Inspected for BuggyStore {
 }
 
 #[async_trait]
-impl JobStore for BuggyStore {
+impl Submissions for BuggyStore {
     async fn submit(&self, id: JobId, request: JobRequest, now_ms: i64) -> Result<Submitted, StoreError> {
         let key = request.idempotency_key.clone();
         let answer = self.inner.submit(id, request.clone(), now_ms).await?;
@@ -241,6 +236,34 @@ impl JobStore for BuggyStore {
         self.inner.plan(job).await
     }
 
+    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        let open: Vec<Task> = self.inner.tasks(job).await?.into_iter().filter(|t| !t.state.is_final()).collect();
+        let is_new = self.inner.cancel(job, now_ms).await?;
+        if is_new && self.bug == Bug::CancelLeavesTasksOpen {
+            lock(&self.overlay).kept.extend(open.into_iter().map(|t| (t.id, t)));
+        }
+        Ok(is_new)
+    }
+
+    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
+        self.inner.pause(job, paused, now_ms).await
+    }
+
+    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
+        self.inner.retry(job, now_ms).await
+    }
+
+    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.inner.events(job, after_seq, limit).await
+    }
+
+    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
+        self.inner.forget(job).await
+    }
+}
+
+#[async_trait]
+impl Scheduling for BuggyStore {
     async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
         self.inner.record_plan(job, plan, now_ms).await
     }
@@ -287,24 +310,42 @@ impl JobStore for BuggyStore {
         self.inner.mark_sent(&real, now_ms).await
     }
 
-    async fn claim(&self, mut request: ClaimRequest) -> Result<Result<Task, Refusal>, StoreError> {
+    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
+        if self.bug == Bug::DoorbellTrusted {
+            return Ok(0);
+        }
+        self.inner.sweep(scope, sent_before_ms).await
+    }
+
+    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
+        self.inner.speculate(scope, now_ms).await
+    }
+
+    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
+        self.inner.statistics().await
+    }
+}
+
+#[async_trait]
+impl LeaseStore for BuggyStore {
+    async fn claim(&self, mut request: ClaimRequest) -> Result<Task, LeaseError> {
         {
             let mut overlay = lock(&self.overlay);
             let id = request.wakeup.task;
             if let Some(second) = overlay.second.get_mut(&id.job).filter(|t| t.id == id) {
                 let claimed =
                     second.claim(request.wakeup.attempt, request.lease, request.worker, request.now_ms, request.ttl_ms);
-                return Ok(claimed.map(|()| second.clone()));
+                return Ok(claimed.map(|()| second.clone())?);
             }
             request.wakeup = overlay.real_wakeup(request.wakeup);
         }
         let answer = match self.bug {
-            Bug::ClaimNotAtomic => self.claim_in_two_steps(request).await?,
-            Bug::ClaimWhilePaused => self.claim_though_paused(request).await?,
-            Bug::BackOffIgnored => self.claim_before_its_time(request).await?,
-            _ => self.inner.claim(request).await?,
+            Bug::ClaimNotAtomic => self.claim_in_two_steps(request).await,
+            Bug::ClaimWhilePaused => self.claim_though_paused(request).await,
+            Bug::BackOffIgnored => self.claim_before_its_time(request).await,
+            _ => self.inner.claim(request).await,
         };
-        Ok(answer.map(|t| lock(&self.overlay).seen(t)))
+        answer.map(|t| lock(&self.overlay).seen(t))
     }
 
     async fn renew(
@@ -314,11 +355,11 @@ impl JobStore for BuggyStore {
         progress: Progress,
         now_ms: i64,
         policy: &RetryPolicy,
-    ) -> Result<Result<i64, Refusal>, StoreError> {
+    ) -> Result<i64, LeaseError> {
         {
             let mut overlay = lock(&self.overlay);
             if let Some(second) = overlay.second.get_mut(&task.job).filter(|t| t.id == task) {
-                return Ok(second.renew(lease, progress, now_ms, policy));
+                return Ok(second.renew(lease, progress, now_ms, policy)?);
             }
         }
         self.inner.renew(task, lease, progress, now_ms, policy).await
@@ -330,29 +371,31 @@ impl JobStore for BuggyStore {
         lease: LeaseId,
         result: TaskResult,
         now_ms: i64,
-    ) -> Result<Result<bool, Refusal>, StoreError> {
+    ) -> Result<bool, LeaseError> {
         if let Some(answer) = self.complete_second(task, lease, &result).await {
-            return Ok(answer);
+            return Ok(answer?);
         }
         if self.bug == Bug::CountedInAnotherTransaction {
             lock(&self.overlay).uncounted.insert(task, (lease, result.clone()));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let answer = self.inner.complete(task, lease, result.clone(), now_ms).await?;
+        let answer = self.inner.complete(task, lease, result.clone(), now_ms).await;
         lock(&self.overlay).uncounted.remove(&task);
         match (self.bug, answer) {
-            (Bug::CompletionWithoutLeaseCheck, Err(Refusal::LeaseLost)) => {
+            (Bug::CompletionWithoutLeaseCheck, Err(LeaseError::Refused(Refusal::LeaseLost))) => {
                 self.complete_anyway(task, result, now_ms).await
             }
             (Bug::AssembledTwice, Ok(true)) => {
                 self.insert_second(task.job).await?;
-                Ok(answer)
+                Ok(true)
             }
-            (Bug::PublishedAfterCancel, Err(Refusal::Cancelled)) if matches!(result, TaskResult::Assemble(_)) => {
+            (Bug::PublishedAfterCancel, Err(LeaseError::Refused(Refusal::Cancelled)))
+                if matches!(result, TaskResult::Assemble(_)) =>
+            {
                 lock(&self.overlay).late.insert(task.job, (task, lease, result));
-                Ok(Ok(true))
+                Ok(true)
             }
-            _ => Ok(answer),
+            (_, answer) => answer,
         }
     }
 
@@ -363,7 +406,7 @@ impl JobStore for BuggyStore {
         failure: Failure,
         now_ms: i64,
         policy: &RetryPolicy,
-    ) -> Result<Result<AfterFailure, Refusal>, StoreError> {
+    ) -> Result<AfterFailure, LeaseError> {
         self.inner.fail(task, lease, failure, now_ms, policy).await
     }
 
@@ -390,45 +433,5 @@ impl JobStore for BuggyStore {
 
     async fn shorten_leases(&self, worker: &WorkerId, until_ms: i64) -> Result<usize, StoreError> {
         self.inner.shorten_leases(worker, until_ms).await
-    }
-
-    async fn sweep(&self, scope: &Scope, sent_before_ms: i64) -> Result<usize, StoreError> {
-        if self.bug == Bug::DoorbellTrusted {
-            return Ok(0);
-        }
-        self.inner.sweep(scope, sent_before_ms).await
-    }
-
-    async fn speculate(&self, scope: &Scope, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
-        self.inner.speculate(scope, now_ms).await
-    }
-
-    async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
-        let open: Vec<Task> = self.inner.tasks(job).await?.into_iter().filter(|t| !t.state.is_final()).collect();
-        let is_new = self.inner.cancel(job, now_ms).await?;
-        if is_new && self.bug == Bug::CancelLeavesTasksOpen {
-            lock(&self.overlay).kept.extend(open.into_iter().map(|t| (t.id, t)));
-        }
-        Ok(is_new)
-    }
-
-    async fn pause(&self, job: JobId, paused: bool, now_ms: i64) -> Result<bool, StoreError> {
-        self.inner.pause(job, paused, now_ms).await
-    }
-
-    async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
-        self.inner.retry(job, now_ms).await
-    }
-
-    async fn statistics(&self) -> Result<StoreStatistics, StoreError> {
-        self.inner.statistics().await
-    }
-
-    async fn events(&self, job: Option<JobId>, after_seq: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        self.inner.events(job, after_seq, limit).await
-    }
-
-    async fn forget(&self, job: JobId) -> Result<bool, StoreError> {
-        self.inner.forget(job).await
     }
 }
