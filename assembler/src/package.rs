@@ -2,13 +2,14 @@
 //! Everything is written before anything is published.
 
 use crate::attempt_files::{AttemptFiles, unpackable};
-use crate::gate::verify;
+use crate::gate::{Clock, read_clock, read_headers};
 use crate::report::Report;
 use crate::single_files::{self, SegmentHeaders};
 use futures::{StreamExt, stream};
 use splitreel_backend::BlobStore;
 use splitreel_backend::lease::Assembly;
 use splitreel_core::assembly::{self, Certificate};
+use splitreel_core::measure::{MeasuredTrack, Stored};
 use splitreel_core::part::{Presentation, PresentationFile};
 use splitreel_core::task::Progress;
 use splitreel_core::{Failure, FailureCode, MediaKind};
@@ -26,6 +27,14 @@ pub(crate) struct Package<'a> {
     pub(crate) assembly: &'a Assembly,
 }
 
+/// What reading back found.
+#[derive(Default)]
+struct ReadBack {
+    stored: Stored,
+    /// Headers of the tracks that go into single files.
+    headers: SegmentHeaders,
+}
+
 /// Whether a track goes into the single files: the best video track and the audio tracks do.
 fn is_single(place: usize, track: &StoredTrack<'_>) -> bool {
     place == 0 || track.kind == MediaKind::Audio
@@ -37,10 +46,10 @@ impl<'a> Package<'a> {
     /// # Errors
     /// A [`Failure`] that names what differs or could not be stored.
     pub(crate) async fn make(&self, progress: &watch::Sender<Progress>) -> Result<Presentation, Failure> {
-        let certificate = self.certify()?;
         let rows = Rows::of_parts(&self.assembly.plan, &self.assembly.video, &self.assembly.audio);
         let tracks = rows.tracks();
-        let headers = self.read_back(&tracks, progress).await?;
+        let ReadBack { stored, headers } = self.read_back(&tracks, progress).await?;
+        let certificate = self.certify(&stored)?;
         let mut files: Vec<PresentationFile> =
             tracks.iter().flat_map(|track| track.files().collect::<Vec<_>>()).collect();
         let output = AttemptFiles { blobs: self.blobs, prefix: self.prefix };
@@ -61,9 +70,9 @@ impl<'a> Package<'a> {
         Ok(published)
     }
 
-    fn certify(&self) -> Result<Certificate, Failure> {
+    fn certify(&self, stored: &Stored) -> Result<Certificate, Failure> {
         let Assembly { plan, probe, video, audio, .. } = self.assembly;
-        assembly::check(plan, &probe.ffmpeg_build, video, audio).map_err(|bad| {
+        assembly::check(plan, &probe.ffmpeg_build, video, audio, stored).map_err(|bad| {
             let first = bad.iter().take(3).map(ToString::to_string).collect::<Vec<_>>().join("; ");
             Failure::of(
                 FailureCode::PartsDiffer,
@@ -72,33 +81,39 @@ impl<'a> Package<'a> {
         })
     }
 
-    /// Reads the headers of every stored media segment and compares them with their records. Answers the headers of
-    /// the tracks that go into single files.
+    /// Reads the headers of everything stored and measures them.
     async fn read_back(
         &self,
         tracks: &[StoredTrack<'a>],
         progress: &watch::Sender<Progress>,
-    ) -> Result<SegmentHeaders, Failure> {
+    ) -> Result<ReadBack, Failure> {
         let total = tracks.iter().map(|t| t.segments.len()).sum::<usize>().max(1);
         let mut seen = 0usize;
-        let mut headers = SegmentHeaders::new();
+        let mut read = ReadBack::default();
         for (place, track) in tracks.iter().enumerate() {
-            let is_video = track.kind == MediaKind::Video;
+            let Some(init) = track.init else { continue };
+            let Clock { timescale, delay } = read_clock(self.blobs, init).await?;
+            let mut measured = MeasuredTrack { timescale, delay, ..MeasuredTrack::default() };
             // In order, so that the failure reported is the first one of the track.
-            let checks: Vec<_> =
-                track.segments.iter().map(|s| verify(self.blobs, track.track_id, s, is_video)).collect();
-            let mut gate = pin!(stream::iter(checks).buffered(AT_ONCE));
+            let reads: Vec<_> =
+                track.segments.iter().map(|s| read_headers(self.blobs, track.track_id, s)).collect();
+            let mut gate = pin!(stream::iter(reads).buffered(AT_ONCE));
             for segment in &track.segments {
-                let Some(verified) = gate.next().await.transpose()? else { break };
+                let Some(headers) = gate.next().await.transpose()? else { break };
+                measured.segments.insert(segment.number, headers.measure(delay));
                 if is_single(place, track) {
-                    headers.insert((track.track_id, segment.number), verified);
+                    read.headers.insert((track.track_id, segment.number), headers);
                 }
                 seen += 1;
                 let done = u16::try_from(seen * 500 / total).unwrap_or(500);
                 progress.send_modify(|p| p.done_per_mille = done);
             }
+            match track.track_id {
+                1 => read.stored.video.push(measured),
+                _ => read.stored.audio.push(measured),
+            }
         }
-        Ok(headers)
+        Ok(read)
     }
 
     /// Writes the report and the catalogue. The hash does not cover the report, which differs from run to run.

@@ -2,7 +2,7 @@
 //! the stored media segments as they are, so that a store can put them together on its side.
 
 use crate::attempt_files::{AttemptFiles, unpackable};
-use crate::gate::Verified;
+use crate::gate::Headers;
 use bytes::Bytes;
 use splitreel_backend::blob::Piece;
 use splitreel_core::part::{AudioPart, PresentationFile};
@@ -16,7 +16,7 @@ use splitreel_presentation::{ChunkSet, Rows, StoredTrack, model, sha256_bytes};
 use std::collections::BTreeMap;
 
 /// Headers of stored media segments by `track_ID` and number.
-pub(crate) type SegmentHeaders = BTreeMap<(u32, u32), Verified>;
+pub(crate) type SegmentHeaders = BTreeMap<(u32, u32), Headers>;
 
 /// Stores the progressive MP4: a header of its own, then all media segments of its tracks.
 pub(crate) async fn progressive(

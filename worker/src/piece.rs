@@ -1,11 +1,13 @@
-//! Turns an encoder's output into CMAF media segments: verifies it, rebuilds its timing, cuts it. Pure.
+//! Cuts an encoder's output into CMAF media segments: verifies it, rebuilds the timing, writes headers and measures the
+//! samples as these headers state them. Pure.
 
-use splitreel_core::plan::{Cut, PlannedPart, TrackPlan, pts_fingerprint};
+use splitreel_core::measure::{MeasuredSample, presentation_times, samples_sha256};
+use splitreel_core::plan::{Cut, MediaSegmentPlan, PlannedPart, TrackPlan, VideoMedia, pts_fingerprint};
 use splitreel_core::planner::cut_audio;
 use splitreel_core::profile::AudioCodec;
 use splitreel_core::time::OutputTicks;
 use splitreel_core::{Failure, FailureCode};
-use splitreel_media::piece::{EncodedSample, EncodedTrack};
+use splitreel_media::piece::EncodedTrack;
 use splitreel_packaging::codecs::codec_string;
 use splitreel_packaging::fragment::{FragmentSpec, SampleSpec, write_fragment};
 use splitreel_packaging::init::{Gapless, TrackHeader, write_init};
@@ -40,8 +42,21 @@ pub struct CutSegment {
     pub decode_time: i64,
     /// `styp`, `moof` and the header of `mdat`.
     pub header: Vec<u8>,
+    /// Fingerprint of the samples as the header states them.
+    pub samples_sha256: String,
     /// Samples in decode order: a range of the track's.
     pub samples: Range<usize>,
+}
+
+/// A video track, cut, with what the certificate needs.
+#[derive(Clone, Debug)]
+pub struct CutVideo {
+    /// The track.
+    pub track: CutTrack,
+    /// Frames in its media segments.
+    pub num_frames: u64,
+    /// Fingerprint of their presentation times, as the headers state them.
+    pub pts_sha256: String,
 }
 
 fn unfit(code: FailureCode, e: impl std::fmt::Display) -> Failure {
@@ -53,7 +68,7 @@ fn unfit(code: FailureCode, e: impl std::fmt::Display) -> Failure {
 ///
 /// # Errors
 /// A media [`Failure`] that says what differs.
-pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutTrack, Failure> {
+pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutVideo, Failure> {
     let (plan, segment) = (planned.track, planned.segment);
     let video =
         plan.video().ok_or_else(|| Failure::of(FailureCode::Plan, format!("{} is not a video track", plan.id)))?;
@@ -64,46 +79,25 @@ pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutT
         ));
     }
     let (start, end) = (segment.output_start.get(), segment.output_end.get());
-    let place = |s: &EncodedSample| start + s.pts;
-    let pts: Vec<i64> = track.samples.iter().map(place).collect();
-    let mut sorted = pts.clone();
-    sorted.sort_unstable();
-    let num_frames = planned.frames.num_frames;
-    if sorted.len() as u64 != num_frames {
-        let m = format!("{}: {} frames came out, the source has {num_frames} there", plan.id, sorted.len());
-        return Err(Failure::of(FailureCode::FramesDiffer, m));
-    }
-    if pts_fingerprint(sorted.iter().copied().map(OutputTicks)) != planned.frames.pts_sha256 {
-        let m = format!("{}: frame times differ from the source's", plan.id);
-        return Err(Failure::of(FailureCode::TimesDiffer, m));
-    }
-    let delay = plan.delay.unsigned();
-    let timing = timing::reconstruct(&pts, start, end, delay).map_err(|e| unfit(FailureCode::Timing, e))?;
+    let pts: Vec<i64> = track.samples.iter().map(|s| start + s.pts).collect();
+    check_times(planned, &pts)?;
+    let timing =
+        timing::reconstruct(&pts, start, end, plan.delay.unsigned()).map_err(|e| unfit(FailureCode::Timing, e))?;
 
     let media_segments = &planned.grid.media_segments;
     let mut segments = Vec::with_capacity(media_segments.len());
+    let mut times = Vec::with_capacity(pts.len());
     let mut first = 0usize;
     let mut decode_time = i64::try_from(timing.base_decode_time).unwrap_or(i64::MAX);
     for (i, m) in media_segments.iter().enumerate() {
-        let m_start = m.start.get();
         let next = media_segments.get(i + 1).map_or(end, |n| n.start.get());
-        let starts_right = track.samples.get(first).is_some_and(|s| s.is_sync) && pts.get(first) == Some(&m_start);
-        if !(starts_right || video.coding.is_copy() && first == 0) {
-            return Err(Failure::of(
-                FailureCode::NoKeyframe,
-                format!("{}: no keyframe at media segment {}", plan.id, m.number),
-            ));
-        }
-        let last = pts.iter().skip(first).position(|p| *p == next).map_or(pts.len(), |n| first + n);
-        if pts[first..last].iter().any(|p| *p < m_start || *p >= next) {
-            return Err(Failure::of(
-                FailureCode::OpenGop,
-                format!("{}: pictures of another media segment in {}", plan.id, m.number),
-            ));
-        }
-        let specs: Vec<SampleSpec> = track.samples[first..last]
+        let may_lack_keyframe = video.coding.is_copy() && first == 0;
+        let range = media_segment(&plan.id, m, next, (track, &pts), first, may_lack_keyframe)?;
+        let encoded = track.samples.get(range.clone()).unwrap_or_default();
+        let timed = timing.samples.get(range.clone()).unwrap_or_default();
+        let specs: Vec<SampleSpec> = encoded
             .iter()
-            .zip(&timing.samples[first..last])
+            .zip(timed)
             .map(|(s, t)| SampleSpec {
                 duration: t.duration,
                 size: s.size,
@@ -119,16 +113,19 @@ pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutT
             samples: &specs,
         })
         .map_err(|e| unfit(FailureCode::Fragment, e))?;
+        let written = measure(decode_time, plan.delay.get(), &specs);
+        times.extend(written.iter().map(|s| s.pts));
+        first = range.end;
         segments.push(CutSegment {
             number: m.number,
-            start: m_start,
+            start: m.start.get(),
             duration: m.duration.get(),
             decode_time,
             header: header.bytes,
-            samples: first..last,
+            samples_sha256: samples_sha256(&written),
+            samples: range,
         });
         decode_time += specs.iter().map(|s| i64::from(s.duration)).sum::<i64>();
-        first = last;
     }
     if first != track.samples.len() {
         return Err(Failure::of(
@@ -136,7 +133,62 @@ pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutT
             format!("{}: {} samples belong to no media segment", plan.id, track.samples.len() - first),
         ));
     }
-    let header = TrackHeader {
+    times.sort_unstable();
+    let (num_frames, pts_sha256) = (times.len() as u64, pts_fingerprint(times.into_iter().map(OutputTicks)));
+    let track = finish(&video_header(plan, video, track), None, segments)?;
+    Ok(CutVideo { track, num_frames, pts_sha256 })
+}
+
+/// Compares count and presentation times of the encoder's output with the plan.
+fn check_times(planned: &PlannedPart<'_>, pts: &[i64]) -> Result<(), Failure> {
+    let (id, num_frames) = (&planned.track.id, planned.frames.num_frames);
+    let mut sorted = pts.to_vec();
+    sorted.sort_unstable();
+    if sorted.len() as u64 != num_frames {
+        let m = format!("{id}: {} frames came out, the source has {num_frames} there", sorted.len());
+        return Err(Failure::of(FailureCode::FramesDiffer, m));
+    }
+    if pts_fingerprint(sorted.into_iter().map(OutputTicks)) != planned.frames.pts_sha256 {
+        return Err(Failure::of(FailureCode::TimesDiffer, format!("{id}: frame times differ from the source's")));
+    }
+    Ok(())
+}
+
+/// The samples of the media segment that begins with sample `first` and ends at tick `next`.
+fn media_segment(
+    id: &str,
+    m: &MediaSegmentPlan,
+    next: i64,
+    (track, pts): (&EncodedTrack, &[i64]),
+    first: usize,
+    may_lack_keyframe: bool,
+) -> Result<Range<usize>, Failure> {
+    let start = m.start.get();
+    let starts_right = track.samples.get(first).is_some_and(|s| s.is_sync) && pts.get(first) == Some(&start);
+    if !(starts_right || may_lack_keyframe) {
+        return Err(Failure::of(FailureCode::NoKeyframe, format!("{id}: no keyframe at media segment {}", m.number)));
+    }
+    let last = pts.iter().skip(first).position(|p| *p == next).map_or(pts.len(), |n| first + n);
+    if pts.get(first..last).unwrap_or_default().iter().any(|p| *p < start || *p >= next) {
+        return Err(Failure::of(FailureCode::OpenGop, format!("{id}: frames of another media segment in {}", m.number)));
+    }
+    Ok(first..last)
+}
+
+/// Samples as a media segment's header states them.
+fn measure(decode_time: i64, delay: i64, specs: &[SampleSpec]) -> Vec<MeasuredSample> {
+    let times = presentation_times(decode_time, delay, specs.iter().map(|s| (s.duration, s.composition_offset)));
+    let sample = |(s, pts): (&SampleSpec, i64)| MeasuredSample {
+        pts,
+        duration: s.duration,
+        bytes: s.size,
+        is_sync: s.is_sync,
+    };
+    specs.iter().zip(times).map(sample).collect()
+}
+
+fn video_header(plan: &TrackPlan, video: &VideoMedia, track: &EncodedTrack) -> TrackHeader {
+    TrackHeader {
         id: VIDEO_TRACK_ID,
         handler: Handler::Video,
         timescale: plan.timescale,
@@ -145,10 +197,9 @@ pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutT
         width: video.width,
         height: video.height,
         sar: (u32::try_from(video.sar.num()).unwrap_or(1), u32::try_from(video.sar.den()).unwrap_or(1)),
-        delay,
+        delay: plan.delay.unsigned(),
         name: "Video".into(),
-    };
-    finish(&header, None, segments)
+    }
 }
 
 /// An audio track, cut, with what the certificate needs.
@@ -220,12 +271,22 @@ pub fn cut_audio_track(
             duration,
             decode_time,
             header: header.bytes,
+            samples_sha256: samples_sha256(&measure(decode_time, i64::from(priming), &specs)),
             samples: range,
         });
         decode_time += duration;
     }
-    let header = TrackHeader {
-        id: track_id,
+    let header = audio_header(plan, track_id, track, priming);
+    let padding = u32::try_from(held.saturating_sub(num_samples).saturating_sub(u64::from(priming))).unwrap_or(0);
+    // Opus states its priming in its own sample entry.
+    let is_opus = audio.coding.encoding().is_some_and(|e| e.codec == AudioCodec::Opus);
+    let gapless = (priming > 0 && !is_opus).then_some(Gapless { priming, padding, num_samples });
+    Ok(CutAudio { track: finish(&header, gapless, segments)?, frame_samples: frame, priming, num_samples })
+}
+
+fn audio_header(plan: &TrackPlan, id: u32, track: &EncodedTrack, priming: u32) -> TrackHeader {
+    TrackHeader {
+        id,
         handler: Handler::Audio,
         timescale: plan.timescale,
         language: plan.label.language.clone(),
@@ -235,12 +296,7 @@ pub fn cut_audio_track(
         sar: (1, 1),
         delay: u64::from(priming),
         name: plan.label.name.clone(),
-    };
-    let padding = u32::try_from(held.saturating_sub(num_samples).saturating_sub(u64::from(priming))).unwrap_or(0);
-    // Opus states its priming in its own sample entry.
-    let is_opus = audio.coding.encoding().is_some_and(|e| e.codec == AudioCodec::Opus);
-    let gapless = (priming > 0 && !is_opus).then_some(Gapless { priming, padding, num_samples });
-    Ok(CutAudio { track: finish(&header, gapless, segments)?, frame_samples: frame, priming, num_samples })
+    }
 }
 
 fn finish(header: &TrackHeader, gapless: Option<Gapless>, segments: Vec<CutSegment>) -> Result<CutTrack, Failure> {

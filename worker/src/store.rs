@@ -69,7 +69,7 @@ async fn store_segment(
     cut: CutSegment,
     track: &EncodedTrack,
 ) -> Result<StoredSegment, Failure> {
-    let CutSegment { number, start, duration, decode_time, header, samples } = cut;
+    let CutSegment { number, start, duration, decode_time, header, samples_sha256, samples } = cut;
     let samples = track.samples.get(samples).unwrap_or_default().to_vec();
     let num_samples = u32::try_from(samples.len()).unwrap_or(u32::MAX);
     let header_bytes = u32::try_from(header.len()).unwrap_or(u32::MAX);
@@ -98,7 +98,7 @@ async fn store_segment(
             .await?
         }
     };
-    Ok(StoredSegment { number, start, duration, decode_time, num_samples, header_bytes, object })
+    Ok(StoredSegment { number, start, duration, decode_time, num_samples, header_bytes, samples_sha256, object })
 }
 
 fn in_memory(

@@ -1,7 +1,7 @@
 //! The kinds of work: probe, video, audio. Each ends in a result that names what was stored.
 
 use crate::WorkerDeps;
-use crate::piece::{cut_audio_track, cut_video};
+use crate::piece::{CutVideo, cut_audio_track, cut_video};
 use crate::progress::{STORING, Transfer};
 use crate::source::{LocalSource, SourceAccess, need};
 use crate::store::{bytes_to_store, store_bytes, store_track};
@@ -143,24 +143,19 @@ impl WorkerDeps {
         for (part, track) in planned.iter().zip(&tracks) {
             cuts.push((part, track, cut_video(part, track)?));
         }
-        let to_store = cuts.iter().map(|(_, track, cut)| bytes_to_store(cut, track)).sum();
+        let to_store = cuts.iter().map(|(_, track, cut)| bytes_to_store(&cut.track, track)).sum();
         let transfer = Transfer::new(&progress, STORING, to_store);
         let mut renditions = Vec::with_capacity(tracks.len());
         let mut written = 0;
         for (part, track, cut) in cuts {
+            let CutVideo { track: cut, num_frames, pts_sha256 } = cut;
             let codec = cut.codec.clone();
             let prefix = format!("{}{}/", order.key_prefix, part.track.id);
             let store = store_track(self.blobs.as_ref(), &prefix, cut, track, &transfer);
             let (init, segments) = store.instrument(step(Step::Upload)).await?;
             written += init.bytes + segments.iter().map(|s| s.object.bytes).sum::<u64>();
-            renditions.push(RenditionPart {
-                rendition: part.track.id.clone(),
-                init,
-                codec,
-                segments,
-                num_frames: part.frames.num_frames,
-                pts_sha256: part.frames.pts_sha256.clone(),
-            });
+            let rendition = part.track.id.clone();
+            renditions.push(RenditionPart { rendition, init, codec, segments, num_frames, pts_sha256 });
         }
         drop(keep);
         Ok(TaskResult::Video(VideoPart {

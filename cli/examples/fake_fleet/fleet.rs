@@ -339,6 +339,7 @@ fn video(order: &WorkOrder, plan: &Plan, index: u32) -> Result<TaskResult, Failu
                 decode_time: m.start.get(),
                 num_samples: 100,
                 header_bytes: 1_000,
+                samples_sha256: String::new(),
                 object: object(&part.track.id, &format!("{}.m4s", m.number)),
             })
             .collect(),

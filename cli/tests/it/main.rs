@@ -1,5 +1,5 @@
 //! The built `splitreel` binary held against its promises: exactness, resume, determinism, plain words for bad input.
-//! Knows the program only by its command line and by the files it writes.
+//! Knows the program by its command line and by the files it writes; `gate` alone wires the services itself.
 
 #![allow(unsafe_code, reason = "signals processes by a system call")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -16,6 +16,7 @@ mod documents;
 mod exactness;
 mod examples;
 mod full_disk;
+mod gate;
 mod ladders;
 #[cfg(not(feature = "cluster"))]
 mod laptop;

@@ -13,6 +13,7 @@ pub mod fair;
 pub mod id;
 pub mod job;
 pub mod ladder;
+pub mod measure;
 pub mod part;
 pub mod plan;
 pub mod planner;

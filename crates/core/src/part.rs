@@ -26,9 +26,12 @@ pub struct StoredSegment {
     pub decode_time: i64,
     /// Samples (frames or codec packets) inside.
     pub num_samples: u32,
-    /// Bytes in front of the media data: all boxes up to the payload of `mdat`. 0 where a part does not tell.
+    /// Bytes in front of the media data: all boxes up to the payload of `mdat`. 0: not recorded.
     #[serde(default)]
     pub header_bytes: u32,
+    /// Fingerprint of the samples as they were written, see [`crate::measure::samples_sha256`].
+    #[serde(default)]
+    pub samples_sha256: String,
     /// The object.
     pub object: StoredObject,
 }
@@ -44,9 +47,9 @@ pub struct RenditionPart {
     pub codec: String,
     /// Media segments in order.
     pub segments: Vec<StoredSegment>,
-    /// Frames inside.
+    /// Frames that the encoder made, counted in the samples that were stored.
     pub num_frames: u64,
-    /// SHA-256 over the presentation times (little-endian i64 output ticks, presentation order), hex.
+    /// SHA-256 over their presentation times (little-endian i64 output ticks, presentation order), hex.
     pub pts_sha256: String,
 }
 

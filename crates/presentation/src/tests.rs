@@ -42,6 +42,7 @@ fn stored(name: &str, number: u32, start: i64, duration: i64) -> StoredSegment {
         decode_time: start,
         num_samples: 1,
         header_bytes: 1,
+        samples_sha256: String::new(),
         object: object(&format!("{name}-{number}"), 1_000 + u64::from(number)),
     }
 }

@@ -8,4 +8,5 @@ pub mod manifests;
 pub mod proxy;
 pub mod s3;
 pub mod simulation;
+pub mod spoil;
 pub mod toolkit;

@@ -4,6 +4,7 @@ mod store;
 
 pub(super) use store::BuggyStore;
 
+use crate::spoil::Spoil;
 use async_trait::async_trait;
 use splitreel_backend::Wakeup;
 use splitreel_backend::lease::{LeaseError, Leases, WorkOrder};
@@ -45,11 +46,17 @@ pub enum Bug {
     QuotaIgnored,
     /// A part is reported before its objects are written.
     UploadNotAwaited,
+    /// A stored header shows one frame one tick late.
+    StoredFrameShifted,
+    /// Stored headers show two frames in each other's place.
+    StoredFramesSwapped,
+    /// A media segment is stored with the content of its neighbour.
+    NeighbourStored,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 15] = [
+    pub const ALL: [Bug; 18] = [
         Bug::CompletionWithoutLeaseCheck,
         Bug::AttemptNotRaised,
         Bug::KeySharedByAttempts,
@@ -65,7 +72,20 @@ impl Bug {
         Bug::KeyNotUnique,
         Bug::QuotaIgnored,
         Bug::UploadNotAwaited,
+        Bug::StoredFrameShifted,
+        Bug::StoredFramesSwapped,
+        Bug::NeighbourStored,
     ];
+
+    /// The fault of stored media that it is.
+    pub(super) fn spoil(self) -> Option<Spoil> {
+        match self {
+            Bug::StoredFrameShifted => Some(Spoil::FrameShifted),
+            Bug::StoredFramesSwapped => Some(Spoil::FramesSwapped),
+            Bug::NeighbourStored => Some(Spoil::NeighbourStored),
+            _ => None,
+        }
+    }
 }
 
 /// Leases whose work orders name the same keys for every attempt of a task.

@@ -12,6 +12,7 @@ use super::workload::{Order, Workload};
 use super::world::{CountedIds, machine};
 use super::{Outcome, Scenario, SimulationError, lock, verify};
 use crate::dice::Dice;
+use crate::spoil::Spoiler;
 use crate::toolkit::{FakeSource, FakeToolkit};
 use splitreel_backend::JobStore;
 use splitreel_backend::memory::{MemoryBlobs, MemoryStore};
@@ -127,6 +128,7 @@ impl Harness {
             ids: Arc::new(CountedIds::new(seed)),
             crashed: crash,
             bug: scenario.bug,
+            spoiler: scenario.bug.and_then(Bug::spoil).map(Spoiler::new),
             ledger,
             chaos,
         };

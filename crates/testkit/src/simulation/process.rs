@@ -9,6 +9,7 @@ use super::ledger::Ledger;
 use super::network::{Network, Reached, RemoteLeases};
 use super::workload::TENANTS;
 use super::world::{CountedIds, machine};
+use crate::spoil::Spoiler;
 use crate::toolkit::FakeToolkit;
 use splitreel_assembler::Assembler;
 use splitreel_backend::fault::{FaultyBlobs, FaultyDoorbell, FaultyLeases, FaultyStore};
@@ -34,6 +35,8 @@ pub(super) struct Site {
     pub ids: Arc<CountedIds>,
     pub crashed: UnboundedSender<usize>,
     pub bug: Option<Bug>,
+    /// Plants a bug of stored media.
+    pub spoiler: Option<Arc<Spoiler>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,8 +183,13 @@ impl Seams {
         let remote: Arc<dyn Leases> = Arc::new(RemoteLeases { network: Arc::clone(&site.network), from: slot });
         let remote =
             if site.bug == Some(Bug::KeySharedByAttempts) { Arc::new(SharedKeyLeases(remote)) } else { remote };
+        let blobs: Arc<dyn BlobStore> = Arc::clone(&site.blobs) as Arc<_>;
+        let (blobs, remote) = match &site.spoiler {
+            Some(spoiler) => (spoiler.blobs(blobs), spoiler.leases(remote)),
+            None => (blobs, remote),
+        };
         Seams {
-            blobs: Arc::new(FaultyBlobs::new(Arc::clone(&site.blobs) as Arc<_>, plan())),
+            blobs: Arc::new(FaultyBlobs::new(blobs, plan())),
             bell: Arc::new(FaultyDoorbell::new(Arc::clone(&site.bell) as Arc<_>, plan())),
             leases: Arc::new(FaultyLeases::new(remote, plan())),
         }

@@ -16,8 +16,8 @@ fn encodes_fulfil_their_plan() {
             assert_eq!(tracks.len(), parts.len());
             for (part, track) in parts.iter().zip(&tracks) {
                 let cut = cut_video(part, track).unwrap();
-                assert_eq!(cut.segments.len(), part.grid.media_segments.len());
-                assert_eq!(cut.codec, "avc1.64001e");
+                assert_eq!(cut.track.segments.len(), part.grid.media_segments.len());
+                assert_eq!(cut.track.codec, "avc1.64001e");
             }
             num_segments += 1;
         }

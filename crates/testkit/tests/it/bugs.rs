@@ -90,3 +90,18 @@ fn quota_ignored() {
 fn upload_not_awaited() {
     is_found(Bug::UploadNotAwaited, &["which does not exist"]);
 }
+
+#[test]
+fn stored_frame_shifted() {
+    is_found(Bug::StoredFrameShifted, &["stored presentation times differ from the encoder's"]);
+}
+
+#[test]
+fn stored_frames_swapped() {
+    is_found(Bug::StoredFramesSwapped, &["is stored with samples in another order"]);
+}
+
+#[test]
+fn neighbour_stored() {
+    is_found(Bug::NeighbourStored, &["is stored with another place than planned", "is stored with decode time"]);
+}

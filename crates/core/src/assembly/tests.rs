@@ -1,0 +1,273 @@
+//! Each difference between plan, part and stored headers stops publication.
+
+use super::*;
+use crate::measure::{MeasuredSample, MeasuredTrack, samples_sha256};
+use crate::part::{Cost, RenditionPart, StoredObject};
+use crate::plan::{Cut, MediaKind, MediaSegmentPlan, TrackPlan};
+use crate::planner::{Capabilities, plan};
+use crate::profile::Profile;
+use crate::source::SourceInfo;
+use crate::time::SourceTicks;
+
+fn object(name: &str) -> StoredObject {
+    StoredObject { key: name.into(), bytes: 1, sha256: name.into() }
+}
+
+/// Everything that is checked: parts that fulfil a plan exactly, and headers that state just these.
+#[derive(Clone)]
+struct Made {
+    video: Vec<VideoPart>,
+    audio: Vec<AudioPart>,
+    stored: Stored,
+}
+
+impl Made {
+    fn check(&self, plan: &Plan) -> Result<Certificate, Vec<Violation>> {
+        check(plan, "b", &self.video, &self.audio, &self.stored)
+    }
+
+    /// The samples of a stored media segment of the first video rendition, changed by `spoil`.
+    fn spoil_samples(&mut self, plan: &Plan, number: u32, spoil: impl FnOnce(&mut Vec<MeasuredSample>)) {
+        let m = plan.media_segments(best(plan)).find(|m| m.number == number).unwrap();
+        let mut samples = samples(plan, m);
+        spoil(&mut samples);
+        *self.segment(number) = MeasuredSegment::of(m.start.get(), &samples);
+    }
+
+    fn segment(&mut self, number: u32) -> &mut MeasuredSegment {
+        self.stored.video[0].segments.get_mut(&number).unwrap()
+    }
+}
+
+/// The first video rendition.
+fn best(plan: &Plan) -> &TrackPlan {
+    plan.timeline_tracks().next().unwrap()
+}
+
+/// Samples of a media segment: one per frame of the source, each as long as it plays.
+fn samples(plan: &Plan, m: &MediaSegmentPlan) -> Vec<MeasuredSample> {
+    let place = |pts: i64| plan.timeline.as_ref().unwrap().output(SourceTicks(pts)).get();
+    let (start, end) = (m.start.get(), m.start.get() + m.duration.get());
+    let inside = (0..FRAMES).filter(|pts| (start..end).contains(&place(*pts)));
+    inside
+        .map(|pts| MeasuredSample {
+            pts: place(pts),
+            duration: (place(pts + 1) - place(pts)) as u32,
+            bytes: 100 + pts as u32,
+            is_sync: place(pts) == start,
+        })
+        .collect()
+}
+
+fn record(number: u32, start: i64, decode_time: i64, samples: &[MeasuredSample]) -> StoredSegment {
+    StoredSegment {
+        number,
+        start,
+        duration: samples.iter().map(|s| i64::from(s.duration)).sum(),
+        decode_time,
+        num_samples: samples.len() as u32,
+        header_bytes: 1,
+        samples_sha256: samples_sha256(samples),
+        object: object("s"),
+    }
+}
+
+fn video_part(plan: &Plan, segment: u32) -> VideoPart {
+    let parts = plan.parts_of(segment).unwrap();
+    let renditions = parts.iter().map(|part| RenditionPart {
+        rendition: part.track.id.clone(),
+        init: object(&part.track.id),
+        codec: "avc1".into(),
+        num_frames: part.frames.num_frames,
+        pts_sha256: part.frames.pts_sha256.clone(),
+        segments: part
+            .grid
+            .media_segments
+            .iter()
+            .map(|m| record(m.number, m.start.get(), m.start.get(), &samples(plan, m)))
+            .collect(),
+    });
+    VideoPart { segment, cost: Cost::default(), renditions: renditions.collect() }
+}
+
+fn video_track(plan: &Plan, track: &TrackPlan) -> MeasuredTrack {
+    let segments = plan
+        .media_segments(track)
+        .map(|m| (m.number, MeasuredSegment::of(m.start.get(), &samples(plan, m))))
+        .collect();
+    MeasuredTrack { timescale: track.timescale, delay: track.delay.get(), segments }
+}
+
+/// Ten packets in two media segments, behind one packet of priming.
+fn audio(a: &TrackPlan) -> (AudioPart, MeasuredTrack) {
+    let packet = 1024i64;
+    let Cut::Whole { start: planned, .. } = a.cut else { panic!("a whole track") };
+    let planned = planned.get();
+    let of = |first: i64| -> Vec<MeasuredSample> {
+        let sample = |i| MeasuredSample { pts: first + i * packet, duration: packet as u32, bytes: 9, is_sync: true };
+        (0..5).map(sample).collect()
+    };
+    let starts = [planned - packet, planned + 4 * packet];
+    let segments: Vec<StoredSegment> =
+        (1..).zip(starts).map(|(n, start)| record(n, start, start + packet, &of(start))).collect();
+    let measured = (1..).zip(starts).map(|(n, start)| (n, MeasuredSegment::of(start + packet, &of(start)))).collect();
+    let part = AudioPart {
+        rendition: a.id.clone(),
+        init: object(&a.id),
+        codec: "mp4a".into(),
+        segments,
+        sample_rate: a.timescale,
+        channels: 2,
+        frame_samples: packet as u32,
+        priming: packet as u32,
+        num_samples: 9 * packet as u64 - 100,
+        decoded_samples: None,
+        start: planned,
+        cost: Cost::default(),
+    };
+    (part, MeasuredTrack { timescale: a.timescale, delay: packet, segments: measured })
+}
+
+fn perfect(plan: &Plan) -> Made {
+    let segments = &plan.timeline.as_ref().unwrap().segments;
+    let (audio, audio_tracks) = plan.tracks_of(MediaKind::Audio).map(audio).unzip();
+    Made {
+        video: segments.iter().map(|s| video_part(plan, s.index)).collect(),
+        audio,
+        stored: Stored { video: plan.timeline_tracks().map(|t| video_track(plan, t)).collect(), audio: audio_tracks },
+    }
+}
+
+/// Frames of the source.
+const FRAMES: i64 = 600;
+
+fn planned() -> Plan {
+    let info: SourceInfo = serde_json::from_value(serde_json::json!({
+        "container": "mov", "demuxer": "mov", "bytes": 1, "audio": [{"stream": 1, "codec": "aac", "sample_rate": 48000, "channels": 2, "language": "und",
+            "first_pts": {"ticks": 0, "timebase": [1, 48000]}, "duration": null, "bits_per_second": 0}], "unused": [],
+        "video": {"stream": 0, "codec": "h264", "width": 640, "height": 360, "sar": [1, 1], "pix_fmt": "yuv420p", "bit_depth": 8,
+            "color": {"range": "", "space": "", "transfer": "", "primaries": ""}, "rotation": 0, "interlaced": false,
+            "timebase": [1, 30], "frame_rate": [30, 1], "bits_per_second": 0,
+            "frames": {"pts": {"first": 0, "len": 600, "runs": [[1, 599]]}, "last_duration": 1, "keyframes": [{"pts": 0, "position": null}],
+                "evidence": "moov", "is_seekable": true}}
+    }))
+    .unwrap();
+    let mut profile = Profile::built_in("universal").unwrap();
+    profile.split.segment_seconds = 5.0;
+    plan(&info, &profile, &Capabilities::default()).unwrap()
+}
+
+#[test]
+fn exact_parts_are_certified_with_three_equal_measurements() {
+    let plan = planned();
+    let c = perfect(&plan).check(&plan).unwrap();
+    assert_eq!((c.num_segments, c.video[0].frames_in, c.video[0].frames_out), (4, 600, 600));
+    assert_eq!(c.video[0].pts_sha256_in, c.video[0].pts_sha256_out);
+    let Measured { plan: planned, part, stored } = &c.video[0].measured;
+    assert_eq!([planned.from, part.from, stored.from], [Origin::Plan, Origin::Part, Origin::Stored]);
+    assert!([planned, part, stored].iter().all(|m| m.frames == 600 && m.pts_sha256 == planned.pts_sha256));
+    let Measured { part, stored, .. } = &c.audio[0].measured;
+    assert_eq!([part.samples, stored.samples], [10_240, 10_240]);
+}
+
+#[track_caller]
+fn is_found(plan: &Plan, made: &Made, what: &str) {
+    let bad = made.check(plan).unwrap_err();
+    assert!(bad.iter().any(|b| b.to_string().contains(what)), "{what}: {bad:?}");
+}
+
+#[test]
+fn every_difference_between_part_and_plan_stops_publication() {
+    let plan = planned();
+    type Spoil = fn(&mut Vec<VideoPart>);
+    let spoils: [(&str, Spoil); 7] = [
+        ("parts for", |p| drop(p.pop())),
+        ("two parts", |p| p.push(p[0].clone())),
+        ("header differs", |p| p[2].renditions[0].init.sha256 = "x".into()),
+        ("frames, the source has", |p| p[1].renditions[0].num_frames -= 1),
+        ("presentation times differ", |p| p[1].renditions[0].pts_sha256 = "x".into()),
+        ("not where the plan", |p| p[1].renditions[0].segments[0].duration += 1),
+        ("first decode time", |p| p[1].renditions[0].segments[0].decode_time += 1),
+    ];
+    for (what, spoil) in spoils {
+        let mut made = perfect(&plan);
+        spoil(&mut made.video);
+        is_found(&plan, &made, what);
+    }
+}
+
+#[test]
+fn every_difference_of_stored_video_stops_publication() {
+    let plan = planned();
+    type Spoil = fn(&mut Made);
+    let spoils: [(&str, Spoil); 8] = [
+        ("is not stored", |m| drop(m.stored.video[0].segments.remove(&2))),
+        ("another place", |m| *m.segment(2) = m.segment(3).clone()),
+        ("the timeline has a gap", |m| *m.segment(2) = m.segment(3).clone()),
+        ("with decode time", |m| m.segment(2).decode_time += 1),
+        ("with duration", |m| m.segment(2).duration += 1),
+        ("keyframe", |m| m.segment(2).starts_with_keyframe = false),
+        ("ticks per second", |m| m.stored.video[0].timescale += 1),
+        ("a delay of", |m| m.stored.video[0].delay += 1),
+    ];
+    for (what, spoil) in spoils {
+        let mut made = perfect(&plan);
+        spoil(&mut made);
+        is_found(&plan, &made, what);
+    }
+}
+
+#[test]
+fn a_stored_frame_off_by_one_tick_stops_publication() {
+    let plan = planned();
+    let mut made = perfect(&plan);
+    made.spoil_samples(&plan, 2, |samples| samples[7].pts += 1);
+    is_found(&plan, &made, "stored presentation times differ from the encoder's");
+}
+
+#[test]
+fn a_missing_stored_frame_stops_publication() {
+    let plan = planned();
+    let mut made = perfect(&plan);
+    made.spoil_samples(&plan, 2, |samples| {
+        samples.remove(7);
+    });
+    is_found(&plan, &made, "frames are stored, the encoder made");
+}
+
+#[test]
+fn two_stored_frames_that_changed_places_stop_publication() {
+    let plan = planned();
+    let mut made = perfect(&plan);
+    made.spoil_samples(&plan, 2, |samples| {
+        let (a, b) = (samples[7].pts, samples[8].pts);
+        (samples[7].pts, samples[8].pts) = (b, a);
+    });
+    is_found(&plan, &made, "in another order, time or size");
+    // The list of times alone does not show the fault.
+    let bad = made.check(&plan).unwrap_err();
+    assert_eq!(bad.len(), 1, "{bad:?}");
+}
+
+#[test]
+fn every_difference_of_stored_audio_stops_publication() {
+    let plan = planned();
+    type Spoil = fn(&mut Made);
+    let spoils: [(&str, Spoil); 8] = [
+        ("parts for", |m| m.audio.clear()),
+        ("are to play after", |m| m.audio[0].num_samples += 1024),
+        ("starts at sample", |m| m.audio[0].start += 1),
+        ("is not stored", |m| drop(m.stored.audio[0].segments.remove(&2))),
+        ("samples are stored, the encoder made", |m| {
+            m.stored.audio[0].segments.get_mut(&2).unwrap().duration -= 1024;
+        }),
+        ("of priming, its part has", |m| m.stored.audio[0].delay += 1),
+        ("with 44100 Hz", |m| m.stored.audio[0].timescale = 44_100),
+        ("is stored from sample", |m| m.stored.audio[0].segments.get_mut(&1).unwrap().decode_time += 1),
+    ];
+    for (what, spoil) in spoils {
+        let mut made = perfect(&plan);
+        spoil(&mut made);
+        is_found(&plan, &made, what);
+    }
+}
