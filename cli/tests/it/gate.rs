@@ -9,13 +9,12 @@ use splitreel_coordinator::Coordinator;
 use splitreel_core::WorkerId;
 use splitreel_core::job::{Job, JobRequest, JobState};
 use splitreel_core::planner::Capabilities;
-use splitreel_core::profile::{Profile, RungHeight};
-use splitreel_core::source::SourceRef;
+use splitreel_core::profile::Profile;
 use splitreel_media::{Ffmpeg, FfmpegToolkit, Limits, ProbeOptions, ToolPaths};
 use splitreel_testkit::spoil::{Spoil, Spoiler};
 use splitreel_worker::Worker;
 use splitreel_worker::ffmpeg::FfmpegTools;
-use splitreel_worker::source::LocalSources;
+use splitreel_worker::source::{LocalSources, pin};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -25,19 +24,13 @@ use tokio_util::sync::CancellationToken;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn request(spoil: Option<Spoil>) -> JobRequest {
-    let clip = clips::short();
     let mut profile = Profile::built_in("universal").unwrap();
     profile.split.segment_seconds = 2.0;
     profile.packaging.media_segment_seconds = 2.0;
-    profile.video.ladder.retain(|rung| rung.height == RungHeight::Lines(360));
     JobRequest {
         tenant: "t".into(),
         idempotency_key: format!("{spoil:?}"),
-        source: SourceRef {
-            locator: clip.to_string_lossy().into_owned(),
-            version: "1".into(),
-            bytes: std::fs::metadata(&clip).unwrap().len(),
-        },
+        source: pin(&clips::short()).unwrap(),
         base: "short".into(),
         profile,
         priority: Default::default(),
