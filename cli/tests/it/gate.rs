@@ -1,35 +1,30 @@
 //! Media that is damaged behind the worker's check, with a real encoder: nothing of it is published.
 
 use crate::clips;
-use splitreel_assembler::Assembler;
-use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs, MemoryStore};
-use splitreel_backend::store::Submitted;
-use splitreel_backend::{BlobStore, Doorbell, JobStore, Leases, World};
-use splitreel_coordinator::Coordinator;
-use splitreel_core::WorkerId;
+use splitreel_backend::JobStore;
+use splitreel_backend::memory::{MemoryBlobs, MemoryStore};
+use splitreel_core::JobId;
 use splitreel_core::job::{Job, JobRequest, JobState};
 use splitreel_core::planner::Capabilities;
 use splitreel_core::profile::Profile;
 use splitreel_media::{Ffmpeg, FfmpegToolkit, Limits, ProbeOptions, ToolPaths};
+use splitreel_testkit::services::Services;
 use splitreel_testkit::spoil::{Spoil, Spoiler};
-use splitreel_worker::Worker;
 use splitreel_worker::ffmpeg::FfmpegTools;
 use splitreel_worker::source::{LocalSources, pin};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-/// Each job ends in seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Each job ends in seconds, on a machine that is not busy.
+const PATIENCE: Duration = Duration::from_secs(120);
 
-fn request(spoil: Option<Spoil>) -> JobRequest {
+fn request() -> JobRequest {
     let mut profile = Profile::built_in("universal").unwrap();
     profile.split.segment_seconds = 2.0;
     profile.packaging.media_segment_seconds = 2.0;
     JobRequest {
         tenant: "t".into(),
-        idempotency_key: format!("{spoil:?}"),
+        idempotency_key: "k".into(),
         source: pin(&clips::short()).unwrap(),
         base: "short".into(),
         profile,
@@ -44,64 +39,25 @@ fn request(spoil: Option<Spoil>) -> JobRequest {
 async fn ended(spoil: Option<Spoil>) -> Job {
     let ffmpeg = Arc::new(Ffmpeg::detect(&ToolPaths::from_env()).await.unwrap());
     let scratch = tempfile::tempdir().unwrap();
-    let store: Arc<dyn JobStore> = Arc::new(MemoryStore::new());
-    let doorbell: Arc<dyn Doorbell> = Arc::new(ChannelDoorbell::default());
-    let world = World::machine();
-    let mut blobs: Arc<dyn BlobStore> = Arc::new(MemoryBlobs::default());
-    let config = splitreel_coordinator::Config {
+    let store = Arc::new(MemoryStore::new());
+    store.submit(JobId(uuid::Uuid::from_u128(1)), request(), 0).await.unwrap();
+    let services = Services {
+        store,
+        blobs: Arc::new(MemoryBlobs::default()),
+        sources: Arc::new(LocalSources),
         capabilities: Capabilities {
             encoders: ffmpeg.encoders.iter().cloned().collect(),
             filters: ffmpeg.filters.iter().cloned().collect(),
         },
-        pump_every: Duration::from_millis(50),
-        ..splitreel_coordinator::Config::default()
+        toolkit: Arc::new(FfmpegTools::new(
+            FfmpegToolkit::new(ffmpeg),
+            scratch.path().to_owned(),
+            Limits::default(),
+            ProbeOptions::default(),
+        )),
+        spoiler: spoil.map(Spoiler::new),
     };
-    let coordinator =
-        Coordinator::new(Arc::clone(&store), Arc::clone(&blobs), Arc::clone(&doorbell), world.clone(), config);
-    let mut leases: Arc<dyn Leases> = Arc::new(coordinator.clone());
-    if let Some(spoiler) = spoil.map(Spoiler::new) {
-        (blobs, leases) = (spoiler.blobs(blobs), spoiler.leases(leases));
-    }
-    let tools = FfmpegTools::new(
-        FfmpegToolkit::new(ffmpeg),
-        scratch.path().to_owned(),
-        Limits::default(),
-        ProbeOptions::default(),
-    );
-    let worker = Worker::new(
-        splitreel_worker::Config { id: WorkerId("worker".into()), slots: 2 },
-        Arc::clone(&leases),
-        Arc::clone(&doorbell),
-        Arc::clone(&blobs),
-        Arc::new(LocalSources),
-        Arc::new(tools),
-        Arc::clone(&world.ids),
-    );
-    let config = splitreel_assembler::Config { id: WorkerId("assembler".into()), slots: 1 };
-    let assembler = Assembler::new(config, leases, doorbell, blobs, Arc::clone(&world.ids));
-    let Submitted::Created(job) = coordinator.submit(request(spoil)).await.unwrap() else { panic!("a known job") };
-
-    let stop = CancellationToken::new();
-    let mut services = JoinSet::new();
-    let s = stop.clone();
-    services.spawn(async move { coordinator.run(s).await });
-    let s = stop.clone();
-    services.spawn(async move { worker.run(s.clone(), s).await });
-    let s = stop.clone();
-    services.spawn(async move { assembler.run(s.clone(), s).await });
-    let until_ended = async {
-        loop {
-            let job = store.job(job.id).await.unwrap().unwrap();
-            if job.state.is_ended() {
-                return job;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let job = tokio::time::timeout(PATIENCE, until_ended).await.expect("the job ends");
-    stop.cancel();
-    while services.join_next().await.is_some() {}
-    job
+    services.until_ended(PATIENCE).await.unwrap().remove(0)
 }
 
 #[tokio::test]

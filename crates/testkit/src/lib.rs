@@ -7,6 +7,7 @@ pub mod dice;
 pub mod manifests;
 pub mod proxy;
 pub mod s3;
+pub mod services;
 pub mod simulation;
 pub mod spoil;
 pub mod toolkit;

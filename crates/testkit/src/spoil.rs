@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use splitreel_backend::Ring;
+use splitreel_backend::Wakeup;
 use splitreel_backend::blob::{BlobError, BlobStore, Piece};
 use splitreel_backend::lease::{LeaseError, Leases, WorkOrder};
 use splitreel_core::part::{StoredSegment, TaskResult};
@@ -214,8 +214,8 @@ struct SpoiltLeases {
 
 #[async_trait]
 impl Leases for SpoiltLeases {
-    async fn claim(&self, ring: &Ring, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
-        self.inner.claim(ring, worker, lease).await
+    async fn claim(&self, wakeup: &Wakeup, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+        self.inner.claim(wakeup, worker, lease).await
     }
 
     async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress) -> Result<i64, LeaseError> {
