@@ -95,8 +95,7 @@ impl<'a> Package<'a> {
             let Clock { timescale, delay } = read_clock(self.blobs, init).await?;
             let mut measured = MeasuredTrack { timescale, delay, ..MeasuredTrack::default() };
             // In order, so that the failure reported is the first one of the track.
-            let reads: Vec<_> =
-                track.segments.iter().map(|s| read_headers(self.blobs, track.track_id, s)).collect();
+            let reads: Vec<_> = track.segments.iter().map(|s| read_headers(self.blobs, track.track_id, s)).collect();
             let mut gate = pin!(stream::iter(reads).buffered(AT_ONCE));
             for segment in &track.segments {
                 let Some(headers) = gate.next().await.transpose()? else { break };

@@ -170,7 +170,10 @@ fn media_segment(
     }
     let last = pts.iter().skip(first).position(|p| *p == next).map_or(pts.len(), |n| first + n);
     if pts.get(first..last).unwrap_or_default().iter().any(|p| *p < start || *p >= next) {
-        return Err(Failure::of(FailureCode::OpenGop, format!("{id}: frames of another media segment in {}", m.number)));
+        return Err(Failure::of(
+            FailureCode::OpenGop,
+            format!("{id}: frames of another media segment in {}", m.number),
+        ));
     }
     Ok(first..last)
 }
@@ -178,12 +181,8 @@ fn media_segment(
 /// Samples as a media segment's header states them.
 fn measure(decode_time: i64, delay: i64, specs: &[SampleSpec]) -> Vec<MeasuredSample> {
     let times = presentation_times(decode_time, delay, specs.iter().map(|s| (s.duration, s.composition_offset)));
-    let sample = |(s, pts): (&SampleSpec, i64)| MeasuredSample {
-        pts,
-        duration: s.duration,
-        bytes: s.size,
-        is_sync: s.is_sync,
-    };
+    let sample =
+        |(s, pts): (&SampleSpec, i64)| MeasuredSample { pts, duration: s.duration, bytes: s.size, is_sync: s.is_sync };
     specs.iter().zip(times).map(sample).collect()
 }
 

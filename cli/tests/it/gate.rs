@@ -1,7 +1,7 @@
 //! Media that is damaged behind the worker's check, with a real encoder: nothing of it is published.
 
 use crate::clips;
-use splitreel_backend::JobStore;
+use splitreel_backend::Submissions;
 use splitreel_backend::memory::{MemoryBlobs, MemoryStore};
 use splitreel_core::JobId;
 use splitreel_core::job::{Job, JobRequest, JobState};

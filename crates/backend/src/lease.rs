@@ -1,32 +1,15 @@
 //! The lease seam: how workers and assemblers talk to the coordinator. In process or over HTTP.
 
 use crate::doorbell::Wakeup;
-use crate::store::StoreError;
+pub use crate::store::LeaseError;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use splitreel_core::part::{AudioPart, ProbeResult, TaskResult, VideoPart};
 use splitreel_core::plan::Plan;
 use splitreel_core::source::SourceRef;
-use splitreel_core::task::{Progress, Refusal};
+use splitreel_core::task::Progress;
 use splitreel_core::{Failure, LeaseId, TaskId, WorkerId};
 use std::sync::Arc;
-
-/// Why a request about a lease was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum LeaseError {
-    /// A definite no: acknowledge and discard the wakeup, or abort and delete local state.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// No answer: the outcome is unknown; repeat while the lease lasts.
-    #[error("the coordinator did not answer: {what}")]
-    Unavailable {
-        /// What failed.
-        what: String,
-    },
-    /// The job store failed: the outcome is unknown, as above.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// Everything that one attempt needs. What is not in it, a worker does not know.
 #[derive(Clone, Debug, Serialize, Deserialize)]

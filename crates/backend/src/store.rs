@@ -4,7 +4,6 @@
 //! the pure transition, writes rows, events and counters in one transaction, and answers.
 
 use crate::doorbell::{Queue, Wakeup};
-use crate::lease::LeaseError;
 use crate::statistics::StoreStatistics;
 use async_trait::async_trait;
 use splitreel_core::event::Event;
@@ -12,7 +11,7 @@ use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobRequest, JobState};
 use splitreel_core::part::{Presentation, TaskResult};
 use splitreel_core::plan::{Plan, PlanError};
-use splitreel_core::task::{AfterFailure, Progress, RetryPolicy, Task, TaskKind};
+use splitreel_core::task::{AfterFailure, Progress, Refusal, RetryPolicy, Task, TaskKind};
 use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
 
 /// Why the store could not answer. Whether the transaction was committed may be unknown: every use-case is
@@ -34,6 +33,23 @@ pub enum StoreError {
         /// Format version of the stored plan.
         version: u32,
     },
+}
+
+/// Why a request about a lease was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// A definite no: acknowledge and discard the wakeup, or abort and delete local state.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No answer: the outcome is unknown; repeat while the lease lasts.
+    #[error("the coordinator did not answer: {what}")]
+    Unavailable {
+        /// What failed.
+        what: String,
+    },
+    /// The job store failed: the outcome is unknown, as above.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl StoreError {

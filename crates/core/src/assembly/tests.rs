@@ -91,10 +91,8 @@ fn video_part(plan: &Plan, segment: u32) -> VideoPart {
 }
 
 fn video_track(plan: &Plan, track: &TrackPlan) -> MeasuredTrack {
-    let segments = plan
-        .media_segments(track)
-        .map(|m| (m.number, MeasuredSegment::of(m.start.get(), &samples(plan, m))))
-        .collect();
+    let segments =
+        plan.media_segments(track).map(|m| (m.number, MeasuredSegment::of(m.start.get(), &samples(plan, m)))).collect();
     MeasuredTrack { timescale: track.timescale, delay: track.delay.get(), segments }
 }
 
