@@ -56,6 +56,14 @@ fn assert_reads_at_most(what: &str, most: u64, steps: &[(String, u64)]) {
 /// wait for an assembler.
 async fn crowded(database: &TestDatabase) -> (PgStore, Stage) {
     let store = database.store().await;
+    // Statistics are those of the ANALYZE below: autovacuum would take others at a time of its own.
+    sqlx::raw_sql(
+        "ALTER TABLE jobs SET (autovacuum_enabled = false); ALTER TABLE tasks SET (autovacuum_enabled = false);
+         ALTER TABLE outbox SET (autovacuum_enabled = false)",
+    )
+    .execute(store.database.pool())
+    .await
+    .unwrap();
     let seam: Arc<dyn JobStore> = Arc::new(store.clone());
     for n in 1_000..1_000 + SHORT_JOBS {
         let short = Stage::submit(seam.clone(), n, 0).await;
