@@ -1,4 +1,4 @@
-//! Profiles: named settings and the three built-in ones. [`validation`] reports every mistake at once.
+//! Profiles: named settings and the three built-in ones. `validation` reports every mistake at once.
 
 mod validation;
 
