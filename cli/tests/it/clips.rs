@@ -47,7 +47,6 @@ pub fn cfr() -> PathBuf {
 }
 
 /// The same, half as long.
-#[cfg(feature = "cluster")]
 pub fn short() -> PathBuf {
     make("short.mp4", &lavfi(&[PICTURE, SOUND], &[B_FRAMES, AAC, &["-t", "6"]]))
 }
