@@ -236,4 +236,18 @@ fn hdr_is_kept_in_one_rung_and_mapped_in_another() {
     };
     assert_eq!(look("144p"), "yuv420p10le,smpte2084");
     assert_eq!(look("144p-h264"), "yuv420p,bt709");
+    assert_eq!(attribute(&variant(&output, "144p"), "VIDEO-RANGE"), "PQ");
+    assert_eq!(attribute(&variant(&output, "144p-h264"), "VIDEO-RANGE"), "SDR");
+    let mpd = std::fs::read_to_string(output.dir.join("manifest.mpd")).unwrap();
+    let set = |id: &str| {
+        let with = format!("<Representation id=\"{id}\"");
+        mpd.split("<AdaptationSet").find(|set| set.contains(&with)).unwrap_or_else(|| panic!("{mpd}"))
+    };
+    let transfer = |id: &str, element: &str, code: u8| {
+        let scheme = "urn:mpeg:mpegB:cicp:TransferCharacteristics";
+        set(id).contains(&format!("<{element} schemeIdUri=\"{scheme}\" value=\"{code}\"/>"))
+    };
+    assert_ne!(set("144p"), set("144p-h264"));
+    assert!(transfer("144p", "EssentialProperty", 16), "{mpd}");
+    assert!(transfer("144p-h264", "SupplementalProperty", 1), "{mpd}");
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assembly;
+pub mod cicp;
 pub mod digest;
 pub mod event;
 pub mod failure;
@@ -26,6 +27,7 @@ pub mod task;
 pub mod time;
 pub mod trace;
 
+pub use cicp::{ColorCodes, VideoRange};
 pub use failure::{Failure, FailureClass, FailureCode};
 pub use id::{JobId, LeaseId, TaskId, WorkerId};
 pub use plan::MediaKind;

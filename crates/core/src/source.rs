@@ -119,13 +119,6 @@ pub struct Color {
     pub primaries: String,
 }
 
-impl Color {
-    /// PQ or HLG: needs tone mapping for 8-bit SDR output.
-    pub fn is_hdr(&self) -> bool {
-        matches!(self.transfer.as_str(), "smpte2084" | "arib-std-b67")
-    }
-}
-
 /// How the frame list was found, from the least to the most certain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -12,7 +12,7 @@ use std::io;
 
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
-use splitreel_core::Rational;
+use splitreel_core::{ColorCodes, Rational, VideoRange};
 
 use crate::presentation::bitrate::{MIN_BUFFER_MICROS, available_runs, bucket, promised};
 use crate::presentation::{
@@ -44,7 +44,7 @@ pub enum DashError {
 }
 
 /// The MPD of a presentation: one Period, one AdaptationSet per audio track and per set of video tracks that share
-/// codec and segmentation.
+/// codec, colour and segmentation. Where any track is HDR, each video set states its colour; see [`Descriptor`].
 ///
 /// In a preview each Representation lists its first run of available segments and is left out when there is none;
 /// `@mediaPresentationDuration` is always the planned one. In the planned form every segment is listed.
@@ -90,20 +90,22 @@ fn frame_rate(rate: Rational) -> String {
 type VideoMember<'a> = (&'a MediaTrack, &'a VideoFormat, Described);
 
 enum Set<'a> {
-    Video(Vec<VideoMember<'a>>),
+    Video { members: Vec<VideoMember<'a>>, color: Vec<Descriptor> },
     Audio { track: &'a MediaTrack, format: &'a AudioFormat, name: String, is_main: bool, described: Described },
 }
 
 fn adaptation_sets(presentation: &Presentation, form: Form) -> Result<Vec<Set<'_>>, DashError> {
     let mut sets = Vec::new();
+    let has_sdr = presentation.video().any(|(_, format)| format.color.range() == VideoRange::Sdr);
     for members in switching_sets(presentation) {
         let mut listed: Vec<VideoMember<'_>> = Vec::new();
         for (track, format) in members {
             listed.extend(Described::of(track, form)?.map(|described| (track, format, described)));
         }
         listed.sort_by(|(a, _, da), (b, _, db)| (da.bandwidth, &a.id).cmp(&(db.bandwidth, &b.id)));
-        if !listed.is_empty() {
-            sets.push(Set::Video(listed));
+        if let Some((_, format, _)) = listed.first() {
+            let color = if presentation.states_range() { color_descriptors(format.color, has_sdr) } else { Vec::new() };
+            sets.push(Set::Video { members: listed, color });
         }
     }
     let audio: Vec<(&MediaTrack, &AudioFormat)> = presentation.audio().collect();
@@ -120,7 +122,7 @@ fn adaptation_sets(presentation: &Presentation, form: Form) -> Result<Vec<Set<'_
 impl Set<'_> {
     fn write(&self, w: &mut Writer<Vec<u8>>, id: u32) -> io::Result<()> {
         match self {
-            Self::Video(members) => write_video_set(w, id, members),
+            Self::Video { members, color } => write_video_set(w, id, members, color),
             Self::Audio { track, format, name, is_main, described } => {
                 write_audio_set(w, id, track, format, (name, *is_main), described)
             }
@@ -128,7 +130,12 @@ impl Set<'_> {
     }
 }
 
-fn write_video_set(w: &mut Writer<Vec<u8>>, id: u32, members: &[VideoMember<'_>]) -> io::Result<()> {
+fn write_video_set(
+    w: &mut Writer<Vec<u8>>,
+    id: u32,
+    members: &[VideoMember<'_>],
+    color: &[Descriptor],
+) -> io::Result<()> {
     let width = members.iter().map(|(_, v, _)| v.width).max().unwrap_or(0);
     let height = members.iter().map(|(_, v, _)| v.height).max().unwrap_or(0);
     let rate = members.iter().map(|(_, v, _)| v.frame_rate).max().unwrap_or(Rational::ONE);
@@ -146,6 +153,7 @@ fn write_video_set(w: &mut Writer<Vec<u8>>, id: u32, members: &[VideoMember<'_>]
     }
     let shared = common_template(members);
     set.write_inner_content(|w| {
+        color.iter().try_for_each(|descriptor| descriptor.write(w))?;
         if let Some(template) = shared {
             template.write(w)?;
         }
@@ -165,6 +173,37 @@ fn write_video_set(w: &mut Writer<Vec<u8>>, id: u32, members: &[VideoMember<'_>]
         Ok(())
     })?;
     Ok(())
+}
+
+/// A property of an AdaptationSet (ISO/IEC 23009-1, 5.8.4.8 and 5.8.4.9). A client must ignore a set with an
+/// EssentialProperty that it does not know, and may ignore a SupplementalProperty.
+struct Descriptor {
+    element: &'static str,
+    scheme: &'static str,
+    value: u8,
+}
+
+impl Descriptor {
+    fn write(&self, w: &mut Writer<Vec<u8>>) -> io::Result<()> {
+        let attributes = [("schemeIdUri", self.scheme), ("value", &self.value.to_string())];
+        w.create_element(self.element).with_attributes(attributes).write_empty()?;
+        Ok(())
+    }
+}
+
+/// Colour by code points (ISO/IEC 23091-2), essential properties first as the schema asks. The transfer
+/// characteristics of an HDR set are essential where the client has an SDR set to take instead: a client that does not
+/// know HDR would show wrong colours. Everything else is supplemental, so that clients which ignore it still play.
+fn color_descriptors(color: ColorCodes, has_sdr: bool) -> Vec<Descriptor> {
+    const ESSENTIAL: &str = "EssentialProperty";
+    const SUPPLEMENTAL: &str = "SupplementalProperty";
+    let transfer = if has_sdr && color.range() != VideoRange::Sdr { ESSENTIAL } else { SUPPLEMENTAL };
+    let codes = [
+        (transfer, "urn:mpeg:mpegB:cicp:TransferCharacteristics", color.transfer),
+        (SUPPLEMENTAL, "urn:mpeg:mpegB:cicp:ColourPrimaries", color.primaries),
+        (SUPPLEMENTAL, "urn:mpeg:mpegB:cicp:MatrixCoefficients", color.matrix),
+    ];
+    codes.into_iter().filter_map(|(element, scheme, code)| Some(Descriptor { element, scheme, value: code? })).collect()
 }
 
 fn write_audio_set(

@@ -6,6 +6,8 @@
 
 use std::fmt::Write as _;
 
+use splitreel_core::VideoRange;
+
 use crate::presentation::bitrate::{audio_guess, available_runs, average, peak, promised, video_guess};
 use crate::presentation::{
     AudioFormat, Checked, Form, MULTIVARIANT_NAME, MediaTrack, VideoFormat, default_audio, menu_names, relative_uri,
@@ -44,7 +46,9 @@ pub fn playlists(checked: &Checked<'_>) -> Vec<Playlist> {
 /// BANDWIDTH is the measured peak and AVERAGE-BANDWIDTH the measured average of the video plus the highest of any
 /// audio rendition. Variants keep the order of the model except that the best one up to
 /// [`FIRST_VARIANT_MAX_BANDWIDTH`] comes first, or the lowest one when all are above; where the ladder mixes codecs,
-/// only variants in the most widely decoded codec compete for that place. Without video the audio tracks are the
+/// only variants in the most widely decoded codec compete for that place, and among these SDR goes before HDR. Where any
+/// variant is HDR, each states its VIDEO-RANGE (RFC 8216bis, 4.4.6.2); where none is, the attribute is left out, which
+/// means SDR. Without video the audio tracks are the
 /// variants. In a preview, rates are measured from the segments that exist; a track without any gets a guess. In the
 /// planned form they are what the track is [`promised`] with, and never less than what is measured.
 #[must_use]
@@ -59,11 +63,12 @@ pub fn multivariant_playlist(checked: &Checked<'_>) -> String {
     } else {
         write_audio_group(&mut out, &audio);
         let sound = rates.fold(Rates::default(), Rates::max);
+        let states_range = presentation.states_range();
         let video = presentation.video();
         video
             .map(|(track, format)| {
                 let rates = Rates::of(checked, track, target, video_guess(format)).plus(sound);
-                Variant::of_video(track, format, &audio, rates)
+                Variant::of_video(track, (format, states_range), &audio, rates)
             })
             .collect()
     };
@@ -176,8 +181,8 @@ fn yes_no(value: bool) -> &'static str {
 struct Variant {
     rates: Rates,
     codecs: String,
-    /// How widely the video codec is decoded; 0 is the widest.
-    rarity: u8,
+    /// How few players show it well, by codec and then by dynamic range; the least is the widest.
+    rarity: (u8, VideoRange),
     /// The attributes that only video has, each with a leading comma.
     video_attributes: String,
     uri: String,
@@ -188,13 +193,18 @@ impl Variant {
         Self {
             rates,
             codecs: track.codec.clone().unwrap_or_default(),
-            rarity: 0,
+            rarity: (0, VideoRange::Sdr),
             video_attributes: String::new(),
             uri: relative_uri("", &track.playlist_path()),
         }
     }
 
-    fn of_video(track: &MediaTrack, format: &VideoFormat, audio: &[(&MediaTrack, &AudioFormat)], rates: Rates) -> Self {
+    fn of_video(
+        track: &MediaTrack,
+        (format, states_range): (&VideoFormat, bool),
+        audio: &[(&MediaTrack, &AudioFormat)],
+        rates: Rates,
+    ) -> Self {
         let mut codecs: Vec<&str> = Vec::new();
         for codec in [track].iter().chain(audio.iter().map(|(sound, _)| sound)).map(|t| t.codec.as_deref()) {
             codecs.extend(codec.filter(|codec| !codecs.contains(codec)));
@@ -204,8 +214,10 @@ impl Variant {
             codecs.clear();
         }
         let group = if audio.is_empty() { String::new() } else { format!(",AUDIO=\"{AUDIO_GROUP}\"") };
+        let range = format.color.range();
+        let stated = if states_range { format!(",VIDEO-RANGE={}", range.as_str()) } else { String::new() };
         let video_attributes = format!(
-            ",RESOLUTION={}x{},FRAME-RATE={}{group},CLOSED-CAPTIONS=NONE",
+            ",RESOLUTION={}x{},FRAME-RATE={}{stated}{group},CLOSED-CAPTIONS=NONE",
             display_width(format),
             format.height,
             frame_rate(format),
@@ -213,7 +225,7 @@ impl Variant {
         Self {
             rates,
             codecs: codecs.join(","),
-            rarity: rarity(track),
+            rarity: (rarity(track), range),
             video_attributes,
             uri: relative_uri("", &track.playlist_path()),
         }

@@ -81,6 +81,7 @@ fn timeline_track(rows: &Rows<'_>, planned: &TrackPlan, position: usize) -> Opti
                 height: video.height,
                 sar: video.sar,
                 frame_rate: rows.plan.frame_rate(planned)?,
+                color: video.color.codes(),
             }),
             // Audio is made as a whole.
             Media::Audio(_) => return None,

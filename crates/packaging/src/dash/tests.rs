@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use splitreel_core::MediaKind;
 
-use crate::presentation::samples::{audio_format, full, mixed, partial, track, video_format};
+use crate::presentation::samples::{audio_format, full, hdr_and_sdr, mixed, partial, track, video_format};
 use crate::presentation::{Form, MediaFormat, Presentation};
 
 fn written(presentation: &Presentation, form: Form) -> String {
@@ -66,6 +66,50 @@ fn one_codec_with_two_segmentations_makes_two_sets() {
     let (first, rest) = text.split_once("</AdaptationSet>").unwrap();
     assert!(first.contains("id=\"1080p\"") && first.contains("id=\"360p\""), "{first}");
     assert!(rest.contains("id=\"720p\""), "{rest}");
+}
+
+/// The video AdaptationSets of an MPD.
+fn video_sets(text: &str) -> Vec<&str> {
+    text.split("<AdaptationSet").filter(|set| set.contains("contentType=\"video\"")).collect()
+}
+
+fn property(element: &str, what: &str, value: u8) -> String {
+    format!("<{element} schemeIdUri=\"urn:mpeg:mpegB:cicp:{what}\" value=\"{value}\"/>")
+}
+
+#[test]
+fn hdr_and_sdr_are_never_in_one_set() {
+    let text = written(&hdr_and_sdr(), Form::Final);
+    let sets = video_sets(&text);
+    assert_eq!(sets.len(), 2, "{text}");
+    assert!(sets[0].contains("id=\"1080p\"") && sets[0].contains("id=\"720p\"") && !sets[0].contains("id=\"360p\""));
+    assert!(sets[1].contains("id=\"360p\""));
+    let essential = property("EssentialProperty", "TransferCharacteristics", 16);
+    let rest = [("ColourPrimaries", 9), ("MatrixCoefficients", 9)].map(|(w, v)| property("SupplementalProperty", w, v));
+    let at = sets[0].find(&essential).expect("an old client must not take the HDR set");
+    assert!(rest.iter().all(|p| sets[0].find(p).is_some_and(|found| found > at)), "{}", sets[0]);
+    assert!(sets[0].find("<SegmentTemplate").unwrap() > at, "properties come first in the schema");
+    for what in ["TransferCharacteristics", "ColourPrimaries", "MatrixCoefficients"] {
+        assert!(sets[1].contains(&property("SupplementalProperty", what, 1)), "{}", sets[1]);
+    }
+    assert!(!sets[1].contains("EssentialProperty"));
+}
+
+#[test]
+fn hdr_without_an_alternative_is_open_to_every_client() {
+    let mut p = hdr_and_sdr();
+    p.tracks.retain(|track| track.id != "360p");
+    let text = written(&p, Form::Final);
+    assert_eq!(video_sets(&text).len(), 1);
+    assert!(text.contains(&property("SupplementalProperty", "TransferCharacteristics", 16)), "{text}");
+    assert!(!text.contains("EssentialProperty"));
+}
+
+#[test]
+fn a_ladder_in_sdr_only_states_no_colour() {
+    let mut p = hdr_and_sdr();
+    p.tracks.retain(|track| track.id != "1080p" && track.id != "720p");
+    assert!(!written(&p, Form::Final).contains("cicp:TransferCharacteristics"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use splitreel_core::{MediaKind, MediaTime, Rational};
 
-use crate::presentation::samples::{audio, full, mixed, partial, track, video_format};
+use crate::presentation::samples::{audio, full, hdr_and_sdr, mixed, partial, track, video_format};
 use crate::presentation::{Presentation, TargetDuration};
 
 fn all(presentation: &Presentation, form: Form) -> String {
@@ -28,6 +28,38 @@ fn preview_marks_gaps() {
 #[test]
 fn a_mixed_ladder() {
     insta::assert_snapshot!(all(&mixed(), Form::Final));
+}
+
+/// The attribute lists of the variants, each with its playlist.
+fn variants(p: &Presentation) -> Vec<(String, String)> {
+    let text = multivariant_playlist(&p.check(Form::Final).unwrap());
+    let lines: Vec<&str> = text.lines().collect();
+    let pairs = lines.windows(2).filter(|w| w[0].starts_with("#EXT-X-STREAM-INF:"));
+    pairs.map(|w| (w[0].to_owned(), w[1].to_owned())).collect()
+}
+
+#[test]
+fn every_variant_of_a_ladder_with_hdr_states_its_range_and_sdr_comes_first() {
+    let found = variants(&hdr_and_sdr());
+    let order: Vec<&str> = found.iter().map(|(_, uri)| uri.as_str()).collect();
+    assert_eq!(order, ["v/360p/playlist.m3u8", "v/1080p/playlist.m3u8", "v/720p/playlist.m3u8"]);
+    for ((attributes, _), range) in found.iter().zip(["SDR", "PQ", "PQ"]) {
+        assert!(attributes.contains(&format!(",VIDEO-RANGE={range},")), "{attributes}");
+    }
+    let mut p = hdr_and_sdr();
+    p.video_format_mut("720p").color.transfer = Some(18);
+    let ranges: Vec<bool> = variants(&p).iter().map(|(a, _)| a.contains("VIDEO-RANGE=HLG")).collect();
+    assert_eq!(ranges, [false, false, true]);
+}
+
+#[test]
+fn a_ladder_in_sdr_only_states_no_range() {
+    let mut p = hdr_and_sdr();
+    p.tracks.retain(|track| track.id != "1080p" && track.id != "720p");
+    assert!(variants(&p).iter().all(|(attributes, _)| !attributes.contains("VIDEO-RANGE")));
+    let mut p = hdr_and_sdr();
+    p.tracks.retain(|track| track.id != "360p");
+    assert!(variants(&p).iter().all(|(attributes, _)| attributes.contains("VIDEO-RANGE=PQ")));
 }
 
 #[test]

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use super::model::{AudioFormat, MediaTrack, Presentation, VideoFormat};
 
 /// Video tracks that a player can switch between at every segment, in the order of the model. One set per sample
-/// entry type and segmentation: a decoder cannot change its codec inside a set, and a client takes equal numbers
-/// for equal times (ISO/IEC 23009-1, 5.3.3.2 `@segmentAlignment`).
+/// entry type, colour and segmentation: a decoder cannot change its codec inside a set, a display cannot change between
+/// SDR and HDR without a visible break, and a client takes equal numbers for equal times (ISO/IEC 23009-1, 5.3.3.2
+/// `@segmentAlignment`; ISO/IEC 23000-19, 7.3.4).
 pub(crate) fn switching_sets(presentation: &Presentation) -> Vec<Vec<(&MediaTrack, &VideoFormat)>> {
     let mut sets: Vec<Vec<(&MediaTrack, &VideoFormat)>> = Vec::new();
     for (track, format) in presentation.video() {
         let fits = |set: &&mut Vec<(&MediaTrack, &VideoFormat)>| {
-            set.first().is_some_and(|(first, _)| {
-                sample_entry_code(first) == sample_entry_code(track) && first.is_aligned_with(track)
+            set.first().is_some_and(|(first, other)| {
+                sample_entry_code(first) == sample_entry_code(track)
+                    && other.color == format.color
+                    && first.is_aligned_with(track)
             })
         };
         match sets.iter_mut().find(fits) {

@@ -1,7 +1,7 @@
 //! Data types of a presentation: tracks of any kind of media, each with its own media segments.
 
 use serde::{Deserialize, Serialize};
-use splitreel_core::{MediaKind, MediaTime, Rational};
+use splitreel_core::{ColorCodes, MediaKind, MediaTime, Rational, VideoRange};
 
 use super::paths::{MEDIA_PLAYLIST_NAME, parent};
 
@@ -80,6 +80,9 @@ pub struct VideoFormat {
     pub sar: Rational,
     /// Frames per second; the average for variable frame rates.
     pub frame_rate: Rational,
+    /// Colour as the track's headers state it.
+    #[serde(default)]
+    pub color: ColorCodes,
 }
 
 /// Properties of an audio track.
@@ -130,6 +133,13 @@ impl Presentation {
             MediaFormat::Audio(format) => Some((track, format)),
             _ => None,
         })
+    }
+
+    /// Whether any video track has another dynamic range than SDR. Manifests state the range of every track then, so
+    /// that players can tell them apart, and of none otherwise, since SDR is what a player assumes.
+    #[must_use]
+    pub fn states_range(&self) -> bool {
+        self.video().any(|(_, format)| format.color.range() != VideoRange::Sdr)
     }
 
     /// The tracks that manifests list, video first.

@@ -1,6 +1,6 @@
 //! Presentations for the tests of this crate's manifest writers.
 
-use splitreel_core::{MediaKind, MediaTime, Rational};
+use splitreel_core::{ColorCodes, MediaKind, MediaTime, Rational};
 
 use super::*;
 
@@ -43,6 +43,7 @@ pub(crate) fn video_format(width: u32, height: u32) -> MediaFormat {
         height,
         sar: Rational::ONE,
         frame_rate: Rational::new(30_000, 1_001).unwrap(),
+        color: ColorCodes::default(),
     })
 }
 
@@ -92,7 +93,20 @@ pub(crate) fn mixed() -> Presentation {
         height: 360,
         sar: Rational::ONE,
         frame_rate: Rational::new(15_000, 1_001).unwrap(),
+        color: ColorCodes::default(),
     });
+    p
+}
+
+/// Two HEVC tracks in PQ and one in SDR, with the same segments.
+pub(crate) fn hdr_and_sdr() -> Presentation {
+    let mut p = full();
+    let codes = |code, matrix| ColorCodes { primaries: Some(matrix), transfer: Some(code), matrix: Some(matrix) };
+    let looks = [("1080p", "hvc1.2.4.L120.B0", codes(16, 9)), ("720p", "hvc1.2.4.L93.B0", codes(16, 9))];
+    for (id, codec, color) in looks.into_iter().chain([("360p", "hvc1.1.6.L90.B0", codes(1, 1))]) {
+        p.track_mut(id).codec = Some(codec.into());
+        p.video_format_mut(id).color = color;
+    }
     p
 }
 
