@@ -78,7 +78,9 @@ pub(crate) async fn chunk_set(
     if heads.is_empty() {
         return Ok(Vec::new());
     }
-    let init = write_init(&heads, sound.and_then(gapless)).map_err(|e| unpackable("the chunk set", e))?;
+    let header = heads.iter().find(|head| head.handler == Handler::Audio);
+    let gapless = header.zip(sound).and_then(|(header, part)| gapless(header, part));
+    let init = write_init(&heads, gapless).map_err(|e| unpackable("the chunk set", e))?;
     let Some(set) = ChunkSet::new(rows, base, init.len() as u64).map_err(failed)? else { return Ok(Vec::new()) };
     let (mut files, mut written) = (Vec::new(), Vec::new());
     for chunk in set.files().map_err(failed)? {
@@ -96,14 +98,10 @@ pub(crate) async fn chunk_set(
     Ok(files)
 }
 
-/// Priming and padding of an audio track, for players that do not apply edit lists. Opus signals its priming in its own
-/// sample entry.
-fn gapless(part: &AudioPart) -> Option<Gapless> {
-    (part.priming > 0 && !part.codec.starts_with("opus")).then(|| {
-        let held = part.segments.iter().map(|s| u64::try_from(s.duration).unwrap_or(0)).sum::<u64>();
-        let padding = held.saturating_sub(part.num_samples).saturating_sub(u64::from(part.priming));
-        Gapless { priming: part.priming, padding: u32::try_from(padding).unwrap_or(0), num_samples: part.num_samples }
-    })
+/// Priming and padding of an audio track, for players that do not apply edit lists.
+fn gapless(header: &TrackHeader, part: &AudioPart) -> Option<Gapless> {
+    let held = part.segments.iter().map(|s| u64::try_from(s.duration).unwrap_or(0)).sum();
+    Gapless::of(&header.sample_entry, part.priming, held, part.num_samples)
 }
 
 /// The header of a track, from its stored init segment and the model.

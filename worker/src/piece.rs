@@ -4,7 +4,6 @@
 use splitreel_core::measure::{MeasuredSample, presentation_times, samples_sha256};
 use splitreel_core::plan::{Cut, MediaSegmentPlan, PlannedPart, TrackPlan, VideoMedia, pts_fingerprint};
 use splitreel_core::planner::cut_audio;
-use splitreel_core::profile::AudioCodec;
 use splitreel_core::time::OutputTicks;
 use splitreel_core::{Failure, FailureCode};
 use splitreel_media::piece::EncodedTrack;
@@ -226,7 +225,7 @@ pub fn cut_audio_track(
     encoded_samples: Option<u64>,
     step_seconds: f64,
 ) -> Result<CutAudio, Failure> {
-    let (Some(audio), Cut::Whole { start, .. }) = (plan.audio(), &plan.cut) else {
+    let (Some(_), Cut::Whole { start, .. }) = (plan.audio(), &plan.cut) else {
         return Err(Failure::of(FailureCode::Plan, format!("{} is not a whole audio track", plan.id)));
     };
     if track.timescale != plan.timescale {
@@ -276,10 +275,7 @@ pub fn cut_audio_track(
         decode_time += duration;
     }
     let header = audio_header(plan, track_id, track, priming);
-    let padding = u32::try_from(held.saturating_sub(num_samples).saturating_sub(u64::from(priming))).unwrap_or(0);
-    // Opus states its priming in its own sample entry.
-    let is_opus = audio.coding.encoding().is_some_and(|e| e.codec == AudioCodec::Opus);
-    let gapless = (priming > 0 && !is_opus).then_some(Gapless { priming, padding, num_samples });
+    let gapless = Gapless::of(&track.sample_entry, priming, held, num_samples);
     Ok(CutAudio { track: finish(&header, gapless, segments)?, frame_samples: frame, priming, num_samples })
 }
 

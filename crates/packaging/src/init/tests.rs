@@ -44,6 +44,14 @@ fn hvcc(arrays: &[(u8, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
+fn only_tracks_whose_sample_entry_does_not_state_the_priming_get_the_comment() {
+    let of = |kind: &[u8; 4], priming| Gapless::of(&visual(kind, |_| {}), priming, 48_000, 46_500);
+    assert_eq!(of(b"ac-3", 1_024), Some(Gapless { priming: 1_024, padding: 476, num_samples: 46_500 }));
+    assert_eq!(of(b"ac-3", 0), None);
+    assert_eq!(of(b"Opus", 312), None);
+}
+
+#[test]
 fn header_reads_back() {
     let entry = visual(b"avc1", |w| {
         w.boxed(b"avcC", |w| w.bytes(&[1, 100, 0, 30]));
