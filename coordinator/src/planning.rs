@@ -5,7 +5,7 @@ use splitreel_backend::StoreError;
 use splitreel_backend::blob::{BlobError, BlobStore};
 use splitreel_backend::store::{JobFilter, TaskFilter};
 use splitreel_core::job::{Job, JobState};
-use splitreel_core::part::{ProbeResult, StoredObject, TaskResult};
+use splitreel_core::part::{StoredObject, TaskResult};
 use splitreel_core::plan::hex;
 use splitreel_core::planner;
 use splitreel_core::source::SourceInfo;
@@ -44,8 +44,8 @@ impl Coordinator {
         let outcome = match probe {
             None => Err(Failure::of(FailureCode::NoProbe, "the probe result is missing")),
             Some(p) => {
-                let info = self.source_info(p).await?;
-                planner::plan(&info, &job.request.profile, &self.inner.config.capabilities)
+                let info = source_info(&read_object(self.inner.blobs.as_ref(), &p.info).await?);
+                info.and_then(|info| planner::plan(&info, &job.request.profile, &self.inner.config.capabilities))
             }
         };
         match outcome {
@@ -64,12 +64,12 @@ impl Coordinator {
         }
         Ok(())
     }
+}
 
-    async fn source_info(&self, probe: &ProbeResult) -> Result<SourceInfo, PlanningError> {
-        let json = read_object(self.inner.blobs.as_ref(), &probe.info).await?;
-        serde_json::from_slice(&json)
-            .map_err(|e| PlanningError::Unreadable { key: probe.info.key.clone(), why: e.to_string() })
-    }
+/// The result of probing. Its bytes are the ones that were stored, so another attempt would read the same.
+fn source_info(json: &[u8]) -> Result<SourceInfo, Failure> {
+    serde_json::from_slice(json)
+        .map_err(|e| Failure::of(FailureCode::SourceInfo, format!("the result of probing cannot be read: {e}")))
 }
 
 /// Why a job could not be planned this time; the next pump tries again.
@@ -79,11 +79,11 @@ enum PlanningError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Blob(#[from] BlobError),
-    #[error("{key} does not hold what was stored: {why}")]
-    Unreadable { key: String, why: String },
+    #[error("size or hash of {key} differs from what was stored")]
+    Differs { key: String },
 }
 
-/// Reads a whole small object and holds it against its recorded hash.
+/// Reads a whole small object and compares it with its recorded size and hash.
 async fn read_object(blobs: &dyn BlobStore, object: &StoredObject) -> Result<Vec<u8>, PlanningError> {
     use sha2::{Digest, Sha256};
     const STEP: usize = 4 << 20;
@@ -96,7 +96,7 @@ async fn read_object(blobs: &dyn BlobStore, object: &StoredObject) -> Result<Vec
         bytes.extend_from_slice(&piece);
     }
     if bytes.len() as u64 != object.bytes || hex(&Sha256::digest(&bytes)) != object.sha256 {
-        return Err(PlanningError::Unreadable { key: object.key.clone(), why: "size or hash differs".into() });
+        return Err(PlanningError::Differs { key: object.key.clone() });
     }
     Ok(bytes)
 }

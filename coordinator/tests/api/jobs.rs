@@ -1,13 +1,15 @@
 //! Making, listing and steering jobs.
 
-use crate::stage::{SOURCE, Stage, fresh, request};
+use crate::stage::{ROOT, SOURCE, Stage, fresh, request, until};
 use serde_json::{Value, json};
 use splitreel_backend::Submissions;
 use splitreel_backend::lease::Leases;
 use splitreel_backend::store::JobFilter;
 use splitreel_client::types::Scope;
+use splitreel_core::job::JobState;
+use splitreel_core::part::{Cost, ProbeResult, TaskResult};
 use splitreel_core::task::TaskKind;
-use splitreel_core::{Failure, FailureCode, WorkerId};
+use splitreel_core::{Failure, FailureClass, FailureCode, WorkerId};
 use std::collections::BTreeSet;
 
 const BOTH: [Scope; 2] = [Scope::JobsRead, Scope::JobsWrite];
@@ -171,4 +173,26 @@ async fn a_quote_says_what_it_rests_on() {
     let known = stage.ask("POST", "/v1/quote", &token, Some(known)).await.json();
     assert_eq!((&known["basis"], &known["renditions"]), (&json!("duration"), &json!(3)));
     assert_eq!(stage.ask("POST", "/v1/quote", &token, Some(json!({}))).await.code(), "invalid");
+}
+
+#[tokio::test]
+async fn a_probe_result_that_cannot_be_read_fails_its_job() {
+    let stage = Stage::new();
+    let job = stage.job(ROOT).await;
+    let info = stage.object(&format!("jobs/{job}/0/1-x/source-info.json"), b"{\"container\": 7}").await;
+    let probe = TaskResult::Probe(ProbeResult { info, ffmpeg_build: "9".into(), cost: Cost::default() });
+    let order = {
+        let wakeup = stage.wakeup(job, 0, TaskKind::Probe);
+        stage.coordinator.claim(&wakeup, &WorkerId("w".into()), fresh()).await.unwrap()
+    };
+    let engine = stage.coordinator.clone();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let stopped = stop.clone();
+    let running = tokio::spawn(async move { engine.run(stopped).await });
+    stage.coordinator.complete(order.task, order.lease, probe).await.unwrap();
+    until("the job fails", || async { stage.store.job(job).await.unwrap().unwrap().state == JobState::Failed }).await;
+    let failure = stage.store.job(job).await.unwrap().unwrap().failure.unwrap();
+    assert_eq!((failure.code, failure.class), (FailureCode::SourceInfo, FailureClass::Permanent));
+    stop.cancel();
+    running.await.unwrap();
 }

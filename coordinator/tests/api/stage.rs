@@ -280,7 +280,7 @@ impl Stage {
         self.finish(&self.wakeup(job, 2, TaskKind::Assemble), |_| TaskResult::Assemble(presentation)).await;
     }
 
-    async fn object(&self, key: &str, bytes: &[u8]) -> StoredObject {
+    pub async fn object(&self, key: &str, bytes: &[u8]) -> StoredObject {
         use sha2::{Digest, Sha256};
         self.blobs.put(key, Bytes::copy_from_slice(bytes)).await.unwrap();
         StoredObject { key: key.to_owned(), bytes: bytes.len() as u64, sha256: hex(&Sha256::digest(bytes)) }

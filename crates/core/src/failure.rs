@@ -173,7 +173,7 @@ codes! {
     Plan "plan" Permanent "The plan has no such segment or track." None;
     PlanMismatch "plan_mismatch" Permanent "The plan has no such segment or track for ffmpeg." None;
     ProfileInvalid "profile_invalid" Permanent "The profile has mistakes." Some("correct the profile, then make a new job");
-    SourceInfo "source_info" Permanent "The result of probing cannot be stored." None;
+    SourceInfo "source_info" Permanent "The result of probing cannot be stored or read." None;
     TooManyKeyframes "too_many_keyframes" Permanent "A segment has too many keyframes." Some("use longer media segments or shorter segments, then make a new job");
     WrongRole "wrong_role" Permanent "The task reached a process of another role." None;
     CopyUnsupported "copy_unsupported" Source "The source's streams cannot be copied into fMP4." Some("use a profile that re-encodes, then make a new job");
