@@ -213,11 +213,24 @@ pub fn ladder_ts() -> PathBuf {
     make("ladder.ts", &["-i", ladder_cfr().to_str().unwrap(), "-c", "copy", "-output_ts_offset", "3600"])
 }
 
+const HD: &str = "testsrc2=size=1280x720:rate=24:duration=20";
+const HD_SOUND: &str = "aevalsrc=0.3*sin(2*PI*t*220):s=48000:d=20";
+const HD_CODEC: &[&str] = &["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"];
+
 /// 3 s of 1280x720 at 24 frames/s.
 pub fn hd() -> PathBuf {
-    const HD: &str = "testsrc2=size=1280x720:rate=24:duration=3";
-    const HD_SOUND: &str = "aevalsrc=0.3*sin(2*PI*t*220):s=48000:d=3";
-    make("hd.mp4", &lavfi(&[HD, HD_SOUND], &[&["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"], AAC]))
+    make("hd.mp4", &lavfi(&[HD, HD_SOUND], &[HD_CODEC, AAC, &["-t", "3"]]))
+}
+
+/// 20 s of 1280x720 at 24 frames/s.
+pub fn hd_long() -> PathBuf {
+    make("hd-long.mp4", &lavfi(&[HD, HD_SOUND], &[HD_CODEC, AAC]))
+}
+
+/// 10 s that an encoder needs many bits for in every frame.
+pub fn noisy() -> PathBuf {
+    const NOISY: &str = "testsrc2=size=256x144:rate=25:duration=10,noise=alls=20:allf=t";
+    make("noisy.mp4", &lavfi(&[NOISY], &[HD_CODEC]))
 }
 
 /// 3 s of 10-bit HEVC with PQ tags.

@@ -83,6 +83,7 @@ fn seconds(micros: u64) -> String {
     format!("PT{}S", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
+/// `@frameRate`: the average where the rate varies (ISO/IEC 23009-1, 5.3.7.2).
 fn frame_rate(rate: Rational) -> String {
     if rate.den() == 1 { rate.num().to_string() } else { rate.to_string() }
 }

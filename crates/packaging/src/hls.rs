@@ -270,10 +270,11 @@ fn display_width(format: &VideoFormat) -> u64 {
     u64::try_from(doubled / den.saturating_mul(2)).unwrap_or(u64::MAX)
 }
 
-/// Frames per second with three decimals, rounded half up.
+/// FRAME-RATE: the highest number of frames per second, with three decimals, rounded half up (RFC 8216, 4.3.4.2).
 fn frame_rate(format: &VideoFormat) -> String {
-    let den = i128::from(format.frame_rate.den());
-    let milli = (i128::from(format.frame_rate.num()) * 2_000 + den) / (den * 2);
+    let rate = format.peak_frame_rate.unwrap_or(format.frame_rate);
+    let den = i128::from(rate.den());
+    let milli = (i128::from(rate.num()) * 2_000 + den) / (den * 2);
     format!("{}.{:03}", milli / 1_000, milli % 1_000)
 }
 

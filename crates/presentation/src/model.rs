@@ -2,7 +2,7 @@
 
 use crate::rows::Rows;
 use splitreel_core::part::{AudioPart, StoredSegment};
-use splitreel_core::plan::{Media, TrackPlan};
+use splitreel_core::plan::{Cut, Media, TrackPlan};
 use splitreel_core::{MediaKind, MediaTime, Rational};
 use splitreel_packaging::presentation::{
     AudioFormat, Form, MediaFormat, MediaSegment, MediaTrack, Presentation, TargetDuration, VideoFormat, init_path,
@@ -52,7 +52,7 @@ fn time(ticks: i64, timescale: u32) -> MediaTime {
 
 /// A track that segment tasks make, at a position among these.
 fn timeline_track(rows: &Rows<'_>, planned: &TrackPlan, position: usize) -> Option<MediaTrack> {
-    let kind = planned.kind();
+    let (kind, frames) = (planned.kind(), rows.plan.frame_list(planned)?);
     let stored: BTreeMap<u32, &StoredSegment> =
         rows.parts_of(position).flat_map(|part| &part.segments).map(|s| (s.number, s)).collect();
     let segments = rows.plan.media_segments(planned).map(|m| {
@@ -73,6 +73,10 @@ fn timeline_track(rows: &Rows<'_>, planned: &TrackPlan, position: usize) -> Opti
         timescale: planned.timescale,
         delay: u32::try_from(planned.delay.get()).unwrap_or(0),
         init: Some(init_path(kind, &planned.id)),
+        grid: match planned.cut {
+            Cut::Timeline { grid, .. } => Some(grid),
+            Cut::Whole { .. } => None,
+        },
         segments: segments.collect(),
         cap_bits_per_second: cap(planned),
         format: match &planned.media {
@@ -80,7 +84,8 @@ fn timeline_track(rows: &Rows<'_>, planned: &TrackPlan, position: usize) -> Opti
                 width: video.width,
                 height: video.height,
                 sar: video.sar,
-                frame_rate: rows.plan.frame_rate(planned)?,
+                frame_rate: frames.rate,
+                peak_frame_rate: frames.peak_rate,
                 color: video.color.codes(),
             }),
             // Audio is made as a whole.
@@ -113,6 +118,7 @@ fn whole_track(planned: &TrackPlan, part: &AudioPart) -> MediaTrack {
         timescale: part.sample_rate,
         delay: part.priming,
         init: Some(init_path(kind, &planned.id)),
+        grid: None,
         segments: segments.collect(),
         cap_bits_per_second: None,
         format: match kind {

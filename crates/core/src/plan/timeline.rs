@@ -63,8 +63,12 @@ pub struct Segment {
 pub struct FrameList {
     /// The rule that chooses them.
     pub rule: FrameRule,
-    /// Frame rate announced in manifests, frames per second.
+    /// Mean frame rate, frames per second: what DASH announces.
     pub rate: Rational,
+    /// Highest frame rate over a second, where it differs from the mean: what HLS announces. `None`: the frames are
+    /// evenly spaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_rate: Option<Rational>,
     /// One entry per segment of the timeline.
     pub segments: Vec<SegmentFrames>,
 }

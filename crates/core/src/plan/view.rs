@@ -1,7 +1,6 @@
 //! Views of a plan: its tracks by kind and by task, and what the plan expects of one part.
 
 use super::{Cut, FrameList, GridSegment, MediaKind, Plan, Segment, SegmentFrames, TrackPlan, VideoMedia, VideoOp};
-use crate::time::Rational;
 
 /// What the plan expects of the part that a segment task makes of one track.
 #[derive(Clone, Copy, Debug)]
@@ -53,11 +52,6 @@ impl Plan {
     pub fn frame_list(&self, track: &TrackPlan) -> Option<&FrameList> {
         let Cut::Timeline { frames, .. } = track.cut else { return None };
         self.frames.get(frames as usize)
-    }
-
-    /// Frame rate announced for a track that is cut along the timeline.
-    pub fn frame_rate(&self, track: &TrackPlan) -> Option<Rational> {
-        self.frame_list(track).map(|list| list.rate)
     }
 
     /// What is expected of the parts of one segment, in the order of [`Plan::timeline_tracks`]. `None`: there is no such

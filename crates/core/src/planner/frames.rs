@@ -9,8 +9,10 @@ use crate::time::{OutputTicks, Rational};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chosen {
     pub(super) rule: FrameRule,
-    /// Rate announced in manifests.
+    /// Mean rate.
     pub(super) rate: Rational,
+    /// Highest rate over a second, where the frames are uneven.
+    pub(super) peak_rate: Option<Rational>,
     /// Numbers of the chosen frames in the source's list.
     pub(super) at: Vec<usize>,
     /// The usual distance of frames in the output.
@@ -29,8 +31,14 @@ impl Chosen {
             FrameRule::FirstOfSlot { rate } if is_filled(at.len(), clock.total(), rate) => rate,
             FrameRule::FirstOfSlot { .. } => mean_rate(at.len(), length, clock.timeline.timescale),
         };
+        let peak_rate = match rule {
+            FrameRule::FirstOfSlot { rate: slots } if rate == slots => None,
+            // A frame may be late in its slot and the next one early in its own.
+            FrameRule::FirstOfSlot { rate: slots } => peak_rate(clock, &at, rate).map(|peak| peak.min(slots)),
+            _ => peak_rate(clock, &at, rate),
+        };
         let nominal = nominal(clock, &at).unwrap_or(length).max(OutputTicks(1));
-        Chosen { rule, rate, at, nominal }
+        Chosen { rule, rate, peak_rate, at, nominal }
     }
 
     /// The list of the plan.
@@ -39,7 +47,7 @@ impl Chosen {
             let inside = inside(clock, &self.at, &range);
             SegmentFrames { num_frames: inside.len() as u64, pts_sha256: pts_fingerprint(inside) }
         });
-        FrameList { rule: self.rule, rate: self.rate, segments: segments.collect() }
+        FrameList { rule: self.rule, rate: self.rate, peak_rate: self.peak_rate, segments: segments.collect() }
     }
 }
 
@@ -115,7 +123,28 @@ fn mean_rate(num_frames: usize, length: OutputTicks, timescale: u32) -> Rational
         .unwrap_or(Rational::ONE)
 }
 
-/// The common frame rate within a relative distance of a rate.
+/// The highest rate over one second, or over one longer gap, where it differs from the mean by more than rounded
+/// times explain. Frames are counted over whole gaps, so that evenly spaced ones have their own rate.
+fn peak_rate(clock: &Clock, at: &[usize], mean: Rational) -> Option<Rational> {
+    const ROUNDING: f64 = 0.003;
+    let second = i64::from(clock.timeline.timescale.max(1));
+    let ticks: Vec<i64> = at.iter().filter_map(|at| clock.output.get(*at)).map(|tick| tick.get()).collect();
+    let (mut to, mut peak) = (0, 0.0_f64);
+    for (from, start) in ticks.iter().enumerate() {
+        while ticks.get(to).is_some_and(|end| end - start < second) {
+            to += 1;
+        }
+        let Some(end) = ticks.get(to) else { break };
+        let rate = |gaps: usize, length: i64| gaps as f64 * second as f64 / length as f64;
+        peak = peak.max(rate(to - from, end - start)).max(rate((to - from).saturating_sub(1), second));
+    }
+    if peak <= mean.to_f64() * (1.0 + ROUNDING) {
+        return None;
+    }
+    common_rate(peak, ROUNDING / 2.0).or_else(|| Rational::new((peak * 1000.0).round().clamp(1.0, 1e12) as i64, 1000))
+}
+
+/// The nearest common frame rate, if it lies within a relative distance of a rate.
 fn common_rate(rate: f64, distance: f64) -> Option<Rational> {
     const COMMON: [(i64, i64); 12] = [
         (24_000, 1001),
@@ -132,5 +161,6 @@ fn common_rate(rate: f64, distance: f64) -> Option<Rational> {
         (120, 1),
     ];
     let common = COMMON.iter().filter_map(|(n, d)| Rational::new(*n, *d));
-    common.into_iter().find(|r| (r.to_f64() / rate - 1.0).abs() < distance)
+    let away = |r: &Rational| (r.to_f64() / rate - 1.0).abs();
+    common.into_iter().min_by(|a, b| away(a).total_cmp(&away(b))).filter(|nearest| away(nearest) < distance)
 }

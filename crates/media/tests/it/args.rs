@@ -47,7 +47,12 @@ fn timeline() -> (Timeline, FrameList, KeyframeGrid) {
     let frames = SegmentFrames { num_frames: 100, pts_sha256: String::new() };
     (
         timeline,
-        FrameList { rule: FrameRule::All, rate: Rational::whole(25), segments: vec![frames.clone(), frames] },
+        FrameList {
+            rule: FrameRule::All,
+            rate: Rational::whole(25),
+            peak_rate: None,
+            segments: vec![frames.clone(), frames],
+        },
         KeyframeGrid { gop: OutputTicks(LENGTH / 2), segments: vec![grid(0), grid(1)] },
     )
 }

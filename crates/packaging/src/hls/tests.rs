@@ -53,6 +53,20 @@ fn every_variant_of_a_ladder_with_hdr_states_its_range_and_sdr_comes_first() {
 }
 
 #[test]
+fn the_frame_rate_of_uneven_frames_is_the_highest() {
+    let mut p = full();
+    p.video_format_mut("720p").peak_frame_rate = Some(Rational::new(60_000, 1_001).unwrap());
+    let found = variants(&p);
+    let rate = |id: &str| {
+        let (attributes, _) = found.iter().find(|(_, uri)| uri.contains(id)).unwrap();
+        attributes.contains("FRAME-RATE=59.940")
+    };
+    assert_eq!([rate("1080p"), rate("720p"), rate("360p")], [false, true, false]);
+    let mpd = crate::dash::mpd(&p.check(Form::Final).unwrap()).unwrap();
+    assert_eq!(mpd.matches("frameRate=\"30000/1001\"").count(), 3, "DASH announces the average: {mpd}");
+}
+
+#[test]
 fn a_ladder_in_sdr_only_states_no_range() {
     let mut p = hdr_and_sdr();
     p.tracks.retain(|track| track.id != "1080p" && track.id != "720p");

@@ -3,11 +3,11 @@
 //! Owns the rules and the proof of having passed them, [`Checked`]. Reports every defect, not
 //! only the first. Must not repair anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{MediaTrack, Presentation, TargetDuration, is_safe_path, micros};
 
-/// How far the longest track may end from the presentation's duration, in microseconds.
+/// How far the longest track may end from the presentation's duration, in microseconds: audio is padded to whole packets.
 const MAX_END_DIFFERENCE: u64 = 250_000;
 
 /// Whether the manifests describe a finished presentation or one that is being made.
@@ -172,7 +172,7 @@ pub enum Defect {
         number: u64,
     },
     /// A video track covers another time than the first one: a player that switches would repeat or skip frames
-    /// (RFC 8216, 6.2.4).
+    /// (RFC 8216, 6.2.4). Exact: whatever frames a track shows, its segments tile the time of the whole video.
     #[error("track {track} covers {actual_micros:?} µs, {reference} covers {expected_micros:?} µs")]
     CoverageDiffers {
         /// Track id.
@@ -183,6 +183,16 @@ pub enum Defect {
         expected_micros: (i128, i128),
         /// Start and end found, in microseconds.
         actual_micros: (i128, i128),
+    },
+    /// Two tracks of one grid have different segments.
+    #[error("track {track}: segment {number} is not that of {reference}, although both are cut by one grid")]
+    SegmentsDiffer {
+        /// Track id.
+        track: String,
+        /// Id of the first track of the grid.
+        reference: String,
+        /// Number of the first segment that differs or is missing, as the reference counts.
+        number: u64,
     },
 }
 
@@ -245,6 +255,7 @@ impl Presentation {
             check_segments(track, form, &mut defects);
         }
         self.check_video(&mut defects);
+        self.check_grids(&mut defects);
         self.check_audio(&mut defects);
         self.check_end(&mut defects);
         if defects.is_empty() { Ok(Checked { presentation: self, form }) } else { Err(InvalidPresentation { defects }) }
@@ -260,17 +271,31 @@ impl Presentation {
                 ("frame rate", !format.frame_rate.is_positive()),
             ];
             zero_fields(&track.id, &fields, out);
-            let Some(covered) = coverage(track) else { continue };
-            let (first, expected) = *reference.get_or_insert((&track.id, covered));
-            let differs = |a: i128, b: i128| a.abs_diff(b) > MAX_END_DIFFERENCE.into();
-            if differs(covered.0, expected.0) || differs(covered.1, expected.1) {
+            let Some(actual_micros) = coverage(track) else { continue };
+            let (first, expected_micros) = *reference.get_or_insert((track, actual_micros));
+            if !track.covers_the_same_time_as(first) {
                 out.push(Defect::CoverageDiffers {
                     track: track.id.clone(),
-                    reference: first.clone(),
-                    expected_micros: expected,
-                    actual_micros: covered,
+                    reference: first.id.clone(),
+                    expected_micros,
+                    actual_micros,
                 });
             }
+        }
+    }
+
+    fn check_grids(&self, out: &mut Vec<Defect>) {
+        let mut references: BTreeMap<u32, &MediaTrack> = BTreeMap::new();
+        for track in &self.tracks {
+            let Some(grid) = track.grid else { continue };
+            let reference = *references.entry(grid).or_insert(track);
+            let Some(position) = reference.first_difference(track) else { continue };
+            let first = reference.segments.first().map_or(0, |segment| segment.number);
+            out.push(Defect::SegmentsDiffer {
+                track: track.id.clone(),
+                reference: reference.id.clone(),
+                number: first.saturating_add(position as u64),
+            });
         }
     }
 
@@ -308,8 +333,8 @@ impl Presentation {
 
 /// Start and end of a track in microseconds of presentation time; `None` without segments.
 fn coverage(track: &MediaTrack) -> Option<(i128, i128)> {
-    let (first, last) = (track.segments.first()?, track.segments.last()?);
-    Some((micros(first.start.into(), track.timescale), micros(last.end(), track.timescale)))
+    let (start, end) = track.covered()?;
+    Some((micros(start, track.timescale), micros(end, track.timescale)))
 }
 
 fn zero_fields(track: &str, fields: &[(&'static str, bool)], out: &mut Vec<Defect>) {

@@ -47,6 +47,10 @@ pub struct MediaTrack {
     pub delay: u32,
     /// Path of the init segment, relative to the presentation's root. `None` where every segment stands alone.
     pub init: Option<String>,
+    /// Number of the grid that the segments are cut by: tracks of one grid have exactly the same segments. `None`: the
+    /// track is cut by itself.
+    #[serde(default)]
+    pub grid: Option<u32>,
     /// The media segments in order.
     pub segments: Vec<MediaSegment>,
     /// Bit rate in bit/s that the encoder was asked not to exceed; `None` without a cap.
@@ -80,6 +84,9 @@ pub struct VideoFormat {
     pub sar: Rational,
     /// Frames per second; the average for variable frame rates.
     pub frame_rate: Rational,
+    /// The highest number of frames per second, where it differs from the average.
+    #[serde(default)]
+    pub peak_frame_rate: Option<Rational>,
     /// Colour as the track's headers state it.
     #[serde(default)]
     pub color: ColorCodes,
@@ -217,12 +224,34 @@ impl MediaTrack {
     /// from one track to the other at every segment.
     #[must_use]
     pub fn is_aligned_with(&self, other: &Self) -> bool {
-        self.segments.len() == other.segments.len()
-            && self.segments.iter().zip(&other.segments).all(|(a, b)| {
-                a.number == b.number
-                    && same_time(a.start.into(), self.timescale, b.start.into(), other.timescale)
-                    && same_time(a.end(), self.timescale, b.end(), other.timescale)
-            })
+        self.first_difference(other).is_none()
+    }
+
+    /// Position of the first segment that is not the same in both tracks, by number and exact times.
+    pub(crate) fn first_difference(&self, other: &Self) -> Option<usize> {
+        let is_same = |(a, b): (&MediaSegment, &MediaSegment)| {
+            a.number == b.number
+                && same_time(a.start.into(), self.timescale, b.start.into(), other.timescale)
+                && same_time(a.end(), self.timescale, b.end(), other.timescale)
+        };
+        let (own, others) = (self.segments.len(), other.segments.len());
+        let differs = self.segments.iter().zip(&other.segments).position(|pair| !is_same(pair));
+        differs.or_else(|| (own != others).then(|| own.min(others)))
+    }
+
+    /// Whether both tracks start and end at exactly the same times. Tracks without segments cover nothing.
+    pub(crate) fn covers_the_same_time_as(&self, other: &Self) -> bool {
+        let (own, others) = (self.covered(), other.covered());
+        own.zip(others).map_or(own == others, |(own, others)| {
+            same_time(own.0, self.timescale, others.0, other.timescale)
+                && same_time(own.1, self.timescale, others.1, other.timescale)
+        })
+    }
+
+    /// Start and end in ticks; `None` without segments.
+    pub(crate) fn covered(&self) -> Option<(i128, i128)> {
+        let (first, last) = (self.segments.first()?, self.segments.last()?);
+        Some((first.start.into(), last.end()))
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn track(
         timescale,
         delay,
         init: Some(init_path(kind, id)),
+        grid: None,
         segments: segments.collect(),
         cap_bits_per_second: None,
         format,
@@ -43,6 +44,7 @@ pub(crate) fn video_format(width: u32, height: u32) -> MediaFormat {
         height,
         sar: Rational::ONE,
         frame_rate: Rational::new(30_000, 1_001).unwrap(),
+        peak_frame_rate: None,
         color: ColorCodes::default(),
     })
 }
@@ -93,6 +95,7 @@ pub(crate) fn mixed() -> Presentation {
         height: 360,
         sar: Rational::ONE,
         frame_rate: Rational::new(15_000, 1_001).unwrap(),
+        peak_frame_rate: None,
         color: ColorCodes::default(),
     });
     p

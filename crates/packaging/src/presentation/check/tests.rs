@@ -68,6 +68,47 @@ fn video_tracks_may_be_cut_differently_but_cover_the_same_time() {
 }
 
 #[test]
+fn video_tracks_end_at_exactly_the_same_time() {
+    let mut p = full();
+    p.track_mut("720p").segments[3].duration += 1;
+    assert!(matches!(&defects(&p, Form::Final)[..], [Defect::CoverageDiffers { track, .. }] if track == "720p"));
+    let mut p = full();
+    for segment in &mut p.track_mut("360p").segments {
+        segment.start += 1;
+    }
+    assert!(matches!(&defects(&p, Form::Final)[..], [Defect::CoverageDiffers { track, .. }] if track == "360p"));
+}
+
+#[test]
+fn tracks_of_one_grid_agree_segment_by_segment() {
+    let grids = |p: &mut Presentation| {
+        for (id, grid) in [("1080p", 0), ("720p", 1), ("360p", 0)] {
+            p.track_mut(id).grid = Some(grid);
+        }
+    };
+    let mut p = full();
+    grids(&mut p);
+    assert_eq!(defects(&p, Form::Final), []);
+    // The same place may be cut otherwise by another grid, but not by the same one.
+    let move_cut = |p: &mut Presentation, id: &str| {
+        let segments = &mut p.track_mut(id).segments;
+        segments[1].duration -= 1;
+        segments[2].start -= 1;
+        segments[2].duration += 1;
+    };
+    move_cut(&mut p, "720p");
+    assert_eq!(defects(&p, Form::Final), []);
+    move_cut(&mut p, "360p");
+    let differs = |number| Defect::SegmentsDiffer { track: "360p".into(), reference: "1080p".into(), number };
+    assert_eq!(defects(&p, Form::Final), [differs(2)]);
+    let mut p = full();
+    grids(&mut p);
+    let last = p.track_mut("360p").segments.pop().unwrap();
+    p.track_mut("360p").segments[2].duration += last.duration;
+    assert_eq!(defects(&p, Form::Final), [differs(3)]);
+}
+
+#[test]
 fn another_timescale_can_be_aligned() {
     let mut p = full();
     let track = p.track_mut("720p");
