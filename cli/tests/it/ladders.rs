@@ -104,7 +104,7 @@ fn three_decimals(rate: f64) -> String {
 /// The average as the MPD writes it: a fraction of thousandths in lowest terms.
 fn mean_rate(frames: &Frames, seconds: f64) -> String {
     let milli = (frames.ticks.len() as f64 * 1000.0 / seconds).round() as u64;
-    let divisor = (1..=1000).rev().find(|d| milli % d == 0 && 1000 % d == 0).unwrap();
+    let divisor = (1..=1000).rev().find(|d| milli.is_multiple_of(*d) && 1000_u64.is_multiple_of(*d)).unwrap();
     if divisor == 1000 { (milli / 1000).to_string() } else { format!("{}/{}", milli / divisor, 1000 / divisor) }
 }
 
