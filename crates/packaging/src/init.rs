@@ -2,7 +2,6 @@
 //! Sample entries are taken over byte for byte, except for what [`normalise_sample_entry`] says.
 
 use crate::bmff::{BmffError, BoxRef, BoxWriter, Boxes, FourCc};
-use crate::codecs::codec_string;
 use crate::movie::{Handler, Movie, sample_entry_children_at};
 
 /// What a track header says.
@@ -47,7 +46,7 @@ impl Gapless {
     /// and for Opus, whose sample entry states its priming (`PreSkip`, Encapsulation of Opus in ISO BMFF, 4.3.2).
     #[must_use]
     pub fn of(sample_entry: &[u8], priming: u32, held: u64, num_samples: u64) -> Option<Self> {
-        let states_priming = codec_string(sample_entry).is_ok_and(|codec| codec == "Opus");
+        let states_priming = sample_entry.get(4..8) == Some(b"Opus".as_slice());
         (priming > 0 && !states_priming).then(|| {
             let padding = held.saturating_sub(num_samples).saturating_sub(priming.into());
             Self { priming, padding: u32::try_from(padding).unwrap_or(0), num_samples }
