@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use splitreel_backend::lease::Assembly;
+use splitreel_core::Failure;
 use splitreel_core::assembly::Certificate;
 use splitreel_core::part::Cost;
 use splitreel_core::plan::Decision;
@@ -27,6 +28,11 @@ struct Run<'a> {
     assembled_ms: i64,
     wall_ms: i64,
     extra_attempts: u32,
+    /// Number of the plan.
+    generation: u32,
+    /// Why the job was last planned again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replanned: Option<&'a Failure>,
     cost: Cost,
     tasks: Vec<TaskCost>,
 }
@@ -58,6 +64,8 @@ impl<'a> Report<'a> {
             assembled_ms: history.assembled_ms,
             wall_ms: history.assembled_ms.saturating_sub(history.created_ms),
             extra_attempts: history.extra_attempts,
+            generation: history.generation,
+            replanned: history.replanned.as_ref(),
             cost,
             tasks,
         };

@@ -108,8 +108,9 @@ impl Coordinator {
             named.insert(p.catalogue.key.clone());
         }
         if job.state != JobState::Published {
-            // A retry builds on what is done.
-            for result in self.inner.store.tasks(job.id).await?.into_iter().filter_map(|task| task.result) {
+            // A retry builds on what is done of the current plan; parts of earlier generations are garbage.
+            let tasks = self.inner.store.tasks(job.id).await?.into_iter().filter(|task| job.owns(task));
+            for result in tasks.filter_map(|task| task.result) {
                 named.extend(result.keys().into_iter().map(str::to_owned));
             }
         }

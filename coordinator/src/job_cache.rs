@@ -25,10 +25,17 @@ pub(crate) struct AcceptedJob {
     pub(crate) request: JobRequest,
 }
 
+/// A plan and the generation of its job that the plan belongs to.
+#[derive(Clone)]
+struct GenerationPlan {
+    generation: u32,
+    plan: Arc<Plan>,
+}
+
 /// Requests and plans of jobs.
 pub(crate) struct JobCache {
     accepted: Cache<JobId, Arc<AcceptedJob>>,
-    plans: Cache<JobId, Arc<Plan>>,
+    plans: Cache<JobId, GenerationPlan>,
     reading_plan: tokio::sync::Mutex<()>,
 }
 
@@ -50,7 +57,8 @@ impl JobCache {
     }
 }
 
-fn weight_of(plan: &Arc<Plan>) -> usize {
+fn weight_of(held: &GenerationPlan) -> usize {
+    let plan = &held.plan;
     PLAN_WEIGHT + plan.num_segments() * plan.grids.len().max(1)
 }
 
@@ -75,20 +83,34 @@ impl Coordinator {
         }
     }
 
-    /// The plan of a job; `None` while there is none.
-    pub(crate) async fn plan_of(&self, job: JobId) -> Result<Option<Arc<Plan>>, StoreError> {
+    /// The plan of a job's generation; `None` when the generation is not the current one or has no plan yet.
+    pub(crate) async fn plan_of(&self, job: JobId, generation: u32) -> Result<Option<Arc<Plan>>, StoreError> {
         let cache = &self.inner.job_cache;
-        if let Some(plan) = cache.plans.get(&job, self.now()) {
+        let held = || {
+            let held = cache.plans.get(&job, self.now()).filter(|held| held.generation == generation);
+            held.map(|held| held.plan)
+        };
+        if let Some(plan) = held() {
             return Ok(Some(plan));
         }
         // All slots of a cluster want the plan of a new job at the same time: one reads it, the others wait.
         let _alone = cache.reading_plan.lock().await;
-        if let Some(plan) = cache.plans.get(&job, self.now()) {
+        if let Some(plan) = held() {
             return Ok(Some(plan));
         }
         let Some(plan) = self.inner.store.plan(job).await? else { return Ok(None) };
+        // The store holds the plan of the current generation only, and generations grow: a job that is in this generation
+        // after its plan was read has read the plan of this generation.
+        if self.inner.store.job(job).await?.is_none_or(|job| job.generation != generation) {
+            return Ok(None);
+        }
         let plan = Arc::new(plan);
-        cache.plans.put(job, Arc::clone(&plan), self.now());
+        cache.plans.put(job, GenerationPlan { generation, plan: Arc::clone(&plan) }, self.now());
         Ok(Some(plan))
+    }
+
+    /// A plan of the job that is in memory, of any generation: for facts that all plans of a job share.
+    pub(crate) fn cached_plan(&self, job: JobId) -> Option<Arc<Plan>> {
+        self.inner.job_cache.plans.get(&job, self.now()).map(|held| held.plan)
     }
 }

@@ -4,11 +4,13 @@ use crate::Coordinator;
 use crate::job_cache::AcceptedJob;
 use crate::measure::{self, refused};
 use async_trait::async_trait;
+use splitreel_backend::StoreError;
 use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::lease::{Assembly, History, LeaseError, Leases, Work, WorkOrder};
 use splitreel_backend::store::ClaimRequest;
+use splitreel_core::job::Job;
 use splitreel_core::part::TaskResult;
-use splitreel_core::plan::Timeline;
+use splitreel_core::plan::{PLAN_VERSION, Plan, Timeline};
 use splitreel_core::task::{AfterFailure, Progress, Refusal, Task, TaskKind};
 use splitreel_core::{Failure, LeaseId, TaskId, WorkerId};
 use splitreel_telemetry::labels::Report;
@@ -79,6 +81,9 @@ impl Leases for Coordinator {
         match ended.map_err(refused(Report::Fail))? {
             AfterFailure::Retry { .. } => record::task_retried(class),
             AfterFailure::GiveUp => self.count_end(task.job, now).await,
+            AfterFailure::Replan => {
+                tracing::warn!(job = %task.job, "list of frames is wrong; planning again from decoded frames");
+            }
         }
         self.inner.wake.notify_one();
         Ok(())
@@ -93,49 +98,79 @@ impl Coordinator {
             TaskResult::Audio(_) => TaskKind::Audio,
             TaskResult::Assemble(_) => TaskKind::Assemble,
             TaskResult::Video(_) => {
-                let plan = self.plan_of(task.job).await.ok().flatten();
+                let plan = match self.cached_plan(task.job) {
+                    Some(plan) => Some(plan),
+                    None => self.inner.store.plan(task.job).await.ok().flatten().map(Arc::new),
+                };
                 plan.and_then(|p| p.timeline.as_ref().map(Timeline::task_kind)).unwrap_or(TaskKind::Segment)
             }
         }
     }
 
     async fn work(&self, job: &AcceptedJob, task: &Task) -> Result<Work, LeaseError> {
-        if task.spec.kind == TaskKind::Probe {
-            return Ok(Work::Probe { deep: job.request.deep_probe });
-        }
-        let plan = self.plan_of(task.id.job).await?.ok_or_else(|| unreadable("the plan is missing"))?;
+        let index = task.spec.index;
         Ok(match task.spec.kind {
-            TaskKind::Probe => Work::Probe { deep: job.request.deep_probe },
-            TaskKind::Whole | TaskKind::Segment => Work::Video { plan, segment: task.spec.index },
-            TaskKind::Audio => Work::Audio { plan, index: task.spec.index },
-            TaskKind::Assemble => {
-                let tasks = self.inner.store.tasks(task.id.job).await?;
-                let (mut probe, mut video, mut audio, mut extra) = (None, Vec::new(), Vec::new(), 0);
-                for t in tasks {
-                    extra += t.attempt.saturating_sub(1);
-                    match t.result {
-                        Some(TaskResult::Probe(p)) => probe = Some(p),
-                        Some(TaskResult::Video(v)) => video.push(v),
-                        Some(TaskResult::Audio(a)) => audio.push((t.spec.index, a)),
-                        Some(TaskResult::Assemble(_)) | None => {}
-                    }
+            TaskKind::Probe => Work::Probe { deep: self.job_row(task).await?.deep_probe },
+            TaskKind::Whole | TaskKind::Segment => Work::Video { plan: self.current_plan(task).await?, segment: index },
+            TaskKind::Audio => Work::Audio { plan: self.current_plan(task).await?, index },
+            TaskKind::Assemble => Work::Assemble(Arc::new(self.assembly(job, task).await?)),
+        })
+    }
+
+    /// The row of a claimed task's job, while the task counts.
+    async fn job_row(&self, task: &Task) -> Result<Job, LeaseError> {
+        let job = self.inner.store.job(task.id.job).await?;
+        Ok(job.filter(|job| job.owns(task)).ok_or(Refusal::Cancelled)?)
+    }
+
+    /// The plan that a claimed task is part of. A plan of an older version is not read: the job is planned again, which
+    /// takes the claim back.
+    async fn current_plan(&self, task: &Task) -> Result<Arc<Plan>, LeaseError> {
+        let (job, generation) = (task.id.job, task.generation);
+        match self.plan_of(job, generation).await {
+            Ok(plan) => Ok(plan.ok_or(Refusal::Cancelled)?),
+            Err(StoreError::PlanVersion { version }) if version < PLAN_VERSION => {
+                let reason = Failure::outdated_plan(version);
+                if self.inner.store.replan(job, generation, reason, self.now()).await? {
+                    tracing::info!(%job, version, "plan is of an older version; planning again");
+                    self.inner.wake.notify_one();
                 }
-                audio.sort_by_key(|(i, _)| *i);
-                Work::Assemble(Arc::new(Assembly {
-                    plan,
-                    base: job.request.base.clone(),
-                    probe: probe.ok_or_else(|| unreadable("the probe result is missing"))?,
-                    video,
-                    audio: audio.into_iter().map(|(_, a)| a).collect(),
-                    history: History {
-                        job: task.id.job.to_string(),
-                        created_ms: job.created_ms,
-                        assembled_ms: self.now(),
-                        extra_attempts: extra,
-                        profile: job.request.profile.name.clone(),
-                    },
-                }))
+                Err(Refusal::Cancelled.into())
             }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn assembly(&self, job: &AcceptedJob, task: &Task) -> Result<Assembly, LeaseError> {
+        let plan = self.current_plan(task).await?;
+        let row = self.job_row(task).await?;
+        let tasks = self.inner.store.tasks(task.id.job).await?;
+        let extra_attempts = tasks.iter().map(|t| t.attempt.saturating_sub(1)).sum();
+        let (mut probe, mut video, mut audio) = (None, Vec::new(), Vec::new());
+        for t in tasks.into_iter().filter(|t| row.owns(t)) {
+            match t.result {
+                Some(TaskResult::Probe(p)) => probe = Some(p),
+                Some(TaskResult::Video(v)) => video.push(v),
+                Some(TaskResult::Audio(a)) => audio.push((t.spec.index, a)),
+                Some(TaskResult::Assemble(_)) | None => {}
+            }
+        }
+        audio.sort_by_key(|(i, _)| *i);
+        Ok(Assembly {
+            plan,
+            base: job.request.base.clone(),
+            probe: probe.ok_or_else(|| unreadable("the probe result is missing"))?,
+            video,
+            audio: audio.into_iter().map(|(_, a)| a).collect(),
+            history: History {
+                job: task.id.job.to_string(),
+                created_ms: job.created_ms,
+                assembled_ms: self.now(),
+                extra_attempts,
+                profile: job.request.profile.name.clone(),
+                generation: row.generation,
+                replanned: row.replanned,
+            },
         })
     }
 }

@@ -79,7 +79,7 @@ pub(crate) fn claimed(job: &AcceptedJob, task: &Task, now_ms: i64) {
         return;
     }
     record::task_claimed(task.spec.kind);
-    if task.spec.kind == TaskKind::Probe && task.attempt == 1 {
+    if task.spec.kind == TaskKind::Probe && task.id.number == 0 && task.attempt == 1 {
         record::job_started(since(job.created_ms, now_ms));
     }
 }

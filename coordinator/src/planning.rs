@@ -37,7 +37,7 @@ impl Coordinator {
     async fn plan_one(&self, job: &Job) -> Result<(), PlanningError> {
         let kind = Some(TaskKind::Probe);
         let tasks = self.inner.store.tasks_like(job.id, TaskFilter { kind, ..TaskFilter::default() }).await?;
-        let probe = tasks.iter().find_map(|t| match &t.result {
+        let probe = tasks.iter().filter(|t| job.owns(t)).find_map(|t| match &t.result {
             Some(TaskResult::Probe(p)) => Some(p),
             _ => None,
         });

@@ -102,8 +102,11 @@ pub async fn status(config: &Config, args: StatusArgs) -> Result<Exit, Problem> 
     say!("source    {}", printable(&job.request.source.locator));
     say!("profile   {}", job.request.profile.name);
     say!("output    {}", job.request.output.as_deref().map_or_else(|| "-".into(), printable));
-    say!("progress  {:.0} %", progress(&tasks));
+    say!("progress  {:.0} %", progress(tasks.iter().filter(|task| job.owns(task))));
     say!("age       {}", ago(job.created_ms));
+    if let Some(f) = &job.replanned {
+        say!("replanned {} ({})", printable(&f.message), f.code);
+    }
     if let Some(f) = &job.failure {
         say!("failure   {} ({})", printable(&f.message), f.code);
         for line in &f.evidence {
@@ -145,10 +148,9 @@ fn brief(t: &Task) -> serde_json::Value {
     })
 }
 
-fn progress(tasks: &[Task]) -> f64 {
-    let total: u64 = tasks.iter().map(|t| t.spec.expected_cost).sum();
+fn progress<'a>(tasks: impl Iterator<Item = &'a Task> + Clone) -> f64 {
+    let total: u64 = tasks.clone().map(|t| t.spec.expected_cost).sum();
     let done: f64 = tasks
-        .iter()
         .map(|t| match (&t.lease, t.state) {
             (_, TaskState::Done) => t.spec.expected_cost as f64,
             (Some(l), _) => t.spec.expected_cost as f64 * f64::from(l.progress.done_per_mille) / 1000.0,

@@ -177,28 +177,9 @@ async fn carry_out(
             served.push(job);
         }
     }
-    let (exit, inexact) = serve(&state, &backends, &ffmpeg, served, slots, &mut display).await?;
-    if inexact.is_empty() || exit == Exit::Interrupted {
-        display.finish();
-        return Ok(exit);
-    }
-    // What the container said of its frames was not so: decode once, plan by what really comes out.
-    let mut again = Vec::new();
-    for job in inexact {
-        discard(&backends, job.id).await?;
-        let output = PathBuf::from(job.request.output.clone().unwrap_or_default());
-        let mut w =
-            Wanted { holds: inspect(&output)?, request: JobRequest { deep_probe: true, ..job.request }, output };
-        w.key(&ffmpeg);
-        display.say(format!(
-            "{}: the container's list of frames is wrong; decoding once to make a true one",
-            w.request.source.locator
-        ));
-        again.extend(accept(&backends, &w, force, &mut display).await?);
-    }
-    let (second, _) = serve(&state, &backends, &ffmpeg, again, slots, &mut display).await?;
+    let exit = serve(&state, &backends, &ffmpeg, served, slots, &mut display).await?;
     display.finish();
-    Ok(exit.max(second))
+    Ok(exit)
 }
 
 /// Submits, or takes up what is there. `None`: nothing to do.
@@ -278,8 +259,8 @@ async fn accept(
     Ok(Some(Served { job, output: Some(w.output.clone()), num_reused: done }))
 }
 
-/// The job whose presentation the output directory holds, when it was for the same request: a deep probe that
-/// became necessary does not make it another one.
+/// The job whose presentation the output directory holds, when it is one of an older version for the same request: a
+/// deep probe that became necessary made another job then.
 async fn held_job(backends: &Backends, w: &Wanted) -> Result<Option<Job>, Problem> {
     let Holds::Presentation { job } = &w.holds else { return Ok(None) };
     let Ok(id) = job.parse() else { return Ok(None) };
@@ -342,20 +323,12 @@ pub async fn retry(config: &Config, args: RetryArgs) -> Result<Exit, Problem> {
     let tasks = store.tasks(job.id).await.map_err(|e| store_problem(&e))?;
     let num_reused = tasks.iter().filter(|t| t.result.is_some()).count();
     display.say(format!("retrying job {}: {num_reused} of {} known tasks are done and kept", job.id, tasks.len()));
-    let (exit, inexact) =
-        serve(&state, &backends, &ffmpeg, vec![Served { job, output, num_reused }], slots, &mut display).await?;
+    let exit = serve(&state, &backends, &ffmpeg, vec![Served { job, output, num_reused }], slots, &mut display).await?;
     display.finish();
-    if let Some(job) = inexact.first() {
-        let locator = &job.request.source.locator;
-        return Err(Problem::failed(format!(
-            "{locator}: the container's list of frames is wrong: give the run command again"
-        )));
-    }
     Ok(exit)
 }
 
-/// Runs the services until all jobs have ended or the user interrupts. Answers also the jobs that failed because
-/// their container's list of frames was wrong.
+/// Runs the services until all jobs have ended or the user interrupts.
 async fn serve(
     state: &State,
     backends: &Backends,
@@ -363,14 +336,14 @@ async fn serve(
     jobs: Vec<Served>,
     slots: usize,
     display: &mut Display,
-) -> Result<(Exit, Vec<Job>), Problem> {
+) -> Result<Exit, Problem> {
     if jobs.is_empty() {
-        return Ok((Exit::Done, Vec::new()));
+        return Ok(Exit::Done);
     }
     let ids = jobs.iter().map(|j| j.job.id).collect();
     let mut engine = backends.start(state, ffmpeg, Terms::of_one_person(ids, slots));
     let mut watch = Watch::new(backends, jobs, |dir| sibling(dir, ".partial"));
     let outcome = watch.until_ended(&mut engine, display).await;
     engine.stop().await;
-    outcome.map(|exit| (exit, watch.inexact))
+    outcome
 }

@@ -7,11 +7,11 @@ use crate::exit::{Exit, Problem};
 use crate::observe::{Seen, label};
 use splitreel_assembler::export::{export, sibling};
 use splitreel_assembler::preview::PreviewDir;
+use splitreel_backend::StoreError;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::{AudioPart, Presentation, TaskResult, VideoPart};
 use splitreel_core::plan::{Plan, Timeline};
-use splitreel_core::source::IndexEvidence;
-use splitreel_core::task::{Progress, Task};
+use splitreel_core::task::{Progress, Task, TaskKind};
 use splitreel_core::{Failure, FailureClass, JobId, LeaseId, TaskId};
 use splitreel_presentation::{Preview, Rows};
 use std::collections::BTreeMap;
@@ -74,6 +74,8 @@ struct Watched {
     name: String,
     partial: Option<PathBuf>,
     plan: Option<Arc<Plan>>,
+    /// Generation of the job that is watched.
+    generation: u32,
     costs: BTreeMap<u32, u64>,
     total_cost: u64,
     done_cost: u64,
@@ -94,8 +96,6 @@ pub struct Watch<'a> {
     backends: &'a Backends,
     jobs: BTreeMap<JobId, Watched>,
     running: BTreeMap<LeaseId, Running>,
-    /// Jobs that failed because their container's list of frames was wrong.
-    pub inexact: Vec<Job>,
 }
 
 impl<'a> Watch<'a> {
@@ -109,6 +109,7 @@ impl<'a> Watch<'a> {
                 name,
                 partial: served.output.as_deref().map(&partial),
                 plan: None,
+                generation: served.job.generation,
                 costs: BTreeMap::new(),
                 total_cost: 0,
                 done_cost: 0,
@@ -126,7 +127,7 @@ impl<'a> Watch<'a> {
             };
             (w.served.job.id, w)
         });
-        Watch { backends, jobs: watched.collect(), running: BTreeMap::new(), inexact: Vec::new() }
+        Watch { backends, jobs: watched.collect(), running: BTreeMap::new() }
     }
 
     /// Serves until every job has ended, or Ctrl-C.
@@ -177,7 +178,7 @@ impl<'a> Watch<'a> {
             }
             Seen::Done { task, lease, result } => {
                 let done = self.running.remove(&lease);
-                if let Some(w) = self.jobs.get_mut(&task.job) {
+                if let Some(w) = self.jobs.get_mut(&task.job).filter(|w| w.counts(task, &result)) {
                     w.num_done += 1;
                     w.done_cost += w.cost(task);
                     if let Some(r) = done {
@@ -194,9 +195,7 @@ impl<'a> Watch<'a> {
     /// Looks at the rows; answers the exit code when all jobs have ended.
     async fn look(&mut self, engine: &Engine, display: &mut Display) -> Result<Option<Exit>, Problem> {
         for w in self.jobs.values_mut().filter(|w| w.exit.is_none()) {
-            if let Some(job) = w.look(self.backends, engine, display).await? {
-                self.inexact.push(job);
-            }
+            w.look(self.backends, engine, display).await?;
         }
         self.show(display);
         if self.jobs.values().all(|w| w.exit.is_some()) {
@@ -252,14 +251,15 @@ impl Running {
 }
 
 impl Watched {
-    /// The frames were not listed by decoding them.
-    fn is_index_unproven(&self) -> bool {
-        self.plan.as_ref().and_then(|p| p.timeline.as_ref()).is_some_and(|t| t.evidence != IndexEvidence::DecodeScan)
-    }
-
     /// Expected cost of a task; 1 for a task without a weight in the plan.
     fn cost(&self, task: TaskId) -> u64 {
         self.costs.get(&task.number).copied().unwrap_or(1)
+    }
+
+    /// Whether a result is one of the plan that is watched.
+    fn counts(&self, task: TaskId, result: &TaskResult) -> bool {
+        let is_part = matches!(result, TaskResult::Video(_) | TaskResult::Audio(_));
+        !is_part || self.costs.contains_key(&task.number)
     }
 
     fn take(&mut self, result: TaskResult) {
@@ -275,17 +275,12 @@ impl Watched {
         }
     }
 
-    async fn look(
-        &mut self,
-        backends: &Backends,
-        engine: &Engine,
-        display: &mut Display,
-    ) -> Result<Option<Job>, Problem> {
+    async fn look(&mut self, backends: &Backends, engine: &Engine, display: &mut Display) -> Result<(), Problem> {
         let id = self.served.job.id;
         let Some(job) = backends.store.job(id).await.map_err(|e| store_problem(&e))? else {
             display.problem(format!("{}: the job was forgotten by another process", self.name));
             self.exit = Some(Exit::Failed);
-            return Ok(None);
+            return Ok(());
         };
         if display.wants_events() {
             for event in backends.store.events(Some(id), self.last_event, 1000).await.map_err(|e| store_problem(&e))? {
@@ -293,8 +288,11 @@ impl Watched {
                 display.event(&event);
             }
         }
-        if self.plan.is_none() && job.generation > 0 {
-            self.learn_plan(backends, display).await?;
+        if job.generation > self.generation {
+            self.next_generation(&job, display).await;
+        }
+        if self.plan.is_none() && job.is_planned() {
+            self.learn_plan(&job, backends, display).await?;
         }
         match job.state {
             JobState::Probing | JobState::Planning | JobState::Running => {}
@@ -306,11 +304,6 @@ impl Watched {
             }
             JobState::Failed => {
                 self.drop_preview().await;
-                let is_inexact = job.failure.as_ref().is_some_and(Failure::may_be_of_the_frame_list);
-                if is_inexact && !job.request.deep_probe && self.is_index_unproven() {
-                    self.exit = Some(Exit::Done);
-                    return Ok(Some(job));
-                }
                 if let Some(f) = &job.failure {
                     let Problem { exit, mut lines } = failed(&self.served.job.request.source.locator, f);
                     if exit == Exit::Failed {
@@ -323,18 +316,46 @@ impl Watched {
                 }
             }
         }
-        Ok(None)
+        Ok(())
+    }
+
+    /// The job is planned again: what was learnt of the plan before goes, its preview too.
+    async fn next_generation(&mut self, job: &Job, display: &mut Display) {
+        let is_first = self.generation == 0 && job.generation == 1;
+        self.generation = job.generation;
+        if is_first {
+            return;
+        }
+        self.drop_preview().await;
+        self.is_previewed = false;
+        self.plan = None;
+        self.video.clear();
+        self.audio.clear();
+        self.costs.clear();
+        (self.total_cost, self.done_cost, self.num_tasks, self.num_done) = (0, 0, 0, 0);
+        let locator = &self.served.job.request.source.locator;
+        match &job.replanned {
+            Some(reason) if reason.may_be_of_the_frame_list() => display
+                .say(format!("{locator}: the container's list of frames is wrong; decoding once to make a true one")),
+            Some(reason) => display.say(format!("{locator}: planning again: {}", reason.message)),
+            None => {}
+        }
     }
 
     /// The plan has become known: weights for progress, parts of an earlier run for the preview.
-    async fn learn_plan(&mut self, backends: &Backends, display: &mut Display) -> Result<(), Problem> {
+    async fn learn_plan(&mut self, job: &Job, backends: &Backends, display: &mut Display) -> Result<(), Problem> {
         let id = self.served.job.id;
-        let Some(plan) = backends.store.plan(id).await.map_err(|e| store_problem(&e))?.map(Arc::new) else {
-            return Ok(());
+        let plan = match backends.store.plan(id).await {
+            Ok(Some(plan)) => Arc::new(plan),
+            // Made by another version: the job will be planned again.
+            Ok(None) | Err(StoreError::PlanVersion { .. }) => return Ok(()),
+            Err(error) => return Err(store_problem(&error)),
         };
         self.audio = vec![None; plan.whole_tracks().count()];
-        let tasks = backends.store.tasks(id).await.map_err(|e| store_problem(&e))?;
-        self.costs = plan.tasks(1).iter().map(|t| (t.number, t.expected_cost)).collect();
+        let mut tasks = backends.store.tasks(id).await.map_err(|e| store_problem(&e))?;
+        tasks.retain(|task| job.owns(task));
+        let parts = tasks.iter().filter(|t| !matches!(t.spec.kind, TaskKind::Probe | TaskKind::Assemble));
+        self.costs = parts.map(|t| (t.id.number, t.spec.expected_cost)).collect();
         self.num_tasks = self.costs.len() + 2;
         self.total_cost = self.costs.values().sum::<u64>() + 2;
         self.plan = Some(Arc::clone(&plan));

@@ -12,21 +12,22 @@ use splitreel_testkit::services::Services;
 use splitreel_testkit::spoil::{Spoil, Spoiler};
 use splitreel_worker::ffmpeg::FfmpegTools;
 use splitreel_worker::source::{LocalSources, pin};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Each job ends in seconds, on a machine that is not busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-fn request() -> JobRequest {
+fn request(clip: &Path) -> JobRequest {
     let mut profile = Profile::built_in("universal").unwrap();
     profile.split.segment_seconds = 2.0;
     profile.packaging.media_segment_seconds = 2.0;
     JobRequest {
         tenant: "t".into(),
         idempotency_key: "k".into(),
-        source: pin(&clips::short()).unwrap(),
-        base: "short".into(),
+        source: pin(clip).unwrap(),
+        base: "clip".into(),
         profile,
         priority: Default::default(),
         deep_probe: false,
@@ -36,11 +37,11 @@ fn request() -> JobRequest {
 }
 
 /// Runs the real services on a clip until the job ends.
-async fn ended(spoil: Option<Spoil>) -> Job {
+pub async fn ended(clip: &Path, spoil: Option<Spoil>) -> Job {
     let ffmpeg = Arc::new(Ffmpeg::detect(&ToolPaths::from_env()).await.unwrap());
     let scratch = tempfile::tempdir().unwrap();
     let store = Arc::new(MemoryStore::new());
-    store.submit(JobId(uuid::Uuid::from_u128(1)), request(), 0).await.unwrap();
+    store.submit(JobId(uuid::Uuid::from_u128(1)), request(clip), 0).await.unwrap();
     let services = Services {
         store,
         blobs: Arc::new(MemoryBlobs::default()),
@@ -62,12 +63,12 @@ async fn ended(spoil: Option<Spoil>) -> Job {
 
 #[tokio::test]
 async fn sound_media_is_published() {
-    let job = ended(None).await;
+    let job = ended(&clips::short(), None).await;
     assert_eq!(job.state, JobState::Published, "{:?}", job.failure);
 }
 
 async fn is_refused(spoil: Spoil, because: &str) {
-    let job = ended(Some(spoil)).await;
+    let job = ended(&clips::short(), Some(spoil)).await;
     assert_eq!(job.state, JobState::Failed);
     let failure = job.failure.unwrap();
     assert_eq!(failure.code, "parts_differ");

@@ -2,9 +2,11 @@
 
 use crate::clips;
 use crate::decoded;
+use crate::gate;
 use crate::output::Output;
 use crate::reel::{Reel, finish};
 use serde_json::Value;
+use splitreel_core::job::JobState;
 
 #[test]
 fn a_single_frame() {
@@ -52,4 +54,14 @@ fn a_wrong_index_is_replaced_by_decoding_once() {
     decoded::assert_same_times("mp4", &want, &got);
     let again = reel.run_lossless(&source, &out, "5").done();
     assert!(again.stderr.contains("up to date"), "{}", again.stderr);
+    let run = &Output::open(&out).report()["run"];
+    assert_eq!(run["generation"], 2, "{run}");
+    assert!(["frames_differ", "times_differ"].contains(&run["replanned"]["code"].as_str().unwrap()), "{run}");
+}
+
+#[tokio::test]
+async fn a_server_replaces_a_wrong_index_too() {
+    let job = gate::ended(&clips::lying_index(), None).await;
+    assert_eq!((job.state, job.generation, job.deep_probe), (JobState::Published, 2, true), "{:?}", job.failure);
+    assert!(job.replanned.is_some_and(|reason| reason.may_be_of_the_frame_list()));
 }

@@ -33,7 +33,7 @@ impl Attempts {
             EventKind::TaskRetried { task, attempt, failure, .. } => {
                 self.end(*task, Some(*attempt), event.at_ms, AttemptOutcome::Failed, Some(failure.into()));
             }
-            EventKind::Failed { task, failure } => {
+            EventKind::Failed { task, failure } | EventKind::Replanned { task, failure, .. } => {
                 if let Some(task) = task {
                     self.end(*task, None, event.at_ms, AttemptOutcome::Failed, Some(failure.into()));
                 }

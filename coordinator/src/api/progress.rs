@@ -13,7 +13,7 @@ pub(crate) fn coarse(job: &Job) -> JobProgress {
     let done = total.saturating_sub(job.remaining);
     let percent = match job.state {
         JobState::Published => 100.0,
-        _ if job.generation == 0 || total == 0 => 0.0,
+        _ if !job.is_planned() || total == 0 => 0.0,
         _ => (f64::from(done) / f64::from(total) * 100.0).min(99.9),
     };
     JobProgress { percent: rounded(percent), speed: None, eta_seconds: None, remaining: job.remaining, tasks: None }
@@ -24,7 +24,7 @@ pub(crate) fn exact(job: &Job, tasks: &[Task], now_ms: i64) -> JobProgress {
     let mut counts = TaskCounts::default();
     let (mut total, mut done, mut speed) = (0.0, 0.0, 0.0);
     let mut started: Option<i64> = None;
-    for task in tasks {
+    for task in tasks.iter().filter(|task| job.owns(task)) {
         let cost = task.spec.expected_cost.max(1) as f64;
         total += cost;
         match task.state {
@@ -42,7 +42,7 @@ pub(crate) fn exact(job: &Job, tasks: &[Task], now_ms: i64) -> JobProgress {
             started = Some(started.map_or(lease.claimed_ms, |s: i64| s.min(lease.claimed_ms)));
         }
     }
-    let fraction = if job.generation == 0 || total <= 0.0 { 0.0 } else { done / total };
+    let fraction = if !job.is_planned() || total <= 0.0 { 0.0 } else { done / total };
     let is_running = started.is_some() && job.state == JobState::Running && !job.is_paused;
     let eta_seconds = (is_running && (ETA_FROM..1.0).contains(&fraction)).then(|| {
         let elapsed = now_ms.saturating_sub(job.created_ms).max(0) as f64 / 1000.0;
@@ -100,6 +100,8 @@ pub(crate) fn view(job: Job, progress: JobProgress, waiting: Option<Waiting>) ->
         progress,
         waiting,
         output: None,
+        generation: job.generation,
+        replanned: job.replanned.as_ref().map(FailureView::from),
         plan_hash: job.plan_hash,
         failure: job.failure.as_ref().map(FailureView::from),
         created_ms: job.created_ms,
@@ -131,7 +133,7 @@ mod tests {
         };
         let mut job = Job::new(JobId(Uuid::nil()), request, 0).0;
         job.task_done(TaskKind::Probe, 0);
-        job.planned("hash".into(), 4);
+        job.planned("hash".into(), 4, false);
         job
     }
 

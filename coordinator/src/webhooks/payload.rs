@@ -6,14 +6,15 @@ use splitreel_core::job::Job;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// The types of events that are sent. `task.retried` and `job.submitted`, `job.planned` only go to endpoints that
-/// name them; the others go to everybody who names nothing.
-pub const EVENT_TYPES: [&str; 9] = [
+/// The types of events that are sent. `task.retried`, `job.submitted`, `job.planned` and `job.replanned` go to endpoints
+/// that name them only; the others also go to endpoints that name no type.
+pub const EVENT_TYPES: [&str; 10] = [
     "job.cancelled",
     "job.failed",
     "job.paused",
     "job.planned",
     "job.published",
+    "job.replanned",
     "job.resumed",
     "job.retried",
     "job.submitted",
@@ -23,7 +24,7 @@ pub const EVENT_TYPES: [&str; 9] = [
 /// Sent on request to see whether an endpoint works.
 pub const PING: &str = "webhook.ping";
 
-const QUIET: [&str; 3] = ["job.planned", "job.submitted", "task.retried"];
+const QUIET: [&str; 4] = ["job.planned", "job.replanned", "job.submitted", "task.retried"];
 
 /// An endpoint with this list of types wants events of a type. An empty list means the usual ones.
 pub fn is_wanted(wanted: &[String], kind: &str) -> bool {
@@ -36,6 +37,7 @@ pub fn event_type(what: &EventKind) -> Option<&'static str> {
         EventKind::Submitted => "job.submitted",
         EventKind::Planned { .. } => "job.planned",
         EventKind::TaskRetried { .. } => "task.retried",
+        EventKind::Replanned { .. } => "job.replanned",
         EventKind::Failed { .. } => "job.failed",
         EventKind::Published => "job.published",
         EventKind::Cancelled => "job.cancelled",
@@ -106,7 +108,7 @@ pub fn payload(event: &Event, job: &Job) -> Option<(&'static str, String)> {
             data.failure =
                 Some(FailureData { class: failure.class, code: failure.code.as_str(), message: &failure.message });
         }
-        EventKind::Failed { task, failure } => {
+        EventKind::Failed { task, failure } | EventKind::Replanned { task, failure, .. } => {
             data.task = *task;
             data.failure =
                 Some(FailureData { class: failure.class, code: failure.code.as_str(), message: &failure.message });
@@ -169,6 +171,7 @@ mod tests {
             EventKind::Claimed { task: 1, kind: TaskKind::Segment, index: 0, attempt: 1, worker: WorkerId("w".into()) },
             EventKind::TaskDone { task: 1, kind: TaskKind::Segment, index: 0, attempt: 1 },
             EventKind::TaskRetried { task: 3, attempt: 1, failure: failure.clone(), not_before_ms: 5 },
+            EventKind::Replanned { generation: 2, task: Some(3), failure: failure.clone() },
             EventKind::Failed { task: Some(3), failure },
             EventKind::Published,
             EventKind::Cancelled,

@@ -47,7 +47,12 @@ pub fn audit_step(before: &Snapshot, after: &Snapshot) -> Vec<String> {
     found.unless(old.generation <= new.generation, || {
         format!("generation fell from {} to {}", old.generation, new.generation)
     });
-    found.unless(old.plan_hash.is_none() || old.plan_hash == new.plan_hash, || "the plan changed".into());
+    found.unless(new.generation <= old.generation.saturating_add(1), || {
+        format!("generation leapt from {} to {}", old.generation, new.generation)
+    });
+    let is_same_plan = old.plan_hash.is_none() || old.plan_hash == new.plan_hash;
+    found.unless(is_same_plan || old.generation < new.generation, || "the plan changed".into());
+    found.unless(old.deep_probe <= new.deep_probe, || "frames are no longer listed by decoding".into());
     found.unless(old.state != JobState::Published || new.state == JobState::Published, || {
         format!("published became {}", new.state.as_str())
     });
@@ -57,6 +62,11 @@ pub fn audit_step(before: &Snapshot, after: &Snapshot) -> Vec<String> {
             continue;
         };
         let number = was.id.number;
+        found.unless(was.generation == is.generation, || format!("task {number} changed its generation"));
+        let was_done = was.state == TaskState::Done;
+        found.unless(was_done || is.state != TaskState::Done || new.owns(is), || {
+            format!("task {number} of an earlier generation became done")
+        });
         found.unless(was.spec == is.spec, || format!("task {number} changed what it does"));
         found.unless(was.attempt <= is.attempt, || {
             format!("task {number}: attempt fell from {} to {}", was.attempt, is.attempt)
@@ -89,11 +99,14 @@ impl Violations {
 
 fn audit_job(job: &Job, tasks: &[Task], found: &mut Violations) {
     let state = job.state.as_str();
-    let count = |is: fn(&Task) -> bool| tasks.iter().filter(|t| is(t)).count();
+    let current = || tasks.iter().filter(|t| job.owns(t));
+    let count = |is: fn(&Task) -> bool| current().filter(|t| is(t)).count();
     let num_open = count(|t| !t.state.is_final());
     let num_not_done = count(|t| t.state != TaskState::Done);
     let num_assemble = count(|t| t.spec.kind == TaskKind::Assemble);
-    let has_done = |kind: TaskKind| tasks.iter().any(|t| t.spec.kind == kind && t.state == TaskState::Done);
+    let has_done = |kind: TaskKind| current().any(|t| t.spec.kind == kind && t.state == TaskState::Done);
+    let num_left_open = tasks.iter().filter(|t| !job.owns(t) && !t.state.is_final()).count();
+    found.unless(num_left_open == 0, || format!("{num_left_open} open tasks of earlier generations"));
 
     found.unless(job.remaining as usize == num_not_done, || {
         format!("remaining is {}, but {num_not_done} tasks are not done", job.remaining)
@@ -103,8 +116,11 @@ fn audit_job(job: &Job, tasks: &[Task], found: &mut Violations) {
     found.unless((job.state == JobState::Failed) == job.failure.is_some(), || {
         format!("{state} with failure {:?}", job.failure)
     });
-    found.unless((job.generation > 0) == job.plan_hash.is_some(), || {
-        format!("generation {} with plan hash {:?}", job.generation, job.plan_hash)
+    let is_unplanned = matches!(job.state, JobState::Probing | JobState::Planning);
+    let fits = (job.generation > 0 || !job.is_planned()) && !(is_unplanned && job.is_planned());
+    found.unless(fits, || format!("{state} in generation {} with plan hash {:?}", job.generation, job.plan_hash));
+    found.unless((job.generation > 1) == job.replanned.is_some(), || {
+        format!("generation {} with the reason {:?}", job.generation, job.replanned)
     });
     found.unless(num_assemble <= 1, || format!("{num_assemble} assemble tasks"));
     if num_assemble > 0 {
@@ -115,17 +131,17 @@ fn audit_job(job: &Job, tasks: &[Task], found: &mut Violations) {
     }
     match job.state {
         JobState::Probing => {
-            found.unless(job.generation == 0 && !has_done(TaskKind::Probe) && num_open == 1, || {
+            found.unless(!has_done(TaskKind::Probe) && num_open == 1, || {
                 "probing without exactly its probe task open".into()
             });
         }
         JobState::Planning => {
-            found.unless(job.generation == 0 && has_done(TaskKind::Probe) && tasks.len() == 1, || {
+            found.unless(has_done(TaskKind::Probe) && current().count() == 1, || {
                 "planning without a probe result or with tasks".into()
             });
         }
         JobState::Running => {
-            found.unless(job.generation > 0 && num_open > 0, || "running without a plan or without an open task".into())
+            found.unless(job.is_planned() && num_open > 0, || "running without a plan or without an open task".into())
         }
         JobState::Published => {
             found.unless(has_done(TaskKind::Assemble), || "published without a done assemble task".into())
@@ -151,7 +167,9 @@ fn audit_numbers(job: &Job, tasks: &[Task], found: &mut Violations) {
         found.unless(number == expected && task.spec.number == number && task.id.job == job.id, || {
             format!("task {number} stands where {expected} belongs")
         });
-        found.unless((number == 0) == (task.spec.kind == TaskKind::Probe), || {
+        let before = number.checked_sub(1).and_then(|at| tasks.get(at as usize));
+        let is_first = before.is_none_or(|before| before.generation < task.generation && task.generation > 1);
+        found.unless(is_first == (task.spec.kind == TaskKind::Probe), || {
             format!("task {number} is {}", task.spec.kind.as_str())
         });
     }
@@ -172,8 +190,8 @@ fn audit_task(job: &Job, task: &Task, found: &mut Violations) {
         format!("task {number} is {state}, has a result: {}", task.result.is_some())
     });
     found.unless(is_done == task.done_by.is_some(), || format!("task {number} is {state}, done by {:?}", task.done_by));
-    let generation = if task.spec.kind == TaskKind::Probe { 0 } else { job.generation };
-    found.unless(task.generation == generation, || format!("task {number} is of generation {}", task.generation));
+    let is_known = task.generation <= job.generation && (task.generation > 0 || number == 0);
+    found.unless(is_known, || format!("task {number} is of generation {}", task.generation));
     let num_failures = task.media_failures.saturating_add(task.infra_failures);
     let num_live = u32::from(task.state != TaskState::Failed) + u32::from(task.superseded.is_some());
     let num_ended = task.attempt.saturating_sub(num_live);
@@ -254,14 +272,19 @@ mod tests {
     #[tokio::test]
     async fn every_planted_fault_is_reported() {
         let sound = running().await;
-        let faults: [(&str, Fault); 13] = [
+        let faults: [(&str, Fault); 16] = [
             ("beside attempt", |s| {
                 let lease = s.tasks[1].lease.clone().unwrap();
                 s.tasks[1].superseded = Some(splitreel_core::task::SupersededAttempt { attempt: 1, lease });
             }),
             ("remaining", |s| s.job.remaining -= 1),
             ("ended_ms", |s| s.job.ended_ms = Some(1)),
-            ("plan hash", |s| s.job.plan_hash = None),
+            ("without a plan", |s| s.job.plan_hash = None),
+            ("with the reason", |s| {
+                s.job.replanned = Some(splitreel_core::Failure::of(splitreel_core::FailureCode::TimesDiffer, "x"))
+            }),
+            ("of earlier generations", |s| s.job.generation = 2),
+            ("is of generation", |s| s.tasks[2].generation = 7),
             ("next number", |s| s.job.next_task += 1),
             ("2 open tasks", |s| (s.job.state, s.job.ended_ms) = (JobState::Cancelled, Some(1))),
             ("published without", |s| (s.job.state, s.job.ended_ms) = (JobState::Published, Some(1))),
@@ -282,13 +305,22 @@ mod tests {
 
     #[tokio::test]
     async fn every_forbidden_step_is_reported() {
-        let before = running().await;
-        let steps: [(&str, Fault); 5] = [
+        let mut before = running().await;
+        before.job.deep_probe = true;
+        let steps: [(&str, Fault); 10] = [
             ("attempt fell", |s| s.tasks[1].attempt = 0),
             ("was done and changed", |s| s.tasks[0].attempt = 2),
             ("disappeared", |s| drop(s.tasks.remove(2))),
             ("leased twice", |s| s.tasks[1].lease.as_mut().unwrap().id = lease_id(99)),
             ("generation fell", |s| s.job.generation = 0),
+            ("generation leapt", |s| s.job.generation = 3),
+            ("the plan changed", |s| s.job.plan_hash = Some("other".into())),
+            ("no longer listed", |s| s.job.deep_probe = false),
+            ("changed its generation", |s| s.tasks[1].generation = 2),
+            ("earlier generation became done", |s| {
+                s.job.generation = 2;
+                s.tasks[1].state = TaskState::Done;
+            }),
         ];
         for (expected, step) in steps {
             let mut after = before.clone();

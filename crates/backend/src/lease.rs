@@ -125,6 +125,12 @@ pub struct History {
     pub extra_attempts: u32,
     /// Profile name.
     pub profile: String,
+    /// Number of the plan: above 1 when the job was planned again.
+    #[serde(default)]
+    pub generation: u32,
+    /// Why the job was last planned again, if ever.
+    #[serde(default)]
+    pub replanned: Option<Failure>,
 }
 
 /// The coordinator as workers and assemblers see it. All calls are safe to repeat.

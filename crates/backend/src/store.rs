@@ -190,7 +190,7 @@ pub trait Submissions: Send + Sync {
             _ => None,
         }))
     }
-    /// The recorded plan.
+    /// The plan of the job's current generation.
     async fn plan(&self, job: JobId) -> Result<Option<Plan>, StoreError>;
     /// Cancels a job and its open tasks. False: it had ended.
     async fn cancel(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError>;
@@ -212,6 +212,10 @@ pub trait Scheduling: Send + Sync {
     /// Records the plan of a job in state `planning` and inserts its tasks as ready. False: it was not
     /// waiting for one (another coordinator was faster, or it was cancelled).
     async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError>;
+    /// Plans a running job again whose plan of `generation` cannot be carried out: the next generation begins with a
+    /// probe, the other open tasks are cancelled, their parts are garbage. False: the job does not run, or not by this
+    /// plan. A failed attempt may do the same, see [`JobStore::fail`].
+    async fn replan(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError>;
     /// Ends a job that cannot be planned. False: it had ended or been planned.
     async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError>;
     /// Writes outbox rows for ready, due tasks that have none, as long as the limit has room within the scope.
@@ -263,7 +267,8 @@ pub trait LeaseStore: Send + Sync {
     /// `Ok(false)`: this lease had done so before. Refused with `Cancelled` when the job has ended otherwise.
     async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult, now_ms: i64)
     -> Result<bool, LeaseError>;
-    /// Ends an attempt. When the task gives up, the job fails and its open tasks are cancelled.
+    /// Ends an attempt. When the task gives up, the job fails and its open tasks are cancelled; or, where the container's
+    /// list of frames may be wrong, the job is planned again from a decoded list ([`Job::needs_decoded_frames`]).
     async fn fail(
         &self,
         task: TaskId,

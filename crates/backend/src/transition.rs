@@ -28,13 +28,16 @@ pub struct Completed {
 }
 
 /// What to write beside the job and the task when an attempt ended without success. With
-/// [`AfterFailure::GiveUp`] the job has failed: its open tasks are to be cancelled, its outbox rows deleted.
+/// [`AfterFailure::GiveUp`] the job has failed: its open tasks are to be cancelled, its outbox rows deleted. With
+/// [`AfterFailure::Replan`] also its plan is to be deleted, and `insert` to be inserted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttemptEnded {
     /// What comes next.
     pub after: AfterFailure,
     /// The event.
     pub event: EventKind,
+    /// The probe task of the next generation.
+    pub insert: Option<Task>,
 }
 
 /// Gives the lease. `None`: this very lease had been given before (the answer was lost), nothing to write.
@@ -43,7 +46,7 @@ pub struct AttemptEnded {
 /// # Errors
 /// [`Refusal::Cancelled`] when the job has ended, else what [`Task::claim`] says.
 pub fn claim(job: &Job, task: &mut Task, request: &ClaimRequest) -> Result<Option<EventKind>, Refusal> {
-    if job.state.is_ended() {
+    if job.state.is_ended() || !job.owns(task) {
         return Err(Refusal::Cancelled);
     }
     let is_repeat =
@@ -76,7 +79,7 @@ pub fn complete(
     now_ms: i64,
 ) -> Result<Option<Completed>, Refusal> {
     let is_repeat = task.state == TaskState::Done && task.done_by == Some(lease);
-    if job.state.is_ended() && !is_repeat {
+    if (job.state.is_ended() || !job.owns(task)) && !is_repeat {
         return Err(Refusal::Cancelled);
     }
     let held = held(task, lease).map(|(attempt, lease)| (attempt, lease.claimed_ms));
@@ -116,7 +119,7 @@ pub fn fail(
     now_ms: i64,
     policy: &RetryPolicy,
 ) -> Result<AttemptEnded, Refusal> {
-    if job.state.is_ended() {
+    if job.state.is_ended() || !job.owns(task) {
         return Err(Refusal::Cancelled);
     }
     let attempt = held(task, lease).map_or(task.attempt, |(attempt, _)| attempt);
@@ -189,7 +192,7 @@ pub fn speculate(job: &Job, tasks: &mut BTreeMap<u32, Task>, now_ms: i64) -> Vec
 pub fn plan(job: &mut Job, plan: &Plan) -> Option<(Vec<Task>, EventKind)> {
     let specs = plan.tasks(job.next_task);
     let num_tasks = u32::try_from(specs.len()).ok()?;
-    if !job.planned(plan.hash(), num_tasks) {
+    if !job.planned(plan.hash(), num_tasks, plan.has_decoded_frames()) {
         return None;
     }
     let tasks = specs
@@ -199,9 +202,26 @@ pub fn plan(job: &mut Job, plan: &Plan) -> Option<(Vec<Task>, EventKind)> {
     Some((tasks, EventKind::Planned { num_tasks }))
 }
 
+/// Calls for a new plan of a running job whose plan of `generation` cannot be carried out: the probe task to insert and
+/// the event. The job's other open tasks are to be cancelled, its outbox rows and its plan deleted. `None`: the job does
+/// not run, or not by this plan.
+pub fn replan(job: &mut Job, generation: u32, failure: Failure) -> Option<(Task, EventKind)> {
+    if job.state != JobState::Running || job.generation != generation {
+        return None;
+    }
+    next_generation(job, None, failure, false)
+}
+
+fn next_generation(job: &mut Job, task: Option<u32>, failure: Failure, deep: bool) -> Option<(Task, EventKind)> {
+    let spec = job.replan(failure.clone(), deep)?;
+    let generation = job.generation;
+    let probe = Task::new(TaskId { job: job.id, number: spec.number }, generation, spec, TaskState::Ready);
+    Some((probe, EventKind::Replanned { generation, task, failure }))
+}
+
 /// Ends a job that cannot be planned; its open tasks are to be cancelled. `None`: it had ended or been planned.
 pub fn reject(job: &mut Job, failure: Failure, now_ms: i64) -> Option<EventKind> {
-    let is_unplanned = job.generation == 0;
+    let is_unplanned = !job.is_planned();
     (is_unplanned && job.fail(failure.clone(), now_ms)).then_some(EventKind::Failed { task: None, failure })
 }
 
@@ -219,17 +239,18 @@ fn attempt_ended(
     now_ms: i64,
 ) -> AttemptEnded {
     let number = task.id.number;
-    let event = match after {
-        AfterFailure::Retry { not_before_ms } => {
-            EventKind::TaskRetried { task: number, attempt, failure, not_before_ms }
-        }
-        AfterFailure::GiveUp => {
-            let failure = named(task, failure);
-            job.fail(failure.clone(), now_ms);
-            EventKind::Failed { task: Some(number), failure }
-        }
-    };
-    AttemptEnded { after, event }
+    if let AfterFailure::Retry { not_before_ms } = after {
+        let event = EventKind::TaskRetried { task: number, attempt, failure, not_before_ms };
+        return AttemptEnded { after, event, insert: None };
+    }
+    let failure = named(task, failure);
+    if job.needs_decoded_frames(&failure)
+        && let Some((probe, event)) = next_generation(job, Some(number), failure.clone(), true)
+    {
+        return AttemptEnded { after: AfterFailure::Replan, event, insert: Some(probe) };
+    }
+    job.fail(failure.clone(), now_ms);
+    AttemptEnded { after, event: EventKind::Failed { task: Some(number), failure }, insert: None }
 }
 
 /// The failure as told of the job: says which task, unless the source is to blame.

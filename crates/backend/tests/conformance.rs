@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use async_trait::async_trait;
+use splitreel_backend::conformance::model::{self, Effects};
 use splitreel_backend::conformance::{BlobHarness, DoorbellHarness, RecordsHarness, StoreHarness};
 use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs, MemoryRecords, MemoryStore};
 use splitreel_backend::{BlobStore, Doorbell, JobStore, Records};
@@ -85,7 +86,9 @@ mod records {
 /// The walk is the same each time, and is eventful for other seeds than that of the suite.
 #[tokio::test]
 async fn random_walks_of_several_seeds_hold() {
+    let mut effects = Effects::default();
     for seed in 100..104 {
-        splitreel_backend::conformance::model::run(&[&MemoryStore::new()], seed, 1_500).await;
+        effects.add(model::run(&[&MemoryStore::new()], seed, 1_500).await);
     }
+    effects.assert_eventful();
 }

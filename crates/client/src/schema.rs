@@ -70,7 +70,7 @@ pub struct SourceRef {
 }
 
 /// A failed attempt.
-#[derive(Clone, Debug, ToSchema)]
+#[derive(Clone, Debug, serde::Serialize, ToSchema)]
 pub struct Failure {
     /// Which budget pays.
     pub class: FailureClass,
@@ -333,6 +333,10 @@ pub struct History {
     pub extra_attempts: u32,
     /// Name of the profile.
     pub profile: String,
+    /// Number of the plan, above 1 when the job was planned again.
+    pub generation: u32,
+    /// Why the job was last planned again, if ever.
+    pub replanned: Option<Box<Failure>>,
 }
 
 /// The work of an attempt, told apart by `work`.

@@ -72,6 +72,15 @@ pub enum EventKind {
         /// The attempt that was called for.
         attempt: u32,
     },
+    /// A new plan was called for: the one before cannot be carried out.
+    Replanned {
+        /// Generation of the new plan.
+        generation: u32,
+        /// The task whose failure calls for the new plan, if one.
+        task: Option<u32>,
+        /// Why.
+        failure: Failure,
+    },
     /// The job failed for good.
     Failed {
         /// The task that could not be done, if one.

@@ -111,9 +111,9 @@ macro_rules! codes {
 
 /// Metric label of codes that this version does not know.
 const OTHER: &str = "other";
-/// The piece held other frames than the plan lists.
-const DEEP_PROBE: Option<&str> =
-    Some("the container's list of frames may be wrong: make a new job with deep_probe, which decodes the source once");
+/// The piece held other frames than the plan lists, also after the job was planned again from decoded frames.
+const OTHER_FRAMES: Option<&str> =
+    Some("decoding the source does not give the same frames each time: check or remux the source, then make a new job");
 /// The file ends too early.
 const UPLOAD_AGAIN: Option<&str> = Some("the upload or recording is incomplete: upload the source again");
 /// A directory for scratch files is full or unusable.
@@ -133,6 +133,7 @@ codes! {
     FfmpegNotStarted "ffmpeg_not_started" Infra "ffmpeg could not be started." Some("check the installation with `splitreel doctor` on the worker");
     FfmpegKilled "ffmpeg_killed" Infra "ffmpeg was ended by a signal." Some("check whether the machine ran out of memory, then retry the job");
     Storage "storage" Infra "The object store did not answer or refused." None;
+    PlanOutdated "plan_outdated" Infra "The plan was made by an older version; the job is planned again." None;
     Compose "compose" Infra "The object store could not join the parts of the MP4." None;
     PartDamaged "part_damaged" Infra "A stored part is not what its worker wrote." None;
     PartNotVisible "part_not_visible" Infra "A stored part cannot be read yet." None;
@@ -152,9 +153,9 @@ codes! {
     OutputUnreadable "output_unreadable" Media "The encoder's output cannot be read." None;
     Renditions "renditions" Media "The encoder made another number of renditions than planned." None;
     NoAudio "no_audio" Media "The encoder made no audio." None;
-    FramesDiffer "frames_differ" Media "The encoder made another number of frames than the source has." DEEP_PROBE;
-    TimesDiffer "times_differ" Media "The times of the encoded frames differ from the source's." DEEP_PROBE;
-    NoKeyframe "no_keyframe" Media "A media segment does not start with a keyframe." DEEP_PROBE;
+    FramesDiffer "frames_differ" Media "The encoder made another number of frames than the source has." OTHER_FRAMES;
+    TimesDiffer "times_differ" Media "The times of the encoded frames differ from the source's." OTHER_FRAMES;
+    NoKeyframe "no_keyframe" Media "A media segment does not start with a keyframe." OTHER_FRAMES;
     OpenGop "open_gop" Media "A media segment holds frames of another one." None;
     SamplesLeft "samples_left" Media "Some samples belong to no media segment." None;
     Timescale "timescale" Media "The encoder's output has another timescale than planned." None;
@@ -257,6 +258,14 @@ impl Failure {
     pub fn hint(&self) -> &'static str {
         let is_as_usual = self.code.class() == Some(self.class);
         self.code.own_hint().filter(|_| is_as_usual).unwrap_or(self.class.hint())
+    }
+
+    /// Why a job is planned again whose plan has an older format version.
+    pub fn outdated_plan(version: u32) -> Self {
+        Self::of(
+            FailureCode::PlanOutdated,
+            format!("the plan has format version {version}, which this version of splitreel does not read"),
+        )
     }
 
     /// A piece held other frames than the plan wanted: the container's list of them may be wrong, which one decode of

@@ -6,7 +6,7 @@ use crate::id::JobId;
 use crate::profile::Profile;
 use crate::source::SourceRef;
 use crate::speculate::Pace;
-use crate::task::{TaskKind, TaskSpec};
+use crate::task::{Task, TaskKind, TaskSpec};
 use crate::trace::Trace;
 use serde::{Deserialize, Serialize};
 
@@ -95,8 +95,15 @@ pub struct Job {
     pub is_paused: bool,
     /// Number of tasks that are not done. Invariant: equals the count over the task rows.
     pub remaining: u32,
-    /// 0 while probing, 1 once planned.
+    /// Number of its plan: 0 until the first one is recorded, one more each time a new plan is called for.
     pub generation: u32,
+    /// Frames are listed by decoding the source: the request asks for this, the probe did so by itself, or the
+    /// container's list proved wrong.
+    #[serde(default)]
+    pub deep_probe: bool,
+    /// Why the job was last planned again, if ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replanned: Option<Failure>,
     /// Number that the next inserted task gets.
     pub next_task: u32,
     /// How fast its segments were so far.
@@ -130,11 +137,13 @@ impl Job {
     pub fn new(id: JobId, request: JobRequest, now_ms: i64) -> (Job, TaskSpec) {
         let job = Job {
             id,
+            deep_probe: request.deep_probe,
             request,
             state: JobState::Probing,
             is_paused: false,
             remaining: 1,
             generation: 0,
+            replanned: None,
             next_task: 1,
             pace: Pace::default(),
             plan_hash: None,
@@ -145,18 +154,58 @@ impl Job {
         (job, TaskSpec { number: 0, kind: TaskKind::Probe, index: 0, expected_cost: 1 })
     }
 
-    /// Records a plan with `num_tasks` tasks (numbers from `next_task` on). False, and nothing changes, unless
-    /// the job waits for a plan.
-    pub fn planned(&mut self, plan_hash: String, num_tasks: u32) -> bool {
+    /// Records a plan with `num_tasks` tasks (numbers from `next_task` on). `is_decoded`: its frames were listed by
+    /// decoding the source. False, and nothing changes, unless the job waits for a plan.
+    pub fn planned(&mut self, plan_hash: String, num_tasks: u32, is_decoded: bool) -> bool {
         if self.state != JobState::Planning || num_tasks == 0 {
             return false;
         }
         self.state = JobState::Running;
-        self.generation = self.generation.saturating_add(1);
+        self.generation = self.generation.max(1);
+        self.deep_probe |= is_decoded;
         self.plan_hash = Some(plan_hash);
         self.remaining = num_tasks;
         self.next_task = self.next_task.saturating_add(num_tasks);
         true
+    }
+
+    /// Whether a failure calls for a new plan from a decoded list of frames: the container's list may be to blame, and no
+    /// decode has confirmed the list yet. At most once per job, because the new plan is made of a decoded list.
+    pub fn needs_decoded_frames(&self, failure: &Failure) -> bool {
+        self.is_planned() && !self.state.is_ended() && !self.deep_probe && failure.may_be_of_the_frame_list()
+    }
+
+    /// Calls for a new plan: the next generation begins with a probe, the task returned. The job's other open tasks are
+    /// to be cancelled with it, its outbox rows and its plan deleted. `deep`: list frames by decoding from now on. `None`,
+    /// and nothing changes: the job has no plan, or has ended.
+    pub fn replan(&mut self, reason: Failure, deep: bool) -> Option<TaskSpec> {
+        if self.state.is_ended() || !self.is_planned() {
+            return None;
+        }
+        let number = self.next_task;
+        self.state = JobState::Probing;
+        self.generation = self.generation.saturating_add(1);
+        self.deep_probe |= deep;
+        self.replanned = Some(reason);
+        self.plan_hash = None;
+        self.remaining = 1;
+        self.next_task = number.saturating_add(1);
+        Some(TaskSpec { number, kind: TaskKind::Probe, index: 0, expected_cost: 1 })
+    }
+
+    /// Whether the plan of the current generation is recorded.
+    pub const fn is_planned(&self) -> bool {
+        self.plan_hash.is_some()
+    }
+
+    /// Lowest generation among the tasks that count: the first plan's probe task is of generation 0.
+    pub const fn first_generation(&self) -> u32 {
+        if self.generation <= 1 { 0 } else { self.generation }
+    }
+
+    /// Whether a task counts: parts of earlier generations are garbage.
+    pub const fn owns(&self, task: &Task) -> bool {
+        task.generation >= self.first_generation()
     }
 
     /// Counts a task that became done. Call once per task, in the transaction that makes it done.
@@ -196,16 +245,16 @@ impl Job {
         self.end(JobState::Cancelled, now_ms)
     }
 
-    /// A user's retry of a failed or cancelled job. `has_open_probe`: its probe task is not done;
-    /// `num_open`: tasks that are not done. False when there is nothing to retry.
+    /// A user's retry of a failed or cancelled job. `has_open_probe`: the probe task of its generation is not done;
+    /// `num_open`: tasks of its generation that are not done. False when there is nothing to retry.
     pub fn retry(&mut self, has_open_probe: bool, num_open: u32) -> bool {
         if !matches!(self.state, JobState::Failed | JobState::Cancelled) {
             return false;
         }
-        self.state = match (has_open_probe, self.generation) {
+        self.state = match (has_open_probe, self.is_planned()) {
             (true, _) => JobState::Probing,
-            (false, 0) => JobState::Planning,
-            (false, _) => JobState::Running,
+            (false, false) => JobState::Planning,
+            (false, true) => JobState::Running,
         };
         self.remaining = num_open;
         self.failure = None;
@@ -253,7 +302,67 @@ pub fn output_base(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::output_base;
+    use super::*;
+    use crate::failure::FailureCode;
+    use crate::source::SourceRef;
+    use uuid::Uuid;
+
+    /// A job in state running, planned from the container's list of frames.
+    fn running() -> Job {
+        let request = JobRequest {
+            tenant: "t".into(),
+            idempotency_key: "k".into(),
+            source: SourceRef { locator: "/film".into(), version: "1".into(), bytes: 1 },
+            base: "film".into(),
+            profile: Profile::built_in("universal").unwrap(),
+            priority: Priority::Normal,
+            deep_probe: false,
+            output: None,
+            trace: Trace::default(),
+        };
+        let (mut job, _) = Job::new(JobId(Uuid::nil()), request, 0);
+        job.task_done(TaskKind::Probe, 0);
+        assert!(job.planned("first".into(), 3, false));
+        job
+    }
+
+    #[test]
+    fn a_wrong_list_of_frames_calls_for_one_new_plan_from_decoded_frames() {
+        let mut job = running();
+        let wrong = Failure::of(FailureCode::TimesDiffer, "other times");
+        assert!(!job.needs_decoded_frames(&Failure::of(FailureCode::FfmpegFailed, "x")));
+        assert!(job.needs_decoded_frames(&wrong));
+        let probe = job.replan(wrong.clone(), true).unwrap();
+        assert_eq!((probe.number, probe.kind), (4, TaskKind::Probe));
+        assert_eq!((job.state, job.generation, job.remaining, job.next_task), (JobState::Probing, 2, 1, 5));
+        assert_eq!((job.plan_hash.as_deref(), job.replanned.as_ref()), (None, Some(&wrong)));
+        assert_eq!(job.replan(wrong.clone(), true), None, "there is no plan yet to replace");
+        job.task_done(TaskKind::Probe, 0);
+        assert!(job.planned("second".into(), 2, true));
+        assert_eq!((job.state, job.generation), (JobState::Running, 2));
+        assert!(!job.needs_decoded_frames(&wrong), "a decoded list is not decoded again");
+    }
+
+    #[test]
+    fn tasks_of_earlier_generations_do_not_count() {
+        let mut job = running();
+        let task = |number, generation| {
+            let spec = TaskSpec { number, kind: TaskKind::Probe, index: 0, expected_cost: 1 };
+            let id = crate::TaskId { job: JobId(Uuid::nil()), number };
+            Task::new(id, generation, spec, crate::task::TaskState::Ready)
+        };
+        let (first_probe, first, second_probe) = (task(0, 0), task(1, 1), task(4, 2));
+        assert!(job.owns(&first_probe) && job.owns(&first));
+        job.replan(Failure::of(FailureCode::TimesDiffer, "other times"), true).unwrap();
+        assert!(!job.owns(&first_probe) && !job.owns(&first) && job.owns(&second_probe));
+    }
+
+    #[test]
+    fn an_ended_job_is_not_planned_again() {
+        let mut job = running();
+        job.cancel(1);
+        assert_eq!(job.replan(Failure::of(FailureCode::TimesDiffer, "other times"), true), None);
+    }
 
     #[test]
     fn output_names_hold_only_safe_characters() {

@@ -228,6 +228,8 @@ pub enum AfterFailure {
     },
     /// The task, and with it the job, has failed for good.
     GiveUp,
+    /// The task has failed for good; its job gets a new plan.
+    Replan,
 }
 
 impl Task {

@@ -10,4 +10,5 @@ pub mod s3;
 pub mod services;
 pub mod simulation;
 pub mod spoil;
+pub mod stored;
 pub mod toolkit;

@@ -70,6 +70,9 @@ pub async fn status(config: &Config, args: RemoteJobArgs) -> Result<Exit, Proble
         };
         say!("output    {} ({state})", printable(&output.location));
     }
+    if let Some(f) = &job.replanned {
+        say!("replanned {}", printable(&f.message));
+    }
     if let Some(f) = &job.failure {
         say!("failure   {}", printable(&f.message));
     }

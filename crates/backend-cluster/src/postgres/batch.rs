@@ -9,7 +9,9 @@ use super::connection::Database;
 use super::decide::{Rows, State, UseCase};
 use super::error::{CutOff, Fault, repeated};
 use super::locks::{Lock, lock_job, lock_tasks};
-use super::save::{close_job, delete_outbox, insert_tasks, log, save_job, save_tasks, turn_to_assembly};
+use super::save::{
+    close_job, delete_outbox, drop_generation, insert_tasks, log, save_job, save_tasks, turn_to_assembly,
+};
 use splitreel_backend::lease::LeaseError;
 use splitreel_backend::{Queue, StoreError};
 use splitreel_core::task::{Refusal, Task};
@@ -235,6 +237,9 @@ pub(super) async fn save_changes(c: &mut PgConnection, rows: &Rows) -> Result<()
     let changed: Vec<&Task> = changes.tasks.iter().filter_map(|number| tasks.get(number)).collect();
     save_tasks(c, job.id, &changed).await?;
     delete_outbox(c, job.id, &changes.claimed).await?;
+    if changes.is_replanned {
+        drop_generation(c, job.id).await?;
+    }
     insert_tasks(c, job.id, &changes.inserts).await?;
     if changes.is_job_changed {
         save_job(c, job).await?;

@@ -47,6 +47,8 @@ pub(super) struct Changes {
     pub tasks: BTreeSet<u32>,
     pub is_job_changed: bool,
     pub is_closed: bool,
+    /// A new plan was called for: what is left of the old one goes before anything is inserted.
+    pub is_replanned: bool,
     /// Tasks whose outbox row is to be deleted.
     pub claimed: Vec<u32>,
     pub inserts: Vec<Task>,
@@ -76,8 +78,9 @@ impl Rows {
     /// The rows as a decision about one task sees them; `None` when the task does not exist.
     pub(super) fn state(&mut self, number: u32) -> Option<State<'_>> {
         let task = self.tasks.get_mut(&number)?;
-        if self.job.state.is_ended() {
-            // As `rows::shown`: a task that is stored as ready was cancelled with its job.
+        if self.job.state.is_ended() || !self.job.owns(task) {
+            // As `rows::shown`: a task that is stored as ready was cancelled with its job, or with the plan that an
+            // earlier decision of this transaction gave up.
             task.cancel();
         }
         Some(State { job: &mut self.job, task, changes: &mut self.changes })
@@ -130,17 +133,18 @@ pub(super) fn fail(
     policy: &RetryPolicy,
 ) -> Result<AfterFailure, Refusal> {
     let ended = transition::fail(state.job, state.task, lease, failure, now_ms, policy)?;
-    note_ended(state.task.id.number, ended.after, state.changes);
-    state.changes.events.push((now_ms, ended.event));
-    Ok(ended.after)
+    let after = ended.after;
+    note_ended(state.task.id.number, ended, now_ms, state.changes);
+    Ok(after)
 }
 
-fn note_ended(number: u32, after: AfterFailure, changes: &mut Changes) {
+fn note_ended(number: u32, ended: transition::AttemptEnded, now_ms: i64, changes: &mut Changes) {
     changes.tasks.insert(number);
-    if after == AfterFailure::GiveUp {
-        changes.is_job_changed = true;
-        changes.is_closed = true;
-    }
+    changes.is_job_changed |= !matches!(ended.after, AfterFailure::Retry { .. });
+    changes.is_closed |= ended.after == AfterFailure::GiveUp;
+    changes.is_replanned |= ended.after == AfterFailure::Replan;
+    changes.inserts.extend(ended.insert);
+    changes.events.push((now_ms, ended.event));
 }
 
 /// Ends the attempts that `end` ends, in the order of the tasks' numbers, until the job fails because of one. Answers the
@@ -152,14 +156,13 @@ pub(super) fn take_back(
 ) -> Vec<u32> {
     let mut taken = Vec::new();
     for (number, task) in &mut rows.tasks {
-        if rows.job.state.is_ended() {
+        if rows.job.state.is_ended() || !rows.job.owns(task) {
             break;
         }
         let mut is_taken = false;
         // A task may have two leases.
         while let Some(ended) = end(&mut rows.job, task) {
-            note_ended(*number, ended.after, &mut rows.changes);
-            rows.changes.events.push((now_ms, ended.event));
+            note_ended(*number, ended, now_ms, &mut rows.changes);
             is_taken = true;
         }
         if is_taken {
@@ -272,6 +275,11 @@ mod tests {
             for number in &changes.tasks {
                 self.tasks.insert(*number, tasks[number].clone());
             }
+            if changes.is_replanned {
+                for task in self.tasks.values_mut() {
+                    task.cancel();
+                }
+            }
             self.tasks.extend(changes.inserts.into_iter().map(|task| (task.id.number, task)));
             if changes.is_job_changed {
                 self.job = job;
@@ -357,7 +365,8 @@ mod tests {
                 now_ms,
             }),
             2 => (number.clone(), lease.clone()).prop_map(|(n, l)| failure_of(n, l, Failure::of(FailureCode::Storage, "y"))),
-            1 => (number, lease).prop_map(|(n, l)| failure_of(n, l, Failure::of(FailureCode::FfmpegFailed, "y"))),
+            1 => (number.clone(), lease.clone()).prop_map(|(n, l)| failure_of(n, l, Failure::of(FailureCode::FfmpegFailed, "y"))),
+            2 => (number, lease).prop_map(|(n, l)| failure_of(n, l, Failure::of(FailureCode::TimesDiffer, "y"))),
         ]
     }
 

@@ -4,7 +4,7 @@ use super::error::{Fault, is_taken};
 use super::locks::{Lock, lock_job};
 use super::outbox::{ids, limit};
 use super::rows::{self, job_columns, task_columns};
-use super::save::{close_job, delete_outbox_of_job, insert_job, insert_tasks, log, save_job};
+use super::save::{close_job, delete_outbox_of_job, drop_generation, insert_job, insert_tasks, log, save_job};
 use futures::TryStreamExt;
 use splitreel_backend::store::{JobFilter, Submitted, TaskFilter};
 use splitreel_backend::{StoreError, transition};
@@ -109,6 +109,22 @@ pub(super) async fn tasks(c: &mut PgConnection, id: JobId, filter: TaskFilter) -
     Ok(tasks)
 }
 
+pub(super) async fn replan(
+    c: &mut PgConnection,
+    id: JobId,
+    generation: u32,
+    failure: Failure,
+    now_ms: i64,
+) -> Result<bool, Fault> {
+    let Some(mut job) = lock_job(c, id, Lock::Update).await? else { return Ok(false) };
+    let Some((probe, event)) = transition::replan(&mut job, generation, failure) else { return Ok(false) };
+    drop_generation(c, id).await?;
+    save_job(c, &job).await?;
+    insert_tasks(c, id, &[probe]).await?;
+    log(c, id, &[(now_ms, event)]).await?;
+    Ok(true)
+}
+
 pub(super) async fn reject(c: &mut PgConnection, id: JobId, failure: Failure, now_ms: i64) -> Result<bool, Fault> {
     let Some(mut job) = lock_job(c, id, Lock::Update).await? else { return Ok(false) };
     let Some(event) = transition::reject(&mut job, failure, now_ms) else { return Ok(false) };
@@ -142,18 +158,19 @@ pub(super) async fn pause(c: &mut PgConnection, id: JobId, paused: bool, now_ms:
     Ok(true)
 }
 
-/// `Task::reset` for all tasks that are not done, in one statement: a job of a million is not loaded for it. What is
+/// `Task::reset` for all tasks of the current generation that are not done, in one statement: a job of a million is not loaded for it. What is
 /// stored as ready was cancelled with its job.
 const RESET: &str = "UPDATE tasks SET state = 'ready', attempt = attempt + 1, media_failures = 0, infra_failures = 0,
          not_before_ms = $2, failed_on = NULL, elder = NULL
-     WHERE job = $1 AND state IN ('blocked', 'ready', 'failed', 'cancelled')";
+     WHERE job = $1 AND generation >= $3 AND state IN ('blocked', 'ready', 'failed', 'cancelled')";
 
 pub(super) async fn retry(c: &mut PgConnection, id: JobId, now_ms: i64) -> Result<bool, Fault> {
     let Some(mut job) = lock_job(c, id, Lock::Update).await? else { return Ok(false) };
     let has_open_probe: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM tasks WHERE job = $1 AND number = 0 AND kind = 'probe' AND state <> 'done')",
+        "SELECT EXISTS (SELECT 1 FROM tasks WHERE job = $1 AND generation >= $2 AND kind = 'probe' AND state <> 'done')",
     )
     .bind(id.0)
+    .bind(job.first_generation().cast_signed())
     .fetch_one(&mut *c)
     .await?;
     // The number of tasks that are not done is on the job's row: that is the invariant of `remaining`.
@@ -162,7 +179,8 @@ pub(super) async fn retry(c: &mut PgConnection, id: JobId, now_ms: i64) -> Resul
         return Ok(false);
     }
     save_job(c, &job).await?;
-    sqlx::query(RESET).bind(id.0).bind(now_ms).execute(&mut *c).await?;
+    let first = job.first_generation().cast_signed();
+    sqlx::query(RESET).bind(id.0).bind(now_ms).bind(first).execute(&mut *c).await?;
     log(c, id, &[(now_ms, EventKind::Retried)]).await?;
     Ok(true)
 }

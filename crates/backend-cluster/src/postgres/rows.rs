@@ -16,8 +16,8 @@ use uuid::Uuid;
 // Columns are named: a statement that is prepared on `*` breaks when a newer program adds one.
 macro_rules! job_columns {
     () => {
-        "id, state, is_paused, request, remaining, generation, next_task, pace_cost, pace_wall_ms, plan_hash, failure, \
-         created_ms, ended_ms"
+        "id, state, is_paused, request, remaining, generation, deep_probe, replanned, next_task, pace_cost, \
+         pace_wall_ms, plan_hash, failure, created_ms, ended_ms"
     };
 }
 macro_rules! task_columns {
@@ -67,6 +67,8 @@ pub(super) fn job(row: &PgRow) -> Result<Job, StoreError> {
         is_paused: col(row, "is_paused")?,
         remaining: whole(row, "remaining")?,
         generation: whole(row, "generation")?,
+        deep_probe: col(row, "deep_probe")?,
+        replanned: optional_json(row, "replanned")?,
         next_task: whole(row, "next_task")?,
         pace: Pace {
             cost: col::<i64>(row, "pace_cost")?.cast_unsigned(),

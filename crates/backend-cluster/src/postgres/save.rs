@@ -16,8 +16,8 @@ const CHUNK: usize = 20_000;
 pub(super) async fn insert_job(c: &mut PgConnection, job: &Job) -> Result<bool, Fault> {
     let inserted = sqlx::query(
         "INSERT INTO jobs (id, tenant, idempotency_key, priority, state, is_paused, request,
-                           remaining, generation, next_task, created_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                           remaining, generation, next_task, created_ms, deep_probe)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
          ON CONFLICT (tenant, idempotency_key) DO NOTHING",
     )
     .bind(job.id.0)
@@ -31,6 +31,7 @@ pub(super) async fn insert_job(c: &mut PgConnection, job: &Job) -> Result<bool, 
     .bind(job.generation.cast_signed())
     .bind(job.next_task.cast_signed())
     .bind(job.created_ms)
+    .bind(job.deep_probe)
     .execute(c)
     .await?;
     Ok(inserted.rows_affected() > 0)
@@ -40,7 +41,8 @@ pub(super) async fn insert_job(c: &mut PgConnection, job: &Job) -> Result<bool, 
 pub(super) async fn save_job(c: &mut PgConnection, job: &Job) -> Result<(), Fault> {
     sqlx::query(
         "UPDATE jobs SET state = $2, is_paused = $3, remaining = $4, generation = $5, next_task = $6,
-             plan_hash = $7, failure = $8, ended_ms = $9, pace_cost = $10, pace_wall_ms = $11
+             plan_hash = $7, failure = $8, ended_ms = $9, pace_cost = $10, pace_wall_ms = $11,
+             deep_probe = $12, replanned = $13
          WHERE id = $1",
     )
     .bind(job.id.0)
@@ -54,6 +56,8 @@ pub(super) async fn save_job(c: &mut PgConnection, job: &Job) -> Result<(), Faul
     .bind(job.ended_ms)
     .bind(job.pace.cost.cast_signed())
     .bind(job.pace.wall_ms.cast_signed())
+    .bind(job.deep_probe)
+    .bind(optional_to_json(job.replanned.as_ref())?)
     .execute(c)
     .await?;
     Ok(())
@@ -162,6 +166,20 @@ pub(super) const CANCEL_BESIDE: &str =
 pub(super) async fn close_job(c: &mut PgConnection, job: JobId) -> Result<(), Fault> {
     sqlx::query(CANCEL_LEASED).bind(job.0).execute(&mut *c).await?;
     sqlx::query(CANCEL_BESIDE).bind(job.0).execute(&mut *c).await?;
+    delete_outbox_of_job(c, job).await
+}
+
+/// Unlike those of an ended job, these rows stay beside rows that are open: dispatch must not find them.
+const CANCEL_OPEN: &str = "UPDATE tasks SET state = 'cancelled', lease_id = NULL, lease_worker = NULL,
+         lease_expires_ms = NULL, lease_claimed_ms = NULL, lease_progressed_ms = NULL,
+         progress_per_mille = NULL, progress_speed = NULL, progress_frames = NULL, elder = NULL
+     WHERE job = $1 AND state IN ('blocked', 'ready', 'leased')";
+
+/// After a new plan was called for: what is left of the old one goes.
+pub(super) async fn drop_generation(c: &mut PgConnection, job: JobId) -> Result<(), Fault> {
+    sqlx::query(CANCEL_OPEN).bind(job.0).execute(&mut *c).await?;
+    sqlx::query("DELETE FROM plans WHERE job = $1").bind(job.0).execute(&mut *c).await?;
+    sqlx::query("UPDATE jobs SET is_assembling = false WHERE id = $1").bind(job.0).execute(&mut *c).await?;
     delete_outbox_of_job(c, job).await
 }
 

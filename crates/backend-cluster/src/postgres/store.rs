@@ -69,6 +69,10 @@ impl Scheduling for PgStore {
         plan::record(&self.database, job, plan.clone(), now_ms).await
     }
 
+    async fn replan(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+        self.database.write(move |c| Box::pin(jobs::replan(c, job, generation, failure.clone(), now_ms))).await
+    }
+
     async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
         self.database.write(move |c| Box::pin(jobs::reject(c, job, failure.clone(), now_ms))).await
     }

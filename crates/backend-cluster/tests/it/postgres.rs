@@ -6,6 +6,7 @@ mod database;
 mod faults;
 mod manifests;
 mod schema;
+mod stored;
 
 use async_trait::async_trait;
 use database::TestDatabase;

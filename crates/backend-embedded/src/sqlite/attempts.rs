@@ -4,7 +4,8 @@
 use super::error::db;
 use super::jobs::scope_json;
 use super::rows::{
-    self, close_job, insert_task, load_both, load_job, load_leased, load_task, log, save_job, save_task,
+    self, close_job, insert_task, load_both, load_job, load_leased, load_task, log, next_generation, save_job,
+    save_task,
 };
 use splitreel_backend::StoreError;
 use splitreel_backend::lease::LeaseError;
@@ -210,7 +211,9 @@ async fn save_ended(
     now_ms: i64,
 ) -> Result<(), StoreError> {
     save_task(c, task).await?;
-    if ended.after == AfterFailure::GiveUp {
+    if let Some(probe) = &ended.insert {
+        next_generation(c, job, probe).await?;
+    } else if ended.after == AfterFailure::GiveUp {
         save_job(c, job).await?;
         close_job(c, job.id).await?;
     }

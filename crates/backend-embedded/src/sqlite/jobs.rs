@@ -1,7 +1,9 @@
 //! Use-cases about a job as a whole: submit, plan, reject, cancel, pause, retry, forget, and the reads.
 
 use super::error::db;
-use super::rows::{self, close_job, insert_job, insert_task, load_job, log, save_job, save_task, to_json};
+use super::rows::{
+    self, close_job, insert_job, insert_task, load_job, log, next_generation, save_job, save_task, to_json,
+};
 use splitreel_backend::store::{JobFilter, Scope, Submitted, TaskFilter};
 use splitreel_backend::{StoreError, transition};
 use splitreel_core::event::{Event, EventKind};
@@ -114,6 +116,20 @@ pub(super) async fn record_plan(
     Ok(true)
 }
 
+pub(super) async fn replan(
+    c: &mut SqliteConnection,
+    id: JobId,
+    generation: u32,
+    failure: Failure,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let Some(mut job) = load_job(c, id).await? else { return Ok(false) };
+    let Some((probe, event)) = transition::replan(&mut job, generation, failure) else { return Ok(false) };
+    next_generation(c, &job, &probe).await?;
+    log(c, id, now_ms, &event).await?;
+    Ok(true)
+}
+
 pub(super) async fn reject(
     c: &mut SqliteConnection,
     id: JobId,
@@ -154,22 +170,28 @@ pub(super) async fn pause(c: &mut SqliteConnection, id: JobId, paused: bool, now
 
 pub(super) async fn retry(c: &mut SqliteConnection, id: JobId, now_ms: i64) -> Result<bool, StoreError> {
     let Some(mut job) = load_job(c, id).await? else { return Ok(false) };
-    let counts = sqlx::query("SELECT count(*) AS open, count(*) FILTER (WHERE kind = 'probe') AS probes FROM tasks WHERE job = ? AND state <> 'done'")
-        .bind(id.to_string())
-        .fetch_one(&mut *c)
-        .await
-        .map_err(db)?;
+    let counts = sqlx::query(
+        "SELECT count(*) AS open, count(*) FILTER (WHERE kind = 'probe') AS probes FROM tasks
+         WHERE job = ? AND generation >= ? AND state <> 'done'",
+    )
+    .bind(id.to_string())
+    .bind(job.first_generation())
+    .fetch_one(&mut *c)
+    .await
+    .map_err(db)?;
     let num_open: u32 = counts.try_get("open").map_err(db)?;
     let num_probes: u32 = counts.try_get("probes").map_err(db)?;
     if !job.retry(num_probes > 0, num_open) {
         return Ok(false);
     }
     save_job(c, &job).await?;
-    let found = sqlx::query("SELECT * FROM tasks WHERE job = ? AND state IN ('failed', 'cancelled')")
-        .bind(id.to_string())
-        .fetch_all(&mut *c)
-        .await
-        .map_err(db)?;
+    let found =
+        sqlx::query("SELECT * FROM tasks WHERE job = ? AND generation >= ? AND state IN ('failed', 'cancelled')")
+            .bind(id.to_string())
+            .bind(job.first_generation())
+            .fetch_all(&mut *c)
+            .await
+            .map_err(db)?;
     for row in &found {
         let mut task = rows::task(row)?;
         if task.reset(now_ms) {

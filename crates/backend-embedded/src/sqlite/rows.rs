@@ -56,6 +56,8 @@ pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
         is_paused: col(row, "is_paused")?,
         remaining: col(row, "remaining")?,
         generation: col(row, "generation")?,
+        deep_probe: col(row, "deep_probe")?,
+        replanned: optional_json(row, "replanned")?,
         next_task: col(row, "next_task")?,
         pace: Pace {
             cost: col::<i64>(row, "pace_cost")?.cast_unsigned(),
@@ -174,8 +176,9 @@ pub(super) async fn load_both(c: &mut SqliteConnection, id: TaskId) -> Result<Op
 
 pub(super) async fn insert_job(c: &mut SqliteConnection, job: &Job) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO jobs (id, tenant, idempotency_key, priority, state, request, remaining, generation, next_task, created_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO jobs (id, tenant, idempotency_key, priority, state, request, remaining, generation, deep_probe, next_task,
+                           created_ms)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(job.id.to_string())
     .bind(&job.request.tenant)
@@ -185,6 +188,7 @@ pub(super) async fn insert_job(c: &mut SqliteConnection, job: &Job) -> Result<()
     .bind(to_json(&job.request)?)
     .bind(job.remaining)
     .bind(job.generation)
+    .bind(job.deep_probe)
     .bind(job.next_task)
     .bind(job.created_ms)
     .execute(c)
@@ -196,13 +200,15 @@ pub(super) async fn insert_job(c: &mut SqliteConnection, job: &Job) -> Result<()
 /// Writes what can change of a job.
 pub(super) async fn save_job(c: &mut SqliteConnection, job: &Job) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE jobs SET state = ?, is_paused = ?, remaining = ?, generation = ?, next_task = ?, pace_cost = ?,
-         pace_wall_ms = ?, plan_hash = ?, failure = ?, ended_ms = ? WHERE id = ?",
+        "UPDATE jobs SET state = ?, is_paused = ?, remaining = ?, generation = ?, deep_probe = ?, replanned = ?, next_task = ?,
+         pace_cost = ?, pace_wall_ms = ?, plan_hash = ?, failure = ?, ended_ms = ? WHERE id = ?",
     )
     .bind(job.state.as_str())
     .bind(job.is_paused)
     .bind(job.remaining)
     .bind(job.generation)
+    .bind(job.deep_probe)
+    .bind(optional_to_json(job.replanned.as_ref())?)
     .bind(job.next_task)
     .bind(job.pace.cost.cast_signed())
     .bind(job.pace.wall_ms.cast_signed())
@@ -290,6 +296,14 @@ pub(super) async fn close_job(c: &mut SqliteConnection, job: JobId) -> Result<()
     .map_err(db)?;
     sqlx::query("DELETE FROM outbox WHERE job = ?").bind(job.to_string()).execute(c).await.map_err(db)?;
     Ok(())
+}
+
+/// After a new plan was called for: what is left of the old one goes, and the probe task of the next is inserted.
+pub(super) async fn next_generation(c: &mut SqliteConnection, job: &Job, probe: &Task) -> Result<(), StoreError> {
+    save_job(c, job).await?;
+    close_job(c, job.id).await?;
+    sqlx::query("DELETE FROM plans WHERE job = ?").bind(job.id.to_string()).execute(&mut *c).await.map_err(db)?;
+    insert_task(c, probe).await
 }
 
 pub(super) async fn log(c: &mut SqliteConnection, job: JobId, at_ms: i64, what: &EventKind) -> Result<(), StoreError> {

@@ -65,6 +65,10 @@ impl Scheduling for SqliteStore {
         self.write(move |c| Box::pin(jobs::record_plan(c, job, plan, now_ms))).await
     }
 
+    async fn replan(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+        self.write(move |c| Box::pin(jobs::replan(c, job, generation, failure, now_ms))).await
+    }
+
     async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
         self.write(move |c| Box::pin(jobs::reject(c, job, failure, now_ms))).await
     }

@@ -4,6 +4,7 @@
 mod blobs;
 mod manifests;
 mod sqlite;
+mod stored;
 
 use async_trait::async_trait;
 use splitreel_backend::conformance::{BlobHarness, DoorbellHarness, RecordsHarness, StoreHarness};

@@ -138,6 +138,12 @@ macro_rules! store_conformance {
                 leases_beside_each_other_end_one_by_one,
                 cancel_ends_attempts_beside_each_other,
                 attempts_beside_each_other_count_for_the_quota,
+                a_wrong_list_of_frames_is_decoded,
+                a_late_part_of_an_earlier_generation_is_refused,
+                the_next_generation_is_published,
+                a_decoded_list_of_frames_is_not_decoded_again,
+                retry_of_a_failed_second_probe_probes_again,
+                a_plan_of_another_version_is_made_again,
                 random_operations_match_the_reference,
             ]
         );

@@ -22,8 +22,24 @@ const MAX_JOBS: usize = 9;
 const COMPARED_EVERY: usize = 25;
 const TENANTS: [&str; 3] = ["a", "b", "c"];
 
+/// Effects, and the number of operations among which one of each is expected at the least.
+const EXPECTED: [(&str, usize); 12] = [
+    ("published", 250),
+    ("dispatched", 50),
+    ("shortened", 1_500),
+    ("swept", 1_500),
+    ("speculated", 1_500),
+    ("reaped", 1_000),
+    ("released", 1_500),
+    ("paused", 250),
+    ("resumed", 1_000),
+    ("retried", 1_500),
+    ("planned again", 1_000),
+    ("frames doubted", 2_500),
+];
+
 const POLICY: RetryPolicy = RetryPolicy {
-    media_attempts: 3,
+    media_attempts: 2,
     media_backoff_ms: 30,
     infra_budget: 4,
     infra_backoff_ms: 10,
@@ -34,15 +50,17 @@ const POLICY: RetryPolicy = RetryPolicy {
 
 /// Several hundred operations, as one behaviour of the suite.
 pub async fn random_operations_match_the_reference(harness: &dyn StoreHarness) {
-    run(&[&*harness.open().await], 7, 600).await;
+    let mut effects = Effects::default();
+    effects.add(run(&[&*harness.open().await], 7, 600).await);
+    effects.assert_eventful();
 }
 
 /// Applies operations, most of them sensible, some stale, early or mistaken, to empty stores and to the in-memory
 /// reference. The seed decides them.
 ///
 /// # Panics
-/// When an answer, a row or an event differs, an invariant breaks, or the walk was too tame to prove anything.
-pub async fn run(stores: &[&dyn JobStore], seed: u64, num_operations: usize) {
+/// When an answer, a row or an event differs, or an invariant breaks.
+pub async fn run(stores: &[&dyn JobStore], seed: u64, num_operations: usize) -> Effects {
     let reference = MemoryStore::new();
     let mut walk = Walk::new(seed);
     let mut before: BTreeMap<JobId, Snapshot> = BTreeMap::new();
@@ -72,7 +90,37 @@ pub async fn run(stores: &[&dyn JobStore], seed: u64, num_operations: usize) {
         }
         before = after;
     }
-    walk.assert_eventful(num_operations);
+    walk.effects.num_operations = num_operations;
+    walk.effects
+}
+
+/// How often walks of random operations led to what they are there to test.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    num_operations: usize,
+    counts: BTreeMap<&'static str, usize>,
+}
+
+impl Effects {
+    /// Adds the effects of another walk.
+    pub fn add(&mut self, other: Effects) {
+        self.num_operations += other.num_operations;
+        for (name, num) in other.counts {
+            *self.counts.entry(name).or_default() += num;
+        }
+    }
+
+    /// Checks that the walks together were eventful.
+    ///
+    /// # Panics
+    /// When an effect was too rare for the number of operations.
+    pub fn assert_eventful(&self) {
+        for (name, one_in) in EXPECTED {
+            let num = self.counts.get(name).copied().unwrap_or(0);
+            let expected = self.num_operations / one_in;
+            assert!(num >= expected, "{name}: {num} of {expected}: the walks prove too little: {:?}", self.counts);
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -80,6 +128,7 @@ enum Operation {
     Submit(u64, Box<JobRequest>, i64),
     Plan(JobId, u32, u32, i64),
     Reject(JobId, i64),
+    Replan(JobId, u32, i64),
     Dispatch(Scope, InFlightLimit, i64),
     MarkSent(usize, i64),
     Claim(Box<ClaimRequest>),
@@ -114,6 +163,9 @@ async fn apply(store: &dyn JobStore, operation: &Operation) -> String {
         }
         Operation::Reject(job, at) => {
             format!("{:?}", store.reject(job, Failure::of(FailureCode::Plan, "no"), at).await.unwrap())
+        }
+        Operation::Replan(job, generation, at) => {
+            format!("{:?}", store.replan(job, generation, Failure::outdated_plan(0), at).await.unwrap())
         }
         Operation::Dispatch(scope, limit, at) => {
             format!("{:?}", store.dispatch(&scope, limit, &shares(), at).await.unwrap())
@@ -180,7 +232,7 @@ struct Walk {
     num_jobs: u64,
     num_leases: u128,
     /// Operations that had an effect, by name.
-    effects: BTreeMap<&'static str, usize>,
+    effects: Effects,
     /// Jobs that exist, oldest first, and whether they have ended.
     jobs: Vec<(JobId, bool)>,
     planning: Vec<JobId>,
@@ -195,7 +247,7 @@ impl Walk {
             now_ms: 1_000,
             num_jobs: 0,
             num_leases: 0,
-            effects: BTreeMap::new(),
+            effects: Effects::default(),
             jobs: Vec::new(),
             planning: Vec::new(),
             tasks: Vec::new(),
@@ -240,7 +292,8 @@ impl Walk {
         match self.below(12) {
             0 => Failure::of(FailureCode::Plan, "cannot be"),
             1 => Failure::of(FailureCode::EmptyFile, "bad source"),
-            2..=5 => Failure::of(FailureCode::FfmpegFailed, "crashed"),
+            2..=3 => Failure::of(FailureCode::FfmpegFailed, "crashed"),
+            4..=9 => Failure::of(FailureCode::TimesDiffer, "other frames"),
             _ => Failure::of(FailureCode::Storage, "no disk"),
         }
     }
@@ -249,6 +302,13 @@ impl Walk {
         let live: Vec<_> = self.tasks.iter().flat_map(|t| t.live().map(|(_, l)| (t.id, l.id))).collect();
         let leases = if self.below(5) == 0 { self.leases.clone() } else { live };
         self.chance.pick(&leases).unwrap_or((TaskId { job: job_id(99), number: 0 }, lease_id(99)))
+    }
+
+    /// Prefers a task that failed before, so that budgets get spent.
+    fn held_before_failure(&mut self) -> (TaskId, LeaseId) {
+        let failed_before = self.tasks.iter().filter(|t| t.media_failures > 0);
+        let live: Vec<_> = failed_before.flat_map(|t| t.live().map(|(_, l)| (t.id, l.id))).collect();
+        self.chance.pick(&live).filter(|_| self.below(4) > 0).unwrap_or_else(|| self.held())
     }
 
     fn worker(&mut self) -> String {
@@ -307,7 +367,7 @@ impl Walk {
         if let Some(&(job, has_ended)) = self.jobs.first().filter(|_| self.jobs.len() > MAX_JOBS) {
             return if has_ended { Operation::Forget(job) } else { Operation::Cancel(job, now_ms) };
         }
-        match self.below(132) {
+        match self.below(158) {
             0..=3 => self.submit(),
             4..=12 => Operation::Plan(self.job_to_plan(), 1 + self.small::<u32>(4), self.small(2), now_ms),
             13 => Operation::Reject(self.job(), now_ms),
@@ -319,26 +379,29 @@ impl Walk {
                 let progress = Progress { done_per_mille: self.small(1000), speed_milli: 1, frames: self.below(99) };
                 Operation::Renew(task, lease, progress, now_ms)
             }
-            61..=85 => {
+            61..=85 | 143..=146 | 150..=153 => {
                 let (task, lease) = self.held();
                 let kind = self.tasks.iter().find(|t| t.id == task).map_or(TaskKind::Segment, |t| t.spec.kind);
                 Operation::Complete(task, lease, kind, now_ms)
             }
-            86..=89 => {
-                let (task, lease) = self.held();
+            86..=89 | 130..=132 | 139..=141 => {
+                let (task, lease) = self.held_before_failure();
                 Operation::Fail(task, lease, self.failure(), now_ms)
             }
-            90..=91 => Operation::Reap(now_ms),
+            90..=91 | 137..=138 => Operation::Reap(now_ms),
             92 | 127 => Operation::Release(self.worker(), now_ms),
             93..=94 | 114..=119 => Operation::Sweep(self.scope(), now_ms - 50),
             95 => Operation::Cancel(self.job(), now_ms),
             96..=99 => Operation::Retry(self.job(), now_ms),
             100 => Operation::Forget(self.job()),
-            101..=103 => Operation::Shorten(self.worker(), now_ms + self.small::<i64>(250)),
+            101..=103 | 147..=149 => Operation::Shorten(self.worker(), now_ms + self.small::<i64>(250)),
             104..=105 | 128 => Operation::Pause(self.job(), true, now_ms),
             106..=110 => Operation::Pause(self.job(), false, now_ms),
-            // As seen by a coordinator whose clock is prefetch: all that runs is late.
-            111..=113 => Operation::Speculate(Some(vec![self.job_under_way()]), now_ms + LEAST_RUN_MS),
+            // As seen by a coordinator whose clock runs ahead: every running attempt is late.
+            111..=113 | 133..=136 | 154..=157 => {
+                Operation::Speculate(Some(vec![self.job_under_way()]), now_ms + LEAST_RUN_MS)
+            }
+            129 | 142 => Operation::Replan(self.job_under_way(), 1 + self.small::<u32>(2), now_ms),
             _ => self.list(),
         }
     }
@@ -368,27 +431,10 @@ impl Walk {
             Operation::Pause(_, true, _) if answer == "true" => "paused",
             Operation::Pause(_, false, _) if answer == "true" => "resumed",
             Operation::Retry(..) if answer == "true" => "retried",
+            Operation::Replan(..) if answer == "true" => "planned again",
+            Operation::Fail(..) if answer == "Ok(Replan)" => "frames doubted",
             _ => return,
         };
-        *self.effects.entry(name).or_default() += 1;
-    }
-
-    fn assert_eventful(&self, num_operations: usize) {
-        for (name, one_in) in [
-            ("published", 250),
-            ("dispatched", 50),
-            ("shortened", 1_500),
-            ("swept", 1_500),
-            ("speculated", 1_500),
-            ("reaped", 1_000),
-            ("released", 1_500),
-            ("paused", 250),
-            ("resumed", 1_000),
-            ("retried", 1_500),
-        ] {
-            let num = self.effects.get(name).copied().unwrap_or(0);
-            let expected = num_operations / one_in;
-            assert!(num >= expected, "{name}: {num} of {expected}: the walk proves too little: {:?}", self.effects);
-        }
+        *self.effects.counts.entry(name).or_default() += 1;
     }
 }

@@ -85,6 +85,10 @@ impl Scheduling for FaultyStore {
         around!(self.plan, "store.record_plan", failed, self.inner.record_plan(job, plan, now_ms))
     }
 
+    async fn replan(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+        around!(self.plan, "store.replan", failed, self.inner.replan(job, generation, failure.clone(), now_ms))
+    }
+
     async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
         around!(self.plan, "store.reject", failed, self.inner.reject(job, failure, now_ms))
     }

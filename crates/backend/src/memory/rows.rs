@@ -93,11 +93,27 @@ impl Rows {
     }
 
     pub fn end_attempt(&mut self, job: JobId, at_ms: i64, ended: AttemptEnded) -> AfterFailure {
-        if ended.after == AfterFailure::GiveUp {
-            self.close_job(job);
+        match ended.insert {
+            Some(probe) => self.next_generation(probe, at_ms, ended.event),
+            None => {
+                if ended.after == AfterFailure::GiveUp {
+                    self.close_job(job);
+                }
+                self.log(job, at_ms, ended.event);
+            }
         }
-        self.log(job, at_ms, ended.event);
         ended.after
+    }
+
+    /// After a new plan was called for: what is left of the old one goes, and the probe task of the next is inserted.
+    pub fn next_generation(&mut self, probe: Task, at_ms: i64, event: EventKind) {
+        let job = probe.id.job;
+        self.close_job(job);
+        if let Some(rows) = self.jobs.get_mut(&job) {
+            rows.plan = None;
+            rows.tasks.insert(probe.id.number, probe);
+        }
+        self.log(job, at_ms, event);
     }
 
     pub fn add_outbox(&mut self, wakeup: Wakeup, created_ms: i64) {

@@ -110,13 +110,14 @@ impl Submissions for MemoryStore {
     async fn retry(&self, job: JobId, now_ms: i64) -> Result<bool, StoreError> {
         let mut rows = self.lock();
         let Some(found) = rows.jobs.get_mut(&job) else { return Ok(false) };
-        let is_open = |task: &&Task| task.state != TaskState::Done;
+        let before = found.job.clone();
+        let is_open = |task: &&Task| task.state != TaskState::Done && before.owns(task);
         let has_open_probe = found.tasks.values().filter(is_open).any(|t| t.spec.kind == TaskKind::Probe);
         let num_open = u32::try_from(found.tasks.values().filter(is_open).count()).unwrap_or(u32::MAX);
         if !found.job.retry(has_open_probe, num_open) {
             return Ok(false);
         }
-        for task in found.tasks.values_mut() {
+        for task in found.tasks.values_mut().filter(|task| before.owns(task)) {
             task.reset(now_ms);
         }
         rows.log(job, now_ms, EventKind::Retried);
@@ -146,6 +147,14 @@ impl Scheduling for MemoryStore {
         found.plan = Some(plan.clone());
         found.tasks.extend(tasks.into_iter().map(|task| (task.id.number, task)));
         rows.log(job, now_ms, event);
+        Ok(true)
+    }
+
+    async fn replan(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+        let mut rows = self.lock();
+        let found = rows.jobs.get_mut(&job).and_then(|found| transition::replan(&mut found.job, generation, failure));
+        let Some((probe, event)) = found else { return Ok(false) };
+        rows.next_generation(probe, now_ms, event);
         Ok(true)
     }
 

@@ -179,6 +179,12 @@ pub struct JobView {
     /// Where the presentation is copied to, if anywhere; only where one job is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputView>,
+    /// Number of the plan: 0 until there is one, above 1 when the job was planned again.
+    #[serde(default)]
+    pub generation: u32,
+    /// Why the job was last planned again, if ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replanned: Option<FailureView>,
     /// Hash of the plan, once planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_hash: Option<String>,

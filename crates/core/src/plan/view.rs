@@ -1,6 +1,7 @@
 //! Views of a plan: its tracks by kind and by task, and what the plan expects of one part.
 
 use super::{Cut, FrameList, GridSegment, MediaKind, Plan, Segment, SegmentFrames, TrackPlan, VideoMedia, VideoOp};
+use crate::source::IndexEvidence;
 
 /// What the plan expects of the part that a segment task makes of one track.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +42,11 @@ impl Plan {
     /// Video tracks with their settings, best first.
     pub fn video_tracks(&self) -> impl Iterator<Item = (&TrackPlan, &VideoMedia)> {
         self.tracks.iter().filter_map(|t| Some((t, t.video()?)))
+    }
+
+    /// Whether no decode of the source can improve the list of frames: it was made by one, or there is no video.
+    pub fn has_decoded_frames(&self) -> bool {
+        self.timeline.as_ref().is_none_or(|t| t.evidence == IndexEvidence::DecodeScan)
     }
 
     /// Number of segments; 0 without video.

@@ -58,7 +58,7 @@ fn simulate(options: &Options) -> Result<bool, SimulationError> {
         }
     }
     println!(
-        "{} seeds held: {} jobs published, {} ended otherwise; {} effects, {} faults, {} crashes, {} second attempts; {} virtual hours in {:.1} s",
+        "{} seeds held: {} jobs published, {} ended otherwise; {} effects, {} faults, {} crashes, {} second attempts, {} planned again; {} virtual hours in {:.1} s",
         sum.seeds,
         sum.published,
         sum.unpublished,
@@ -66,6 +66,7 @@ fn simulate(options: &Options) -> Result<bool, SimulationError> {
         sum.faults,
         sum.crashes,
         sum.second_attempts,
+        sum.replanned,
         sum.virtual_ms / 3_600_000,
         started.elapsed().as_secs_f64()
     );
@@ -81,6 +82,7 @@ struct Sum {
     faults: u64,
     crashes: u64,
     second_attempts: u64,
+    replanned: u64,
     virtual_ms: u64,
 }
 
@@ -93,6 +95,7 @@ impl Sum {
         self.faults += outcome.num_faults;
         self.crashes += outcome.num_crashes;
         self.second_attempts += outcome.num_second_attempts;
+        self.replanned += outcome.num_replanned;
         self.virtual_ms += outcome.virtual_ms;
     }
 }

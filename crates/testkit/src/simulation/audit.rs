@@ -107,6 +107,13 @@ impl Scheduling for AuditedStore {
         Ok(is_new)
     }
 
+    async fn replan(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+        let code = failure.code.clone();
+        let is_new = self.inner.replan(job, generation, failure, now_ms).await?;
+        self.changed(is_new, || format!("replan: job {job}, {code}"));
+        Ok(is_new)
+    }
+
     async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
         let code = failure.code.clone();
         let is_new = self.inner.reject(job, failure, now_ms).await?;

@@ -4,14 +4,17 @@ mod store;
 
 pub(super) use store::BuggyStore;
 
+use super::lock;
 use crate::spoil::Spoil;
 use async_trait::async_trait;
 use splitreel_backend::Wakeup;
-use splitreel_backend::lease::{LeaseError, Leases, WorkOrder};
+use splitreel_backend::lease::{LeaseError, Leases, Work, WorkOrder};
 use splitreel_core::part::TaskResult;
+use splitreel_core::plan::Plan;
 use splitreel_core::task::Progress;
-use splitreel_core::{Failure, LeaseId, TaskId, WorkerId};
-use std::sync::Arc;
+use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 /// A mistake to plant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +55,15 @@ pub enum Bug {
     StoredFramesSwapped,
     /// A media segment is stored with the content of its neighbour.
     NeighbourStored,
+    /// Plans are remembered by job, whatever the generation.
+    PlanOfAnotherGeneration,
+    /// A decoded list of frames is doubted, too.
+    PlannedAgainTwice,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 18] = [
+    pub const ALL: [Bug; 20] = [
         Bug::CompletionWithoutLeaseCheck,
         Bug::AttemptNotRaised,
         Bug::KeySharedByAttempts,
@@ -75,6 +82,8 @@ impl Bug {
         Bug::StoredFrameShifted,
         Bug::StoredFramesSwapped,
         Bug::NeighbourStored,
+        Bug::PlanOfAnotherGeneration,
+        Bug::PlannedAgainTwice,
     ];
 
     /// The fault of stored media that it is.
@@ -85,6 +94,43 @@ impl Bug {
             Bug::NeighbourStored => Some(Spoil::NeighbourStored),
             _ => None,
         }
+    }
+}
+
+/// Plans by job, shared by all who claim.
+pub(super) type FirstPlans = Arc<Mutex<BTreeMap<JobId, Arc<Plan>>>>;
+
+/// Leases whose work orders hold the first plan that a job ever had.
+pub(super) struct FirstPlanLeases {
+    pub inner: Arc<dyn Leases>,
+    pub first: FirstPlans,
+}
+
+#[async_trait]
+impl Leases for FirstPlanLeases {
+    async fn claim(&self, wakeup: &Wakeup, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
+        let mut order = self.inner.claim(wakeup, worker, lease).await?;
+        let first = |plan: &mut Arc<Plan>| {
+            *plan = Arc::clone(lock(&self.first).entry(order.task.job).or_insert_with(|| Arc::clone(plan)));
+        };
+        match &mut order.work {
+            Work::Probe { .. } => {}
+            Work::Video { plan, .. } | Work::Audio { plan, .. } => first(plan),
+            Work::Assemble(assembly) => first(&mut Arc::make_mut(assembly).plan),
+        }
+        Ok(order)
+    }
+
+    async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress) -> Result<i64, LeaseError> {
+        self.inner.renew(task, lease, progress).await
+    }
+
+    async fn complete(&self, task: TaskId, lease: LeaseId, result: TaskResult) -> Result<(), LeaseError> {
+        self.inner.complete(task, lease, result).await
+    }
+
+    async fn fail(&self, task: TaskId, lease: LeaseId, failure: Failure) -> Result<(), LeaseError> {
+        self.inner.fail(task, lease, failure).await
     }
 }
 

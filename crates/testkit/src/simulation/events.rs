@@ -10,6 +10,8 @@ struct Course {
     is_ended: bool,
     is_published: bool,
     is_paused: bool,
+    generation: u32,
+    has_doubted_frames: bool,
     claimed: BTreeSet<(u32, u32)>,
     done: BTreeSet<u32>,
 }
@@ -63,6 +65,18 @@ pub(super) fn audit(events: &[Event]) -> Vec<String> {
                     broken("done twice");
                 }
             }
+            EventKind::Replanned { generation, failure, .. } => {
+                if *generation != course.generation.max(1) + 1 {
+                    broken("planned again, not from one generation to the next");
+                }
+                course.generation = *generation;
+                if failure.may_be_of_the_frame_list() {
+                    if course.has_doubted_frames {
+                        broken("planned again twice for the list of frames");
+                    }
+                    course.has_doubted_frames = true;
+                }
+            }
             EventKind::Failed { .. } | EventKind::Cancelled => {
                 course.is_ended = true;
                 course.is_paused = false;
@@ -84,8 +98,8 @@ pub(super) fn audit(events: &[Event]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use splitreel_core::WorkerId;
     use splitreel_core::task::TaskKind;
+    use splitreel_core::{Failure, FailureCode, WorkerId};
 
     fn log(what: Vec<EventKind>) -> Vec<Event> {
         (1..).zip(what).map(|(seq, what)| Event { seq, job: JobId(uuid::Uuid::nil()), at_ms: 0, what }).collect()
@@ -97,6 +111,10 @@ mod tests {
 
     fn done(task: u32, attempt: u32) -> EventKind {
         EventKind::TaskDone { task, kind: TaskKind::Probe, index: 0, attempt }
+    }
+
+    fn replanned(generation: u32) -> EventKind {
+        EventKind::Replanned { generation, task: None, failure: Failure::of(FailureCode::TimesDiffer, "x") }
     }
 
     #[test]
@@ -111,6 +129,7 @@ mod tests {
             EventKind::Retried,
             claimed(0, 2),
             done(0, 2),
+            replanned(2),
             EventKind::Published,
         ]);
         assert_eq!(audit(&log), Vec::<String>::new());
@@ -131,6 +150,8 @@ mod tests {
                 "a second attempt",
                 vec![EventKind::Submitted, claimed(0, 1), EventKind::Speculated { task: 0, attempt: 1 }],
             ),
+            ("from one generation to the next", vec![EventKind::Submitted, replanned(3)]),
+            ("twice for the list", vec![EventKind::Submitted, replanned(2), replanned(3)]),
             ("a done task", vec![EventKind::Submitted, claimed(0, 1), done(0, 1), claimed(0, 2)]),
         ];
         for (what, course) in courses {

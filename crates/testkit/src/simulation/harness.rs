@@ -2,7 +2,7 @@
 //! when all is quiet, when a rule was broken or when it took too long.
 
 use super::blobs::{SharedBell, SharedBlobs};
-use super::bug::{Bug, BuggyStore};
+use super::bug::{Bug, BuggyStore, FirstPlans};
 use super::chaos::{Chaos, LONGEST_PAUSE_MS, Mix};
 use super::gate::Lost;
 use super::ledger::{Inspected, Ledger};
@@ -128,6 +128,7 @@ impl Harness {
             ids: Arc::new(CountedIds::new(seed)),
             crashed: crash,
             bug: scenario.bug,
+            first_plans: FirstPlans::default(),
             spoiler: scenario.bug.and_then(Bug::spoil).map(Spoiler::new),
             ledger,
             chaos,
@@ -427,6 +428,7 @@ impl Harness {
             num_effects,
             num_faults,
             num_crashes,
+            num_replanned: verify::num_replanned(&ledger).await,
             num_second_attempts: verify::num_second_attempts(&ledger).await,
             num_published: num(|s| s == JobState::Published),
             num_unpublished: num(|s| s != JobState::Published),

@@ -103,9 +103,13 @@ impl Ledger {
         let now: BTreeMap<JobId, Snapshot> = self.store.snapshots().into_iter().map(|s| (s.job.id, s)).collect();
         let mut found = Vec::new();
         let mut books = lock(&self.books);
+        let mut replanned = BTreeSet::new();
         for (id, before) in &books.last {
             match now.get(id) {
                 Some(after) if after != before => {
+                    if after.job.generation > before.job.generation {
+                        replanned.insert(*id);
+                    }
                     found.extend(audit_step(before, after));
                     found.extend(after.audit());
                     let was = before.job.state;
@@ -122,6 +126,9 @@ impl Ledger {
                 found.extend(after.audit());
             }
         }
+        // Parts of earlier generations are garbage; a first plan has none.
+        replanned.retain(|id| now.get(id).is_some_and(|rows| rows.job.generation > 1));
+        books.named.retain(|_, (job, _)| !replanned.contains(job));
         books.last = now;
         drop(books);
         for what in found {

@@ -58,6 +58,8 @@ pub struct Outcome {
     pub num_crashes: u64,
     /// Second attempts that were called for beside slow ones.
     pub num_second_attempts: u64,
+    /// Jobs that were planned again.
+    pub num_replanned: u64,
     /// Jobs that were published.
     pub num_published: u64,
     /// Jobs that ended otherwise.

@@ -2,7 +2,7 @@
 
 use super::audit::AuditedStore;
 use super::blobs::{SharedBell, SharedBlobs};
-use super::bug::{Bug, SharedKeyLeases};
+use super::bug::{Bug, FirstPlanLeases, FirstPlans, SharedKeyLeases};
 use super::chaos::Chaos;
 use super::gate::{Gate, Lost};
 use super::ledger::Ledger;
@@ -35,6 +35,8 @@ pub(super) struct Site {
     pub ids: Arc<CountedIds>,
     pub crashed: UnboundedSender<usize>,
     pub bug: Option<Bug>,
+    /// Plants a bug of remembered plans.
+    pub first_plans: FirstPlans,
     /// Plants a bug of stored media.
     pub spoiler: Option<Arc<Spoiler>>,
 }
@@ -183,6 +185,12 @@ impl Seams {
         let remote: Arc<dyn Leases> = Arc::new(RemoteLeases { network: Arc::clone(&site.network), from: slot });
         let remote =
             if site.bug == Some(Bug::KeySharedByAttempts) { Arc::new(SharedKeyLeases(remote)) } else { remote };
+        let remote: Arc<dyn Leases> = match site.bug {
+            Some(Bug::PlanOfAnotherGeneration) => {
+                Arc::new(FirstPlanLeases { inner: remote, first: Arc::clone(&site.first_plans) })
+            }
+            _ => remote,
+        };
         let blobs: Arc<dyn BlobStore> = Arc::clone(&site.blobs) as Arc<_>;
         let (blobs, remote) = match &site.spoiler {
             Some(spoiler) => (spoiler.blobs(blobs), spoiler.leases(remote)),

@@ -13,7 +13,7 @@ use splitreel_core::FailureClass;
 use splitreel_core::event::EventKind;
 use splitreel_core::job::JobState;
 use splitreel_core::part::{Presentation, TaskResult};
-use splitreel_core::task::{TaskKind, TaskState};
+use splitreel_core::task::{Task, TaskKind, TaskState};
 use std::collections::BTreeMap;
 
 /// Media failures that can be the work of the made-up toolkit.
@@ -67,7 +67,8 @@ pub(super) async fn jobs(ledger: &Ledger, expected: &BTreeMap<String, String>) {
 /// A job may fail only when a task has used up a budget.
 fn reason(ledger: &Ledger, rows: &Snapshot) {
     let policy = coordinator_config().retry;
-    let is_spent = rows.tasks.iter().filter(|t| t.state == TaskState::Failed).any(|t| match &t.failure {
+    let failed = rows.tasks.iter().filter(|t| t.state == TaskState::Failed && rows.job.owns(t));
+    let is_spent = failed.into_iter().any(|t| match &t.failure {
         Some(f) if f.class == FailureClass::Media => {
             t.media_failures == policy.media_attempts && INJECTED_MEDIA.contains(&f.code.as_str())
         }
@@ -103,6 +104,10 @@ async fn published(ledger: &Ledger, rows: &Snapshot, expected: &BTreeMap<String,
     for task in
         rows.tasks.iter().filter(|t| matches!(t.spec.kind, TaskKind::Whole | TaskKind::Segment | TaskKind::Audio))
     {
+        if !rows.job.owns(task) {
+            dropped_part(ledger, task, &num_of_key);
+            continue;
+        }
         let Some(result) = &task.result else { continue };
         let segments = objects(result).into_iter().filter(|o| o.key.ends_with(".m4s"));
         for segment in segments {
@@ -111,6 +116,14 @@ async fn published(ledger: &Ledger, rows: &Snapshot, expected: &BTreeMap<String,
                 ledger.violate(format!("job {id}: {} is listed {num} times", segment.key));
             }
         }
+    }
+}
+
+/// No object of a part of an earlier generation is published.
+fn dropped_part(ledger: &Ledger, task: &Task, num_of_key: &BTreeMap<&str, u32>) {
+    let keys = task.result.iter().flat_map(|result| result.keys());
+    for key in keys.filter(|key| num_of_key.contains_key(key)) {
+        ledger.violate(format!("task {}: {key} of an earlier generation is published", task.id));
     }
 }
 
@@ -137,13 +150,19 @@ pub(super) async fn blobs_hash(blobs: &MemoryBlobs) -> u64 {
     hash
 }
 
-/// Fingerprint over the event log.
+/// Jobs that were planned again.
+pub(super) async fn num_replanned(ledger: &Ledger) -> u64 {
+    let log = ledger.store().events(None, 0, usize::MAX).await.unwrap_or_default();
+    log.iter().filter(|event| matches!(event.what, EventKind::Replanned { .. })).count() as u64
+}
+
 /// Second attempts that were called for.
 pub(super) async fn num_second_attempts(ledger: &Ledger) -> u64 {
     let log = ledger.store().events(None, 0, usize::MAX).await.unwrap_or_default();
     log.iter().filter(|event| matches!(event.what, EventKind::Speculated { .. })).count() as u64
 }
 
+/// Fingerprint over the event log.
 pub(super) async fn events_hash(ledger: &Ledger) -> u64 {
     let log = ledger.store().events(None, 0, usize::MAX).await.unwrap_or_default();
     log.iter().fold(FNV_START, |hash, event| fnv(hash, format!("{event:?}").as_bytes()))

@@ -125,10 +125,10 @@ fn missing(what: &str) -> Failure {
 
 #[async_trait]
 impl Toolkit for FakeToolkit {
-    async fn probe(&self, request: Request, _deep: bool) -> Result<SourceInfo, Failure> {
+    async fn probe(&self, request: Request, deep: bool) -> Result<SourceInfo, Failure> {
         let source = self.source(&request.source)?;
         self.labour(&request, Duration::from_millis(200), 0).await?;
-        Ok(source.info.clone())
+        Ok(source.probed(deep))
     }
 
     async fn encode_video(

@@ -25,8 +25,10 @@ pub struct FakeSource {
     pub number: u64,
     /// Where it would be.
     pub reference: SourceRef,
-    /// What probing finds.
+    /// What decoding finds: the truth.
     pub info: SourceInfo,
+    /// The container's list of frames is wrong: a probe that does not decode finds another time of one frame.
+    pub is_misindexed: bool,
     /// The profile that cuts it into the drawn number of segments.
     pub profile: Profile,
 }
@@ -63,7 +65,29 @@ impl FakeSource {
             bytes: info.bytes,
             version: format!("v{number}"),
         };
-        FakeSource { number, reference, info, profile: profile(&mut dice, segment_seconds) }
+        let profile = profile(&mut dice, segment_seconds);
+        let is_misindexed = has_video && dice.chance(1500);
+        FakeSource { number, reference, info, is_misindexed, profile }
+    }
+
+    /// What a probe finds.
+    pub fn probed(&self, deep: bool) -> SourceInfo {
+        let mut info = self.info.clone();
+        if let Some(video) = &mut info.video {
+            if deep {
+                video.frames.evidence = IndexEvidence::DecodeScan;
+            } else if self.is_misindexed {
+                let mut pts: Vec<i64> = video.frames.pts.iter().collect();
+                // The second frame, where another follows far enough behind: other segments are then still under way.
+                let at =
+                    if pts.get(2).zip(pts.get(1)).is_some_and(|(next, at)| next - at > 1) { 1 } else { pts.len() - 1 };
+                if let Some(frame) = pts.get_mut(at) {
+                    *frame += 1;
+                }
+                video.frames.pts = PtsList::from_sorted(pts).unwrap_or_default();
+            }
+        }
+        info
     }
 
     /// A request for this source.

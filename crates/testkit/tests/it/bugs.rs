@@ -92,6 +92,16 @@ fn upload_not_awaited() {
 }
 
 #[test]
+fn plan_of_another_generation() {
+    is_found(Bug::PlanOfAnotherGeneration, &["failed with budgets left"]);
+}
+
+#[test]
+fn planned_again_twice() {
+    is_found(Bug::PlannedAgainTwice, &["planned again twice for the list of frames"]);
+}
+
+#[test]
 fn stored_frame_shifted() {
     is_found(Bug::StoredFrameShifted, &["stored presentation times differ from the encoder's"]);
 }

@@ -28,6 +28,7 @@ fn assert_eventful(outcomes: &[Outcome]) {
     assert!(sum(|o| o.num_unpublished) > num / 20, "{} ended otherwise", sum(|o| o.num_unpublished));
     assert!(sum(|o| o.num_crashes) > num / 2, "{} crashes", sum(|o| o.num_crashes));
     assert!(sum(|o| o.num_second_attempts) > num / 50, "{} second attempts", sum(|o| o.num_second_attempts));
+    assert!(sum(|o| o.num_replanned) > num / 50, "{} planned again", sum(|o| o.num_replanned));
     assert!(sum(|o| o.num_faults) > num * 10, "{} faults", sum(|o| o.num_faults));
 }
 

@@ -175,6 +175,7 @@ fn check_log(events: &[Event]) {
             EventKind::Submitted
             | EventKind::Planned { .. }
             | EventKind::TaskRetried { .. }
+            | EventKind::Replanned { .. }
             | EventKind::Speculated { .. } => {}
         }
     }

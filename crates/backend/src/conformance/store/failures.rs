@@ -49,6 +49,7 @@ pub async fn media_failures_use_up_their_attempts(harness: &dyn StoreHarness) {
         match after {
             AfterFailure::Retry { not_before_ms } => now_ms = not_before_ms,
             AfterFailure::GiveUp => assert_eq!(attempt, stage.policy.media_attempts),
+            AfterFailure::Replan => panic!("a crash calls for no new plan"),
         }
     }
     let job = stage.job().await;

@@ -3,6 +3,7 @@
 mod attempts;
 mod beside;
 mod failures;
+mod generations;
 mod jobs;
 mod outbox;
 mod pause;
@@ -12,6 +13,7 @@ pub use crate::conformance::model::random_operations_match_the_reference;
 pub use attempts::*;
 pub use beside::*;
 pub use failures::*;
+pub use generations::*;
 pub use jobs::*;
 pub use outbox::*;
 pub use pause::*;

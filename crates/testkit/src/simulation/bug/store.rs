@@ -19,7 +19,7 @@ use splitreel_core::job::{Job, JobRequest, JobState};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
 use splitreel_core::task::{AfterFailure, Lease, Progress, Refusal, RetryPolicy, Task, TaskKind, TaskState};
-use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
+use splitreel_core::{Failure, FailureCode, JobId, LeaseId, TaskId, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -265,7 +265,17 @@ impl Submissions for BuggyStore {
 #[async_trait]
 impl Scheduling for BuggyStore {
     async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
-        self.inner.record_plan(job, plan, now_ms).await
+        let is_new = self.inner.record_plan(job, plan, now_ms).await?;
+        if is_new && self.bug == Bug::PlannedAgainTwice {
+            self.inner
+                .replan(job, 2, Failure::of(FailureCode::TimesDiffer, "a decoded list is doubted"), now_ms)
+                .await?;
+        }
+        Ok(is_new)
+    }
+
+    async fn replan(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+        self.inner.replan(job, generation, failure, now_ms).await
     }
 
     async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
