@@ -214,7 +214,7 @@ pub trait Scheduling: Send + Sync {
     async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError>;
     /// Plans a running job again whose plan of `generation` cannot be carried out: the next generation begins with a
     /// probe, the other open tasks are cancelled, their parts are garbage. False: the job does not run, or not by this
-    /// plan. A failed attempt may do the same, see [`JobStore::fail`].
+    /// plan. A failed attempt may do the same, see [`LeaseStore::fail`].
     async fn replan(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError>;
     /// Ends a job that cannot be planned. False: it had ended or been planned.
     async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError>;

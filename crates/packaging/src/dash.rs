@@ -44,7 +44,7 @@ pub enum DashError {
 }
 
 /// The MPD of a presentation: one Period, one AdaptationSet per audio track and per set of video tracks that share
-/// codec, colour and segmentation. Where any track is HDR, each video set states its colour; see [`Descriptor`].
+/// codec, colour and segmentation. Where any track is HDR, each video set states its colour.
 ///
 /// In a preview each Representation lists its first run of available segments and is left out when there is none;
 /// `@mediaPresentationDuration` is always the planned one. In the planned form every segment is listed.
