@@ -109,6 +109,14 @@ impl Coordinator {
         Ok(Some(plan))
     }
 
+    /// The plan of the job's current generation; `None` while there is none.
+    pub(crate) async fn newest_plan(&self, job: JobId) -> Result<Option<Arc<Plan>>, StoreError> {
+        match self.inner.store.job(job).await? {
+            Some(found) => self.plan_of(job, found.generation).await,
+            None => Ok(None),
+        }
+    }
+
     /// A plan of the job that is in memory, of any generation: for facts that all plans of a job share.
     pub(crate) fn cached_plan(&self, job: JobId) -> Option<Arc<Plan>> {
         self.inner.job_cache.plans.get(&job, self.now()).map(|held| held.plan)

@@ -100,7 +100,8 @@ impl Coordinator {
             TaskResult::Video(_) => {
                 let plan = match self.cached_plan(task.job) {
                     Some(plan) => Some(plan),
-                    None => self.inner.store.plan(task.job).await.ok().flatten().map(Arc::new),
+                    // Another coordinator granted the claim. The plan is read once, for the next completions too.
+                    None => self.newest_plan(task.job).await.ok().flatten(),
                 };
                 plan.and_then(|p| p.timeline.as_ref().map(Timeline::task_kind)).unwrap_or(TaskKind::Segment)
             }

@@ -251,7 +251,8 @@ async fn accept(
         }
     }
     supersede(backends, &job).await?;
-    let tasks = store.tasks(job.id).await.map_err(|e| store_problem(&e))?;
+    let mut tasks = store.tasks(job.id).await.map_err(|e| store_problem(&e))?;
+    tasks.retain(|task| job.owns(task));
     let done = tasks.iter().filter(|t| t.result.is_some()).count();
     if let Some(word) = notice {
         display.say(format!("{word} job {}: {done} of {} known tasks are done and kept", job.id, tasks.len()));
@@ -320,7 +321,8 @@ pub async fn retry(config: &Config, args: RetryArgs) -> Result<Exit, Problem> {
         display.say(format!("job {} is done: nothing to retry", job.id));
         return Ok(Exit::Done);
     }
-    let tasks = store.tasks(job.id).await.map_err(|e| store_problem(&e))?;
+    let mut tasks = store.tasks(job.id).await.map_err(|e| store_problem(&e))?;
+    tasks.retain(|task| job.owns(task));
     let num_reused = tasks.iter().filter(|t| t.result.is_some()).count();
     display.say(format!("retrying job {}: {num_reused} of {} known tasks are done and kept", job.id, tasks.len()));
     let exit = serve(&state, &backends, &ffmpeg, vec![Served { job, output, num_reused }], slots, &mut display).await?;

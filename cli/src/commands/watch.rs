@@ -319,7 +319,7 @@ impl Watched {
         Ok(())
     }
 
-    /// The job is planned again: what was learnt of the plan before goes, its preview too.
+    /// Drops the weights, parts and preview of the plan before, once the job is planned again, and says why it is.
     async fn next_generation(&mut self, job: &Job, display: &mut Display) {
         let is_first = self.generation == 0 && job.generation == 1;
         self.generation = job.generation;

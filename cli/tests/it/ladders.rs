@@ -219,7 +219,6 @@ fn mixed_ladder_at_its_real_sizes() {
 }
 
 #[test]
-#[ignore = "takes a minute: the real sizes in one, three and twenty segments"]
 fn mixed_ladder_at_its_real_sizes_in_twenty_segments() {
     at_real_sizes(&clips::hd_long(), 20.0, &[(1, 3600.0), (3, 6.68), (20, 1.001)]);
 }

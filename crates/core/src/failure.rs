@@ -111,9 +111,11 @@ macro_rules! codes {
 
 /// Metric label of codes that this version does not know.
 const OTHER: &str = "other";
-/// The piece held other frames than the plan lists, also after the job was planned again from decoded frames.
-const OTHER_FRAMES: Option<&str> =
-    Some("decoding the source does not give the same frames each time: check or remux the source, then make a new job");
+/// The piece held other frames than the plan lists. The same words for the attempt that leads to a new plan and for the
+/// one that ends the job.
+const OTHER_FRAMES: Option<&str> = Some(
+    "the job is planned again once, from decoded frames; if it failed nevertheless, check or remux the source, then make a new job",
+);
 /// The file ends too early.
 const UPLOAD_AGAIN: Option<&str> = Some("the upload or recording is incomplete: upload the source again");
 /// A directory for scratch files is full or unusable.

@@ -47,7 +47,8 @@ pub(super) struct Changes {
     pub tasks: BTreeSet<u32>,
     pub is_job_changed: bool,
     pub is_closed: bool,
-    /// A new plan was called for: what is left of the old one goes before anything is inserted.
+    /// The job is planned again: the plan, the open tasks and the outbox rows of the old generation are deleted or
+    /// cancelled before any insert.
     pub is_replanned: bool,
     /// Tasks whose outbox row is to be deleted.
     pub claimed: Vec<u32>,

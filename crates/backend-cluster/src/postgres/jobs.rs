@@ -158,8 +158,8 @@ pub(super) async fn pause(c: &mut PgConnection, id: JobId, paused: bool, now_ms:
     Ok(true)
 }
 
-/// `Task::reset` for all tasks of the current generation that are not done, in one statement: a job of a million is not loaded for it. What is
-/// stored as ready was cancelled with its job.
+/// `Task::reset` for all tasks of the current generation that are not done, in one statement, so that a job of a million
+/// tasks is not loaded. A task that is stored as ready was cancelled with its job.
 const RESET: &str = "UPDATE tasks SET state = 'ready', attempt = attempt + 1, media_failures = 0, infra_failures = 0,
          not_before_ms = $2, failed_on = NULL, elder = NULL
      WHERE job = $1 AND generation >= $3 AND state IN ('blocked', 'ready', 'failed', 'cancelled')";

@@ -175,7 +175,7 @@ const CANCEL_OPEN: &str = "UPDATE tasks SET state = 'cancelled', lease_id = NULL
          progress_per_mille = NULL, progress_speed = NULL, progress_frames = NULL, elder = NULL
      WHERE job = $1 AND state IN ('blocked', 'ready', 'leased')";
 
-/// After a new plan was called for: what is left of the old one goes.
+/// Drops the old plan of a job with its open tasks and outbox rows.
 pub(super) async fn drop_generation(c: &mut PgConnection, job: JobId) -> Result<(), Fault> {
     sqlx::query(CANCEL_OPEN).bind(job.0).execute(&mut *c).await?;
     sqlx::query("DELETE FROM plans WHERE job = $1").bind(job.0).execute(&mut *c).await?;

@@ -298,7 +298,7 @@ pub(super) async fn close_job(c: &mut SqliteConnection, job: JobId) -> Result<()
     Ok(())
 }
 
-/// After a new plan was called for: what is left of the old one goes, and the probe task of the next is inserted.
+/// Starts the next generation: drops the old plan with its open tasks and outbox rows, and inserts the new probe task.
 pub(super) async fn next_generation(c: &mut SqliteConnection, job: &Job, probe: &Task) -> Result<(), StoreError> {
     save_job(c, job).await?;
     close_job(c, job.id).await?;

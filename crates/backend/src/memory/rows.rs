@@ -105,7 +105,7 @@ impl Rows {
         ended.after
     }
 
-    /// After a new plan was called for: what is left of the old one goes, and the probe task of the next is inserted.
+    /// Starts the next generation: drops the old plan with its open tasks and outbox rows, and inserts the new probe task.
     pub fn next_generation(&mut self, probe: Task, at_ms: i64, event: EventKind) {
         let job = probe.id.job;
         self.close_job(job);
