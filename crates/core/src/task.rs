@@ -338,17 +338,30 @@ impl Task {
         if failure.class == FailureClass::Media && !self.failed_on.contains(&worker) {
             self.failed_on.push(worker);
         }
-        let is_final = matches!(failure.class, FailureClass::Permanent | FailureClass::Source);
-        if !is_final && self.superseded.as_ref().is_some_and(|e| e.lease.id == lease) {
-            // The attempt that was called for is there already: no delay, and no end while it may succeed.
-            self.superseded = None;
-            let counted =
-                if failure.class == FailureClass::Media { &mut self.media_failures } else { &mut self.infra_failures };
-            *counted = counted.saturating_add(1);
-            self.failure = Some(failure);
-            return Ok(AfterFailure::Retry { not_before_ms: self.not_before_ms });
-        }
-        Ok(self.end_attempt(failure, now_ms, policy))
+        let is_superseded = self.superseded.as_ref().is_some_and(|e| e.lease.id == lease);
+        let delay = self.count(failure.class, policy);
+        self.failure = Some(failure);
+        Ok(match delay {
+            None => {
+                // Also ends an attempt that runs beside it: the budget is the same whichever of the two fails last.
+                self.state = TaskState::Failed;
+                self.lease = None;
+                self.superseded = None;
+                AfterFailure::GiveUp
+            }
+            Some(_) if is_superseded => {
+                // The next attempt was called for already: no further delay.
+                self.superseded = None;
+                AfterFailure::Retry { not_before_ms: self.not_before_ms }
+            }
+            Some(delay) => {
+                self.state = TaskState::Ready;
+                self.lease = None;
+                self.attempt = self.attempt.saturating_add(1);
+                self.not_before_ms = now_ms.saturating_add(delay);
+                AfterFailure::Retry { not_before_ms: self.not_before_ms }
+            }
+        })
     }
 
     /// Ends the attempt of a lease whose worker was lost; the first time, the next one is due at once.
@@ -429,8 +442,10 @@ impl Task {
         }
     }
 
-    fn end_attempt(&mut self, failure: Failure, now_ms: i64, policy: &RetryPolicy) -> AfterFailure {
-        let delay = match failure.class {
+    /// Counts a failure against its budget. Returns the back-off in milliseconds before the next attempt, `None` when
+    /// the budget is spent or the class allows no other attempt.
+    fn count(&mut self, class: FailureClass, policy: &RetryPolicy) -> Option<i64> {
+        match class {
             FailureClass::Permanent | FailureClass::Source => None,
             FailureClass::Media => {
                 self.media_failures = self.media_failures.saturating_add(1);
@@ -442,21 +457,6 @@ impl Task {
                 let doublings = (self.infra_failures - 1).min(20);
                 (self.infra_failures <= policy.infra_budget)
                     .then(|| policy.infra_backoff_ms.saturating_mul(1 << doublings).min(policy.infra_backoff_max_ms))
-            }
-        };
-        self.lease = None;
-        self.failure = Some(failure);
-        match delay {
-            Some(delay) => {
-                self.state = TaskState::Ready;
-                self.attempt = self.attempt.saturating_add(1);
-                self.not_before_ms = now_ms.saturating_add(delay);
-                AfterFailure::Retry { not_before_ms: self.not_before_ms }
-            }
-            None => {
-                self.state = TaskState::Failed;
-                self.superseded = None;
-                AfterFailure::GiveUp
             }
         }
     }
@@ -616,6 +616,23 @@ mod tests {
         let mut hopeless = called_again();
         assert_eq!(hopeless.fail(lease(1), Failure::of(FailureCode::Plan, "y"), 9, &p), Ok(AfterFailure::GiveUp));
         assert_eq!((hopeless.state, hopeless.live().count()), (TaskState::Failed, 0));
+    }
+
+    #[test]
+    fn attempts_beside_each_other_share_one_budget() {
+        let p = RetryPolicy { media_attempts: 1, ..RetryPolicy::default() };
+        let undecodable = || Failure::of(FailureCode::FfmpegFailed, "y");
+        // The second attempt waits, runs, or is itself the one that fails: the budget ends the task each time.
+        for (is_claimed, failing) in [(false, 1), (true, 1), (true, 2)] {
+            let mut t = called_again();
+            if is_claimed {
+                t.claim(2, lease(2), worker(), 5, 10).unwrap();
+            }
+            assert_eq!(t.fail(lease(failing), undecodable(), 9, &p), Ok(AfterFailure::GiveUp));
+            assert_eq!((t.state, t.media_failures, t.live().count()), (TaskState::Failed, 1, 0));
+            assert_eq!(t.claim(2, lease(3), worker(), 10, 10), Err(Refusal::NotClaimable));
+            assert_eq!(t.complete(lease(3 - failing), result()), Err(Refusal::LeaseLost));
+        }
     }
 
     #[test]
