@@ -55,6 +55,14 @@ pub async fn catalogue(blobs: &dyn BlobStore, presentation: &Presentation) -> Re
 /// [`ExportError`]; `dir` is then unchanged.
 pub async fn export(blobs: &dyn BlobStore, presentation: &Presentation, dir: &Path) -> Result<(), ExportError> {
     let files: Vec<PresentationFile> = catalogue(blobs, presentation).await?.files().collect();
+    export_files(blobs, &files, dir).await
+}
+
+/// Exports the files of a presentation to `dir`, replacing existing content in one step.
+///
+/// # Errors
+/// [`ExportError::Blob`], [`ExportError::Io`]; `dir` is then unchanged.
+pub async fn export_files(blobs: &dyn BlobStore, files: &[PresentationFile], dir: &Path) -> Result<(), ExportError> {
     let staging = sibling(dir, ".staging");
     let io_error = |path: &Path| {
         let path = path.to_owned();
@@ -66,7 +74,7 @@ pub async fn export(blobs: &dyn BlobStore, presentation: &Presentation, dir: &Pa
     for folder in &folders {
         tokio::fs::create_dir_all(folder).await.map_err(io_error(folder))?;
     }
-    for f in &files {
+    for f in files {
         blobs.export(&f.object.key, &staging.join(&f.path)).await?;
     }
     for folder in folders.iter().chain([&staging]) {

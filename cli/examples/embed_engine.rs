@@ -8,6 +8,7 @@
 use anyhow::{Context, bail};
 use splitreel_assembler::Assembler;
 use splitreel_assembler::export::export;
+use splitreel_backend::grants::pin_file;
 use splitreel_backend::memory::ChannelDoorbell;
 use splitreel_backend::store::Submitted;
 use splitreel_backend::{BlobStore, Doorbell, JobStore, Leases, World};
@@ -21,7 +22,7 @@ use splitreel_core::profile::Profile;
 use splitreel_media::{Ffmpeg, FfmpegToolkit, Limits, ProbeOptions, ToolPaths};
 use splitreel_worker::Worker;
 use splitreel_worker::ffmpeg::FfmpegTools;
-use splitreel_worker::source::{LocalSources, pin};
+use splitreel_worker::source::LocalSources;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +98,7 @@ async fn transcode(coordinator: &Coordinator, store: &dyn JobStore, file: &str) 
         tenant: "local".to_owned(),
         idempotency_key: "first".to_owned(),
         base: output_base(file),
-        source: pin(Path::new(file)).with_context(|| file.to_owned())?,
+        source: pin_file(Path::new(file)).with_context(|| file.to_owned())?,
         profile: Profile::built_in("universal").context("no such profile")?,
         priority: Default::default(),
         deep_probe: false,

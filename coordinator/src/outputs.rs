@@ -11,13 +11,15 @@ use splitreel_client::types::OutputView;
 use splitreel_core::JobId;
 use splitreel_core::event::{Event, EventKind};
 use splitreel_core::job::Job;
-use splitreel_core::part::{Presentation, PresentationFile};
+use splitreel_core::part::PresentationFile;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::documents::put_document;
-use crate::events::EventSink;
+use crate::presentations::{PresentationError, Presentations};
+use splitreel_backend::events::EventSink;
+use splitreel_backend::outputs::{OutputError, OutputStore, folder};
 
 /// Kind of the records of outputs.
 pub const OUTPUT_KIND: &str = "output";
@@ -31,49 +33,6 @@ const LONGEST_PAUSE_MS: i64 = 600_000;
 const PARALLEL: usize = 4;
 const BATCH: usize = 100;
 const TICK: Duration = Duration::from_secs(1);
-
-/// Why a presentation was not copied.
-#[derive(Debug, thiserror::Error)]
-#[error("the presentation cannot be copied to {location}")]
-pub struct OutputError {
-    /// Where it should go.
-    pub location: String,
-    /// The reason.
-    #[source]
-    pub source: Box<dyn std::error::Error + Send + Sync>,
-}
-
-/// Writes presentations to places.
-#[async_trait]
-pub trait OutputStore: Send + Sync {
-    /// Copies a presentation below a location: files that manifests name before the manifests, so that every
-    /// visible manifest plays. Safe to repeat.
-    ///
-    /// # Errors
-    /// [`OutputError`]; no manifest then names what is not there.
-    async fn lay_out(&self, job: &Job, presentation: &Presentation, location: &str) -> Result<(), OutputError>;
-}
-
-/// Where a job's presentation goes in a bucket: a folder of its own, so that none is ever overwritten.
-pub fn folder(job: &Job) -> String {
-    format!("{}/{}/", job.request.base, job.id)
-}
-
-/// The files in the order in which they may appear: media, then what names media, then what names that.
-pub fn in_order(files: Vec<PresentationFile>) -> [Vec<PresentationFile>; 3] {
-    let mut waves: [Vec<PresentationFile>; 3] = Default::default();
-    let [media, inner, outer] = &mut waves;
-    for file in files {
-        let is_manifest = file.path.ends_with(".m3u8") || file.path.ends_with(".mpd") || file.path.ends_with(".json");
-        let wave = match (is_manifest, file.path.contains('/')) {
-            (false, _) => &mut *media,
-            (true, true) => &mut *inner,
-            (true, false) => &mut *outer,
-        };
-        wave.push(file);
-    }
-    waves
-}
 
 /// How far the copy of a job's presentation is, if it is to have one.
 ///
@@ -117,14 +76,21 @@ fn key(tenant: &str, job: JobId) -> RecordKey {
 pub struct Outputs {
     jobs: Arc<dyn JobStore>,
     records: Arc<dyn Records>,
+    presentations: Presentations,
     places: Arc<dyn OutputStore>,
     world: World,
 }
 
 impl Outputs {
     /// Outputs over the given seams.
-    pub fn new(jobs: Arc<dyn JobStore>, records: Arc<dyn Records>, places: Arc<dyn OutputStore>, world: World) -> Self {
-        Outputs { jobs, records, places, world }
+    pub fn new(
+        jobs: Arc<dyn JobStore>,
+        records: Arc<dyn Records>,
+        presentations: Presentations,
+        places: Arc<dyn OutputStore>,
+        world: World,
+    ) -> Self {
+        Outputs { jobs, records, presentations, places, world }
     }
 
     /// Copies until `stop`.
@@ -168,7 +134,7 @@ impl Outputs {
         let until = self.now().saturating_add(CLAIM_MS);
         let claimed = self.put(&record.key, Expect::Version(record.version), &kept, Some(until)).await?;
         let Some(version) = claimed else { return Ok(()) };
-        let outcome = self.lay_out(&record.key).await?;
+        let outcome = self.copy_files(&record.key).await?;
         kept.tries = kept.tries.saturating_add(1);
         let due = match outcome {
             Ok(()) => {
@@ -187,12 +153,18 @@ impl Outputs {
         self.put(&record.key, Expect::Version(version), &kept, due).await.map(|_| ())
     }
 
-    async fn lay_out(&self, key: &RecordKey) -> Result<Result<(), OutputError>, StoreError> {
+    async fn copy_files(&self, key: &RecordKey) -> Result<Result<(), OutputError>, StoreError> {
         let Ok(id) = key.id.parse::<JobId>() else { return Ok(Ok(())) };
         let Some(job) = self.jobs.job(id).await? else { return Ok(Ok(())) };
-        let presentation = self.jobs.presentation(id).await?;
-        let Some((presentation, location)) = presentation.zip(job.request.output.clone()) else { return Ok(Ok(())) };
-        Ok(self.places.lay_out(&job, &presentation, &location).await)
+        let Some(location) = job.request.output.clone() else { return Ok(Ok(())) };
+        let published = match self.presentations.of(&job).await {
+            Ok(published) => published,
+            Err(PresentationError::NotPublished { .. }) => return Ok(Ok(())),
+            Err(PresentationError::Store(error)) => return Err(error),
+            Err(error) => return Ok(Err(OutputError { location, source: Box::new(error) })),
+        };
+        let files: Vec<PresentationFile> = published.catalogue.files().collect();
+        Ok(self.places.copy(&job, &files, &location).await)
     }
 
     async fn put(
@@ -229,8 +201,7 @@ impl EventSink for Outputs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use splitreel_backend::memory::{MemoryRecords, MemoryStore};
-    use splitreel_core::part::StoredObject;
+    use splitreel_backend::memory::{MemoryBlobs, MemoryRecords, MemoryStore};
     use uuid::Uuid;
 
     /// Takes anything.
@@ -238,7 +209,7 @@ mod tests {
 
     #[async_trait]
     impl OutputStore for Anywhere {
-        async fn lay_out(&self, _: &Job, _: &Presentation, _: &str) -> Result<(), OutputError> {
+        async fn copy(&self, _: &Job, _: &[PresentationFile], _: &str) -> Result<(), OutputError> {
             Ok(())
         }
     }
@@ -246,9 +217,12 @@ mod tests {
     #[tokio::test]
     async fn a_record_that_cannot_be_read_holds_up_no_other() {
         let records = Arc::new(MemoryRecords::new());
+        let store: Arc<dyn JobStore> = Arc::new(MemoryStore::new());
+        let blobs = Arc::new(MemoryBlobs::new());
         let outputs = Outputs::new(
-            Arc::new(MemoryStore::new()),
+            Arc::clone(&store),
             Arc::clone(&records) as Arc<_>,
+            Presentations::new(store, blobs, World::machine()),
             Arc::new(Anywhere),
             World::machine(),
         );
@@ -263,21 +237,6 @@ mod tests {
         let kept = records.get(&good).await.unwrap().unwrap().doc;
         assert!(serde_json::from_value::<OutputDocument>(kept).unwrap().is_done);
         assert_eq!(outputs.copy_due().await.unwrap(), 0);
-    }
-
-    #[test]
-    fn what_names_others_comes_after_them() {
-        let paths =
-            ["master.m3u8", "v/720p/playlist.m3u8", "v/720p/seg-00001.m4s", "manifest.mpd", "report.json", "a.mp4"];
-        let files = paths.map(|path| PresentationFile {
-            path: path.to_owned(),
-            object: StoredObject { key: path.to_owned(), bytes: 1, sha256: String::new() },
-        });
-        let [media, inner, outer] = in_order(files.to_vec());
-        let names = |wave: Vec<PresentationFile>| wave.into_iter().map(|file| file.path).collect::<Vec<_>>();
-        assert_eq!(names(media), ["v/720p/seg-00001.m4s", "a.mp4"]);
-        assert_eq!(names(inner), ["v/720p/playlist.m3u8"]);
-        assert_eq!(names(outer), ["master.m3u8", "manifest.mpd", "report.json"]);
     }
 
     #[test]

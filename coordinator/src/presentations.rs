@@ -7,8 +7,8 @@ use splitreel_backend::{JobStore, StoreError, World};
 use splitreel_core::JobId;
 use splitreel_core::digest::sha256_hex;
 use splitreel_core::job::{Job, JobState};
-use splitreel_core::part::{PresentationFile, StoredObject};
-use std::collections::BTreeMap;
+use splitreel_core::part::StoredObject;
+use splitreel_presentation::Catalogue;
 use std::sync::Arc;
 
 /// Number of catalogues held in memory; the least recently used makes room. A published catalogue never changes.
@@ -43,24 +43,13 @@ pub enum PresentationError {
     Store(#[from] StoreError),
 }
 
-/// The files of one presentation.
+/// What a job has published.
 #[derive(Debug)]
-pub struct Catalogue {
+pub struct Published {
     /// Hash of the presentation.
     pub hash: String,
-    files: BTreeMap<String, StoredObject>,
-}
-
-impl Catalogue {
-    /// One file, by its path.
-    pub fn file(&self, path: &str) -> Option<&StoredObject> {
-        self.files.get(path)
-    }
-
-    /// All files, by path.
-    pub fn files(&self) -> impl Iterator<Item = (&str, &StoredObject)> {
-        self.files.iter().map(|(path, object)| (path.as_str(), object))
-    }
+    /// Its files.
+    pub catalogue: Catalogue,
 }
 
 /// Published presentations; cheap to clone.
@@ -69,7 +58,7 @@ pub struct Presentations {
     store: Arc<dyn JobStore>,
     blobs: Arc<dyn BlobStore>,
     world: World,
-    recent: Arc<Cache<JobId, Arc<Catalogue>>>,
+    recent: Arc<Cache<JobId, Arc<Published>>>,
 }
 
 impl Presentations {
@@ -78,11 +67,11 @@ impl Presentations {
         Presentations { store, blobs, world, recent: Arc::new(Cache::new(MAX_CATALOGUES)) }
     }
 
-    /// The catalogue of a published job.
+    /// Hash and files of a published job.
     ///
     /// # Errors
     /// [`PresentationError`].
-    pub async fn catalogue(&self, job: &Job) -> Result<Arc<Catalogue>, PresentationError> {
+    pub async fn of(&self, job: &Job) -> Result<Arc<Published>, PresentationError> {
         let not_published = || PresentationError::NotPublished { state: job.state };
         if job.state != JobState::Published {
             return Err(not_published());
@@ -93,13 +82,13 @@ impl Presentations {
         }
         let presentation = self.store.presentation(job.id).await?.ok_or_else(not_published)?;
         let json = self.whole(&presentation.catalogue).await?;
-        let files: Vec<PresentationFile> = serde_json::from_slice(&json).map_err(|error| {
-            PresentationError::Damaged { key: presentation.catalogue.key.clone(), why: error.to_string() }
+        let catalogue = Catalogue::from_json(&json).map_err(|error| PresentationError::Damaged {
+            key: presentation.catalogue.key.clone(),
+            why: error.to_string(),
         })?;
-        let files = files.into_iter().map(|f| (f.path, f.object)).collect();
-        let catalogue = Arc::new(Catalogue { hash: presentation.hash, files });
-        self.recent.put(job.id, Arc::clone(&catalogue), now);
-        Ok(catalogue)
+        let published = Arc::new(Published { hash: presentation.hash, catalogue });
+        self.recent.put(job.id, Arc::clone(&published), now);
+        Ok(published)
     }
 
     /// A whole small object, checked against its recorded size and hash.

@@ -1,16 +1,16 @@
 //! Inputs and output directories: what may be read, what may be replaced.
 
 use crate::exit::{Exit, Problem};
+use splitreel_backend::grants::pin_file;
 use splitreel_core::job::output_base;
 use splitreel_core::source::SourceRef;
-use splitreel_worker::source::pin;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Pins an input file, or says why it cannot be one.
 pub fn pin_source(input: &Path) -> Result<SourceRef, Problem> {
     let name = input.display();
-    match pin(input) {
+    match pin_file(input) {
         Ok(_) if input.is_dir() => Err(Problem::source(format!("{name}: this is a directory: give a media file"))),
         Ok(s) if !std::fs::metadata(input).is_ok_and(|m| m.is_file()) => {
             Err(Problem::source(format!("{}: this is not a regular file: copy it to one first", s.locator)))

@@ -1,21 +1,20 @@
 //! `splitreel coordinator`: API, planning, dispatch, leases, triggers, webhooks. Several may run on one database.
 
-use super::bridge::{Exchange, Inbox, S3Buckets};
-use super::bucket_outputs::S3Outputs;
 use super::http_service::{HttpService, Seams, Settings};
 use super::keys::Keys;
 use super::lifecycle::{API_PORT, Process, Services, bind, local};
 use super::servers;
 use super::settings::{Api, Dispatch, Listen, Servers, Storage};
-use super::uploads::BucketUploads;
 use crate::config::Config;
 use crate::exit::{Exit, Problem};
 use clap::Args;
 use splitreel_backend::{Records, World};
-use splitreel_backend_cluster::amqp::{AmqpDoorbell, AmqpEvents, AmqpInbox, AmqpLink, Binding, InboxOptions};
+use splitreel_backend_cluster::amqp::{
+    AmqpDoorbell, AmqpEventInbox, AmqpEvents, AmqpInbox, AmqpLink, Binding, InboxOptions,
+};
 use splitreel_backend_cluster::postgres::PgStore;
 use splitreel_backend_cluster::s3::{
-    OPEN_UPLOADS_PREFIX, S3Blobs, S3Connection, S3Grants, S3Sources, S3Uploads, SourceScope, UPLOADS_PREFIX,
+    OPEN_UPLOADS_PREFIX, S3Blobs, S3Connection, S3Grants, S3Outputs, S3Sources, S3Uploads, SourceScope, UPLOADS_PREFIX,
 };
 use splitreel_coordinator::Coordinator;
 use splitreel_coordinator::triggers::{Place, PollConfig, Poller, listen as listen_to};
@@ -109,7 +108,7 @@ impl Cluster {
             records: Arc::new(self.database.clone()),
             blobs: Arc::new(blobs.clone()),
             grants: Arc::new(S3Grants::new(self.public.clone(), self.scope(sources))),
-            uploads: Arc::new(BucketUploads(uploads)),
+            uploads: Arc::new(uploads),
             outputs: Arc::new(S3Outputs { blobs, sources: S3Sources::new(self.storage.clone()) }),
             world: world.clone(),
         }
@@ -149,18 +148,18 @@ async fn abort_uploads(blobs: &S3Blobs, grace: Duration, stop: &CancellationToke
 
 /// Starts the loops that only a coordinator of a cluster has.
 fn start(cluster: &Cluster, http: &HttpService, dispatch: &Dispatch, grace: Duration, services: &mut Services) {
-    let exchange = Exchange(AmqpEvents::new(cluster.link.clone()));
-    http.feed(services, "exchange", Arc::new(exchange));
+    http.feed(services, "exchange", Arc::new(AmqpEvents::new(cluster.link.clone())));
     let blobs = S3Blobs::new(cluster.storage.clone());
     services.spawn("uploads_abort", |stop| async move { abort_uploads(&blobs, grace, &stop).await });
-    let buckets = Arc::new(S3Buckets(S3Sources::new(cluster.storage.clone())));
+    let buckets = Arc::new(S3Sources::new(cluster.storage.clone()));
     let records: Arc<dyn Records> = Arc::new(cluster.database.clone());
     let poller = Poller::new(buckets, records, http.intake.clone(), World::machine(), PollConfig::default());
     services.spawn("poller", |stop| async move { poller.run(&stop).await });
     if let Some(queue) = dispatch.events_queue.clone() {
         let exchange = dispatch.events_exchange.clone();
         let bind = exchange.map(|exchange| Binding { exchange, routing_key: "#".to_owned() });
-        let inbox = Inbox::new(AmqpInbox::new(cluster.link.clone(), InboxOptions { queue, bind, prefetch: 16 }));
+        let inbox =
+            AmqpEventInbox::new(AmqpInbox::new(cluster.link.clone(), InboxOptions { queue, bind, prefetch: 16 }));
         let intake = http.intake.clone();
         services.spawn("inbox", |stop| async move { listen_to(&inbox, &intake, &stop).await });
     }

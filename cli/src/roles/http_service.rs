@@ -4,6 +4,9 @@
 use super::keys::Keys;
 use super::lifecycle::{Process, Services};
 use crate::exit::{Exit, Problem};
+use splitreel_backend::events::EventSink;
+use splitreel_backend::outputs::OutputStore;
+use splitreel_backend::uploads::UploadStorage;
 use splitreel_backend::world::Machine;
 use splitreel_backend::{BlobStore, Grants, JobStore, Records, World};
 use splitreel_coordinator::Coordinator;
@@ -13,11 +16,12 @@ use splitreel_coordinator::api::{
     rules_router, uploads_router, webhooks_router,
 };
 use splitreel_coordinator::directory::{Directory, DirectoryConfig, Tenants};
-use splitreel_coordinator::events::{EventSink, Feed};
+use splitreel_coordinator::events::Feed;
 use splitreel_coordinator::fleet::FleetConfig;
-use splitreel_coordinator::outputs::{OutputStore, Outputs};
+use splitreel_coordinator::outputs::Outputs;
+use splitreel_coordinator::presentations::Presentations;
 use splitreel_coordinator::triggers::{Intake, Place};
-use splitreel_coordinator::uploads::{UploadStorage, Uploads, UploadsConfig};
+use splitreel_coordinator::uploads::{Uploads, UploadsConfig};
 use splitreel_coordinator::webhooks::{AddressPolicy, Sender, SenderConfig, WebhookQueue};
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -149,10 +153,12 @@ impl HttpService {
         services.spawn("follow", |stop| async move { follow(&core, &tenants, api.as_ref(), &stop).await });
         let intake = self.intake.clone();
         services.spawn("held_uploads", |stop| async move { release_held(&intake, &stop).await });
-        let Seams { store, records, outputs, world, .. } = &self.seams;
+        let Seams { store, records, blobs, outputs, world, .. } = &self.seams;
         let queue = WebhookQueue::new(Arc::clone(store), Arc::clone(records), world.clone());
         self.feed(services, "webhooks", Arc::new(queue));
-        let outputs = Outputs::new(Arc::clone(store), Arc::clone(records), Arc::clone(outputs), world.clone());
+        let presentations = Presentations::new(Arc::clone(store), Arc::clone(blobs), world.clone());
+        let outputs =
+            Outputs::new(Arc::clone(store), Arc::clone(records), presentations, Arc::clone(outputs), world.clone());
         self.feed(services, "outputs", Arc::new(outputs.clone()));
         services.spawn("outputs", |stop| async move { outputs.run(&stop).await });
     }

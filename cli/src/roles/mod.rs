@@ -5,14 +5,9 @@
 mod absent;
 #[cfg(feature = "cluster")]
 mod assembler;
-#[cfg(feature = "cluster")]
-mod bridge;
-#[cfg(feature = "cluster")]
-mod bucket_outputs;
 pub mod connect;
 #[cfg(feature = "cluster")]
 mod coordinator;
-mod grants;
 mod http_service;
 mod keys;
 mod lifecycle;
@@ -21,8 +16,6 @@ mod serve;
 #[cfg(feature = "cluster")]
 mod servers;
 pub mod settings;
-#[cfg(feature = "cluster")]
-mod uploads;
 #[cfg(feature = "cluster")]
 mod worker;
 

@@ -1,12 +1,11 @@
-//! Copies presentations to directories of this machine. Fits the adapter to the coordinator's seam; when to copy, and
-//! again, is decided there.
+//! Outputs in directories: the output seam over the assembler's export of a presentation.
 
 use async_trait::async_trait;
-use splitreel_assembler::export::export;
+use splitreel_assembler::export::export_files;
 use splitreel_backend::BlobStore;
-use splitreel_coordinator::outputs::{OutputError, OutputStore};
+use splitreel_backend::outputs::{OutputError, OutputStore};
 use splitreel_core::job::Job;
-use splitreel_core::part::Presentation;
+use splitreel_core::part::PresentationFile;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,12 +27,12 @@ pub fn directory(job: &Job, location: &str) -> PathBuf {
 
 #[async_trait]
 impl OutputStore for LocalOutputs {
-    async fn lay_out(&self, job: &Job, presentation: &Presentation, location: &str) -> Result<(), OutputError> {
-        let laid_out = async {
+    async fn copy(&self, job: &Job, files: &[PresentationFile], location: &str) -> Result<(), OutputError> {
+        let exported = async {
             tokio::fs::create_dir_all(location).await?;
-            export(self.blobs.as_ref(), presentation, &directory(job, location)).await?;
+            export_files(self.blobs.as_ref(), files, &directory(job, location)).await?;
             Ok(())
         };
-        laid_out.await.map_err(|source: Cause| OutputError { location: location.to_owned(), source })
+        exported.await.map_err(|source: Cause| OutputError { location: location.to_owned(), source })
     }
 }

@@ -1,7 +1,6 @@
 //! `splitreel serve`: all roles in one process, on SQLite, an in-process doorbell and a local directory, with the API of
 //! a cluster. Its state lies beside that of `run` and shares nothing with it.
 
-use super::grants::LocalGrants;
 use super::http_service::{HttpService, Seams, Settings};
 use super::keys::{Keys, token_file};
 use super::lifecycle::{API_PORT, Process, Services, bind, local};
@@ -13,10 +12,10 @@ use crate::exit::{Exit, Problem};
 use crate::state::{State, process_name};
 use clap::Args;
 use splitreel_backend::Records;
+use splitreel_backend_embedded::{LocalGrants, LocalUploads};
 use splitreel_coordinator::Coordinator;
 use splitreel_coordinator::accept::Target;
 use splitreel_coordinator::triggers::{FolderWatch, WatchConfig, WatchError};
-use splitreel_coordinator::uploads::LocalUploads;
 use splitreel_core::fair::Priority;
 use splitreel_core::task::RetryPolicy;
 use splitreel_telemetry::checks::Checks;

@@ -2,6 +2,7 @@
 
 use crate::clips;
 use splitreel_backend::Submissions;
+use splitreel_backend::grants::pin_file;
 use splitreel_backend::memory::{MemoryBlobs, MemoryStore};
 use splitreel_core::JobId;
 use splitreel_core::job::{Job, JobRequest, JobState};
@@ -11,7 +12,7 @@ use splitreel_media::{Ffmpeg, FfmpegToolkit, Limits, ProbeOptions, ToolPaths};
 use splitreel_testkit::services::Services;
 use splitreel_testkit::spoil::{Spoil, Spoiler};
 use splitreel_worker::ffmpeg::FfmpegTools;
-use splitreel_worker::source::{LocalSources, pin};
+use splitreel_worker::source::LocalSources;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,7 @@ fn request(clip: &Path) -> JobRequest {
     JobRequest {
         tenant: "t".into(),
         idempotency_key: "k".into(),
-        source: pin(clip).unwrap(),
+        source: pin_file(clip).unwrap(),
         base: "clip".into(),
         profile,
         priority: Default::default(),

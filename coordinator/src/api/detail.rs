@@ -159,8 +159,8 @@ pub(crate) async fn get_report(
     PathParams(id): PathParams<JobId>,
 ) -> Result<Response, ApiError> {
     let job = api.visible_job(&caller, id).await?;
-    let catalogue = api.inner.presentations.catalogue(&job).await?;
-    let report = catalogue.file("report.json").ok_or_else(|| ApiError::not_found("report"))?;
+    let published = api.inner.presentations.of(&job).await?;
+    let report = published.catalogue.object("report.json").ok_or_else(|| ApiError::not_found("report"))?;
     let bytes = api.inner.presentations.whole(report).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())
 }

@@ -4,13 +4,14 @@
 use super::body::document;
 use super::caller::Authenticated;
 use super::problem::ApiError;
-use crate::uploads::{NewUpload, PutPart, RequestedJob, StoredUpload, Uploads};
+use crate::uploads::{NewUpload, RequestedJob, StoredUpload, Uploads};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use splitreel_backend::grants::SignedRequest;
+use splitreel_backend::uploads::PutPart;
 use splitreel_client::routes as paths;
 use splitreel_client::types::{Scope, UploadAnswer};
 use splitreel_core::fair::Priority;

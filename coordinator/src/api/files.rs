@@ -11,34 +11,18 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use splitreel_backend::outputs::content_type;
 use splitreel_client::problem::Code;
 use splitreel_client::routes as paths;
 use splitreel_client::types::{FileList, FileView};
 use splitreel_core::JobId;
 use splitreel_core::job::Job;
+use splitreel_core::part::PresentationFile;
 use splitreel_core::part::StoredObject;
 use std::io;
 
 /// Bytes read from storage at a time.
 const STEP: u64 = 1 << 20;
-
-/// The media type of a file, by its name.
-pub fn content_type(path: &str) -> &'static str {
-    match path.rsplit('.').next().unwrap_or_default() {
-        "m3u8" => "application/vnd.apple.mpegurl",
-        "mpd" => "application/dash+xml",
-        "m4s" => "video/iso.segment",
-        "mp4" => "video/mp4",
-        "m4a" => "audio/mp4",
-        "ts" => "video/mp2t",
-        "vtt" => "text/vtt; charset=utf-8",
-        "json" => "application/json",
-        "jpg" | "jpeg" => "image/jpeg",
-        "png" => "image/png",
-        "webp" => "image/webp",
-        _ => "application/octet-stream",
-    }
-}
 
 /// Whether a file names others by relative URLs: a redirect would resolve them against another base.
 fn names_others(path: &str) -> bool {
@@ -63,17 +47,18 @@ pub(crate) async fn list_files(
     PathParams(id): PathParams<JobId>,
 ) -> Result<Json<FileList>, ApiError> {
     let job = api.visible_job(&caller, id).await?;
-    let catalogue = api.inner.presentations.catalogue(&job).await?;
-    let files = catalogue
+    let published = api.inner.presentations.of(&job).await?;
+    let files = published
+        .catalogue
         .files()
-        .map(|(path, object)| FileView {
-            path: path.to_owned(),
+        .map(|PresentationFile { path, object }| FileView {
+            content_type: content_type(&path).to_owned(),
+            path,
             bytes: object.bytes,
-            sha256: object.sha256.clone(),
-            content_type: content_type(path).to_owned(),
+            sha256: object.sha256,
         })
         .collect();
-    Ok(Json(FileList { files, hash: catalogue.hash.clone() }))
+    Ok(Json(FileList { files, hash: published.hash.clone() }))
 }
 
 /// A file of a published job, or a range of it. Where storage can serve it itself, the answer is a redirect to a
@@ -107,8 +92,8 @@ impl Api {
         request: &HeaderMap,
         caching: Caching,
     ) -> Result<Response, ApiError> {
-        let catalogue = self.inner.presentations.catalogue(job).await?;
-        let object = catalogue.file(path).ok_or_else(|| ApiError::not_found("file"))?.clone();
+        let published = self.inner.presentations.of(job).await?;
+        let object = published.catalogue.object(path).ok_or_else(|| ApiError::not_found("file"))?.clone();
         if !names_others(path)
             && method == Method::GET
             && let Some(place) = self.signed_link(&object, caching.seconds).await?

@@ -38,7 +38,6 @@ mod workers;
 
 pub use config::{ApiConfig, ApiConfigError};
 pub use direct::{CompleteRequest, CompletedPart, DirectAnswer, DirectRequest, PartRequest};
-pub use files::content_type;
 pub use inbound::{EventAnswer, EventsAnswer, SECRET_HEADER, SharedSecret, events_router};
 pub use openapi::{openapi, router, router_with, worker_protocol};
 pub use rules::{ROUTES as RULES_ROUTES, RULES_SCOPE, rules_router};

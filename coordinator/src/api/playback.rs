@@ -34,14 +34,14 @@ pub(crate) async fn create_playback(
     if !(1..=MAX_SECONDS).contains(&seconds) {
         return Err(invalid(vec![Mistake::new("/ttl_seconds", "out of range", "use 1 to 604800")]));
     }
-    let catalogue = api.inner.presentations.catalogue(&job).await?;
+    let published = api.inner.presentations.of(&job).await?;
     let expires_ms = api.now().saturating_add(i64::from(seconds) * 1000);
     let base = api.public(&paths::path(paths::PLAY, &[&api.grant(&job, expires_ms), ""]));
     let below = |path: &str| format!("{base}{path}");
     // Multivariant playlist, MPD and MP4 lie at the top of a presentation.
     let top = |ending: &str| {
-        let mut paths = catalogue.files().map(|(path, _)| path);
-        paths.find(|p| p.ends_with(ending) && !p.contains('/')).map(below)
+        let mut paths = published.catalogue.files().map(|file| file.path);
+        paths.find(|p| p.ends_with(ending) && !p.contains('/')).map(|p| below(&p))
     };
     Ok(Json(PlaybackGrant { hls: top(".m3u8"), dash: top(".mpd"), mp4: top(".mp4"), base, expires_ms }))
 }

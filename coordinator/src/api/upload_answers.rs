@@ -2,8 +2,9 @@
 
 use super::problem::ApiError;
 use crate::directory::ProfileLookupError;
-use crate::uploads::{StoredUpload, UploadError, UploadStorageError};
+use crate::uploads::{StoredUpload, UploadError};
 use axum::http::StatusCode;
+use splitreel_backend::uploads::UploadStorageError;
 use splitreel_client::problem::Code;
 use splitreel_client::types::UploadAnswer;
 

@@ -4,7 +4,7 @@ use super::caller::Authenticated;
 use super::problem::ApiError;
 use super::routes::{Access, Reach, Route, Verb};
 use crate::uploads::tus::{EXTENSIONS, PIECE, VERSION, http_date, parse_count, parse_metadata};
-use crate::uploads::{ALGORITHMS, ByteStream, Checksum, NewUpload, RequestedJob, StoredUpload, Uploads};
+use crate::uploads::{NewUpload, RequestedJob, StoredUpload, Uploads};
 use axum::Json;
 use axum::body::{Body, HttpBody};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
+use splitreel_backend::uploads::{ALGORITHMS, ByteStream, Checksum};
 use splitreel_client::problem::Code;
 use splitreel_client::routes as paths;
 use splitreel_client::types::{Scope, UploadAnswer, UploadState};

@@ -1,11 +1,10 @@
 //! The feed: reads the job log once, from a durable place on, and hands events to a sink at least once and in order.
 
 use crate::documents::put_document;
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use splitreel_backend::events::EventSink;
 use splitreel_backend::records::{Expect, RecordKey};
 use splitreel_backend::{JobStore, Records, StoreError, World};
-use splitreel_core::event::Event;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -13,13 +12,6 @@ use tokio_util::sync::CancellationToken;
 /// Kind of the records that hold how far a feed is.
 pub const CURSOR_KIND: &str = "cursor";
 const BATCH: usize = 500;
-
-/// Takes events. It may get the same ones again: after a crash, or from two coordinators at once.
-#[async_trait]
-pub trait EventSink: Send + Sync {
-    /// Takes a batch, oldest first. When it returns well, the events are safe with the sink.
-    async fn take(&self, events: &[Event]) -> Result<(), StoreError>;
-}
 
 /// Hands the job log to one sink.
 pub struct Feed {

@@ -4,5 +4,5 @@
 pub mod durable;
 pub mod live;
 
-pub use durable::{EventSink, Feed};
+pub use durable::Feed;
 pub use live::LiveFeed;

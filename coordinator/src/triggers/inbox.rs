@@ -2,40 +2,11 @@
 
 use super::event::{ParseError, parse};
 use super::intake::{Intake, IntakeError, Outcome, counted};
-use async_trait::async_trait;
-use bytes::Bytes;
+use splitreel_backend::inbox::{Delivery, EventInbox};
 use splitreel_telemetry::labels::{TriggerOutcome, TriggerSource};
 use splitreel_telemetry::record;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-/// A message of the inbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Names the message to the inbox.
-    pub tag: u64,
-    /// The document.
-    pub body: Bytes,
-}
-
-/// The event queue is unavailable.
-#[derive(Debug, thiserror::Error)]
-#[error("event queue unavailable: {what}")]
-pub struct InboxError {
-    /// What failed.
-    pub what: String,
-}
-
-/// A queue of event documents. What is neither acknowledged nor rejected comes again.
-#[async_trait]
-pub trait EventInbox: Send + Sync {
-    /// Waits for the next message. Cancel-safe: a message that was not handed over comes again.
-    async fn next(&self) -> Result<Delivery, InboxError>;
-    /// The message is done with.
-    async fn ack(&self, tag: u64) -> Result<(), InboxError>;
-    /// The message cannot be used; `requeue`: now, but later.
-    async fn reject(&self, tag: u64, requeue: bool) -> Result<(), InboxError>;
-}
 
 /// Why a document was not done with.
 #[derive(Debug, thiserror::Error)]

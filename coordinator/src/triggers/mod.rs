@@ -12,9 +12,9 @@ mod watch;
 
 pub use event::{ConfirmNeeded, MAX_DOCUMENT_BYTES, ParseError, Parsed, UploadEvent, parse};
 pub use folder::{Looks, SeenFile, is_ignored_name};
-pub use inbox::{Delivery, DocumentError, EventInbox, InboxError, listen};
+pub use inbox::{DocumentError, listen};
 pub use intake::{Intake, IntakeError, Outcome, RULE_KIND};
-pub use poller::{Buckets, ListError, Listed, PollConfig, PollState, Poller};
+pub use poller::{PollConfig, PollState, Poller};
 pub use rule::{NamedRule, Place, RuleError, RuleSet, Verdict, validate};
 pub use splitreel_client::types::{Rule, RuleList, StoredRule};
 pub use watch::{FolderWatch, WatchConfig, WatchError};

@@ -8,8 +8,8 @@ use super::event::UploadEvent;
 use super::intake::{Intake, IntakeError, Outcome, counted};
 use super::rule::{NamedRule, RuleSet};
 use crate::documents::put_document;
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use splitreel_backend::buckets::{Buckets, ListError, Listed};
 use splitreel_backend::records::{Expect, RecordKey};
 use splitreel_backend::{Records, World};
 use splitreel_core::digest::{fingerprint, short_fingerprint};
@@ -22,39 +22,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Kind of the records that hold where a poller is.
 pub const POLL_KIND: &str = "poll";
-
-/// An object of a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// Its key.
-    pub key: String,
-    /// Its size.
-    pub bytes: u64,
-    /// Its entity tag.
-    pub etag: String,
-    /// When it was written by the store's clock, milliseconds since the epoch. Stores may give the time at which a
-    /// multipart upload began.
-    pub modified_ms: i64,
-}
-
-/// A bucket could not be listed.
-#[derive(Debug, thiserror::Error)]
-#[error("the bucket {bucket} cannot be listed")]
-pub struct ListError {
-    /// The bucket.
-    pub bucket: String,
-    /// The reason.
-    #[source]
-    pub source: Box<dyn std::error::Error + Send + Sync>,
-}
-
-/// Lists source buckets.
-#[async_trait]
-pub trait Buckets: Send + Sync {
-    /// Objects whose keys begin with `prefix` and come after `after` in byte order, at most `limit`, in that order.
-    /// Fewer than `limit`: there are no more.
-    async fn list(&self, bucket: &str, prefix: &str, after: &str, limit: usize) -> Result<Vec<Listed>, ListError>;
-}
 
 /// Settings of the poller.
 #[derive(Clone, Debug)]

@@ -1,9 +1,9 @@
 //! Why a request to an upload is refused.
 
-use super::storage::UploadStorageError;
 use crate::accept::StartError;
 use crate::directory::ProfileLookupError;
 use splitreel_backend::StoreError;
+use splitreel_backend::uploads::UploadStorageError;
 
 /// Why an upload request was refused.
 #[derive(Debug, thiserror::Error)]

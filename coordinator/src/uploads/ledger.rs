@@ -3,12 +3,11 @@
 use serde::{Deserialize, Serialize};
 use splitreel_backend::StoreError;
 use splitreel_backend::records::{Record, RecordKey};
+use splitreel_backend::uploads::UploadRef;
 use splitreel_client::types::UploadState;
 use splitreel_core::JobId;
 use splitreel_core::fair::Priority;
 use uuid::Uuid;
-
-use super::storage::UploadRef;
 
 /// Time after its expiry during which a complete upload is still turned into an object, in milliseconds. Until then
 /// storage may be at fault; after that storage has dropped the parts too.

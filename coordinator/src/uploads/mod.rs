@@ -1,18 +1,12 @@
 //! Uploads: sources that a client sends to this service in pieces (tus), or puts into storage itself by signed
 //! requests. A complete upload is an object like any other, and may start a job.
 
-mod checksum;
 mod error;
 mod ledger;
-mod local;
 mod service;
-mod storage;
 pub(crate) mod tus;
 
-pub use checksum::{ALGORITHMS, Checksum, ChecksumError, ChecksumHasher};
 pub use error::UploadError;
 pub use ledger::{NextAction, RequestedJob, StoredUpload, UPLOAD_KIND, Upload, WriteLock};
-pub use local::LocalUploads;
 pub use service::{NewUpload, Uploads, UploadsConfig};
 pub use splitreel_client::types::{UploadAnswer, UploadState};
-pub use storage::{Appended, ByteStream, DirectBegun, PutPart, UploadRef, UploadStorage, UploadStorageError};

@@ -1,14 +1,13 @@
 //! Uploads of all tenants: write locks and offsets, completion, and expiry. The record decides; the storage holds the
 //! bytes.
 
-use super::checksum::Checksum;
 use super::error::UploadError;
 use super::ledger::{NextAction, RequestedJob, StoredUpload, UPLOAD_KIND, Upload, WriteLock};
-use super::storage::{ByteStream, PutPart, UploadStorage, UploadStorageError};
 use crate::accept::{Accept, Source, StartError, Started, Target};
 use crate::documents::put_document;
 use splitreel_backend::grants::{GrantError, SignedRequest};
 use splitreel_backend::records::{Expect, RecordFilter};
+use splitreel_backend::uploads::{ByteStream, Checksum, PutPart, UploadStorage, UploadStorageError};
 use splitreel_backend::{Records, StoreError, World};
 use splitreel_client::types::UploadState;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Headers of the tus protocol, version 1.0.0: how they are read and written. Pure.
 
-use super::checksum::decode_base64;
+use splitreel_backend::uploads::decode_base64;
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 

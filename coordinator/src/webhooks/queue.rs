@@ -2,8 +2,8 @@
 
 use super::ledger::{Ledger, WebhookAttempt};
 use super::payload::{event_type, is_wanted, payload};
-use crate::events::EventSink;
 use async_trait::async_trait;
+use splitreel_backend::events::EventSink;
 use splitreel_backend::records::Expect;
 use splitreel_backend::{JobStore, Records, StoreError, World};
 use splitreel_core::JobId;

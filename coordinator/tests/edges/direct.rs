@@ -4,11 +4,11 @@ use crate::fixture::{Deployment, TestGrants, call_json, caller};
 use async_trait::async_trait;
 use serde_json::json;
 use splitreel_backend::grants::SignedRequest;
-use splitreel_coordinator::api::uploads_router;
-use splitreel_coordinator::uploads::{
-    Appended, ByteStream, Checksum, DirectBegun, PutPart, UploadRef, UploadStorage, UploadStorageError, Uploads,
-    UploadsConfig,
+use splitreel_backend::uploads::{
+    Appended, ByteStream, Checksum, DirectUpload, PutPart, UploadRef, UploadStorage, UploadStorageError,
 };
+use splitreel_coordinator::api::uploads_router;
+use splitreel_coordinator::uploads::{Uploads, UploadsConfig};
 use std::sync::{Arc, Mutex};
 use uuid::Uuid;
 
@@ -42,8 +42,8 @@ impl UploadStorage for Signing {
         self.aborted.lock().unwrap().push(upload.id);
         Ok(())
     }
-    async fn begin_direct(&self, id: Uuid, _: u64) -> Result<DirectBegun, UploadStorageError> {
-        Ok(DirectBegun { handle: format!("mpu-{id}"), part_bytes: 100 })
+    async fn begin_direct(&self, id: Uuid, _: u64) -> Result<DirectUpload, UploadStorageError> {
+        Ok(DirectUpload { handle: format!("mpu-{id}"), part_bytes: 100 })
     }
     async fn sign_parts(
         &self,

@@ -3,7 +3,8 @@
 use crate::fixture::{Deployment, rule};
 use async_trait::async_trait;
 use bytes::Bytes;
-use splitreel_coordinator::triggers::{Delivery, EventInbox, InboxError, listen};
+use splitreel_backend::inbox::{Delivery, EventInbox, InboxError};
+use splitreel_coordinator::triggers::listen;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;

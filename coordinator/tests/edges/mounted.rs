@@ -7,11 +7,12 @@ use axum::http::Request;
 use serde_json::{Value, json};
 use splitreel_backend::memory::MemoryBlobs;
 use splitreel_backend::world::Machine;
+use splitreel_backend_embedded::LocalUploads;
 use splitreel_coordinator::api::{
     Api, ApiConfig, ApiSeams, RULES_ROUTES, UPLOADS_ROUTES, WEBHOOKS_ROUTES, events_router, openapi, router_with,
     rules_router, uploads_router, webhooks_router,
 };
-use splitreel_coordinator::uploads::{LocalUploads, Uploads, UploadsConfig};
+use splitreel_coordinator::uploads::{Uploads, UploadsConfig};
 use splitreel_coordinator::webhooks::{Sender, SenderConfig};
 use splitreel_telemetry::redact::Secret;
 use std::collections::BTreeSet;

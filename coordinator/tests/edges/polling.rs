@@ -2,9 +2,10 @@
 
 use crate::fixture::{Deployment, rule};
 use async_trait::async_trait;
+use splitreel_backend::buckets::{Buckets, ListError, Listed};
 use splitreel_backend::records::RecordFilter;
 use splitreel_backend::{Clock, Records};
-use splitreel_coordinator::triggers::{Buckets, ListError, Listed, Outcome, PollConfig, Poller, Rule};
+use splitreel_coordinator::triggers::{Outcome, PollConfig, Poller, Rule};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

@@ -11,10 +11,10 @@ use rand::{Rng, RngCore, SeedableRng};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use splitreel_backend::fault::{FaultPlan, FaultyRecords, Verdict};
+use splitreel_backend::uploads::{UploadRef, UploadStorage};
+use splitreel_backend_embedded::LocalUploads;
 use splitreel_coordinator::api::uploads_router;
-use splitreel_coordinator::uploads::{
-    LocalUploads, NewUpload, UploadError, UploadRef, UploadStorage, Uploads, UploadsConfig,
-};
+use splitreel_coordinator::uploads::{NewUpload, UploadError, Uploads, UploadsConfig};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -6,18 +6,23 @@
 #![forbid(unsafe_code)]
 
 pub mod blob;
+pub mod buckets;
 pub mod cache;
 pub mod conformance;
 pub mod doorbell;
+pub mod events;
 pub mod fault;
 pub mod grants;
+pub mod inbox;
 pub mod invariants;
 pub mod lease;
 pub mod memory;
+pub mod outputs;
 pub mod records;
 pub mod statistics;
 pub mod store;
 pub mod transition;
+pub mod uploads;
 pub mod world;
 
 pub use blob::{BlobError, BlobStore};

@@ -2,32 +2,14 @@
 
 use super::{LocalSource, SourceAccess, Sources};
 use async_trait::async_trait;
+use splitreel_backend::grants::pin_file;
 use splitreel_core::ranges::Need;
-use splitreel_core::source::SourceRef;
 use splitreel_core::{Failure, FailureCode};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 /// Sources that are files of this machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LocalSources;
-
-/// Pins a local file: its size and modification time.
-///
-/// # Errors
-/// Those of the file system.
-pub fn pin(path: &Path) -> std::io::Result<SourceRef> {
-    let path = path.canonicalize()?;
-    let meta = path.metadata()?;
-    let modified = meta.modified()?.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
-    let locator = path.into_os_string().into_string().map_err(|p| {
-        std::io::Error::new(
-            std::io::ErrorKind::InvalidInput,
-            format!("the path {} is not valid UTF-8: rename the file or its folder", p.display()),
-        )
-    })?;
-    Ok(SourceRef { locator, bytes: meta.len(), version: format!("mtime-{modified}") })
-}
 
 #[async_trait]
 impl Sources for LocalSources {
@@ -35,7 +17,7 @@ impl Sources for LocalSources {
         let source = access.source;
         let path = PathBuf::from(&source.locator);
         let pinned = source.clone();
-        let now = tokio::task::spawn_blocking(move || pin(Path::new(&pinned.locator)))
+        let now = tokio::task::spawn_blocking(move || pin_file(Path::new(&pinned.locator)))
             .await
             .map_err(|e| Failure::of(FailureCode::SourceCheck, e.to_string()))?;
         match now {

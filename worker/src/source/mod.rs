@@ -9,7 +9,7 @@ mod scratch;
 mod tables;
 
 pub use http::{HttpOptions, HttpSources, HttpSourcesError};
-pub use local::{LocalSources, pin};
+pub use local::LocalSources;
 
 use async_trait::async_trait;
 use splitreel_backend::lease::{SourceGrant, Work, WorkOrder};

@@ -3,6 +3,7 @@
 use crate::server::Server;
 use async_trait::async_trait;
 use splitreel_backend::doorbell::{Doorbell, Wakeup};
+use splitreel_backend::grants::pin_file;
 use splitreel_backend::lease::{LeaseError, Leases, SourceGrant, Work, WorkOrder};
 use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs};
 use splitreel_backend::{BlobStore, Ids, World};
@@ -15,7 +16,7 @@ use splitreel_core::task::{Progress, Refusal, TaskKind};
 use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
 use splitreel_media::{Ffmpeg, FfmpegToolkit, Limits, ProbeOptions, ToolPaths};
 use splitreel_worker::ffmpeg::FfmpegTools;
-use splitreel_worker::source::{HttpOptions, HttpSources, pin};
+use splitreel_worker::source::{HttpOptions, HttpSources};
 use splitreel_worker::{Config, Worker};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -146,7 +147,7 @@ pub struct Source<'a> {
 
 impl Source<'_> {
     pub fn reference(&self) -> SourceRef {
-        pin(self.path).unwrap()
+        pin_file(self.path).unwrap()
     }
 
     pub fn grant(&self) -> Option<SourceGrant> {

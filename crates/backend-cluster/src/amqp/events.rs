@@ -5,6 +5,9 @@ use super::message::Message;
 use super::publisher::Publisher;
 use super::topology::{Topology, events_name};
 use super::{AmqpError, AmqpOptions};
+use async_trait::async_trait;
+use splitreel_backend::StoreError;
+use splitreel_backend::events::EventSink;
 use splitreel_core::event::Event;
 use std::sync::Arc;
 
@@ -53,6 +56,13 @@ fn message(options: &AmqpOptions, event: &Event) -> Message {
         body: value.to_string().into_bytes(),
         headers: Vec::new(),
         is_mandatory: false,
+    }
+}
+
+#[async_trait]
+impl EventSink for AmqpEvents {
+    async fn take(&self, events: &[Event]) -> Result<(), StoreError> {
+        self.publish(events).await.map_err(|error| StoreError::Unavailable(Box::new(error)))
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod consumer;
 mod doorbell;
+mod event_inbox;
 mod events;
 mod inbox;
 mod ledger;
@@ -15,6 +16,7 @@ mod publisher;
 mod topology;
 
 pub use doorbell::{AmqpDoorbell, QueueDepth};
+pub use event_inbox::AmqpEventInbox;
 pub use events::{AmqpEvents, Unpublished};
 pub use inbox::{AmqpInbox, Binding, Delivery, InboxOptions};
 pub use link::{AmqpLink, Health};

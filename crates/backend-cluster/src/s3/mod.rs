@@ -6,6 +6,7 @@
 
 mod blobs;
 mod body;
+mod buckets;
 mod connection;
 mod failure;
 mod grants;
@@ -13,9 +14,11 @@ mod locator;
 mod measure;
 mod multipart;
 mod options;
+mod outputs;
 mod parts;
 mod presign;
 mod sources;
+mod upload_storage;
 mod uploads;
 
 pub use blobs::S3Blobs;
@@ -24,6 +27,7 @@ pub use failure::S3Error;
 pub use grants::{S3Grants, SourceScope};
 pub use locator::{LocatorError, S3Locator};
 pub use options::{ChecksumMode, S3Keys, S3Options, S3OptionsError, Secret};
+pub use outputs::S3Outputs;
 pub use presign::if_match;
 pub use sources::{Listed, ObjectInfo, S3Sources};
 pub use uploads::{OPEN_UPLOADS_PREFIX, S3Upload, S3UploadError, S3Uploads, UPLOADS_PREFIX};

@@ -160,6 +160,8 @@ impl S3Uploads {
             true => Some(multipart::begin(&self.connection, &self.object(id), None, None).await?),
             false => None,
         };
+        // An upload exists from here on, before its first byte: without this object it is unknown or was aborted.
+        self.save(id, &[], &[]).await?;
         Ok(Handle { part_bytes, multipart }.write())
     }
 
@@ -177,22 +179,16 @@ impl S3Uploads {
                 let open = reading.total().unwrap_or_default().saturating_sub(HEAD_BYTES).saturating_sub(tags);
                 Ok(parts.saturating_mul(part_bytes).saturating_add(open))
             }
-            Err(S3Error::NotFound { .. }) => match look(&self.connection, &self.object(upload.id), None).await {
-                Ok(found) => Ok(found.bytes),
-                Err(S3Error::NotFound { .. }) => Ok(0),
-                Err(error) => Err(error),
-            },
+            // A finished upload has its object only; of an aborted one that is missing, too.
+            Err(S3Error::NotFound { .. }) => Ok(look(&self.connection, &self.object(upload.id), None).await?.bytes),
             Err(error) => Err(error),
         }
     }
 
     async fn progress(&self, id: Uuid) -> Result<Progress, S3Error> {
         let at = self.progress_object(id);
-        match Reading::new(&self.connection, &at, 0, u64::MAX).all().await {
-            Ok(bytes) => Progress::read(bytes).ok_or_else(|| unreadable(&at)),
-            Err(S3Error::NotFound { .. }) => Ok(Progress::default()),
-            Err(error) => Err(error),
-        }
+        let bytes = Reading::new(&self.connection, &at, 0, u64::MAX).all().await?;
+        Progress::read(bytes).ok_or_else(|| unreadable(&at))
     }
 
     async fn save(&self, id: Uuid, parts: &[String], open: &[u8]) -> Result<(), S3Error> {

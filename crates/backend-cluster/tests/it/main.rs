@@ -4,5 +4,6 @@ mod amqp;
 mod postgres;
 mod s3;
 mod s3_faults;
+mod s3_seams;
 mod s3_sources;
 mod s3_uploads;

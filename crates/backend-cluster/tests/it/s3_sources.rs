@@ -17,7 +17,7 @@ const TTL: Duration = Duration::from_secs(60);
 pub struct Answer {
     pub status: u16,
     pub head: String,
-    body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 impl Answer {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod blobs;
+mod local;
 mod manifests;
 mod sqlite;
 mod stored;
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use splitreel_backend::conformance::{BlobHarness, DoorbellHarness, RecordsHarness, StoreHarness};
 use splitreel_backend::{BlobStore, Doorbell, JobStore, Records};
 use splitreel_backend_embedded::{ChannelDoorbell, LocalBlobs, SqliteStore};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -22,6 +23,10 @@ impl Directory {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("scratch")).unwrap();
         Directory(directory)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
     }
 
     fn database(&self) -> PathBuf {

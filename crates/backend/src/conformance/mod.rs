@@ -7,15 +7,22 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test suite: a broken behaviour panics")]
 
 pub mod blobs;
+pub mod buckets;
 mod chance;
 pub mod doorbell;
 pub mod fixture;
+pub mod grants;
 pub mod model;
 pub mod records;
 pub mod store;
+pub mod uploads;
 
-use crate::{BlobStore, Doorbell, JobStore, Records};
+use crate::buckets::Buckets;
+use crate::grants::SignedRequest;
+use crate::uploads::UploadStorage;
+use crate::{BlobStore, Doorbell, Grants, JobStore, Records};
 use async_trait::async_trait;
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// A place where one job store lives. Owns what has to be cleaned up.
@@ -46,6 +53,61 @@ pub trait DoorbellHarness: Send + Sync {
 pub trait RecordsHarness: Send + Sync {
     /// Opens them: each call is another process on the same, durable state.
     async fn open(&self) -> Arc<dyn Records>;
+}
+
+/// What an upload storage declares that it can do. The suite asks; it never guesses from a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UploadCapabilities {
+    /// Clients can put parts into the storage themselves, by signed requests.
+    pub takes_direct_uploads: bool,
+}
+
+/// A place where uploads live.
+#[async_trait]
+pub trait UploadHarness: Send + Sync {
+    /// Opens the storage: each call is another process on the same, durable state.
+    async fn open(&self) -> Arc<dyn UploadStorage>;
+    /// What the storage can do.
+    fn capabilities(&self) -> UploadCapabilities;
+    /// Bytes of the object at a locator; `None` when it does not exist.
+    async fn content(&self, locator: &str) -> Option<Bytes>;
+    /// Puts a part as a client does and answers its entity tag. Called only for storage that takes direct uploads.
+    async fn put(&self, request: &SignedRequest, part: Bytes) -> String;
+}
+
+/// What a grant backend declares that it can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrantCapabilities {
+    /// Reads and writes are signed; otherwise local workers open sources and objects themselves.
+    pub signs: bool,
+}
+
+/// A place where sources and objects live.
+#[async_trait]
+pub trait GrantHarness: Send + Sync {
+    /// Opens the seam: each call is another process.
+    async fn open(&self) -> Arc<dyn Grants>;
+    /// What the backend can do.
+    fn capabilities(&self) -> GrantCapabilities;
+    /// Writes or replaces a source; answers its locator.
+    async fn write_source(&self, name: &str, content: &[u8]) -> String;
+    /// Deletes a source.
+    async fn remove_source(&self, name: &str);
+    /// Locator of an existing source where this deployment may not read.
+    async fn elsewhere(&self) -> String;
+    /// Sends a signed request; answers status and body. Called only for backends that sign.
+    async fn send(&self, request: &SignedRequest, body: Bytes) -> (u16, Bytes);
+}
+
+/// A place where source buckets live.
+#[async_trait]
+pub trait BucketHarness: Send + Sync {
+    /// Opens the listings.
+    async fn open(&self) -> Arc<dyn Buckets>;
+    /// Name of an existing, empty bucket.
+    fn bucket(&self) -> String;
+    /// Writes an object into that bucket.
+    async fn put(&self, key: &str, content: &[u8]);
 }
 
 /// Makes one test per behaviour. Use the macros of the seams instead.
@@ -217,6 +279,68 @@ macro_rules! records_conformance {
                 no_concurrent_change_is_lost,
                 records_survive_reopening,
                 random_writes_match_the_reference,
+            ]
+        );
+    };
+}
+
+/// One test per behaviour of an [`UploadStorage`]; takes an expression that makes a [`UploadHarness`].
+#[macro_export]
+macro_rules! upload_conformance {
+    ($harness:expr) => {
+        $crate::conformance_tests!(
+            uploads,
+            $harness,
+            [
+                pieces_of_any_size_become_one_object,
+                an_empty_upload_can_be_finished,
+                begin_can_be_repeated,
+                a_piece_at_another_offset_is_refused,
+                a_piece_beyond_the_end_is_refused,
+                a_wrong_checksum_stores_nothing,
+                a_broken_piece_keeps_what_came_before,
+                a_broken_piece_with_a_checksum_stores_nothing,
+                an_incomplete_upload_is_not_finished,
+                finish_can_be_repeated,
+                abort_deletes_what_there_is,
+                concurrent_uploads_do_not_mix,
+                direct_uploads_work_or_are_declined,
+            ]
+        );
+    };
+}
+
+/// One test per behaviour of [`Grants`]; takes an expression that makes a [`GrantHarness`].
+#[macro_export]
+macro_rules! grant_conformance {
+    ($harness:expr) => {
+        $crate::conformance_tests!(
+            grants,
+            $harness,
+            [
+                a_pin_names_size_and_version,
+                a_changed_source_has_another_pin,
+                a_vanished_source_is_not_found,
+                a_source_elsewhere_is_refused,
+                a_presigned_request_reads_the_pinned_version,
+                presigned_requests_write_and_read_one_object,
+            ]
+        );
+    };
+}
+
+/// One test per behaviour of [`Buckets`]; takes an expression that makes a [`BucketHarness`].
+#[macro_export]
+macro_rules! bucket_conformance {
+    ($harness:expr) => {
+        $crate::conformance_tests!(
+            buckets,
+            $harness,
+            [
+                a_listing_is_in_byte_order,
+                a_listing_is_paged_without_gaps,
+                a_prefix_is_taken_literally,
+                a_missing_bucket_is_an_error,
             ]
         );
     };

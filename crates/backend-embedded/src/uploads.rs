@@ -1,9 +1,8 @@
-//! Uploads in a local directory: one file each, named by the id only, never by what a client says.
+//! Uploads in a local directory: one file each, named by the upload's id, never by a name from the client.
 
-use super::checksum::Checksum;
-use super::storage::{Appended, ByteStream, UploadRef, UploadStorage, UploadStorageError};
 use async_trait::async_trait;
 use futures::StreamExt;
+use splitreel_backend::uploads::{Appended, ByteStream, Checksum, UploadRef, UploadStorage, UploadStorageError};
 use std::fs::TryLockError;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,12 @@
-//! Fits uploads on S3 to the coordinator's seam for them.
+//! The upload seam on S3 multipart uploads.
 
+use super::failure::S3Error;
+use super::uploads::{S3Upload, S3UploadError, S3Uploads};
 use async_trait::async_trait;
 use futures::StreamExt;
 use splitreel_backend::grants::SignedRequest;
-use splitreel_backend_cluster::s3::{S3Error, S3Upload, S3UploadError, S3Uploads};
-use splitreel_coordinator::uploads::{
-    Appended, ByteStream, Checksum, DirectBegun, PutPart, UploadRef, UploadStorage, UploadStorageError,
+use splitreel_backend::uploads::{
+    Appended, ByteStream, Checksum, DirectUpload, PutPart, UploadRef, UploadStorage, UploadStorageError,
 };
 use std::io;
 use std::sync::Arc;
@@ -13,14 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Uploads in the work bucket.
-pub struct BucketUploads(pub S3Uploads);
-
-fn named(upload: &UploadRef) -> S3Upload {
+fn s3_upload(upload: &UploadRef) -> S3Upload {
     S3Upload { id: upload.id, handle: upload.handle.clone(), bytes: upload.bytes }
 }
 
-fn told(error: S3UploadError) -> UploadStorageError {
+fn storage_error(error: S3UploadError) -> UploadStorageError {
     match error {
         S3UploadError::Offset { stored } => UploadStorageError::Offset { stored },
         S3UploadError::TooLong => UploadStorageError::TooLong,
@@ -55,13 +53,13 @@ fn checked(piece: ByteStream, checksum: &Checksum, is_wrong: Arc<AtomicBool>) ->
 }
 
 #[async_trait]
-impl UploadStorage for BucketUploads {
+impl UploadStorage for S3Uploads {
     async fn begin(&self, id: Uuid, bytes: u64) -> Result<String, UploadStorageError> {
-        self.0.begin(id, bytes).await.map_err(|e| told(e.into()))
+        S3Uploads::begin(self, id, bytes).await.map_err(|e| storage_error(e.into()))
     }
 
     async fn stored(&self, upload: &UploadRef) -> Result<u64, UploadStorageError> {
-        self.0.stored(&named(upload)).await.map_err(|e| told(e.into()))
+        S3Uploads::stored(self, &s3_upload(upload)).await.map_err(|e| storage_error(e.into()))
     }
 
     async fn append(
@@ -77,7 +75,8 @@ impl UploadStorage for BucketUploads {
             Some(checksum) => checked(piece, checksum, Arc::clone(&is_wrong)),
             None => piece,
         };
-        let (offset, is_broken) = self.0.append(&named(upload), offset, piece, whole).await.map_err(told)?;
+        let (offset, is_broken) =
+            S3Uploads::append(self, &s3_upload(upload), offset, piece, whole).await.map_err(storage_error)?;
         if is_wrong.load(Ordering::Relaxed) {
             return Err(UploadStorageError::Checksum);
         }
@@ -85,16 +84,17 @@ impl UploadStorage for BucketUploads {
     }
 
     async fn finish(&self, upload: &UploadRef) -> Result<String, UploadStorageError> {
-        Ok(self.0.finish(&named(upload)).await.map_err(told)?.to_string())
+        Ok(S3Uploads::finish(self, &s3_upload(upload)).await.map_err(storage_error)?.to_string())
     }
 
     async fn abort(&self, upload: &UploadRef) -> Result<(), UploadStorageError> {
-        self.0.abort(&named(upload)).await.map_err(|e| told(e.into()))
+        S3Uploads::abort(self, &s3_upload(upload)).await.map_err(|e| storage_error(e.into()))
     }
 
-    async fn begin_direct(&self, id: Uuid, bytes: u64) -> Result<DirectBegun, UploadStorageError> {
-        let (handle, part_bytes) = self.0.begin_direct(id, bytes).await.map_err(|e| told(e.into()))?;
-        Ok(DirectBegun { handle, part_bytes })
+    async fn begin_direct(&self, id: Uuid, bytes: u64) -> Result<DirectUpload, UploadStorageError> {
+        let (handle, part_bytes) =
+            S3Uploads::begin_direct(self, id, bytes).await.map_err(|e| storage_error(e.into()))?;
+        Ok(DirectUpload { handle, part_bytes })
     }
 
     async fn sign_parts(
@@ -105,11 +105,11 @@ impl UploadStorage for BucketUploads {
         ttl_ms: i64,
     ) -> Result<Vec<SignedRequest>, UploadStorageError> {
         let ttl = Duration::from_millis(u64::try_from(ttl_ms).unwrap_or_default());
-        self.0.sign_parts(&named(upload), first, count, ttl).await.map_err(|e| told(e.into()))
+        S3Uploads::sign_parts(self, &s3_upload(upload), first, count, ttl).await.map_err(|e| storage_error(e.into()))
     }
 
     async fn complete(&self, upload: &UploadRef, parts: &[PutPart]) -> Result<String, UploadStorageError> {
         let parts: Vec<(u32, String)> = parts.iter().map(|part| (part.number, part.etag.clone())).collect();
-        Ok(self.0.complete(&named(upload), &parts).await.map_err(told)?.to_string())
+        Ok(S3Uploads::complete(self, &s3_upload(upload), &parts).await.map_err(storage_error)?.to_string())
     }
 }

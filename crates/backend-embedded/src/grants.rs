@@ -1,10 +1,9 @@
-//! The grant seam on one machine: sources are files below configured folders. Local workers open files and objects
-//! directly, so nothing is ever signed.
+//! The grant seam on one machine: sources are files below the configured folders. Local workers open files and objects
+//! themselves, so no request is ever signed.
 
 use async_trait::async_trait;
-use splitreel_backend::grants::{GrantError, Grants, SignedRequest};
+use splitreel_backend::grants::{GrantError, Grants, SignedRequest, pin_file};
 use splitreel_core::source::SourceRef;
-use splitreel_worker::source::pin;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -14,20 +13,23 @@ pub struct LocalGrants {
 }
 
 impl LocalGrants {
-    /// Sources lie below one of the folders, which exist.
+    /// Grants for sources below one of the folders, which must exist.
+    ///
+    /// # Errors
+    /// When a folder cannot be resolved.
     pub fn new(folders: &[&Path]) -> std::io::Result<Self> {
         Ok(LocalGrants { folders: folders.iter().map(|folder| folder.canonicalize()).collect::<Result<_, _>>()? })
     }
 }
 
-/// Looks at a file. What lies elsewhere looks as if it were not there.
+/// Pins a file. Files outside the folders are reported as missing.
 fn look(locator: &str, folders: &[PathBuf]) -> Result<SourceRef, GrantError> {
     let what = || locator.to_owned();
     let unusable = |why: &str| GrantError::Unusable { what: what(), why: why.to_owned() };
     if !Path::new(locator).is_absolute() {
         return Err(unusable("this server reads uploads, and files of its folders by their whole path"));
     }
-    let source = match pin(Path::new(locator)) {
+    let source = match pin_file(Path::new(locator)) {
         Ok(source) => source,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied) => {
             return Err(GrantError::NotFound { what: what() });
@@ -63,6 +65,7 @@ impl Grants for LocalGrants {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

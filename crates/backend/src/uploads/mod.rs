@@ -13,11 +13,14 @@
 //!   finds the finished object by its size and answers the same.
 //! - `abort` aborts the multipart upload, and deletes both objects.
 
-use super::checksum::Checksum;
+mod checksum;
+
+pub use checksum::{ALGORITHMS, Checksum, ChecksumError, ChecksumHasher, decode_base64};
+
+use crate::grants::SignedRequest;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use splitreel_backend::grants::SignedRequest;
 use std::io;
 use uuid::Uuid;
 
@@ -29,31 +32,31 @@ pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 pub struct UploadRef {
     /// Its id.
     pub id: Uuid,
-    /// What `begin` or `begin_direct` answered.
+    /// Answer of `begin` or `begin_direct`.
     pub handle: String,
-    /// Size when it is complete.
+    /// Size of the complete upload in bytes.
     pub bytes: u64,
 }
 
-/// How far an `append` came.
+/// Result of an `append`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
-    /// Bytes that are stored durably from the start of the upload on.
+    /// Number of bytes that are stored durably, from the start of the upload.
     pub offset: u64,
-    /// The stream ended by an error; what came before it is stored.
+    /// The stream ended with an error; the bytes before it are stored.
     pub is_broken: bool,
 }
 
-/// A started direct upload.
+/// A direct upload that was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirectBegun {
-    /// Names it to the storage.
+pub struct DirectUpload {
+    /// Identifies the upload to the storage.
     pub handle: String,
     /// Size of each part but the last.
     pub part_bytes: u64,
 }
 
-/// A part that a client has put.
+/// A part that the client has put.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PutPart {
     /// From 1.
@@ -62,13 +65,13 @@ pub struct PutPart {
     pub etag: String,
 }
 
-/// Why storage did not take or give something.
+/// Why the storage refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadStorageError {
-    /// Another request is writing to it.
+    /// Another request is writing to this upload.
     #[error("the upload is being written to")]
     Busy,
-    /// The piece begins elsewhere.
+    /// The piece does not start at the stored offset.
     #[error("{stored} bytes are stored")]
     Offset {
         /// How many bytes are stored.
@@ -80,17 +83,17 @@ pub enum UploadStorageError {
     /// The piece does not hash to its checksum; nothing of it was stored.
     #[error("the piece does not match its checksum")]
     Checksum,
-    /// There is nothing of this upload.
+    /// Nothing is stored of this upload.
     #[error("nothing is stored of this upload")]
     NotFound,
-    /// The named parts are not the stored ones, or do not make up the object.
-    #[error("the parts do not make up the upload")]
+    /// The named parts differ from the stored ones, or do not add up to the object.
+    #[error("the parts do not add up to the upload")]
     Parts,
     /// No space is left.
     #[error("no space is left for uploads")]
     NoSpace,
-    /// This storage cannot do it.
-    #[error("this storage takes no direct uploads")]
+    /// This storage offers no direct uploads.
+    #[error("direct uploads are not enabled")]
     Unsupported,
     /// Any other failure: try again.
     #[error("the upload storage failed")]
@@ -100,13 +103,13 @@ pub enum UploadStorageError {
 /// Keeps the bytes of uploads. An upload is invisible under its locator until `finish`.
 #[async_trait]
 pub trait UploadStorage: Send + Sync {
-    /// Makes place for an upload of `bytes` bytes; answers the handle. Safe to repeat.
+    /// Starts an upload of `bytes` bytes; answers the handle. Safe to repeat.
     async fn begin(&self, id: Uuid, bytes: u64) -> Result<String, UploadStorageError>;
-    /// How many bytes from the start on are stored durably.
+    /// Number of bytes that are stored durably, from the start of the upload.
     async fn stored(&self, upload: &UploadRef) -> Result<u64, UploadStorageError>;
-    /// Stores a piece that begins at `offset`, which must be what is stored. Durable when it returns. One at a time:
-    /// the caller sees to that, and an implementation refuses what it can notice by `Busy`. With a checksum, a piece
-    /// is stored whole or not at all, also when the stream breaks. Memory is bounded however long the piece is.
+    /// Stores a piece that starts at `offset`, which must equal the number of stored bytes. Durable when it returns. The
+    /// caller ensures one writer at a time; an implementation that notices a second one answers `Busy`. With a checksum,
+    /// a piece is stored whole or not at all, also when the stream breaks. Memory is bounded for any length.
     async fn append(
         &self,
         upload: &UploadRef,
@@ -114,16 +117,16 @@ pub trait UploadStorage: Send + Sync {
         piece: ByteStream,
         checksum: Option<Checksum>,
     ) -> Result<Appended, UploadStorageError>;
-    /// Makes a complete upload an object; answers its locator. Safe to repeat.
+    /// Turns a complete upload into an object; answers its locator. Safe to repeat.
     async fn finish(&self, upload: &UploadRef) -> Result<String, UploadStorageError>;
-    /// Deletes what there is of it, finished or not. Safe to repeat.
+    /// Deletes the upload, finished or not. Safe to repeat.
     async fn abort(&self, upload: &UploadRef) -> Result<(), UploadStorageError>;
 
-    /// Begins an upload whose parts a client puts into storage itself.
-    async fn begin_direct(&self, _id: Uuid, _bytes: u64) -> Result<DirectBegun, UploadStorageError> {
+    /// Starts an upload whose parts the client puts into storage itself.
+    async fn begin_direct(&self, _id: Uuid, _bytes: u64) -> Result<DirectUpload, UploadStorageError> {
         Err(UploadStorageError::Unsupported)
     }
-    /// Signed requests that put `count` parts from number `first` ≥ 1 on.
+    /// Signed requests to put `count` parts, numbered from `first` ≥ 1.
     async fn sign_parts(
         &self,
         _upload: &UploadRef,
@@ -133,7 +136,7 @@ pub trait UploadStorage: Send + Sync {
     ) -> Result<Vec<SignedRequest>, UploadStorageError> {
         Err(UploadStorageError::Unsupported)
     }
-    /// Makes the parts an object; answers its locator. Safe to repeat.
+    /// Assembles the parts into an object; answers its locator. Safe to repeat.
     async fn complete(&self, _upload: &UploadRef, _parts: &[PutPart]) -> Result<String, UploadStorageError> {
         Err(UploadStorageError::Unsupported)
     }
