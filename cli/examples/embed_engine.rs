@@ -8,8 +8,8 @@
 use anyhow::{Context, bail};
 use splitreel_assembler::Assembler;
 use splitreel_assembler::export::export;
+use splitreel_backend::channel::ChannelDoorbell;
 use splitreel_backend::grants::pin_file;
-use splitreel_backend::memory::ChannelDoorbell;
 use splitreel_backend::store::Submitted;
 use splitreel_backend::{BlobStore, Doorbell, JobStore, Leases, World};
 use splitreel_backend_embedded::{LocalBlobs, SqliteStore};

@@ -4,7 +4,7 @@ use crate::exit::Problem;
 use crate::observe::{ObservedLeases, ObservedToolkit, Seen};
 use crate::state::State;
 use splitreel_assembler::Assembler;
-use splitreel_backend::memory::ChannelDoorbell;
+use splitreel_backend::channel::ChannelDoorbell;
 use splitreel_backend::store::{JobFilter, Scope};
 use splitreel_backend::{BlobStore, Doorbell, JobStore, Leases, World};
 use splitreel_backend_embedded::{LocalBlobs, SqliteStore};

@@ -200,6 +200,8 @@ struct Package {
     folder: PathBuf,
     /// Name and kind (`None`, `dev`, `build`) of each dependency.
     dependencies: Vec<(String, Option<String>)>,
+    /// Features that the program itself asks of other crates, as `crate/feature`.
+    features: Vec<String>,
 }
 
 impl Package {
@@ -232,6 +234,13 @@ fn packages() -> Vec<Package> {
                 .iter()
                 .map(|d| (text(&d["name"]), d["kind"].as_str().map(str::to_owned)))
                 .collect(),
+            features: package["dependencies"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|d| d["kind"].is_null())
+                .flat_map(|d| d["features"].as_array().unwrap().iter().map(|f| format!("{}/{}", text(&d["name"]), text(f))))
+                .collect(),
         })
         .collect();
     assert!(found.len() >= 13, "cargo names {} packages", found.len());
@@ -252,13 +261,28 @@ fn arrows_point_down() {
             continue;
         };
         for (name, kind) in package.dependencies.iter().filter(|(name, _)| name.starts_with("splitreel")) {
-            let is_for_tests = kind.as_deref() == Some("dev") && FOR_TESTS.contains(&name.as_str());
+            let is_for_tests =
+                kind.as_deref() == Some("dev") && (FOR_TESTS.contains(&name.as_str()) || *name == package.name);
             if !below.contains(&name.as_str()) && !is_for_tests {
                 wrong.push(format!("{} must not depend on {name}", package.name));
             }
         }
     }
     assert_none(&wrong);
+}
+
+#[test]
+fn shipped_crates_are_built_without_test_code() {
+    let test_code = ["splitreel-backend/testing", "splitreel-backend/memory"];
+    let found: Vec<String> = packages()
+        .iter()
+        .filter(|package| package.name != "splitreel-testkit")
+        .flat_map(|package| {
+            let asked = package.features.iter().filter(|feature| test_code.contains(&feature.as_str()));
+            asked.map(|feature| format!("{} must not ask for {feature}", package.name))
+        })
+        .collect();
+    assert_none(&found);
 }
 
 #[test]

@@ -12,6 +12,6 @@ mod uploads;
 
 pub use blobs::LocalBlobs;
 pub use grants::LocalGrants;
-pub use splitreel_backend::memory::ChannelDoorbell;
+pub use splitreel_backend::channel::ChannelDoorbell;
 pub use sqlite::{SqliteStore, migrate, schema_version};
 pub use uploads::LocalUploads;

@@ -1,21 +1,29 @@
 //! The seams between roles and the outside: job store, leases, doorbell, blobs, clock and ids.
 //!
-//! Roles see only these traits. `memory` is the reference; `conformance` holds every backend to it;
-//! `fault` wraps any of them for failure injection. No database, broker or file-system code lives here.
+//! Roles see only these traits. No database or broker code lives here.
+//!
+//! With feature `memory`, `memory` is the in-memory reference. With feature `testing`, `conformance` holds every backend to
+//! the reference, `invariants` audits rows, and `fault` wraps any seam for failure injection. Shipped programs are built
+//! without both.
 
 #![forbid(unsafe_code)]
 
 pub mod blob;
 pub mod buckets;
 pub mod cache;
+pub mod channel;
+#[cfg(feature = "testing")]
 pub mod conformance;
 pub mod doorbell;
 pub mod events;
+#[cfg(feature = "testing")]
 pub mod fault;
 pub mod grants;
 pub mod inbox;
+#[cfg(feature = "testing")]
 pub mod invariants;
 pub mod lease;
+#[cfg(feature = "memory")]
 pub mod memory;
 pub mod outputs;
 pub mod records;

@@ -1,10 +1,10 @@
 //! A slot against a coordinator that records its calls, under virtual time.
 
 use super::*;
+use splitreel_backend::channel::ChannelDoorbell;
 use splitreel_backend::conformance::fixture::result;
 use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::lease::{LeaseError, Work};
-use splitreel_backend::memory::ChannelDoorbell;
 use splitreel_backend::world::Machine;
 use splitreel_core::source::SourceRef;
 use splitreel_core::task::{Refusal, TaskKind};

@@ -3,7 +3,7 @@
 
 use crate::spoil::Spoiler;
 use splitreel_assembler::Assembler;
-use splitreel_backend::memory::ChannelDoorbell;
+use splitreel_backend::channel::ChannelDoorbell;
 use splitreel_backend::store::JobFilter;
 use splitreel_backend::{BlobStore, Doorbell, JobStore, Leases, StoreError, World};
 use splitreel_coordinator::Coordinator;

@@ -4,12 +4,11 @@
 //! a lock. State lives as long as the value; clones of an `Arc` share it.
 
 mod blobs;
-mod doorbell;
 mod records;
 mod rows;
 mod store;
 
 pub use blobs::MemoryBlobs;
-pub use doorbell::ChannelDoorbell;
+pub use crate::channel::ChannelDoorbell;
 pub use records::MemoryRecords;
 pub use store::MemoryStore;

@@ -1,6 +1,7 @@
 //! The tables of the in-memory store and what touches several of them. Synchronous: called under the lock.
 
 use crate::doorbell::{Queue, Wakeup};
+#[cfg(feature = "testing")]
 use crate::invariants::Snapshot;
 use crate::statistics::{Line, StoreStatistics};
 use crate::store::{Scope, StoreError};
@@ -215,6 +216,7 @@ impl Rows {
         lines.into_iter().collect()
     }
 
+#[cfg(feature = "testing")]
     pub fn snapshots(&self) -> Vec<Snapshot> {
         let of =
             |id: JobId| self.outbox.values().map(|row| row.wakeup.clone()).filter(move |wakeup| wakeup.task.job == id);

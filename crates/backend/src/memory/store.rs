@@ -2,6 +2,7 @@
 
 use super::rows::{OutboxRow, Rows, in_scope};
 use crate::doorbell::{Queue, Wakeup};
+#[cfg(feature = "testing")]
 use crate::invariants::Snapshot;
 use crate::lease::LeaseError;
 use crate::statistics::StoreStatistics;
@@ -33,6 +34,7 @@ impl MemoryStore {
     }
 
     /// All rows at this moment, by job, for [`crate::invariants`].
+    #[cfg(feature = "testing")]
     pub fn snapshots(&self) -> Vec<Snapshot> {
         self.lock().snapshots()
     }
