@@ -1,6 +1,8 @@
-//! Settings of the store, with their bounds. Where the database is and its password are not among them.
+//! Settings of the store with their bounds, and why a store could not be opened. The database's address and password are
+//! not among the settings.
 
 use serde::{Deserialize, Serialize};
+use splitreel_backend::StoreError;
 use std::time::Duration;
 
 /// Settings of a [`PgStore`](super::PgStore). Times are milliseconds.
@@ -68,6 +70,42 @@ impl PgConfig {
     pub(super) fn connect_timeout(&self) -> Duration {
         Duration::from_millis(self.connect_timeout_ms)
     }
+}
+
+/// Why a store could not be opened or its schema not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum PgOpenError {
+    /// The URL is not one of a Postgres database.
+    #[error("the database URL cannot be read")]
+    Url(#[source] sqlx::Error),
+    /// A setting is out of its bounds.
+    #[error(transparent)]
+    Config(#[from] PgConfigError),
+    /// A newer program has migrated the database: this one would not understand its rows.
+    #[error("the database has schema version {found}, this program knows {known} at most: use a newer splitreel")]
+    SchemaNewer {
+        /// Version of the database.
+        found: i64,
+        /// Newest version of this program.
+        known: i64,
+    },
+    /// The database was not migrated for this program.
+    #[error("the database has schema version {found}, this program needs {known}: run the migrations first")]
+    SchemaOlder {
+        /// Version of the database; 0 = none.
+        found: i64,
+        /// Newest version of this program.
+        known: i64,
+    },
+    /// A migration was edited after it had been applied, or did not run to its end.
+    #[error("migration {version} of the database is not the one this program knows")]
+    SchemaChanged {
+        /// The migration.
+        version: i64,
+    },
+    /// The server did not answer, or holds something unreadable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 #[cfg(test)]

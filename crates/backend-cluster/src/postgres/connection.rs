@@ -5,9 +5,8 @@
 //! ending it, time-out, panic) the connection is dropped, which closes it, and the server rolls back: a pool hook
 //! could not do that, because sqlx does not know of a transaction whose `BEGIN` was never answered.
 
-use super::config::PgConfig;
+use super::config::{PgConfig, PgOpenError};
 use super::error::{CutOff, Fault, TimedOut};
-use super::schema::PgOpenError;
 use splitreel_backend::StoreError;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};

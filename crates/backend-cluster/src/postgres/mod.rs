@@ -25,8 +25,7 @@ mod statistics;
 mod store;
 mod takeback;
 
-pub use config::{PgConfig, PgConfigError};
-pub use schema::PgOpenError;
+pub use config::{PgConfig, PgConfigError, PgOpenError};
 
 use batch::Attempts;
 use connection::Database;

@@ -1,49 +1,13 @@
 //! The schema's versions: embedded migrations, applied by one process at a time, and the check that program and
 //! database fit.
 
-use super::config::PgConfigError;
+use super::config::PgOpenError;
 use super::connection::{Database, parse};
 use super::error::{Fault, db};
 use super::migrations;
 use splitreel_backend::StoreError;
 use sqlx::migrate::MigrateError;
 use sqlx::{ConnectOptions, Connection, PgConnection};
-
-/// Why a store could not be opened or its schema not be brought up to date.
-#[derive(Debug, thiserror::Error)]
-pub enum PgOpenError {
-    /// The URL is not one of a Postgres database.
-    #[error("the database URL cannot be read")]
-    Url(#[source] sqlx::Error),
-    /// A setting is out of its bounds.
-    #[error(transparent)]
-    Config(#[from] PgConfigError),
-    /// A newer program has migrated the database: this one would not understand its rows.
-    #[error("the database has schema version {found}, this program knows {known} at most: use a newer splitreel")]
-    SchemaNewer {
-        /// Version of the database.
-        found: i64,
-        /// Newest version of this program.
-        known: i64,
-    },
-    /// The database was not migrated for this program.
-    #[error("the database has schema version {found}, this program needs {known}: run the migrations first")]
-    SchemaOlder {
-        /// Version of the database; 0 = none.
-        found: i64,
-        /// Newest version of this program.
-        known: i64,
-    },
-    /// A migration was edited after it had been applied, or did not run to its end.
-    #[error("migration {version} of the database is not the one this program knows")]
-    SchemaChanged {
-        /// The migration.
-        version: i64,
-    },
-    /// The server did not answer, or holds something unreadable.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 fn newest() -> i64 {
     migrations::migrator().iter().map(|m| m.version).max().unwrap_or(0)

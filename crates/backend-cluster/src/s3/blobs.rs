@@ -3,10 +3,11 @@
 use super::body::Reading;
 use super::connection::S3Connection;
 use super::failure::{S3Error, failed};
+use super::head::look;
 use super::locator::S3Locator;
 use super::multipart::{self, Making};
 use super::parts::Origin;
-use super::sources::{list_page, look};
+use super::sources::list_page;
 use async_trait::async_trait;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use bytes::Bytes;

@@ -6,9 +6,9 @@
 use super::body::Reading;
 use super::connection::S3Connection;
 use super::failure::{S3Error, failed};
+use super::head::{MARK, look};
 use super::locator::S3Locator;
 use super::parts::{self, Limits, MAX_COPY_BYTES, MAX_PARTS, Origin, Part, Span};
-use super::sources::look;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
@@ -22,8 +22,6 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 const STORE: &str = "store";
-/// Name of the metadata entry with the mark.
-pub(super) const MARK: &str = "splitreel-upload";
 
 /// An object that is being made.
 #[derive(Clone)]

@@ -5,10 +5,11 @@
 use super::body::Reading;
 use super::connection::S3Connection;
 use super::failure::{S3Error, failed};
+use super::head::look;
 use super::locator::S3Locator;
 use super::multipart;
 use super::parts::MAX_PARTS;
-use super::sources::{S3Sources, look};
+use super::sources::S3Sources;
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};

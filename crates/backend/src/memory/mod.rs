@@ -8,7 +8,7 @@ mod records;
 mod rows;
 mod store;
 
-pub use blobs::MemoryBlobs;
 pub use crate::channel::ChannelDoorbell;
+pub use blobs::MemoryBlobs;
 pub use records::MemoryRecords;
 pub use store::MemoryStore;

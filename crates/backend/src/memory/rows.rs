@@ -216,7 +216,7 @@ impl Rows {
         lines.into_iter().collect()
     }
 
-#[cfg(feature = "testing")]
+    #[cfg(feature = "testing")]
     pub fn snapshots(&self) -> Vec<Snapshot> {
         let of =
             |id: JobId| self.outbox.values().map(|row| row.wakeup.clone()).filter(move |wakeup| wakeup.task.job == id);
