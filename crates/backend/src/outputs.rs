@@ -64,3 +64,24 @@ pub fn content_type(path: &str) -> &'static str {
         _ => "application/octet-stream",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use splitreel_core::part::StoredObject;
+
+    #[test]
+    fn manifests_come_after_the_files_they_name() {
+        let paths =
+            ["master.m3u8", "v/720p/playlist.m3u8", "v/720p/seg-00001.m4s", "manifest.mpd", "report.json", "a.mp4"];
+        let files = paths.map(|path| PresentationFile {
+            path: path.to_owned(),
+            object: StoredObject { key: path.to_owned(), bytes: 1, sha256: String::new() },
+        });
+        let [media, inner, outer] = in_order(&files);
+        let names = |wave: Vec<&PresentationFile>| wave.iter().map(|file| file.path.clone()).collect::<Vec<_>>();
+        assert_eq!(names(media), ["v/720p/seg-00001.m4s", "a.mp4"]);
+        assert_eq!(names(inner), ["v/720p/playlist.m3u8"]);
+        assert_eq!(names(outer), ["master.m3u8", "manifest.mpd", "report.json"]);
+    }
+}
