@@ -6,6 +6,7 @@ use splitreel_backend::blob::BlobError;
 use splitreel_backend::store::JobFilter;
 use splitreel_core::JobId;
 use splitreel_core::job::{Job, JobState};
+use splitreel_core::key::job_prefix;
 use splitreel_core::part::PresentationFile;
 use splitreel_telemetry::record;
 use std::collections::BTreeSet;
@@ -69,7 +70,7 @@ impl Coordinator {
     pub async fn collect(&self, job: &Job) -> Result<usize, GarbageError> {
         // Listed before the rows are read: a retry may reopen the job at any moment, and what its attempts write
         // must not be on this list. What is on it and is named by no row later belongs to dead attempts.
-        let keys = self.inner.blobs.list(&format!("jobs/{}/", job.id)).await?;
+        let keys = self.inner.blobs.list(&job_prefix(job.id)).await?;
         let Some(job) = self.inner.store.job(job.id).await? else { return Ok(0) };
         if !job.state.is_ended() {
             return Ok(0);
@@ -83,7 +84,7 @@ impl Coordinator {
     /// # Errors
     /// [`GarbageError`]: some may be left.
     pub async fn release_objects(&self, job: JobId) -> Result<usize, GarbageError> {
-        let keys = self.inner.blobs.list(&format!("jobs/{job}/")).await?;
+        let keys = self.inner.blobs.list(&job_prefix(job)).await?;
         self.delete_except(&keys, &BTreeSet::new()).await
     }
 

@@ -9,6 +9,7 @@ use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::lease::{Assembly, History, LeaseError, Leases, Work, WorkOrder};
 use splitreel_backend::store::ClaimRequest;
 use splitreel_core::job::Job;
+use splitreel_core::key::AttemptPrefix;
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::{PLAN_VERSION, Plan, Timeline};
 use splitreel_core::task::{AfterFailure, Progress, Refusal, Task, TaskKind};
@@ -39,7 +40,7 @@ impl Leases for Coordinator {
             lease,
             ttl_ms,
             media_failures: task.media_failures,
-            key_prefix: format!("jobs/{}/{}/{}-{}/", task.id.job, task.id.number, task.attempt, lease),
+            key_prefix: AttemptPrefix { task: task.id, attempt: task.attempt, lease }.to_string(),
             source: job.request.source.clone(),
             grant: None,
             work,

@@ -18,6 +18,7 @@ use splitreel_backend_cluster::s3::{
 };
 use splitreel_coordinator::Coordinator;
 use splitreel_coordinator::triggers::{Place, PollConfig, Poller, listen as listen_to};
+use splitreel_core::key::JOBS_PREFIX;
 use splitreel_telemetry::checks::Checks;
 use splitreel_telemetry::labels::Role;
 use std::sync::Arc;
@@ -76,7 +77,7 @@ impl Cluster {
 
     /// Places that this deployment writes to: no source may be read from there.
     fn own(&self) -> Vec<Place> {
-        ["jobs/", OPEN_UPLOADS_PREFIX].map(|prefix| self.place(prefix)).into()
+        [JOBS_PREFIX, OPEN_UPLOADS_PREFIX].map(|prefix| self.place(prefix)).into()
     }
 
     /// Where sources may be read from: the given places and finished uploads, or wherever the credentials reach.
@@ -138,7 +139,7 @@ fn engine_config(dispatch: &Dispatch) -> splitreel_coordinator::Config {
 async fn abort_uploads(blobs: &S3Blobs, grace: Duration, stop: &CancellationToken) {
     let mut tick = tokio::time::interval(grace.min(GARBAGE_EVERY));
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        for (prefix, age) in [("jobs/", grace.saturating_mul(UPLOAD_GRACES)), (UPLOADS_PREFIX, LONGEST_UPLOAD)] {
+        for (prefix, age) in [(JOBS_PREFIX, grace.saturating_mul(UPLOAD_GRACES)), (UPLOADS_PREFIX, LONGEST_UPLOAD)] {
             if let Err(error) = blobs.abort_uploads(prefix, age).await {
                 tracing::warn!(%error, "could not abort abandoned uploads; retrying");
             }

@@ -17,6 +17,7 @@ use splitreel_client::routes as paths;
 use splitreel_client::types::{
     Claim, Claimed, Complete, Fail, ObjectGrants, ObjectsToRead, ObjectsToStore, Renew, Renewed,
 };
+use splitreel_core::key::{AttemptPrefix, job_prefix};
 use splitreel_core::task::Refusal;
 use splitreel_core::{Failure, FailureCode, JobId, LeaseId, TaskId};
 use std::sync::Arc;
@@ -45,17 +46,15 @@ impl LeasePath {
         TaskId { job: self.job, number: self.task }
     }
 
-    /// Where an attempt under this lease writes; the same as in its order.
+    /// Key prefix of an attempt under this lease, as in its order.
     fn prefix(&self, attempt: u32) -> String {
-        format!("jobs/{}/{}/{attempt}-{}/", self.job, self.task, self.lease)
+        AttemptPrefix { task: self.task(), attempt, lease: self.lease }.to_string()
     }
 
-    /// Whether a key lies below the prefix of this lease, whatever attempt it is of.
+    /// Whether a key lies below the prefix of this lease; the attempt may have any number.
     fn owns(&self, key: &str) -> bool {
-        let below = key.strip_prefix(&format!("jobs/{}/{}/", self.job, self.task));
-        let (attempt, rest) = below.and_then(|b| b.split_once('-')).unwrap_or_default();
-        let is_number = !attempt.is_empty() && attempt.bytes().all(|b| b.is_ascii_digit());
-        is_number && rest.starts_with(&format!("{}/", self.lease)) && check_key(key).is_ok()
+        let is_own = |(prefix, _): (AttemptPrefix, &str)| prefix.task == self.task() && prefix.lease == self.lease;
+        check_key(key).is_ok() && AttemptPrefix::split(key).is_some_and(is_own)
     }
 }
 
@@ -242,7 +241,7 @@ pub(crate) async fn read_objects(
     if wanted.keys.len() > MAX_OBJECTS {
         return Err(invalid(vec![Mistake::new("/keys", "these are too many", "ask for at most 1000 at a time")]));
     }
-    let root = format!("jobs/{}/", path.job);
+    let root = job_prefix(path.job);
     if let Some((at, _)) = wanted.keys.iter().enumerate().find(|(_, k)| !k.starts_with(&root) || check_key(k).is_err())
     {
         let place = format!("/keys/{at}");

@@ -3,7 +3,7 @@
 
 use crate::calls::bare_http;
 use crate::client::{Client, ClientError, chance};
-use crate::leases::{Held, HeldLease};
+use crate::held::{Held, HeldLease};
 use crate::retry::{Outcome, pause};
 use crate::types::{ObjectToStore, ObjectsToRead, ObjectsToStore};
 use async_trait::async_trait;
@@ -84,7 +84,8 @@ impl RemoteBlobs {
     }
 
     async fn grant_to_store(&self, key: &str, bytes: u64) -> Result<SignedRequest, BlobError> {
-        let lease = self.held.covering(key).ok_or_else(|| unavailable(key, "no lease that is held covers this key"))?;
+        let lease =
+            self.held.of_attempt(key).ok_or_else(|| unavailable(key, "the lease of its attempt is not held"))?;
         let HeldLease { task, lease, attempt, ticket, .. } = lease;
         let objects = vec![ObjectToStore { key: key.to_owned(), bytes }];
         let grants = self

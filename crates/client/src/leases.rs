@@ -2,6 +2,7 @@
 
 use crate::blobs::RemoteBlobs;
 use crate::client::{Client, ClientError};
+use crate::held::{Held, HeldLease};
 use crate::problem::Code;
 use crate::types::{Claim, Complete, Fail, PROTOCOL, Renew};
 use async_trait::async_trait;
@@ -12,16 +13,13 @@ use splitreel_core::part::TaskResult;
 use splitreel_core::task::{Progress, Refusal};
 use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
 use splitreel_telemetry::Chain;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Renewals sent at the same time after the control stream broke.
 const RENEWED_AT_ONCE: usize = 16;
-/// What was not renewed for so many lease lengths is forgotten.
-const FORGOTTEN_AFTER: u32 = 4;
 
 /// How long single calls may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,52 +35,6 @@ pub struct SessionTimes {
 impl Default for SessionTimes {
     fn default() -> Self {
         SessionTimes { claim: Duration::from_secs(5), renew: Duration::from_secs(3), report: Duration::from_secs(15) }
-    }
-}
-
-/// A lease as its holder keeps it.
-#[derive(Clone, Debug)]
-pub(crate) struct HeldLease {
-    pub(crate) task: TaskId,
-    pub(crate) lease: LeaseId,
-    pub(crate) attempt: u32,
-    pub(crate) prefix: String,
-    pub(crate) ticket: String,
-    progress: Progress,
-    renewed: Instant,
-    ttl: Duration,
-    nudge: Arc<Notify>,
-}
-
-/// The leases that this process holds, shared by everything that acts under them.
-#[derive(Debug, Default)]
-pub(crate) struct Held {
-    leases: Mutex<BTreeMap<LeaseId, HeldLease>>,
-}
-
-impl Held {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<LeaseId, HeldLease>> {
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn insert(&self, lease: HeldLease) {
-        let mut leases = self.lock();
-        leases.retain(|_, l| l.renewed.elapsed() < l.ttl.saturating_mul(FORGOTTEN_AFTER));
-        leases.insert(lease.lease, lease);
-    }
-
-    fn remove(&self, lease: LeaseId) {
-        self.lock().remove(&lease);
-    }
-
-    /// The lease that covers a key for writing.
-    pub(crate) fn covering(&self, key: &str) -> Option<HeldLease> {
-        self.lock().values().find(|l| key.starts_with(&l.prefix)).cloned()
-    }
-
-    /// A lease of the job that an object key belongs to.
-    pub(crate) fn of_job(&self, key: &str) -> Option<HeldLease> {
-        self.lock().values().find(|l| key.starts_with(&format!("jobs/{}/", l.task.job))).cloned()
     }
 }
 
@@ -110,13 +62,13 @@ impl RemoteLeases {
 
     /// Number of leases held.
     pub fn num_held(&self) -> usize {
-        self.held.lock().len()
+        self.held.len()
     }
 
     /// Renews everything that is held, at once: for when the control stream broke and the coordinator has
     /// shortened the leases. What is refused is forgotten; its keeper hears it with its own next renewal.
     pub async fn renew_all(&self) {
-        let held: Vec<HeldLease> = self.held.lock().values().cloned().collect();
+        let held = self.held.all();
         let renewals = held.into_iter().map(|l| async move {
             if let Err(error) = self.renew(l.task, l.lease, l.progress).await {
                 tracing::debug!(task = %l.task, %error, "lease renewal failed after the control stream broke");
@@ -128,7 +80,7 @@ impl RemoteLeases {
 
     /// Wakes who waits in [`RemoteLeases::nudged`] for leases of a job.
     pub fn nudge(&self, job: JobId) {
-        for lease in self.held.lock().values().filter(|l| l.task.job == job) {
+        for lease in self.held.all().into_iter().filter(|l| l.task.job == job) {
             lease.nudge.notify_one();
         }
     }
@@ -162,7 +114,6 @@ impl Leases for RemoteLeases {
             task: order.task,
             lease: order.lease,
             attempt: order.attempt,
-            prefix: order.key_prefix.clone(),
             ticket: claimed.ticket,
             progress: Progress::default(),
             renewed: asked,
@@ -174,14 +125,10 @@ impl Leases for RemoteLeases {
 
     async fn renew(&self, task: TaskId, lease: LeaseId, progress: Progress) -> Result<i64, LeaseError> {
         let sent = Instant::now();
-        if let Some(held) = self.held.lock().get_mut(&lease) {
-            held.progress = progress;
-        }
+        self.held.update(lease, |held| held.progress = progress);
         let answer = self.client.renew(task, lease, &Renew { progress }, self.times.renew).await.map_err(refusal);
         let renewed = self.settle(lease, answer)?;
-        if let Some(held) = self.held.lock().get_mut(&lease) {
-            held.renewed = sent;
-        }
+        self.held.update(lease, |held| held.renewed = sent);
         Ok(renewed.remaining_ms)
     }
 
@@ -194,9 +141,8 @@ impl Leases for RemoteLeases {
 
     /// Its job has ended, or its renewal was refused. For ever when it is not held.
     async fn nudged(&self, lease: LeaseId) {
-        let nudge = self.held.lock().get(&lease).map(|l| Arc::clone(&l.nudge));
-        match nudge {
-            Some(nudge) => nudge.notified().await,
+        match self.held.get(lease) {
+            Some(held) => held.nudge.notified().await,
             None => std::future::pending().await,
         }
     }

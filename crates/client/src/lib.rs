@@ -8,6 +8,7 @@ mod blobs;
 mod calls;
 mod client;
 mod events;
+mod held;
 mod leases;
 mod presence;
 pub mod problem;

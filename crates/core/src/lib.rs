@@ -13,6 +13,7 @@ pub mod failure;
 pub mod fair;
 pub mod id;
 pub mod job;
+pub mod key;
 pub mod ladder;
 pub mod measure;
 pub mod part;

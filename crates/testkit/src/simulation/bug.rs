@@ -9,6 +9,7 @@ use crate::spoil::Spoil;
 use async_trait::async_trait;
 use splitreel_backend::Wakeup;
 use splitreel_backend::lease::{LeaseError, Leases, Work, WorkOrder};
+use splitreel_core::key::job_prefix;
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
 use splitreel_core::task::Progress;
@@ -141,7 +142,7 @@ pub(super) struct SharedKeyLeases(pub Arc<dyn Leases>);
 impl Leases for SharedKeyLeases {
     async fn claim(&self, wakeup: &Wakeup, worker: &WorkerId, lease: LeaseId) -> Result<WorkOrder, LeaseError> {
         let mut order = self.0.claim(wakeup, worker, lease).await?;
-        order.key_prefix = format!("jobs/{}/{}/", order.task.job, order.task.number);
+        order.key_prefix = format!("{}{}/", job_prefix(order.task.job), order.task.number);
         Ok(order)
     }
 
