@@ -36,3 +36,37 @@ impl OutputStore for LocalOutputs {
         exported.await.map_err(|source: Cause| OutputError { location: location.to_owned(), source })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use splitreel_backend::conformance::OutputHarness;
+    use splitreel_backend_embedded::LocalBlobs;
+    use tempfile::TempDir;
+
+    struct Folder(TempDir);
+
+    #[async_trait]
+    impl OutputHarness for Folder {
+        async fn open(&self) -> Arc<dyn OutputStore> {
+            Arc::new(LocalOutputs { blobs: self.blobs().await })
+        }
+        async fn blobs(&self) -> Arc<dyn BlobStore> {
+            Arc::new(LocalBlobs::open(self.0.path().join("objects")).await.unwrap())
+        }
+        fn location(&self) -> String {
+            self.0.path().join("out").to_str().unwrap().to_owned()
+        }
+        fn unusable_location(&self) -> String {
+            let file = self.0.path().join("file");
+            std::fs::write(&file, "not a folder").unwrap();
+            file.to_str().unwrap().to_owned()
+        }
+        async fn content(&self, job: &Job, path: &str) -> Option<Bytes> {
+            std::fs::read(directory(job, &self.location()).join(path)).ok().map(Bytes::from)
+        }
+    }
+
+    splitreel_backend::output_conformance!(Folder(tempfile::tempdir().unwrap()));
+}

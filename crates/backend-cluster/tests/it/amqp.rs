@@ -3,6 +3,7 @@
 
 mod broker;
 mod doorbell;
+mod event_inbox;
 mod events;
 mod inbox;
 mod outages;

@@ -1,4 +1,4 @@
-//! Uploads, grants and bucket listings on a real S3 server against the conformance suites.
+//! Uploads, grants, bucket listings and outputs on a real S3 server against the conformance suites.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests: what fails panics")]
 
 use crate::s3::Place;
@@ -7,12 +7,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use splitreel_backend::buckets::Buckets;
 use splitreel_backend::conformance::{
-    BucketHarness, GrantCapabilities, GrantHarness, UploadCapabilities, UploadHarness,
+    BucketHarness, GrantCapabilities, GrantHarness, OutputHarness, UploadCapabilities, UploadHarness,
 };
 use splitreel_backend::grants::SignedRequest;
+use splitreel_backend::outputs::{OutputStore, folder};
 use splitreel_backend::uploads::UploadStorage;
 use splitreel_backend::{BlobStore, Grants};
-use splitreel_backend_cluster::s3::{S3Blobs, S3Grants, S3Locator, S3Sources, S3Uploads, SourceScope};
+use splitreel_backend_cluster::s3::{S3Blobs, S3Grants, S3Locator, S3Outputs, S3Sources, S3Uploads, SourceScope};
+use splitreel_core::job::Job;
 use std::sync::Arc;
 
 impl Place {
@@ -22,6 +24,13 @@ impl Place {
         options.bucket = bucket.to_owned();
         options.key_prefix = String::new();
         S3Blobs::new(self.connect(options).await)
+    }
+
+    /// Bytes of an object; `None` when it does not exist.
+    async fn content_at(&self, bucket: &str, key: &str) -> Option<Bytes> {
+        let blobs = self.objects(bucket).await;
+        let size = blobs.size(key).await.ok()?;
+        Some(blobs.read(key, 0, usize::try_from(size).unwrap()).await.unwrap())
     }
 }
 
@@ -38,9 +47,7 @@ impl UploadHarness for Place {
     }
     async fn content(&self, locator: &str) -> Option<Bytes> {
         let object: S3Locator = locator.parse().unwrap();
-        let blobs = self.objects(&object.bucket).await;
-        let size = blobs.size(&object.key).await.ok()?;
-        Some(blobs.read(&object.key, 0, usize::try_from(size).unwrap()).await.unwrap())
+        self.content_at(&object.bucket, &object.key).await
     }
     async fn put(&self, request: &SignedRequest, part: Bytes) -> String {
         let answer = send(request, &[], &part).await;
@@ -86,6 +93,31 @@ impl BucketHarness for Place {
     async fn put(&self, key: &str, content: &[u8]) {
         self.objects("inbox").await.put(key, Bytes::copy_from_slice(content)).await.unwrap();
     }
+}
+
+#[async_trait]
+impl OutputHarness for Place {
+    async fn open(&self) -> Arc<dyn OutputStore> {
+        let connection = self.connect(self.options()).await;
+        Arc::new(S3Outputs { blobs: S3Blobs::new(connection.clone()), sources: S3Sources::new(connection) })
+    }
+    async fn blobs(&self) -> Arc<dyn BlobStore> {
+        Arc::new(S3Blobs::new(self.connect(self.options()).await))
+    }
+    fn location(&self) -> String {
+        "s3://inbox/out/".to_owned()
+    }
+    fn unusable_location(&self) -> String {
+        "s3://no-such-bucket/out/".to_owned()
+    }
+    async fn content(&self, job: &Job, path: &str) -> Option<Bytes> {
+        self.content_at("inbox", &format!("out/{}{path}", folder(job))).await
+    }
+}
+
+mod output_conformance {
+    use super::*;
+    splitreel_backend::output_conformance!(Place::start().await);
 }
 
 mod upload_conformance {

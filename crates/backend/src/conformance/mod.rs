@@ -12,17 +12,22 @@ mod chance;
 pub mod doorbell;
 pub mod fixture;
 pub mod grants;
+pub mod inbox;
 pub mod model;
+pub mod outputs;
 pub mod records;
 pub mod store;
 pub mod uploads;
 
 use crate::buckets::Buckets;
 use crate::grants::SignedRequest;
+use crate::inbox::EventInbox;
+use crate::outputs::OutputStore;
 use crate::uploads::UploadStorage;
 use crate::{BlobStore, Doorbell, Grants, JobStore, Records};
 use async_trait::async_trait;
 use bytes::Bytes;
+use splitreel_core::job::Job;
 use std::sync::Arc;
 
 /// A place where one job store lives. Owns what has to be cleaned up.
@@ -108,6 +113,32 @@ pub trait BucketHarness: Send + Sync {
     fn bucket(&self) -> String;
     /// Writes an object into that bucket.
     async fn put(&self, key: &str, content: &[u8]);
+}
+
+/// A place where outputs are written.
+#[async_trait]
+pub trait OutputHarness: Send + Sync {
+    /// Opens the store: each call is another process.
+    async fn open(&self) -> Arc<dyn OutputStore>;
+    /// The objects that are copied from.
+    async fn blobs(&self) -> Arc<dyn BlobStore>;
+    /// A location that can be written to.
+    fn location(&self) -> String;
+    /// A location that cannot.
+    fn unusable_location(&self) -> String;
+    /// Content of a copied file of a job at [`OutputHarness::location`]; `None` when it does not exist.
+    async fn content(&self, job: &Job, path: &str) -> Option<Bytes>;
+}
+
+/// A place where one inbox lives.
+#[async_trait]
+pub trait InboxHarness: Send + Sync {
+    /// Opens the inbox: each call is another process. Up to four messages may be without an answer.
+    async fn open(&self) -> Arc<dyn EventInbox>;
+    /// Sends a message, after the inbox was opened once.
+    async fn send(&self, body: &[u8]);
+    /// Cuts off everything that was opened, as if the processes had been killed.
+    async fn disconnect(&self);
 }
 
 /// Makes one test per behaviour. Use the macros of the seams instead.
@@ -341,6 +372,42 @@ macro_rules! bucket_conformance {
                 a_listing_is_paged_without_gaps,
                 a_prefix_is_taken_literally,
                 a_missing_bucket_is_an_error,
+            ]
+        );
+    };
+}
+
+/// One test per behaviour of an [`OutputStore`]; takes an expression that makes an [`OutputHarness`].
+#[macro_export]
+macro_rules! output_conformance {
+    ($harness:expr) => {
+        $crate::conformance_tests!(
+            outputs,
+            $harness,
+            [
+                every_file_is_copied,
+                a_copy_can_be_repeated,
+                manifests_wait_for_the_media_they_name,
+                jobs_at_one_location_do_not_mix,
+                an_unusable_location_is_an_error,
+            ]
+        );
+    };
+}
+
+/// One test per behaviour of an [`EventInbox`]; takes an expression that makes an [`InboxHarness`].
+#[macro_export]
+macro_rules! inbox_conformance {
+    ($harness:expr) => {
+        $crate::conformance_tests!(
+            inbox,
+            $harness,
+            [
+                acknowledged_messages_are_delivered_once,
+                rejected_messages_come_back_only_when_requeued,
+                unanswered_messages_are_delivered_again,
+                each_message_is_answered_by_its_tag_once,
+                a_cancelled_wait_loses_nothing,
             ]
         );
     };
