@@ -5,6 +5,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use splitreel_backend::BlobStore;
 use splitreel_backend::blob::Piece;
+use splitreel_backend::whole::{ReadError, read_whole};
 use splitreel_core::part::{PresentationFile, StoredObject};
 use splitreel_core::plan::hex;
 use splitreel_core::{Failure, FailureCode};
@@ -51,10 +52,12 @@ impl AttemptFiles<'_> {
         Ok(PresentationFile { path: path.to_owned(), object: StoredObject { key, bytes, sha256 } })
     }
 
-    /// Reads a whole small object.
-    pub(crate) async fn read(&self, object: &StoredObject) -> Result<Bytes, Failure> {
-        let len = usize::try_from(object.bytes).unwrap_or(usize::MAX);
-        self.blobs.read(&object.key, 0, len).await.map_err(|e| blob_failure(&e))
+    /// Reads a whole small object and checks its size and hash.
+    pub(crate) async fn read(&self, object: &StoredObject) -> Result<Vec<u8>, Failure> {
+        read_whole(self.blobs, object).await.map_err(|error| match error {
+            ReadError::Blob(error) => blob_failure(&error),
+            damaged @ ReadError::Damaged { .. } => Failure::of(FailureCode::PartDamaged, damaged.to_string()),
+        })
     }
 
     async fn hash(&self, key: &str) -> Result<String, Failure> {

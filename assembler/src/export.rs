@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code, reason = "exchanges two directories by a system call")]
 
+use splitreel_backend::whole::{ReadError, read_whole};
 use splitreel_backend::{BlobError, BlobStore};
 use splitreel_core::part::{Presentation, PresentationFile};
 use splitreel_presentation::{Catalogue, CatalogueError};
@@ -15,7 +16,10 @@ use std::path::{Path, PathBuf};
 /// Why a presentation could not be exported. The target is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// An object could not be read or linked.
+    /// The catalogue could not be read, or is damaged.
+    #[error(transparent)]
+    Object(#[from] ReadError),
+    /// An object could not be linked or copied.
     #[error(transparent)]
     Blob(#[from] BlobError),
     /// A directory could not be made, synced or renamed.
@@ -42,10 +46,9 @@ pub fn sibling(dir: &Path, suffix: &str) -> PathBuf {
 /// Reads the catalogue of a presentation.
 ///
 /// # Errors
-/// [`ExportError::Blob`], [`ExportError::Catalogue`].
+/// [`ExportError::Object`], [`ExportError::Catalogue`].
 pub async fn catalogue(blobs: &dyn BlobStore, presentation: &Presentation) -> Result<Catalogue, ExportError> {
-    let len = usize::try_from(presentation.catalogue.bytes).unwrap_or(usize::MAX);
-    let json = blobs.read(&presentation.catalogue.key, 0, len).await?;
+    let json = read_whole(blobs, &presentation.catalogue).await?;
     Ok(Catalogue::from_json(&json)?)
 }
 

@@ -4,10 +4,11 @@ use crate::Coordinator;
 use splitreel_backend::StoreError;
 use splitreel_backend::blob::BlobError;
 use splitreel_backend::store::JobFilter;
+use splitreel_backend::whole::{ReadError, read_whole};
 use splitreel_core::JobId;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::key::job_prefix;
-use splitreel_core::part::PresentationFile;
+use splitreel_presentation::Catalogue;
 use splitreel_telemetry::record;
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -25,11 +26,8 @@ pub enum GarbageError {
     #[error(transparent)]
     Blob(#[from] BlobError),
     /// A catalogue cannot be read: nothing of its job is deleted.
-    #[error("the catalogue {key} is unreadable")]
-    Catalogue {
-        /// Its key.
-        key: String,
-    },
+    #[error(transparent)]
+    Catalogue(#[from] ReadError),
 }
 
 impl Coordinator {
@@ -101,11 +99,9 @@ impl Coordinator {
     async fn named_keys(&self, job: &Job) -> Result<BTreeSet<String>, GarbageError> {
         let mut named = BTreeSet::new();
         if let Some(p) = self.inner.store.presentation(job.id).await? {
-            let unreadable = || GarbageError::Catalogue { key: p.catalogue.key.clone() };
-            let len = usize::try_from(p.catalogue.bytes).map_err(|_| unreadable())?;
-            let json = self.inner.blobs.read(&p.catalogue.key, 0, len).await?;
-            let files: Vec<PresentationFile> = serde_json::from_slice(&json).map_err(|_| unreadable())?;
-            named.extend(files.into_iter().map(|f| f.object.key));
+            let json = read_whole(self.inner.blobs.as_ref(), &p.catalogue).await?;
+            let catalogue = Catalogue::from_json(&json).map_err(|error| ReadError::damaged(&p.catalogue, error))?;
+            named.extend(catalogue.files().map(|file| file.object.key));
             named.insert(p.catalogue.key.clone());
         }
         if job.state != JobState::Published {

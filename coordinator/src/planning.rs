@@ -2,11 +2,10 @@
 
 use crate::Coordinator;
 use splitreel_backend::StoreError;
-use splitreel_backend::blob::{BlobError, BlobStore};
 use splitreel_backend::store::{JobFilter, TaskFilter};
+use splitreel_backend::whole::{ReadError, read_whole};
 use splitreel_core::job::{Job, JobState};
-use splitreel_core::part::{StoredObject, TaskResult};
-use splitreel_core::plan::hex;
+use splitreel_core::part::TaskResult;
 use splitreel_core::planner;
 use splitreel_core::source::SourceInfo;
 use splitreel_core::task::TaskKind;
@@ -44,7 +43,7 @@ impl Coordinator {
         let outcome = match probe {
             None => Err(Failure::of(FailureCode::NoProbe, "the probe result is missing")),
             Some(p) => {
-                let info = source_info(&read_object(self.inner.blobs.as_ref(), &p.info).await?);
+                let info = source_info(&read_whole(self.inner.blobs.as_ref(), &p.info).await?);
                 info.and_then(|info| planner::plan(&info, &job.request.profile, &self.inner.config.capabilities))
             }
         };
@@ -78,25 +77,5 @@ enum PlanningError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Blob(#[from] BlobError),
-    #[error("size or hash of {key} differs from what was stored")]
-    Differs { key: String },
-}
-
-/// Reads a whole small object and compares it with its recorded size and hash.
-async fn read_object(blobs: &dyn BlobStore, object: &StoredObject) -> Result<Vec<u8>, PlanningError> {
-    use sha2::{Digest, Sha256};
-    const STEP: usize = 4 << 20;
-    let mut bytes = Vec::new();
-    while (bytes.len() as u64) < object.bytes {
-        let piece = blobs.read(&object.key, bytes.len() as u64, STEP).await?;
-        if piece.is_empty() {
-            break;
-        }
-        bytes.extend_from_slice(&piece);
-    }
-    if bytes.len() as u64 != object.bytes || hex(&Sha256::digest(&bytes)) != object.sha256 {
-        return Err(PlanningError::Differs { key: object.key.clone() });
-    }
-    Ok(bytes)
+    Object(#[from] ReadError),
 }

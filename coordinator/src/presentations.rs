@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use splitreel_backend::blob::{BlobError, BlobStore};
 use splitreel_backend::cache::Cache;
+use splitreel_backend::whole::{ReadError, read_whole};
 use splitreel_backend::{JobStore, StoreError, World};
 use splitreel_core::JobId;
-use splitreel_core::digest::sha256_hex;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::StoredObject;
 use splitreel_presentation::Catalogue;
@@ -15,8 +15,6 @@ use std::sync::Arc;
 const MAX_CATALOGUES: usize = 64;
 /// Largest object that is read as a whole, in bytes.
 const MAX_WHOLE: u64 = 64 << 20;
-/// Bytes read from storage at a time.
-const STEP: usize = 4 << 20;
 
 /// Why a presentation could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -27,17 +25,9 @@ pub enum PresentationError {
         /// State of the job.
         state: JobState,
     },
-    /// What is stored is not what was published.
-    #[error("the stored object {key} is damaged: {why}")]
-    Damaged {
-        /// Key of the object.
-        key: String,
-        /// The difference.
-        why: String,
-    },
-    /// Storage failed.
+    /// An object could not be read, or is not what was published.
     #[error(transparent)]
-    Blob(#[from] BlobError),
+    Object(#[from] ReadError),
     /// The job store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -82,10 +72,8 @@ impl Presentations {
         }
         let presentation = self.store.presentation(job.id).await?.ok_or_else(not_published)?;
         let json = self.whole(&presentation.catalogue).await?;
-        let catalogue = Catalogue::from_json(&json).map_err(|error| PresentationError::Damaged {
-            key: presentation.catalogue.key.clone(),
-            why: error.to_string(),
-        })?;
+        let catalogue =
+            Catalogue::from_json(&json).map_err(|error| ReadError::damaged(&presentation.catalogue, error))?;
         let published = Arc::new(Published { hash: presentation.hash, catalogue });
         self.recent.put(job.id, Arc::clone(&published), now);
         Ok(published)
@@ -96,22 +84,10 @@ impl Presentations {
     /// # Errors
     /// [`PresentationError`].
     pub async fn whole(&self, object: &StoredObject) -> Result<Vec<u8>, PresentationError> {
-        let damaged = |why: &str| PresentationError::Damaged { key: object.key.clone(), why: why.to_owned() };
         if object.bytes > MAX_WHOLE {
-            return Err(damaged("too large to be read as a whole"));
+            return Err(ReadError::damaged(object, "too large to be read as a whole").into());
         }
-        let mut bytes = Vec::new();
-        while (bytes.len() as u64) < object.bytes {
-            let piece = self.blobs.read(&object.key, bytes.len() as u64, STEP).await?;
-            if piece.is_empty() {
-                return Err(damaged("shorter than recorded"));
-            }
-            bytes.extend_from_slice(&piece);
-        }
-        if bytes.len() as u64 != object.bytes || sha256_hex(&bytes) != object.sha256 {
-            return Err(damaged("size or hash differs"));
-        }
-        Ok(bytes)
+        Ok(read_whole(self.blobs.as_ref(), object).await?)
     }
 
     /// Up to `len` bytes of an object from offset `at` on; empty at its end.
@@ -129,16 +105,11 @@ mod tests {
     use splitreel_backend::memory::{MemoryBlobs, MemoryStore};
 
     #[tokio::test]
-    async fn an_object_that_differs_from_its_record_is_refused() {
+    async fn an_object_too_large_for_memory_is_refused_before_it_is_read() {
         let blobs = Arc::new(MemoryBlobs::new());
-        blobs.put("a", Bytes::from_static(b"abc")).await.unwrap();
-        let presentations =
-            Presentations::new(Arc::new(MemoryStore::new()), Arc::clone(&blobs) as Arc<_>, World::machine());
-        let object = |bytes, of: &[u8]| StoredObject { key: "a".into(), bytes, sha256: sha256_hex(of) };
-        assert_eq!(presentations.whole(&object(3, b"abc")).await.unwrap(), b"abc");
-        for (bytes, of) in [(3, b"abd"), (2, b"abc"), (4, b"abc"), (MAX_WHOLE + 1, b"abc")] {
-            let read = presentations.whole(&object(bytes, of)).await;
-            assert!(matches!(read, Err(PresentationError::Damaged { .. })), "{bytes} {read:?}");
-        }
+        let presentations = Presentations::new(Arc::new(MemoryStore::new()), blobs, World::machine());
+        let large = StoredObject { key: "a".into(), bytes: MAX_WHOLE + 1, sha256: String::new() };
+        let read = presentations.whole(&large).await;
+        assert!(matches!(read, Err(PresentationError::Object(ReadError::Damaged { .. }))), "{read:?}");
     }
 }

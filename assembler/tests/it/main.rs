@@ -7,6 +7,7 @@ mod preview;
 use bytes::Bytes;
 use splitreel_backend::BlobStore;
 use splitreel_backend::memory::MemoryBlobs;
+use splitreel_core::digest::sha256_hex;
 use splitreel_core::part::{Presentation, PresentationFile, StoredObject};
 use splitreel_presentation::Catalogue;
 use std::path::Path;
@@ -14,7 +15,7 @@ use std::path::Path;
 /// Stores an object under a key.
 async fn store(blobs: &MemoryBlobs, key: &str, content: &str) -> StoredObject {
     blobs.put(key, Bytes::copy_from_slice(content.as_bytes())).await.unwrap();
-    StoredObject { key: key.into(), bytes: content.len() as u64, sha256: String::new() }
+    StoredObject { key: key.into(), bytes: content.len() as u64, sha256: sha256_hex(content.as_bytes()) }
 }
 
 /// A presentation of files with these contents.

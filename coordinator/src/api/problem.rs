@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use splitreel_backend::StoreError;
 use splitreel_backend::grants::GrantError;
+use splitreel_backend::whole::ReadError;
 use splitreel_client::problem::{Code, Mistake, PROBLEM_JSON, Problem};
 
 /// The error of a request: a problem document with its status.
@@ -132,11 +133,11 @@ impl From<PresentationError> for ApiError {
             PresentationError::NotPublished { state } => {
                 ApiError::new(Code::NotPublished, format!("It is {}.", state.as_str()))
             }
-            error @ PresentationError::Damaged { .. } => {
+            PresentationError::Object(error @ ReadError::Damaged { .. }) => {
                 tracing::error!(%error, "request failed: stored object is damaged");
                 ApiError::new(Code::Internal, "")
             }
-            PresentationError::Blob(error) => {
+            PresentationError::Object(ReadError::Blob(error)) => {
                 tracing::warn!(%error, "request failed: stored object cannot be read");
                 ApiError::unavailable("Storage did not answer.")
             }

@@ -31,6 +31,7 @@ pub mod statistics;
 pub mod store;
 pub mod transition;
 pub mod uploads;
+pub mod whole;
 pub mod world;
 
 pub use blob::{BlobError, BlobStore};
