@@ -26,6 +26,13 @@ struct Entry<V> {
     used_ms: i64,
 }
 
+impl<K, V> std::fmt::Debug for Cache<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Values may be secrets.
+        f.debug_struct("Cache").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
 impl<K: Hash + Eq, V: Clone> Cache<K, V> {
     /// A cache of at most `limit` entries, without a limit of age.
     pub fn new(limit: usize) -> Self {
@@ -63,26 +70,46 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
     where
         K: Borrow<Q>,
     {
-        let mut entries = self.lock();
+        self.look(&mut self.lock(), key, now_ms)
+    }
+
+    fn look<Q: Hash + Eq + ?Sized>(&self, entries: &mut Entries<K, V>, key: &Q, now_ms: i64) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
         let entry = entries.values.get_mut(key)?;
         if self.max_age_ms.is_some_and(|max| now_ms.saturating_sub(entry.stored_ms) >= max) {
-            self.take(&mut entries, key);
+            self.take(entries, key);
             return None;
         }
         entry.used_ms = now_ms;
         Some(entry.value.clone())
     }
 
+    /// The value of a key, made and stored if there is none: callers at the same time get the same value.
+    pub fn get_or_put(&self, key: K, now_ms: i64, make: impl FnOnce() -> V) -> V {
+        let mut entries = self.lock();
+        if let Some(value) = self.look(&mut entries, &key, now_ms) {
+            return value;
+        }
+        let value = make();
+        self.store(&mut entries, key, value.clone(), now_ms);
+        value
+    }
+
     /// Stores a value in place of an earlier one of the key; the least recently used values make room.
     pub fn put(&self, key: K, value: V, now_ms: i64) {
-        let mut entries = self.lock();
+        self.store(&mut self.lock(), key, value, now_ms);
+    }
+
+    fn store(&self, entries: &mut Entries<K, V>, key: K, value: V, now_ms: i64) {
         entries.weight += (self.weigh)(&value);
         let entry = Entry { value, stored_ms: now_ms, used_ms: now_ms };
         if let Some(before) = entries.values.put(key, entry) {
             entries.weight -= (self.weigh)(&before.value);
         }
         while entries.weight > self.limit && entries.values.len() > 1 {
-            self.pop_oldest(&mut entries);
+            self.pop_oldest(entries);
         }
     }
 
@@ -152,6 +179,18 @@ mod tests {
             cache.put(n, 0, 0);
             assert!(cache.get(&1, 0).is_some(), "{n}");
         }
+    }
+
+    #[test]
+    fn a_missing_value_is_made_once_and_an_aged_one_anew() {
+        let cache = Cache::new(2).max_age_ms(100);
+        assert_eq!(cache.get_or_put(1, 0, || 7), 7);
+        assert_eq!(cache.get_or_put(1, 99, || unreachable!("it is held")), 7);
+        assert_eq!(cache.get_or_put(1, 100, || 8), 8);
+        cache.get_or_put(2, 100, || 0);
+        cache.get_or_put(1, 100, || 0);
+        cache.get_or_put(3, 100, || 0);
+        assert_eq!((cache.get(&1, 100), cache.get(&2, 100)), (Some(8), None), "use counts");
     }
 
     #[test]

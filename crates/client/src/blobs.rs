@@ -12,14 +12,14 @@ use futures::StreamExt;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue, RANGE};
 use reqwest::{Body, Response, StatusCode};
 use splitreel_backend::blob::{BlobError, BlobStore, Piece, check_key};
+use splitreel_backend::cache::Cache;
 use splitreel_backend::grants::SignedRequest;
 use splitreel_telemetry::labels::{S3Operation, S3Outcome};
 use splitreel_telemetry::record;
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
@@ -32,10 +32,10 @@ const STALL: Duration = Duration::from_secs(20);
 /// Time for an upload: a fixed part and one by size, at 256 KiB/s.
 const UPLOAD_FIXED: Duration = Duration::from_secs(30);
 const UPLOAD_BYTES_PER_SECOND: u64 = 256 << 10;
-/// Read grants are kept for so long at most (grants live longer).
-const KEPT: Duration = Duration::from_secs(60);
-/// Read grants kept.
-const KEPT_GRANTS: usize = 1024;
+/// Age up to which a signed request is used again, in milliseconds; it is valid for longer.
+const REUSED_FOR_MS: i64 = 60_000;
+/// Number of signed requests held for reading.
+const MAX_READS: usize = 1024;
 
 /// Objects through signed requests.
 #[derive(Debug)]
@@ -43,7 +43,8 @@ pub struct RemoteBlobs {
     client: Client,
     held: Arc<Held>,
     bare: reqwest::Client,
-    reads: Mutex<BTreeMap<String, (SignedRequest, Instant)>>,
+    reads: Cache<String, SignedRequest>,
+    started: Instant,
 }
 
 /// What is sent.
@@ -80,7 +81,8 @@ fn not_here(key: &str, what: &str) -> BlobError {
 impl RemoteBlobs {
     pub(crate) fn new(client: Client, held: Arc<Held>) -> Result<Self, ClientError> {
         let bare = bare_http(client.config().connect_timeout)?;
-        Ok(RemoteBlobs { client, held, bare, reads: Mutex::default() })
+        let reads = Cache::new(MAX_READS).max_age_ms(REUSED_FOR_MS);
+        Ok(RemoteBlobs { client, held, bare, reads, started: Instant::now() })
     }
 
     async fn grant_to_store(&self, key: &str, bytes: u64) -> Result<SignedRequest, BlobError> {
@@ -128,11 +130,8 @@ impl RemoteBlobs {
     }
 
     async fn grant_to_read(&self, key: &str, fresh: bool) -> Result<SignedRequest, BlobError> {
-        let kept = self.reads.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
-        if let Some((grant, at)) = kept
-            && !fresh
-            && at.elapsed() < KEPT
-        {
+        let now_ms = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        if let Some(grant) = self.reads.get(key, now_ms).filter(|_| !fresh) {
             return Ok(grant);
         }
         let lease = self.held.of_job(key).ok_or_else(|| unavailable(key, "no lease of its job is held"))?;
@@ -143,14 +142,7 @@ impl RemoteBlobs {
             .await
             .map_err(|e| unavailable(key, e))?;
         let grant = grants.grants.into_iter().next().ok_or_else(|| unavailable(key, "no grant was given"))?;
-        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
-        if reads.len() >= KEPT_GRANTS {
-            reads.retain(|_, (_, at)| at.elapsed() < KEPT);
-            if reads.len() >= KEPT_GRANTS {
-                reads.clear();
-            }
-        }
-        reads.insert(key.to_owned(), (grant.clone(), Instant::now()));
+        self.reads.put(key.to_owned(), grant.clone(), now_ms);
         Ok(grant)
     }
 

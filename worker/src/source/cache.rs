@@ -3,6 +3,7 @@
 
 use super::scratch::ScratchFile;
 use bytes::Bytes;
+use splitreel_backend::cache::Cache;
 use splitreel_core::source::{ByteRange, SourceRef};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::watch;
@@ -17,34 +18,31 @@ fn version(source: &SourceRef) -> Version {
 /// A cache entry; the holder of its lock fetches the bytes for all waiting attempts.
 pub(super) type PieceSlot = Arc<tokio::sync::Mutex<Option<Bytes>>>;
 
-/// Ranges in memory, least recently used first.
+#[derive(Clone)]
+struct HeldRange {
+    slot: PieceSlot,
+    bytes: usize,
+}
+
+/// Ranges in memory; the least recently used make room.
 pub(super) struct Pieces {
-    limit_bytes: u64,
-    held: Mutex<Vec<((Version, ByteRange), PieceSlot)>>,
+    limit_bytes: usize,
+    /// By version, first byte and the byte behind the last.
+    held: Cache<(Version, u64, u64), HeldRange>,
 }
 
 impl Pieces {
     pub(super) fn new(limit_bytes: u64) -> Self {
-        Pieces { limit_bytes, held: Mutex::new(Vec::new()) }
+        let limit_bytes = usize::try_from(limit_bytes).unwrap_or(usize::MAX);
+        Pieces { limit_bytes, held: Cache::new(limit_bytes).weighed(|held: &HeldRange| held.bytes) }
     }
 
-    /// The place of a range; `None` when it is too large to be kept.
+    /// The cache entry of a range; `None` when the range is too large to be held.
     pub(super) fn slot(&self, source: &SourceRef, range: ByteRange) -> Option<PieceSlot> {
-        if range.len() > self.limit_bytes / 2 {
-            return None;
-        }
-        let key = (version(source), range);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = held.iter().position(|(known, _)| *known == key).map(|at| held.remove(at));
-        let entry = found.unwrap_or_else(|| (key, PieceSlot::default()));
-        let slot = Arc::clone(&entry.1);
-        held.push(entry);
-        let mut all: u64 = held.iter().map(|((_, range), _)| range.len()).sum();
-        while all > self.limit_bytes {
-            let ((_, range), _) = held.remove(0);
-            all -= range.len();
-        }
-        Some(slot)
+        let bytes = usize::try_from(range.len()).ok().filter(|bytes| *bytes <= self.limit_bytes / 2)?;
+        let fresh = || HeldRange { slot: PieceSlot::default(), bytes };
+        // Without a limit of age the cache needs no clock.
+        Some(self.held.get_or_put((version(source), range.start, range.end), 0, fresh).slot)
     }
 }
 
