@@ -9,7 +9,7 @@ pub struct Listed {
     pub key: String,
     /// Size in bytes.
     pub bytes: u64,
-    /// Entity tag.
+    /// Entity tag; empty when the store lists none.
     pub etag: String,
     /// When the object was written by the store's clock, milliseconds since the epoch. Stores may report the time at which
     /// a multipart upload started.

@@ -369,6 +369,7 @@ macro_rules! bucket_conformance {
             $harness,
             [
                 a_listing_is_in_byte_order,
+                a_replaced_object_is_listed_as_another_version,
                 a_listing_is_paged_without_gaps,
                 a_prefix_is_taken_literally,
                 a_missing_bucket_is_an_error,
