@@ -4,7 +4,7 @@
 #![allow(unsafe_code, reason = "exchanges two directories by a system call")]
 
 use splitreel_backend::whole::{ReadError, read_whole};
-use splitreel_backend::{BlobError, BlobStore};
+use splitreel_backend::{BlobError, BlobReader};
 use splitreel_core::part::{Presentation, PresentationFile};
 use splitreel_presentation::{Catalogue, CatalogueError};
 use std::collections::BTreeSet;
@@ -47,7 +47,7 @@ pub fn sibling(dir: &Path, suffix: &str) -> PathBuf {
 ///
 /// # Errors
 /// [`ExportError::Object`], [`ExportError::Catalogue`].
-pub async fn catalogue(blobs: &dyn BlobStore, presentation: &Presentation) -> Result<Catalogue, ExportError> {
+pub async fn catalogue(blobs: &dyn BlobReader, presentation: &Presentation) -> Result<Catalogue, ExportError> {
     let json = read_whole(blobs, &presentation.catalogue).await?;
     Ok(Catalogue::from_json(&json)?)
 }
@@ -56,7 +56,7 @@ pub async fn catalogue(blobs: &dyn BlobStore, presentation: &Presentation) -> Re
 ///
 /// # Errors
 /// [`ExportError`]; `dir` is then unchanged.
-pub async fn export(blobs: &dyn BlobStore, presentation: &Presentation, dir: &Path) -> Result<(), ExportError> {
+pub async fn export(blobs: &dyn BlobReader, presentation: &Presentation, dir: &Path) -> Result<(), ExportError> {
     let files: Vec<PresentationFile> = catalogue(blobs, presentation).await?.files().collect();
     export_files(blobs, &files, dir).await
 }
@@ -65,7 +65,7 @@ pub async fn export(blobs: &dyn BlobStore, presentation: &Presentation, dir: &Pa
 ///
 /// # Errors
 /// [`ExportError::Blob`], [`ExportError::Io`]; `dir` is then unchanged.
-pub async fn export_files(blobs: &dyn BlobStore, files: &[PresentationFile], dir: &Path) -> Result<(), ExportError> {
+pub async fn export_files(blobs: &dyn BlobReader, files: &[PresentationFile], dir: &Path) -> Result<(), ExportError> {
     let staging = sibling(dir, ".staging");
     let io_error = |path: &Path| {
         let path = path.to_owned();

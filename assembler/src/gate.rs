@@ -4,7 +4,7 @@
 
 use crate::blob_failure;
 use sha2::{Digest, Sha256};
-use splitreel_backend::BlobStore;
+use splitreel_backend::BlobReader;
 use splitreel_core::measure::{MeasuredSample, MeasuredSegment, presentation_times};
 use splitreel_core::part::{StoredObject, StoredSegment};
 use splitreel_core::plan::hex;
@@ -59,7 +59,7 @@ fn damaged(object: &StoredObject, what: impl std::fmt::Display) -> Failure {
 ///
 /// # Errors
 /// A [`Failure`] that names the object and the difference from its record.
-pub(crate) async fn read_clock(blobs: &dyn BlobStore, init: &StoredObject) -> Result<Clock, Failure> {
+pub(crate) async fn read_clock(blobs: &dyn BlobReader, init: &StoredObject) -> Result<Clock, Failure> {
     let want = usize::try_from(init.bytes.min(MAX_HEADER)).unwrap_or(usize::MAX);
     let bytes = blobs.read(&init.key, 0, want).await.map_err(|e| blob_failure(&e))?;
     if hex(&Sha256::digest(&bytes)) != init.sha256 {
@@ -75,7 +75,7 @@ pub(crate) async fn read_clock(blobs: &dyn BlobStore, init: &StoredObject) -> Re
 /// # Errors
 /// A [`Failure`] that names the object when it is missing, has another size than recorded, or is no media segment of
 /// this track.
-pub(crate) async fn read_headers(blobs: &dyn BlobStore, track_id: u32, s: &StoredSegment) -> Result<Headers, Failure> {
+pub(crate) async fn read_headers(blobs: &dyn BlobReader, track_id: u32, s: &StoredSegment) -> Result<Headers, Failure> {
     let size = blobs.size(&s.object.key).await.map_err(|e| blob_failure(&e))?;
     if size != s.object.bytes {
         return Err(damaged(&s.object, format_args!("{size} bytes instead of {}", s.object.bytes)));
@@ -93,7 +93,7 @@ pub(crate) async fn read_headers(blobs: &dyn BlobStore, track_id: u32, s: &Store
     Ok(Headers { decode_time, samples: run.samples.clone() })
 }
 
-async fn read_index(blobs: &dyn BlobStore, s: &StoredSegment, size: u64) -> Result<SegmentIndex, Failure> {
+async fn read_index(blobs: &dyn BlobReader, s: &StoredSegment, size: u64) -> Result<SegmentIndex, Failure> {
     let headers = if s.header_bytes == 0 { FIRST_READ } else { s.header_bytes };
     if u64::from(headers) > MAX_HEADER.min(size) {
         return Err(damaged(&s.object, format_args!("headers of {headers} bytes")));

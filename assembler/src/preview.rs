@@ -1,7 +1,7 @@
 //! Writer of a preview directory: the preview of a running job as files, brought up to date while the job runs.
 
 use crate::export::{ExportError, remove_dir};
-use splitreel_backend::BlobStore;
+use splitreel_backend::BlobReader;
 use splitreel_core::part::PresentationFile;
 use splitreel_presentation::{Manifest, Preview};
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// A directory that shows a preview.
 pub struct PreviewDir {
-    blobs: Arc<dyn BlobStore>,
+    blobs: Arc<dyn BlobReader>,
     dir: PathBuf,
     linked: BTreeSet<String>,
 }
@@ -21,7 +21,7 @@ impl PreviewDir {
     ///
     /// # Errors
     /// Those of the file system.
-    pub async fn start(blobs: Arc<dyn BlobStore>, dir: PathBuf) -> io::Result<Self> {
+    pub async fn start(blobs: Arc<dyn BlobReader>, dir: PathBuf) -> io::Result<Self> {
         remove_dir(&dir).await?;
         Ok(PreviewDir { blobs, dir, linked: BTreeSet::new() })
     }

@@ -42,7 +42,7 @@ async fn main() -> anyhow::Result<()> {
 
     let presentation = transcode(&coordinator, store.as_ref(), &file).await?;
     // The presentation lists every file; the export puts them into a directory that appears whole.
-    export(blobs.as_ref(), &presentation, Path::new(&output)).await?;
+    export(&*blobs, &presentation, Path::new(&output)).await?;
     println!("{output}/master.m3u8");
     stop.cancel();
     running.await?;
@@ -76,7 +76,7 @@ async fn start(
         splitreel_worker::Config { id: id.clone(), slots: 2 },
         Arc::clone(&leases),
         Arc::clone(&doorbell),
-        Arc::clone(blobs),
+        Arc::clone(blobs) as _,
         Arc::new(LocalSources),
         Arc::new(tools),
         Arc::clone(&world.ids),

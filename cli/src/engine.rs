@@ -131,7 +131,7 @@ impl Backends {
             splitreel_worker::Config { id: state.worker.clone(), slots: terms.slots },
             Arc::clone(&leases),
             Arc::clone(&doorbell),
-            Arc::clone(&self.blobs),
+            Arc::clone(&self.blobs) as _,
             Arc::new(LocalSources),
             toolkit,
             Arc::clone(&self.world.ids),

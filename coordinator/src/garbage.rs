@@ -99,7 +99,7 @@ impl Coordinator {
     async fn named_keys(&self, job: &Job) -> Result<BTreeSet<String>, GarbageError> {
         let mut named = BTreeSet::new();
         if let Some(p) = self.inner.store.presentation(job.id).await? {
-            let json = read_whole(self.inner.blobs.as_ref(), &p.catalogue).await?;
+            let json = read_whole(&*self.inner.blobs, &p.catalogue).await?;
             let catalogue = Catalogue::from_json(&json).map_err(|error| ReadError::damaged(&p.catalogue, error))?;
             named.extend(catalogue.files().map(|file| file.object.key));
             named.insert(p.catalogue.key.clone());
@@ -125,7 +125,7 @@ mod tests {
     use splitreel_backend::doorbell::Queue;
     use splitreel_backend::fault::{FaultPlan, FaultyBlobs, Verdict};
     use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs, MemoryStore};
-    use splitreel_backend::{BlobStore, Doorbell, Submissions, World};
+    use splitreel_backend::{BlobAdmin, Doorbell, PartWriter, Submissions, World};
     use std::sync::Arc;
     use std::time::Duration;
     use tokio_util::sync::CancellationToken;

@@ -43,7 +43,7 @@ impl Coordinator {
         let outcome = match probe {
             None => Err(Failure::of(FailureCode::NoProbe, "the probe result is missing")),
             Some(p) => {
-                let info = source_info(&read_whole(self.inner.blobs.as_ref(), &p.info).await?);
+                let info = source_info(&read_whole(&*self.inner.blobs, &p.info).await?);
                 info.and_then(|info| planner::plan(&info, &job.request.profile, &self.inner.config.capabilities))
             }
         };

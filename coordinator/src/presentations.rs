@@ -1,7 +1,8 @@
 //! Published presentations: the catalogue of each, and its objects as bytes.
 
 use bytes::Bytes;
-use splitreel_backend::blob::{BlobError, BlobStore};
+use futures::Stream;
+use splitreel_backend::blob::{BlobError, BlobReader, stream};
 use splitreel_backend::cache::Cache;
 use splitreel_backend::whole::{ReadError, read_whole};
 use splitreel_backend::{JobStore, StoreError, World};
@@ -9,6 +10,7 @@ use splitreel_core::JobId;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::StoredObject;
 use splitreel_presentation::Catalogue;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Number of catalogues held in memory; the least recently used makes room. A published catalogue never changes.
@@ -46,14 +48,14 @@ pub struct Published {
 #[derive(Clone)]
 pub struct Presentations {
     store: Arc<dyn JobStore>,
-    blobs: Arc<dyn BlobStore>,
+    blobs: Arc<dyn BlobReader>,
     world: World,
     recent: Arc<Cache<JobId, Arc<Published>>>,
 }
 
 impl Presentations {
     /// Presentations over the given stores.
-    pub fn new(store: Arc<dyn JobStore>, blobs: Arc<dyn BlobStore>, world: World) -> Self {
+    pub fn new(store: Arc<dyn JobStore>, blobs: Arc<dyn BlobReader>, world: World) -> Self {
         Presentations { store, blobs, world, recent: Arc::new(Cache::new(MAX_CATALOGUES)) }
     }
 
@@ -90,12 +92,13 @@ impl Presentations {
         Ok(read_whole(self.blobs.as_ref(), object).await?)
     }
 
-    /// Up to `len` bytes of an object from offset `at` on; empty at its end.
-    ///
-    /// # Errors
-    /// [`BlobError`].
-    pub async fn read(&self, object: &StoredObject, at: u64, len: usize) -> Result<Bytes, BlobError> {
-        self.blobs.read(&object.key, at, len).await
+    /// Bytes `range` of an object.
+    pub fn stream(
+        &self,
+        object: StoredObject,
+        range: Range<u64>,
+    ) -> impl Stream<Item = Result<Bytes, BlobError>> + Send + use<> {
+        stream(Arc::clone(&self.blobs), object.key, range)
     }
 }
 

@@ -12,7 +12,7 @@ pub mod toolkit;
 mod work;
 
 use splitreel_backend::doorbell::Queue;
-use splitreel_backend::{BlobStore, Doorbell, Ids, Leases};
+use splitreel_backend::{Doorbell, Ids, Leases, PartWriter};
 use splitreel_core::WorkerId;
 use splitreel_runner::Runner;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub struct Worker {
 
 /// What the work is done with.
 pub(crate) struct WorkerDeps {
-    pub(crate) blobs: Arc<dyn BlobStore>,
+    pub(crate) blobs: Arc<dyn PartWriter>,
     pub(crate) sources: Arc<dyn source::Sources>,
     pub(crate) toolkit: Arc<dyn toolkit::Toolkit>,
 }
@@ -50,7 +50,7 @@ impl Worker {
         config: Config,
         leases: Arc<dyn Leases>,
         doorbell: Arc<dyn Doorbell>,
-        blobs: Arc<dyn BlobStore>,
+        blobs: Arc<dyn PartWriter>,
         sources: Arc<dyn source::Sources>,
         toolkit: Arc<dyn toolkit::Toolkit>,
         ids: Arc<dyn Ids>,

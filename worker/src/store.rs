@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use splitreel_backend::{BlobError, BlobStore};
+use splitreel_backend::{BlobError, PartWriter};
 use splitreel_core::part::{StoredObject, StoredSegment};
 use splitreel_core::plan::hex;
 use splitreel_core::{Failure, FailureCode};
@@ -29,7 +29,7 @@ pub(crate) fn blob_failure(e: &BlobError) -> Failure {
 }
 
 /// Stores literal bytes.
-pub(crate) async fn store_bytes(blobs: &dyn BlobStore, key: String, bytes: Vec<u8>) -> Result<StoredObject, Failure> {
+pub(crate) async fn store_bytes(blobs: &dyn PartWriter, key: String, bytes: Vec<u8>) -> Result<StoredObject, Failure> {
     let object = StoredObject { sha256: hex(&Sha256::digest(&bytes)), bytes: bytes.len() as u64, key };
     blobs.put(&object.key, Bytes::from(bytes)).await.map_err(|e| blob_failure(&e))?;
     Ok(object)
@@ -46,7 +46,7 @@ fn sample_bytes(segment: &CutSegment, track: &EncodedTrack) -> u64 {
 
 /// Stores a track's init and media segments under `prefix`.
 pub(crate) async fn store_track(
-    blobs: &dyn BlobStore,
+    blobs: &dyn PartWriter,
     prefix: &str,
     cut: CutTrack,
     track: &EncodedTrack,
@@ -64,7 +64,7 @@ pub(crate) async fn store_track(
 }
 
 async fn store_segment(
-    blobs: &dyn BlobStore,
+    blobs: &dyn PartWriter,
     key: String,
     cut: CutSegment,
     track: &EncodedTrack,

@@ -2,7 +2,7 @@
 
 use super::{pairs, published, store, tree};
 use splitreel_assembler::export::{ExportError, catalogue, export, sibling};
-use splitreel_backend::BlobStore;
+use splitreel_backend::BlobAdmin;
 use splitreel_backend::memory::MemoryBlobs;
 use splitreel_core::part::Presentation;
 

@@ -5,7 +5,7 @@ mod export;
 mod preview;
 
 use bytes::Bytes;
-use splitreel_backend::BlobStore;
+use splitreel_backend::PartWriter;
 use splitreel_backend::memory::MemoryBlobs;
 use splitreel_core::digest::sha256_hex;
 use splitreel_core::part::{Presentation, PresentationFile, StoredObject};

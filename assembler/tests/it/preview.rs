@@ -2,7 +2,7 @@
 
 use super::{pairs, store, tree};
 use splitreel_assembler::preview::PreviewDir;
-use splitreel_backend::BlobStore;
+use splitreel_backend::BlobAdmin;
 use splitreel_backend::memory::MemoryBlobs;
 use splitreel_core::part::PresentationFile;
 use splitreel_presentation::{Manifest, Preview};

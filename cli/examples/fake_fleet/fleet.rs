@@ -5,7 +5,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use splitreel_backend::doorbell::{Queue, Wakeup};
 use splitreel_backend::lease::{LeaseError, Leases, Work, WorkOrder};
-use splitreel_backend::{BlobStore, World};
+use splitreel_backend::{PartWriter, World};
 use splitreel_backend_cluster::amqp::{AmqpDoorbell, AmqpLink, AmqpOptions};
 use splitreel_client::types::{PROTOCOL, Presence};
 use splitreel_client::{Client, RemoteBlobs, RemoteLeases, SessionTimes};

@@ -276,7 +276,7 @@ async fn held_job(backends: &Backends, w: &Wanted) -> Result<Option<Job>, Proble
 async fn has_presentation(backends: &Backends, job: &Job) -> bool {
     let tasks = backends.store.tasks(job.id).await.unwrap_or_default();
     let Some(p) = super::watch::presentation_of(&tasks) else { return false };
-    splitreel_assembler::export::catalogue(backends.blobs.as_ref(), &p).await.is_ok()
+    splitreel_assembler::export::catalogue(&*backends.blobs, &p).await.is_ok()
 }
 
 /// Forgets a job and deletes its objects.

@@ -371,7 +371,7 @@ impl Watched {
         self.started = Instant::now();
         self.cost_at_start = self.done_cost;
         if let Some(dir) = &self.partial {
-            self.preview = PreviewDir::start(Arc::clone(&backends.blobs), dir.clone())
+            self.preview = PreviewDir::start(Arc::clone(&backends.blobs) as _, dir.clone())
                 .await
                 .map_err(|e| Problem::because(dir.display(), &e))
                 .map(Some)?;
@@ -416,7 +416,7 @@ impl Watched {
             return Err(Problem::failed(format!("job {id} is published without a presentation")));
         };
         if let Some(dir) = self.served.output.clone() {
-            export(backends.blobs.as_ref(), &presentation, &dir)
+            export(&*backends.blobs, &presentation, &dir)
                 .await
                 .map_err(|e| Problem::because(format!("{}: the presentation cannot be laid out", dir.display()), &e))?;
             self.drop_preview().await;

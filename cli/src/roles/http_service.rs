@@ -8,7 +8,7 @@ use splitreel_backend::events::EventSink;
 use splitreel_backend::outputs::OutputStore;
 use splitreel_backend::uploads::UploadStorage;
 use splitreel_backend::world::Machine;
-use splitreel_backend::{BlobStore, Grants, JobStore, Records, World};
+use splitreel_backend::{BlobReader, Grants, JobStore, Records, World};
 use splitreel_coordinator::Coordinator;
 use splitreel_coordinator::accept::{Accept, AcceptConfig};
 use splitreel_coordinator::api::{
@@ -48,7 +48,7 @@ pub struct Seams {
     /// Tokens, tenants, profiles, rules, webhooks, uploads.
     pub records: Arc<dyn Records>,
     /// Objects.
-    pub blobs: Arc<dyn BlobStore>,
+    pub blobs: Arc<dyn BlobReader>,
     /// Pins sources, signs links.
     pub grants: Arc<dyn Grants>,
     /// Bytes of uploads.

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use splitreel_assembler::export::export_files;
-use splitreel_backend::BlobStore;
+use splitreel_backend::BlobReader;
 use splitreel_backend::outputs::{OutputError, OutputStore};
 use splitreel_core::job::Job;
 use splitreel_core::part::PresentationFile;
@@ -14,7 +14,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// Outputs in directories: `DIR/SOURCE-FILE-NAME.streams`, replaced in one step when the source is.
 pub struct LocalOutputs {
     /// Objects.
-    pub blobs: Arc<dyn BlobStore>,
+    pub blobs: Arc<dyn BlobReader>,
 }
 
 /// The directory of a job's presentation.
@@ -41,6 +41,7 @@ impl OutputStore for LocalOutputs {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use splitreel_backend::BlobStore;
     use splitreel_backend::conformance::OutputHarness;
     use splitreel_backend_embedded::LocalBlobs;
     use tempfile::TempDir;

@@ -170,10 +170,10 @@ fn seams(
         core: core.clone(),
         store: Arc::clone(&backends.store),
         records: Arc::new(backends.records.clone()),
-        blobs: Arc::clone(&backends.blobs),
+        blobs: Arc::clone(&backends.blobs) as _,
         grants: Arc::new(grants),
         uploads: Arc::new(uploads),
-        outputs: Arc::new(LocalOutputs { blobs: Arc::clone(&backends.blobs) }),
+        outputs: Arc::new(LocalOutputs { blobs: Arc::clone(&backends.blobs) as _ }),
         world: backends.world.clone(),
     };
     Ok((seams, upload_folder.canonicalize().unwrap_or(upload_folder)))

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use splitreel_backend::outputs::content_type;
 use splitreel_client::problem::Code;
 use splitreel_client::routes as paths;
@@ -19,10 +19,6 @@ use splitreel_core::JobId;
 use splitreel_core::job::Job;
 use splitreel_core::part::PresentationFile;
 use splitreel_core::part::StoredObject;
-use std::io;
-
-/// Bytes read from storage at a time.
-const STEP: u64 = 1 << 20;
 
 /// Whether a file names others by relative URLs: a redirect would resolve them against another base.
 fn names_others(path: &str) -> bool {
@@ -141,34 +137,13 @@ impl Api {
     /// The bytes of an object as a stream. The first are read before anything is answered, so that a failure there is
     /// still a problem document.
     async fn pass_through(&self, object: StoredObject, start: u64, end: u64) -> Result<Body, ApiError> {
-        let api = self.clone();
-        let first = api.piece(&object, start, end).await.map_err(|error| {
-            tracing::warn!(key = object.key, %error, "reading a stored file failed");
+        let key = object.key.clone();
+        let mut bytes = Box::pin(self.inner.presentations.stream(object, start..end));
+        let first = bytes.try_next().await.map_err(|error| {
+            tracing::warn!(key, %error, "reading a stored file failed");
             ApiError::unavailable("Storage did not answer.")
         })?;
-        let next = start.saturating_add(first.len() as u64);
-        let rest =
-            futures::stream::unfold((api, object, next, Some(first)), move |(api, object, at, ready)| async move {
-                if let Some(ready) = ready {
-                    return (!ready.is_empty()).then_some((Ok(ready), (api, object, at, None)));
-                }
-                if at >= end {
-                    return None;
-                }
-                let piece = api.piece(&object, at, end).await;
-                let next = piece.as_ref().map_or(end, |p| at.saturating_add(p.len() as u64));
-                Some((piece, (api, object, next, None)))
-            });
-        Ok(Body::from_stream(rest))
-    }
-
-    async fn piece(&self, object: &StoredObject, at: u64, end: u64) -> io::Result<Bytes> {
-        let len = end.saturating_sub(at).min(STEP);
-        if len == 0 {
-            return Ok(Bytes::new());
-        }
-        let piece = self.inner.presentations.read(object, at, len as usize).await.map_err(io::Error::other)?;
-        if piece.is_empty() { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) } else { Ok(piece) }
+        Ok(Body::from_stream(futures::stream::iter(first.map(Ok)).chain(bytes)))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::fleet::Fleet;
 use crate::presentations::Presentations;
 use crate::signed::SignedRequests;
 use crate::uploads::Uploads;
-use splitreel_backend::{BlobStore, Grants, JobStore, Records, StoreError};
+use splitreel_backend::{BlobReader, Grants, JobStore, Records, StoreError};
 use splitreel_core::JobId;
 use splitreel_core::job::Job;
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub struct ApiSeams {
     /// Signs requests to storage.
     pub grants: Arc<dyn Grants>,
     /// Objects.
-    pub blobs: Arc<dyn BlobStore>,
+    pub blobs: Arc<dyn BlobReader>,
     /// Uploads that jobs may be made of, if this deployment takes any.
     pub uploads: Option<Uploads>,
     /// Access rules of routes that are mounted beside the API's own.

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use splitreel_backend::blob::{BlobError, BlobStore};
+use splitreel_backend::blob::{BlobError, BlobReader, PartWriter};
 use splitreel_backend::lease::Leases;
 use splitreel_client::{RemoteLeases, SessionTimes};
 use splitreel_core::WorkerId;
@@ -123,8 +123,6 @@ async fn a_worker_stores_below_its_prefix_and_reads_what_is_of_its_job() {
         assert!(blobs.put(&key, Bytes::new()).await.is_err(), "{key}");
     }
     assert!(matches!(blobs.put("../x", Bytes::new()).await, Err(BlobError::BadKey { .. })));
-    assert!(blobs.list("jobs/").await.is_err() && blobs.delete(&key).await.is_err());
-    assert!(blobs.compose(&key, &[]).await.is_err());
     served.stop().await;
 }
 

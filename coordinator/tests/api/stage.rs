@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use bytes::Bytes;
 use serde_json::{Value, json};
-use splitreel_backend::blob::BlobStore;
+use splitreel_backend::blob::PartWriter;
 use splitreel_backend::conformance::fixture;
 use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::grants::{GrantError, Grants, SignedRequest};

@@ -34,7 +34,7 @@ pub mod uploads;
 pub mod whole;
 pub mod world;
 
-pub use blob::{BlobError, BlobStore};
+pub use blob::{BlobAdmin, BlobError, BlobReader, BlobStore, PartWriter};
 pub use doorbell::{Doorbell, Queue, Wakeup};
 pub use grants::Grants;
 pub use lease::{Leases, WorkOrder};

@@ -1,6 +1,6 @@
 //! Reading a small object as a whole, checked against what its row records.
 
-use crate::blob::{BlobError, BlobStore};
+use crate::blob::{BlobError, BlobReader};
 use splitreel_core::digest::sha256_hex;
 use splitreel_core::part::StoredObject;
 
@@ -34,7 +34,7 @@ impl ReadError {
 ///
 /// # Errors
 /// [`ReadError`].
-pub async fn read_whole(blobs: &dyn BlobStore, object: &StoredObject) -> Result<Vec<u8>, ReadError> {
+pub async fn read_whole(blobs: &dyn BlobReader, object: &StoredObject) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
     while (bytes.len() as u64) < object.bytes {
         let piece = blobs.read(&object.key, bytes.len() as u64, STEP).await?;
@@ -55,6 +55,7 @@ pub async fn read_whole(blobs: &dyn BlobStore, object: &StoredObject) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PartWriter;
     use crate::memory::MemoryBlobs;
     use bytes::Bytes;
 

@@ -1,5 +1,5 @@
-//! The blob seam as a worker has it: it may store below the prefix of a lease that it holds and read objects of
-//! that job, both through signed requests. It lists, deletes and composes nothing.
+//! The blob seam as a worker has it: parts are stored below the prefix of a held lease, and objects of that job are read,
+//! both through signed requests.
 
 use crate::calls::bare_http;
 use crate::client::{Client, ClientError, chance};
@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue, RANGE};
 use reqwest::{Body, Response, StatusCode};
-use splitreel_backend::blob::{BlobError, BlobStore, Piece, check_key};
+use splitreel_backend::blob::{BlobError, BlobReader, PartWriter, check_key};
 use splitreel_backend::cache::Cache;
 use splitreel_backend::grants::SignedRequest;
 use splitreel_telemetry::labels::{S3Operation, S3Outcome};
@@ -71,11 +71,6 @@ impl Content<'_> {
 
 fn unavailable(key: &str, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> BlobError {
     BlobError::Unavailable { key: key.to_owned(), source: io::Error::other(why) }
-}
-
-fn not_here(key: &str, what: &str) -> BlobError {
-    let why = format!("a worker may not {what} objects");
-    BlobError::Unavailable { key: key.to_owned(), source: io::Error::new(io::ErrorKind::Unsupported, why) }
 }
 
 impl RemoteBlobs {
@@ -235,21 +230,7 @@ async fn body_of(key: &str, response: Response, limit: usize) -> Result<Bytes, B
 }
 
 #[async_trait]
-impl BlobStore for RemoteBlobs {
-    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
-        self.store(key, Content::Bytes(&bytes)).await
-    }
-
-    async fn put_file(&self, key: &str, path: &Path) -> Result<(), BlobError> {
-        let meta =
-            tokio::fs::metadata(path).await.map_err(|source| BlobError::Unavailable { key: key.to_owned(), source })?;
-        self.store(key, Content::File(path, meta.len())).await
-    }
-
-    async fn compose(&self, key: &str, _pieces: &[Piece]) -> Result<u64, BlobError> {
-        Err(not_here(key, "compose"))
-    }
-
+impl BlobReader for RemoteBlobs {
     async fn read(&self, key: &str, offset: u64, len: usize) -> Result<Bytes, BlobError> {
         if len == 0 {
             return Ok(Bytes::new());
@@ -313,13 +294,18 @@ impl BlobStore for RemoteBlobs {
         unfinished.keep();
         Ok(())
     }
+}
 
-    async fn list(&self, prefix: &str) -> Result<Vec<String>, BlobError> {
-        Err(not_here(prefix, "list"))
+#[async_trait]
+impl PartWriter for RemoteBlobs {
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
+        self.store(key, Content::Bytes(&bytes)).await
     }
 
-    async fn delete(&self, key: &str) -> Result<(), BlobError> {
-        Err(not_here(key, "delete"))
+    async fn put_file(&self, key: &str, path: &Path) -> Result<(), BlobError> {
+        let meta =
+            tokio::fs::metadata(path).await.map_err(|source| BlobError::Unavailable { key: key.to_owned(), source })?;
+        self.store(key, Content::File(path, meta.len())).await
     }
 }
 

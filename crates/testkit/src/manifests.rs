@@ -8,7 +8,7 @@ use splitreel_backend::conformance::StoreHarness;
 use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs};
 use splitreel_backend::store::Submitted;
 use splitreel_backend::world::{Machine, World};
-use splitreel_backend::{BlobStore, JobStore, Leases};
+use splitreel_backend::{BlobReader, BlobStore, JobStore, Leases};
 use splitreel_coordinator::Coordinator;
 use splitreel_core::job::JobState;
 use splitreel_core::part::TaskResult;
@@ -59,7 +59,7 @@ impl Incarnation {
             splitreel_worker::Config { id: WorkerId("worker".into()), slots: 2 },
             Arc::clone(&leases),
             Arc::clone(&bell) as Arc<_>,
-            Arc::clone(&blobs),
+            Arc::clone(&blobs) as _,
             Arc::clone(&toolkit) as Arc<_>,
             toolkit,
             Arc::new(Machine),
@@ -190,7 +190,7 @@ fn planned_playlists(plan: &Plan) -> Vec<(String, String)> {
 /// With each further part, the preview directory holds what the stored rows give.
 async fn growing(site: &Site, plan: &Plan, made: &[TaskResult], stored: &[TaskResult], scratch: &Path) {
     let dir = scratch.join("out.partial");
-    let blobs: Arc<dyn BlobStore> = Arc::clone(&site.blobs) as Arc<_>;
+    let blobs: Arc<dyn BlobReader> = Arc::clone(&site.blobs) as Arc<_>;
     let mut preview_dir = PreviewDir::start(blobs, dir.clone()).await.unwrap_or_else(|e| panic!("{e}"));
     let mut num_shown = 0;
     for known in 1..=made.len() {

@@ -63,7 +63,7 @@ impl Services {
             splitreel_worker::Config { id: WorkerId("worker".into()), slots: 2 },
             Arc::clone(&leases),
             Arc::clone(&doorbell),
-            Arc::clone(&blobs),
+            Arc::clone(&blobs) as _,
             self.sources,
             self.toolkit,
             Arc::clone(&world.ids),

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use splitreel_backend::Wakeup;
-use splitreel_backend::blob::{BlobError, BlobStore, Piece};
+use splitreel_backend::blob::{BlobAdmin, BlobError, BlobReader, BlobStore, PartWriter, Piece};
 use splitreel_backend::lease::{LeaseError, Leases, WorkOrder};
 use splitreel_core::part::{StoredSegment, TaskResult};
 use splitreel_core::plan::hex;
@@ -173,19 +173,7 @@ struct SpoiltBlobs {
 }
 
 #[async_trait]
-impl BlobStore for SpoiltBlobs {
-    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
-        self.inner.put(key, self.spoiler.stored(key, bytes)).await
-    }
-
-    async fn put_file(&self, key: &str, path: &Path) -> Result<(), BlobError> {
-        self.inner.put_file(key, path).await
-    }
-
-    async fn compose(&self, key: &str, pieces: &[Piece]) -> Result<u64, BlobError> {
-        self.inner.compose(key, pieces).await
-    }
-
+impl BlobReader for SpoiltBlobs {
     async fn read(&self, key: &str, offset: u64, len: usize) -> Result<Bytes, BlobError> {
         self.inner.read(key, offset, len).await
     }
@@ -196,6 +184,24 @@ impl BlobStore for SpoiltBlobs {
 
     async fn export(&self, key: &str, target: &Path) -> Result<(), BlobError> {
         self.inner.export(key, target).await
+    }
+}
+
+#[async_trait]
+impl PartWriter for SpoiltBlobs {
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
+        self.inner.put(key, self.spoiler.stored(key, bytes)).await
+    }
+
+    async fn put_file(&self, key: &str, path: &Path) -> Result<(), BlobError> {
+        self.inner.put_file(key, path).await
+    }
+}
+
+#[async_trait]
+impl BlobAdmin for SpoiltBlobs {
+    async fn compose(&self, key: &str, pieces: &[Piece]) -> Result<u64, BlobError> {
+        self.inner.compose(key, pieces).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, BlobError> {

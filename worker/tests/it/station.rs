@@ -6,7 +6,7 @@ use splitreel_backend::doorbell::{Doorbell, Wakeup};
 use splitreel_backend::grants::pin_file;
 use splitreel_backend::lease::{LeaseError, Leases, SourceGrant, Work, WorkOrder};
 use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs};
-use splitreel_backend::{BlobStore, Ids, World};
+use splitreel_backend::{BlobReader, Ids, World};
 use splitreel_core::part::{Cost, TaskResult, VideoPart};
 use splitreel_core::plan::Plan;
 use splitreel_core::planner::{Capabilities, plan};

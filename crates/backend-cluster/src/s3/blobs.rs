@@ -11,7 +11,7 @@ use super::sources::list_page;
 use async_trait::async_trait;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use bytes::Bytes;
-use splitreel_backend::blob::{BlobError, BlobStore, Piece, check_key, check_prefix};
+use splitreel_backend::blob::{BlobAdmin, BlobError, BlobReader, PartWriter, Piece, check_key, check_prefix};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -174,42 +174,7 @@ impl Drop for Beside {
 }
 
 #[async_trait]
-impl BlobStore for S3Blobs {
-    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
-        let object = self.object(key)?;
-        multipart::put(&self.connection, &object, bytes, None).await.map_err(|error| self.told(key, error))
-    }
-
-    async fn put_file(&self, key: &str, path: &Path) -> Result<(), BlobError> {
-        let object = self.object(key)?;
-        let path = path.to_owned();
-        let threshold = self.connection.options().multipart_from_bytes;
-        let opened = blocking(move || {
-            let file = File::open(&path)?;
-            let bytes = file.metadata()?.len();
-            let content = if bytes < threshold { Some(std::fs::read(&path)?) } else { None };
-            Ok((file, bytes, content))
-        });
-        let (file, bytes, content) = opened.await.map_err(local(key))?;
-        match content {
-            Some(content) => multipart::put(&self.connection, &object, content.into(), None)
-                .await
-                .map_err(|error| self.told(key, error)),
-            None => self.make(key, vec![Origin::File { bytes }], Some(file)).await.map(|_| ()),
-        }
-    }
-
-    async fn compose(&self, key: &str, pieces: &[Piece]) -> Result<u64, BlobError> {
-        let origins = pieces
-            .iter()
-            .map(|piece| match piece {
-                Piece::Bytes(bytes) => Ok(Origin::Bytes(bytes.clone())),
-                Piece::Object { key, bytes } => Ok(Origin::Object { from: self.object(key)?, bytes: *bytes }),
-            })
-            .collect::<Result<Vec<_>, BlobError>>()?;
-        self.make(key, origins, None).await
-    }
-
+impl BlobReader for S3Blobs {
     async fn read(&self, key: &str, offset: u64, len: usize) -> Result<Bytes, BlobError> {
         if len == 0 || offset > i64::MAX.unsigned_abs() {
             return self.size(key).await.map(|_| Bytes::new());
@@ -238,6 +203,47 @@ impl BlobStore for S3Blobs {
         self.download(&object, file).await.map_err(|error| self.told(key, error))?;
         let target = target.to_owned();
         blocking(move || beside.name(&target)).await.map_err(local(key))
+    }
+}
+
+#[async_trait]
+impl PartWriter for S3Blobs {
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
+        let object = self.object(key)?;
+        multipart::put(&self.connection, &object, bytes, None).await.map_err(|error| self.told(key, error))
+    }
+
+    async fn put_file(&self, key: &str, path: &Path) -> Result<(), BlobError> {
+        let object = self.object(key)?;
+        let path = path.to_owned();
+        let threshold = self.connection.options().multipart_from_bytes;
+        let opened = blocking(move || {
+            let file = File::open(&path)?;
+            let bytes = file.metadata()?.len();
+            let content = if bytes < threshold { Some(std::fs::read(&path)?) } else { None };
+            Ok((file, bytes, content))
+        });
+        let (file, bytes, content) = opened.await.map_err(local(key))?;
+        match content {
+            Some(content) => multipart::put(&self.connection, &object, content.into(), None)
+                .await
+                .map_err(|error| self.told(key, error)),
+            None => self.make(key, vec![Origin::File { bytes }], Some(file)).await.map(|_| ()),
+        }
+    }
+}
+
+#[async_trait]
+impl BlobAdmin for S3Blobs {
+    async fn compose(&self, key: &str, pieces: &[Piece]) -> Result<u64, BlobError> {
+        let origins = pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Bytes(bytes) => Ok(Origin::Bytes(bytes.clone())),
+                Piece::Object { key, bytes } => Ok(Origin::Object { from: self.object(key)?, bytes: *bytes }),
+            })
+            .collect::<Result<Vec<_>, BlobError>>()?;
+        self.make(key, origins, None).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, BlobError> {

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests: what fails panics")]
 
 use bytes::Bytes;
-use splitreel_backend::BlobStore;
 use splitreel_backend::blob::{BlobError, Piece};
 use splitreel_backend::conformance::BlobHarness;
+use splitreel_backend::{BlobAdmin, BlobReader, BlobStore, PartWriter};
 use splitreel_backend_cluster::s3::{S3Blobs, S3Connection, S3Keys, S3Options, Secret};
 use splitreel_testkit::proxy::{Fault, HttpProxy};
 use splitreel_testkit::s3::{Server, ServerConfig};

@@ -3,9 +3,9 @@
 
 use crate::s3::{MIB, Place, noise, object, whole};
 use bytes::Bytes;
-use splitreel_backend::BlobStore;
 use splitreel_backend::blob::{BlobError, Piece};
 use splitreel_backend::conformance::BlobHarness;
+use splitreel_backend::{BlobAdmin, BlobReader, PartWriter};
 use splitreel_backend_cluster::s3::S3Blobs;
 use splitreel_testkit::proxy::{Exchange, Fault, Mix, seeded};
 use std::io::ErrorKind;

@@ -12,7 +12,7 @@ use splitreel_backend::conformance::{
 use splitreel_backend::grants::SignedRequest;
 use splitreel_backend::outputs::{OutputStore, folder};
 use splitreel_backend::uploads::UploadStorage;
-use splitreel_backend::{BlobStore, Grants};
+use splitreel_backend::{BlobAdmin, BlobReader, BlobStore, Grants, PartWriter};
 use splitreel_backend_cluster::s3::{S3Blobs, S3Grants, S3Locator, S3Outputs, S3Sources, S3Uploads, SourceScope};
 use splitreel_core::job::Job;
 use std::sync::Arc;

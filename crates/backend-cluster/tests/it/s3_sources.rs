@@ -4,7 +4,7 @@
 
 use crate::s3::{MIB, Place, noise};
 use bytes::Bytes;
-use splitreel_backend::BlobStore;
+use splitreel_backend::BlobReader;
 use splitreel_backend::grants::{GrantError, Grants, SignedRequest};
 use splitreel_backend_cluster::s3::{S3Error, S3Grants, S3Keys, S3Locator, S3Sources, Secret, SourceScope, if_match};
 use splitreel_testkit::proxy::Fault;

@@ -5,7 +5,7 @@ use crate::s3::{MIB, Place, noise};
 use crate::s3_sources::send;
 use bytes::Bytes;
 use futures::stream;
-use splitreel_backend::BlobStore;
+use splitreel_backend::{BlobAdmin, BlobReader};
 use splitreel_backend_cluster::s3::{S3Error, S3Upload, S3UploadError, S3Uploads};
 use splitreel_testkit::proxy::{Exchange, Fault};
 use std::io;

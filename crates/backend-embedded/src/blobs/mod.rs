@@ -10,7 +10,7 @@ mod temp;
 use async_trait::async_trait;
 use bytes::Bytes;
 use objects::Objects;
-use splitreel_backend::blob::{BlobError, BlobStore, Piece, check_key, check_prefix};
+use splitreel_backend::blob::{BlobAdmin, BlobError, BlobReader, PartWriter, Piece, check_key, check_prefix};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -95,28 +95,7 @@ fn checked(key: &str) -> Result<String, BlobError> {
 }
 
 #[async_trait]
-impl BlobStore for LocalBlobs {
-    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
-        let key = checked(key)?;
-        self.run(&key.clone(), move |objects| objects.write(&key, |file| file.write_all(&bytes)).map_err(failed(&key)))
-            .await
-    }
-
-    async fn put_file(&self, key: &str, path: &Path) -> Result<(), BlobError> {
-        let (key, path) = (checked(key)?, path.to_owned());
-        self.run(&key.clone(), move |objects| objects.adopt(&key, &path).map_err(failed(&key))).await
-    }
-
-    async fn compose(&self, key: &str, pieces: &[Piece]) -> Result<u64, BlobError> {
-        let (key, pieces) = (checked(key)?, pieces.to_vec());
-        for piece in &pieces {
-            if let Piece::Object { key, .. } = piece {
-                checked(key)?;
-            }
-        }
-        self.run(&key.clone(), move |objects| compose(objects, &key, &pieces)).await
-    }
-
+impl BlobReader for LocalBlobs {
     async fn read(&self, key: &str, offset: u64, len: usize) -> Result<Bytes, BlobError> {
         let key = checked(key)?;
         self.run(&key.clone(), move |objects| {
@@ -144,6 +123,33 @@ impl BlobStore for LocalBlobs {
             objects.export(&key, object, &target).map_err(failed(&key))
         })
         .await
+    }
+}
+
+#[async_trait]
+impl PartWriter for LocalBlobs {
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
+        let key = checked(key)?;
+        self.run(&key.clone(), move |objects| objects.write(&key, |file| file.write_all(&bytes)).map_err(failed(&key)))
+            .await
+    }
+
+    async fn put_file(&self, key: &str, path: &Path) -> Result<(), BlobError> {
+        let (key, path) = (checked(key)?, path.to_owned());
+        self.run(&key.clone(), move |objects| objects.adopt(&key, &path).map_err(failed(&key))).await
+    }
+}
+
+#[async_trait]
+impl BlobAdmin for LocalBlobs {
+    async fn compose(&self, key: &str, pieces: &[Piece]) -> Result<u64, BlobError> {
+        let (key, pieces) = (checked(key)?, pieces.to_vec());
+        for piece in &pieces {
+            if let Piece::Object { key, .. } = piece {
+                checked(key)?;
+            }
+        }
+        self.run(&key.clone(), move |objects| compose(objects, &key, &pieces)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, BlobError> {

@@ -2,9 +2,9 @@
 
 use crate::Directory;
 use bytes::Bytes;
-use splitreel_backend::BlobStore;
 use splitreel_backend::blob::{BlobError, Piece};
 use splitreel_backend::conformance::BlobHarness;
+use splitreel_backend::{BlobAdmin, BlobReader, PartWriter};
 use splitreel_backend_embedded::LocalBlobs;
 use std::fs;
 use std::os::unix::fs::MetadataExt;

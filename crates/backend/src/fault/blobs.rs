@@ -1,7 +1,7 @@
 //! Faults of the blob store.
 
 use super::{FaultPlan, Injected, around};
-use crate::blob::{BlobError, BlobStore, Piece};
+use crate::blob::{BlobAdmin, BlobError, BlobReader, BlobStore, PartWriter, Piece};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::path::Path;
@@ -26,19 +26,7 @@ fn failed(key: &str) -> impl Fn(&'static str) -> BlobError {
 }
 
 #[async_trait]
-impl BlobStore for FaultyBlobs {
-    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
-        around!(self.plan, "blobs.put", failed(key), self.inner.put(key, bytes))
-    }
-
-    async fn put_file(&self, key: &str, path: &Path) -> Result<(), BlobError> {
-        around!(self.plan, "blobs.put_file", failed(key), self.inner.put_file(key, path))
-    }
-
-    async fn compose(&self, key: &str, pieces: &[Piece]) -> Result<u64, BlobError> {
-        around!(self.plan, "blobs.compose", failed(key), self.inner.compose(key, pieces))
-    }
-
+impl BlobReader for FaultyBlobs {
     async fn read(&self, key: &str, offset: u64, len: usize) -> Result<Bytes, BlobError> {
         around!(self.plan, "blobs.read", failed(key), self.inner.read(key, offset, len))
     }
@@ -49,6 +37,24 @@ impl BlobStore for FaultyBlobs {
 
     async fn export(&self, key: &str, target: &Path) -> Result<(), BlobError> {
         around!(self.plan, "blobs.export", failed(key), self.inner.export(key, target))
+    }
+}
+
+#[async_trait]
+impl PartWriter for FaultyBlobs {
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
+        around!(self.plan, "blobs.put", failed(key), self.inner.put(key, bytes))
+    }
+
+    async fn put_file(&self, key: &str, path: &Path) -> Result<(), BlobError> {
+        around!(self.plan, "blobs.put_file", failed(key), self.inner.put_file(key, path))
+    }
+}
+
+#[async_trait]
+impl BlobAdmin for FaultyBlobs {
+    async fn compose(&self, key: &str, pieces: &[Piece]) -> Result<u64, BlobError> {
+        around!(self.plan, "blobs.compose", failed(key), self.inner.compose(key, pieces))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, BlobError> {

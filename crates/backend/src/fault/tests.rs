@@ -1,7 +1,7 @@
 //! The wrappers relay each verdict.
 
 use super::*;
-use crate::blob::BlobStore;
+use crate::blob::{BlobReader, PartWriter};
 use crate::conformance::fixture;
 use crate::doorbell::{Doorbell, Queue};
 use crate::memory::{ChannelDoorbell, MemoryBlobs, MemoryRecords, MemoryStore};

@@ -1,6 +1,6 @@
 //! Blobs in memory. Files are touched only where the caller names one (`put_file`, `export`).
 
-use crate::blob::{BlobError, BlobStore, Piece, check_key, check_prefix};
+use crate::blob::{BlobAdmin, BlobError, BlobReader, PartWriter, Piece, check_key, check_prefix};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
@@ -35,7 +35,27 @@ fn unavailable(key: &str) -> impl FnOnce(std::io::Error) -> BlobError {
 }
 
 #[async_trait]
-impl BlobStore for MemoryBlobs {
+impl BlobReader for MemoryBlobs {
+    async fn read(&self, key: &str, offset: u64, len: usize) -> Result<Bytes, BlobError> {
+        let object = self.object(key)?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(object.len());
+        let end = start.saturating_add(len).min(object.len());
+        Ok(object.slice(start..end))
+    }
+
+    async fn size(&self, key: &str) -> Result<u64, BlobError> {
+        Ok(self.object(key)?.len() as u64)
+    }
+
+    async fn export(&self, key: &str, target: &Path) -> Result<(), BlobError> {
+        let object = self.object(key)?;
+        let mut file = std::fs::File::create_new(target).map_err(unavailable(key))?;
+        file.write_all(&object).map_err(unavailable(key))
+    }
+}
+
+#[async_trait]
+impl PartWriter for MemoryBlobs {
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
         check_key(key)?;
         self.lock().insert(key.to_owned(), bytes);
@@ -47,7 +67,10 @@ impl BlobStore for MemoryBlobs {
         let bytes = std::fs::read(path).map_err(unavailable(key))?;
         self.put(key, bytes.into()).await
     }
+}
 
+#[async_trait]
+impl BlobAdmin for MemoryBlobs {
     async fn compose(&self, key: &str, pieces: &[Piece]) -> Result<u64, BlobError> {
         check_key(key)?;
         let mut whole = BytesMut::new();
@@ -69,23 +92,6 @@ impl BlobStore for MemoryBlobs {
         let size = whole.len() as u64;
         self.put(key, whole.freeze()).await?;
         Ok(size)
-    }
-
-    async fn read(&self, key: &str, offset: u64, len: usize) -> Result<Bytes, BlobError> {
-        let object = self.object(key)?;
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(object.len());
-        let end = start.saturating_add(len).min(object.len());
-        Ok(object.slice(start..end))
-    }
-
-    async fn size(&self, key: &str) -> Result<u64, BlobError> {
-        Ok(self.object(key)?.len() as u64)
-    }
-
-    async fn export(&self, key: &str, target: &Path) -> Result<(), BlobError> {
-        let object = self.object(key)?;
-        let mut file = std::fs::File::create_new(target).map_err(unavailable(key))?;
-        file.write_all(&object).map_err(unavailable(key))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, BlobError> {

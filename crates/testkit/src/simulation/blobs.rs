@@ -5,7 +5,7 @@ use super::ledger::Ledger;
 use super::lock;
 use async_trait::async_trait;
 use bytes::Bytes;
-use splitreel_backend::blob::{BlobError, BlobStore, Piece};
+use splitreel_backend::blob::{BlobAdmin, BlobError, BlobReader, PartWriter, Piece};
 use splitreel_backend::doorbell::{Doorbell, DoorbellError, Queue, Wakeup};
 use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs};
 use std::collections::BTreeMap;
@@ -100,7 +100,25 @@ impl Object {
 }
 
 #[async_trait]
-impl BlobStore for SharedBlobs {
+impl BlobReader for SharedBlobs {
+    async fn read(&self, key: &str, offset: u64, len: usize) -> Result<Bytes, BlobError> {
+        self.visible(key)?;
+        self.inner.read(key, offset, len).await
+    }
+
+    async fn size(&self, key: &str) -> Result<u64, BlobError> {
+        self.visible(key)?;
+        self.inner.size(key).await
+    }
+
+    async fn export(&self, key: &str, target: &Path) -> Result<(), BlobError> {
+        self.visible(key)?;
+        self.inner.export(key, target).await
+    }
+}
+
+#[async_trait]
+impl PartWriter for SharedBlobs {
     async fn put(&self, key: &str, bytes: Bytes) -> Result<(), BlobError> {
         self.write(key, bytes).await
     }
@@ -108,7 +126,10 @@ impl BlobStore for SharedBlobs {
     async fn put_file(&self, key: &str, path: &Path) -> Result<(), BlobError> {
         self.inner.put_file(key, path).await
     }
+}
 
+#[async_trait]
+impl BlobAdmin for SharedBlobs {
     async fn compose(&self, key: &str, pieces: &[Piece]) -> Result<u64, BlobError> {
         let mut whole = Vec::new();
         for piece in pieces {
@@ -127,21 +148,6 @@ impl BlobStore for SharedBlobs {
         let size = whole.len() as u64;
         self.write(key, whole.into()).await?;
         Ok(size)
-    }
-
-    async fn read(&self, key: &str, offset: u64, len: usize) -> Result<Bytes, BlobError> {
-        self.visible(key)?;
-        self.inner.read(key, offset, len).await
-    }
-
-    async fn size(&self, key: &str) -> Result<u64, BlobError> {
-        self.visible(key)?;
-        self.inner.size(key).await
-    }
-
-    async fn export(&self, key: &str, target: &Path) -> Result<(), BlobError> {
-        self.visible(key)?;
-        self.inner.export(key, target).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, BlobError> {

@@ -5,7 +5,7 @@ use super::chaos::Chaos;
 use super::lock;
 use sha2::{Digest, Sha256};
 use splitreel_backend::Queue;
-use splitreel_backend::blob::BlobStore;
+use splitreel_backend::blob::BlobReader;
 use splitreel_backend::invariants::{Snapshot, audit_step};
 use splitreel_backend::memory::{MemoryBlobs, MemoryStore};
 use splitreel_backend::store::JobStore;

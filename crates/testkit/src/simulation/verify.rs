@@ -6,7 +6,7 @@ use super::events;
 use super::ledger::{Ledger, objects};
 use super::process::coordinator_config;
 use crate::toolkit::MEDIA_CODE;
-use splitreel_backend::blob::BlobStore;
+use splitreel_backend::blob::{BlobAdmin, BlobReader};
 use splitreel_backend::invariants::Snapshot;
 use splitreel_backend::memory::MemoryBlobs;
 use splitreel_core::FailureClass;

@@ -4,6 +4,7 @@ use super::PgStore;
 use super::database::TestDatabase;
 use bytes::Bytes;
 use splitreel_backend::BlobStore;
+use splitreel_backend::PartWriter;
 use splitreel_backend::memory::MemoryBlobs;
 use splitreel_testkit::stored::Stored;
 use std::path::{Path, PathBuf};
