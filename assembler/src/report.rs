@@ -49,7 +49,7 @@ impl<'a> Report<'a> {
         let Assembly { plan, probe, video, audio, history, .. } = assembly;
         let mut tasks = vec![TaskCost { task: "probe".into(), cost: probe.cost }];
         tasks.extend(video.iter().map(|v| TaskCost { task: format!("segment {}", v.segment), cost: v.cost }));
-        tasks.extend(audio.iter().map(|a| TaskCost { task: format!("audio {}", a.rendition), cost: a.cost }));
+        tasks.extend(audio.iter().map(|a| TaskCost { task: format!("audio {}", a.stored.track), cost: a.cost }));
         let cost = tasks.iter().fold(Cost::default(), |sum, t| Cost {
             cpu_ms: sum.cpu_ms + t.cost.cpu_ms,
             wall_ms: sum.wall_ms + t.cost.wall_ms,

@@ -57,7 +57,7 @@ pub(crate) async fn progressive(
 fn presented(rows: &Rows<'_>, track: &StoredTrack<'_>) -> (u64, u64) {
     let (start, duration) = match (track.kind, &rows.plan.timeline) {
         (MediaKind::Video, Some(t)) => (t.output_start.get(), (t.output_end - t.output_start).get()),
-        _ => rows.audio_part(track.id).map_or((0, 0), |a| (a.start, i64::try_from(a.num_samples).unwrap_or(0))),
+        _ => rows.audio_part(track.id).map_or((0, 0), |a| (a.start.get(), i64::try_from(a.num_samples).unwrap_or(0))),
     };
     (u64::try_from(start).unwrap_or(0), u64::try_from(duration).unwrap_or(0))
 }
@@ -100,8 +100,9 @@ pub(crate) async fn chunk_set(
 
 /// Priming and padding of an audio track, for players that do not apply edit lists.
 fn gapless(header: &TrackHeader, part: &AudioPart) -> Option<Gapless> {
-    let held = part.segments.iter().map(|s| u64::try_from(s.duration).unwrap_or(0)).sum();
-    Gapless::of(&header.sample_entry, part.priming, held, part.num_samples)
+    let held = part.stored.segments.iter().map(|s| s.duration.unsigned()).sum();
+    let priming = u32::try_from(part.priming.get()).unwrap_or(0);
+    Gapless::of(&header.sample_entry, priming, held, part.num_samples)
 }
 
 /// The header of a track, from its stored init segment and the model.

@@ -33,12 +33,12 @@ pub struct CutTrack {
 pub struct CutSegment {
     /// Number in the presentation.
     pub number: u32,
-    /// Presentation start, output ticks.
-    pub start: i64,
-    /// Length, output ticks.
-    pub duration: i64,
-    /// Decode time, output ticks.
-    pub decode_time: i64,
+    /// Presentation start.
+    pub start: OutputTicks,
+    /// Length.
+    pub duration: OutputTicks,
+    /// Decode time.
+    pub decode_time: OutputTicks,
     /// `styp`, `moof` and the header of `mdat`.
     pub header: Vec<u8>,
     /// Fingerprint of the samples as the header states them.
@@ -117,9 +117,9 @@ pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutV
         first = range.end;
         segments.push(CutSegment {
             number: m.number,
-            start: m.start.get(),
-            duration: m.duration.get(),
-            decode_time,
+            start: m.start,
+            duration: m.duration,
+            decode_time: OutputTicks(decode_time),
             header: header.bytes,
             samples_sha256: samples_sha256(&written),
             samples: range,
@@ -265,9 +265,9 @@ pub fn cut_audio_track(
         let duration = specs.iter().map(|s| i64::from(s.duration)).sum::<i64>();
         segments.push(CutSegment {
             number: c.number,
-            start: decode_time - i64::from(priming),
-            duration,
-            decode_time,
+            start: OutputTicks(decode_time - i64::from(priming)),
+            duration: OutputTicks(duration),
+            decode_time: OutputTicks(decode_time),
             header: header.bytes,
             samples_sha256: samples_sha256(&measure(decode_time, i64::from(priming), &specs)),
             samples: range,

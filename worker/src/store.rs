@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use splitreel_backend::{BlobError, PartWriter};
-use splitreel_core::part::{StoredObject, StoredSegment};
+use splitreel_core::part::{StoredObject, StoredSegment, TrackPart};
 use splitreel_core::plan::hex;
 use splitreel_core::{Failure, FailureCode};
 use splitreel_media::piece::{EncodedSample, EncodedTrack, Payload};
@@ -44,14 +44,14 @@ fn sample_bytes(segment: &CutSegment, track: &EncodedTrack) -> u64 {
     track.samples.get(segment.samples.clone()).unwrap_or_default().iter().map(|s| u64::from(s.size)).sum()
 }
 
-/// Stores a track's init and media segments under `prefix`.
+/// Stores the init and media segments of the track with an id under a prefix.
 pub(crate) async fn store_track(
     blobs: &dyn PartWriter,
-    prefix: &str,
+    (id, prefix): (&str, &str),
     cut: CutTrack,
     track: &EncodedTrack,
     transfer: &Transfer<'_>,
-) -> Result<(StoredObject, Vec<StoredSegment>), Failure> {
+) -> Result<TrackPart, Failure> {
     let init = store_bytes(blobs, format!("{prefix}init.mp4"), cut.init).await?;
     let mut stored = Vec::with_capacity(cut.segments.len());
     for s in cut.segments {
@@ -60,7 +60,7 @@ pub(crate) async fn store_track(
         stored.push(store_segment(blobs, key, s, track).await?);
         transfer.moved(bytes);
     }
-    Ok((init, stored))
+    Ok(TrackPart { track: id.to_owned(), init, codec: cut.codec, segments: stored })
 }
 
 async fn store_segment(

@@ -12,6 +12,7 @@ use splitreel_core::part::{AudioPart, Cost, ProbeResult, RenditionPart, TaskResu
 use splitreel_core::plan::{Cut, Plan};
 use splitreel_core::ranges::Need;
 use splitreel_core::task::Progress;
+use splitreel_core::time::OutputTicks;
 use splitreel_core::{Failure, FailureClass, FailureCode};
 use splitreel_runner::TaskHandler;
 use splitreel_telemetry::trace::{Step, step};
@@ -149,13 +150,11 @@ impl WorkerDeps {
         let mut written = 0;
         for (part, track, cut) in cuts {
             let CutVideo { track: cut, num_frames, pts_sha256 } = cut;
-            let codec = cut.codec.clone();
             let prefix = format!("{}{}/", order.key_prefix, part.track.id);
-            let store = store_track(self.blobs.as_ref(), &prefix, cut, track, &transfer);
-            let (init, segments) = store.instrument(step(Step::Upload)).await?;
-            written += init.bytes + segments.iter().map(|s| s.object.bytes).sum::<u64>();
-            let rendition = part.track.id.clone();
-            renditions.push(RenditionPart { rendition, init, codec, segments, num_frames, pts_sha256 });
+            let store = store_track(self.blobs.as_ref(), (&part.track.id, &prefix), cut, track, &transfer);
+            let stored = store.instrument(step(Step::Upload)).await?;
+            written += stored.objects().map(|object| object.bytes).sum::<u64>();
+            renditions.push(RenditionPart { stored, num_frames, pts_sha256 });
         }
         drop(keep);
         Ok(TaskResult::Video(VideoPart {
@@ -183,24 +182,20 @@ impl WorkerDeps {
         let Encoded { tracks, cpu_ms, decoded_samples, encoded_samples, keep } = encoded;
         let track = tracks.first().ok_or_else(|| Failure::of(FailureCode::NoAudio, "no audio came out"))?;
         let cut = cut_audio_track(planned, index, track, encoded_samples, plan.packaging.media_segment_seconds)?;
-        let codec = cut.track.codec.clone();
         let transfer = Transfer::new(&progress, STORING, bytes_to_store(&cut.track, track));
-        let store = store_track(self.blobs.as_ref(), &order.key_prefix, cut.track, track, &transfer);
-        let (init, segments) = store.instrument(step(Step::Upload)).await?;
+        let store = store_track(self.blobs.as_ref(), (&planned.id, &order.key_prefix), cut.track, track, &transfer);
+        let stored = store.instrument(step(Step::Upload)).await?;
         drop(keep);
-        let bytes_written = init.bytes + segments.iter().map(|s| s.object.bytes).sum::<u64>();
+        let bytes_written = stored.objects().map(|object| object.bytes).sum::<u64>();
         Ok(TaskResult::Audio(AudioPart {
-            rendition: planned.id.clone(),
-            init,
-            codec,
-            segments,
+            stored,
             sample_rate: planned.timescale,
             channels,
             frame_samples: cut.frame_samples,
-            priming: cut.priming,
+            priming: OutputTicks(cut.priming.into()),
             num_samples: cut.num_samples,
             decoded_samples,
-            start: start.get(),
+            start: *start,
             cost: Cost { cpu_ms, bytes_written, ..Cost::default() },
         }))
     }

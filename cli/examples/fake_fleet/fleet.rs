@@ -9,7 +9,9 @@ use splitreel_backend::{PartWriter, World};
 use splitreel_backend_cluster::amqp::{AmqpDoorbell, AmqpLink, AmqpOptions};
 use splitreel_client::types::{PROTOCOL, Presence};
 use splitreel_client::{Client, RemoteBlobs, RemoteLeases, SessionTimes};
-use splitreel_core::part::{Cost, ProbeResult, RenditionPart, StoredObject, StoredSegment, TaskResult, VideoPart};
+use splitreel_core::part::{
+    Cost, ProbeResult, RenditionPart, StoredObject, StoredSegment, TaskResult, TrackPart, VideoPart,
+};
 use splitreel_core::plan::{Plan, hex};
 use splitreel_core::source::{Color, Container, FrameIndex, IndexEvidence, Keyframe, PtsList, SourceInfo, VideoTrack};
 use splitreel_core::task::Progress;
@@ -325,24 +327,26 @@ fn video(order: &WorkOrder, plan: &Plan, index: u32) -> Result<TaskResult, Failu
         StoredObject { sha256: sha256(key.as_bytes()), key, bytes: 1_000_000 }
     };
     let renditions = parts.iter().map(|part| RenditionPart {
-        rendition: part.track.id.clone(),
-        init: object(&part.track.id, "init.mp4"),
-        codec: "avc1.64001f".into(),
-        segments: part
-            .grid
-            .media_segments
-            .iter()
-            .map(|m| StoredSegment {
-                number: m.number,
-                start: m.start.get(),
-                duration: m.duration.get(),
-                decode_time: m.start.get(),
-                num_samples: 100,
-                header_bytes: 1_000,
-                samples_sha256: String::new(),
-                object: object(&part.track.id, &format!("{}.m4s", m.number)),
-            })
-            .collect(),
+        stored: TrackPart {
+            track: part.track.id.clone(),
+            init: object(&part.track.id, "init.mp4"),
+            codec: "avc1.64001f".into(),
+            segments: part
+                .grid
+                .media_segments
+                .iter()
+                .map(|m| StoredSegment {
+                    number: m.number,
+                    start: m.start,
+                    duration: m.duration,
+                    decode_time: m.start,
+                    num_samples: 100,
+                    header_bytes: 1_000,
+                    samples_sha256: String::new(),
+                    object: object(&part.track.id, &format!("{}.m4s", m.number)),
+                })
+                .collect(),
+        },
         num_frames: part.frames.num_frames,
         pts_sha256: part.frames.pts_sha256.clone(),
     });

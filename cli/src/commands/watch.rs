@@ -266,7 +266,7 @@ impl Watched {
         match result {
             TaskResult::Video(v) => self.video.push(v),
             TaskResult::Audio(a) => {
-                let at = self.plan.as_ref().and_then(|p| p.whole_tracks().position(|x| x.id == a.rendition));
+                let at = self.plan.as_ref().and_then(|p| p.whole_tracks().position(|x| x.id == a.stored.track));
                 if let Some(slot) = at.and_then(|i| self.audio.get_mut(i)) {
                     *slot = Some(a);
                 }

@@ -20,7 +20,7 @@ pub struct Certificate {
     pub num_segments: usize,
     /// One entry per video rendition.
     pub video: Vec<VideoCertificate>,
-    /// One entry per audio rendition.
+    /// One entry per track with a task of its own: the audio renditions, and other kinds behind them.
     pub audio: Vec<AudioCertificate>,
 }
 
@@ -193,10 +193,10 @@ fn check_record(place: &str, part: &StoredSegment, stored: &MeasuredSegment, bad
     let mut differ = |what: &str, stored: &dyn std::fmt::Display, part: &dyn std::fmt::Display| {
         bad.add(place, format!("media segment {number} is stored with {what} {stored}, its part has {part}"));
     };
-    if stored.decode_time != part.decode_time {
+    if stored.decode_time != part.decode_time.get() {
         differ("decode time", &stored.decode_time, &part.decode_time);
     }
-    if stored.duration != part.duration {
+    if stored.duration != part.duration.get() {
         differ("duration", &stored.duration, &part.duration);
     }
     if stored.num_samples != u64::from(part.num_samples) {

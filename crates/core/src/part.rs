@@ -1,5 +1,6 @@
 //! What successful attempts report: the parts that assembly is made of.
 
+use crate::time::OutputTicks;
 use serde::{Deserialize, Serialize};
 
 /// One stored object of a part: a CMAF media segment (`styp moof mdat`) or an init segment.
@@ -18,12 +19,12 @@ pub struct StoredObject {
 pub struct StoredSegment {
     /// Number of the MediaSegment in the presentation, from 1.
     pub number: u32,
-    /// Presentation start, output ticks from the presentation's origin.
-    pub start: i64,
-    /// Length in output ticks.
-    pub duration: i64,
-    /// Base media decode time (tfdt), output ticks.
-    pub decode_time: i64,
+    /// Presentation start.
+    pub start: OutputTicks,
+    /// Length.
+    pub duration: OutputTicks,
+    /// Base media decode time (tfdt).
+    pub decode_time: OutputTicks,
     /// Samples (frames or codec packets) inside.
     pub num_samples: u32,
     /// Bytes in front of the media data: all boxes up to the payload of `mdat`. 0: not recorded.
@@ -36,17 +37,33 @@ pub struct StoredSegment {
     pub object: StoredObject,
 }
 
-/// The part of one rendition made by one attempt.
+/// What one attempt stored of one track: the common part of every kind of media.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RenditionPart {
-    /// Rendition id of the plan.
-    pub rendition: String,
-    /// CMAF header; byte-identical over all parts of the rendition.
+pub struct TrackPart {
+    /// Track id of the plan. Rows and reports call it the rendition.
+    #[serde(rename = "rendition")]
+    pub track: String,
+    /// CMAF header; byte-identical over all parts of the track.
     pub init: StoredObject,
     /// RFC 6381 codec string.
     pub codec: String,
     /// Media segments in order.
     pub segments: Vec<StoredSegment>,
+}
+
+impl TrackPart {
+    /// The stored objects: the header, then the media segments in order.
+    pub fn objects(&self) -> impl Iterator<Item = &StoredObject> {
+        std::iter::once(&self.init).chain(self.segments.iter().map(|segment| &segment.object))
+    }
+}
+
+/// The part of one rendition made by one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenditionPart {
+    /// What is stored.
+    #[serde(flatten)]
+    pub stored: TrackPart,
     /// Frames that the encoder made, counted in the samples that were stored.
     pub num_frames: u64,
     /// SHA-256 over their presentation times (little-endian i64 output ticks, presentation order), hex.
@@ -64,31 +81,26 @@ pub struct VideoPart {
     pub cost: Cost,
 }
 
-/// Result of an audio task: the whole track.
+/// Result of the task of a whole track, audio today. One output tick is one sample.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudioPart {
-    /// Audio rendition id of the plan.
-    pub rendition: String,
-    /// CMAF header.
-    pub init: StoredObject,
-    /// RFC 6381 codec string.
-    pub codec: String,
-    /// Media segments in order.
-    pub segments: Vec<StoredSegment>,
+    /// What is stored.
+    #[serde(flatten)]
+    pub stored: TrackPart,
     /// Samples per second of the output.
     pub sample_rate: u32,
     /// Channels of the output.
     pub channels: u16,
     /// Samples per codec frame.
     pub frame_samples: u32,
-    /// Priming samples in front, hidden by the edit list.
-    pub priming: u32,
+    /// Priming in front, hidden by the edit list.
+    pub priming: OutputTicks,
     /// Samples that play, without priming and end padding.
     pub num_samples: u64,
     /// Samples that the decoder delivered, at the source's rate.
     pub decoded_samples: Option<u64>,
-    /// Place of the first sample on the presentation's timeline, in samples.
-    pub start: i64,
+    /// Place of the first sample on the presentation's timeline.
+    pub start: OutputTicks,
     /// Cost of making it.
     pub cost: Cost,
 }
@@ -160,14 +172,17 @@ pub enum TaskResult {
 impl TaskResult {
     /// Every blob key the result names.
     pub fn keys(&self) -> Vec<&str> {
-        fn track<'a>(init: &'a StoredObject, segments: &'a [StoredSegment]) -> impl Iterator<Item = &'a str> {
-            std::iter::once(init.key.as_str()).chain(segments.iter().map(|s| s.object.key.as_str()))
+        fn keys(part: &TrackPart) -> impl Iterator<Item = &str> {
+            part.objects().map(|object| object.key.as_str())
         }
         match self {
             TaskResult::Probe(p) => vec![&p.info.key],
-            TaskResult::Video(v) => v.renditions.iter().flat_map(|r| track(&r.init, &r.segments)).collect(),
-            TaskResult::Audio(a) => track(&a.init, &a.segments).collect(),
+            TaskResult::Video(v) => v.renditions.iter().flat_map(|r| keys(&r.stored)).collect(),
+            TaskResult::Audio(a) => keys(&a.stored).collect(),
             TaskResult::Assemble(p) => vec![&p.catalogue.key],
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

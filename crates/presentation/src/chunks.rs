@@ -151,7 +151,7 @@ fn units<'a>(lead: &StoredTrack<'a>, tracks: &[StoredTrack<'a>]) -> (Vec<ChunkUn
     let mut units: Vec<ChunkUnit> = lead
         .segments
         .iter()
-        .map(|s| ChunkUnit { bytes: 0, start: s.start, duration: u64::try_from(s.duration).unwrap_or(0) })
+        .map(|s| ChunkUnit { bytes: 0, start: s.start.get(), duration: s.duration.unsigned() })
         .collect();
     let mut members: Vec<Vec<&StoredSegment>> = vec![Vec::new(); units.len()];
     for (_, segment) in StoredTrack::interleaved(tracks) {

@@ -37,11 +37,10 @@ pub fn model(rows: &Rows<'_>, form: Form) -> Presentation {
 /// The end of the longest track.
 fn duration(rows: &Rows<'_>) -> MediaTime {
     let video = rows.plan.timeline.iter().map(|t| time(t.output_end.get(), t.timescale));
-    let audio = rows
-        .audio
-        .iter()
-        .flatten()
-        .map(|a| time(a.start.saturating_add(i64::try_from(a.num_samples).unwrap_or(i64::MAX)), a.sample_rate));
+    let audio =
+        rows.audio.iter().flatten().map(|a| {
+            time(a.start.get().saturating_add(i64::try_from(a.num_samples).unwrap_or(i64::MAX)), a.sample_rate)
+        });
     video.chain(audio).max().unwrap_or(MediaTime::new(0, Rational::ONE))
 }
 
@@ -104,19 +103,19 @@ fn cap(planned: &TrackPlan) -> Option<u64> {
 /// A track with a task of its own.
 fn whole_track(planned: &TrackPlan, part: &AudioPart) -> MediaTrack {
     let kind = planned.kind();
-    let segments = part.segments.iter().map(|s| MediaSegment {
+    let segments = part.stored.segments.iter().map(|s| MediaSegment {
         number: u64::from(s.number),
         path: segment_path(kind, &planned.id, u64::from(s.number)),
-        start: s.start,
-        duration: u64::try_from(s.duration).unwrap_or(0),
+        start: s.start.get(),
+        duration: s.duration.unsigned(),
         bytes: s.object.bytes,
         available: true,
     });
     MediaTrack {
         id: planned.id.clone(),
-        codec: Some(part.codec.clone()),
+        codec: Some(part.stored.codec.clone()),
         timescale: part.sample_rate,
-        delay: part.priming,
+        delay: u32::try_from(part.priming.get()).unwrap_or(0),
         init: Some(init_path(kind, &planned.id)),
         grid: None,
         segments: segments.collect(),

@@ -3,7 +3,7 @@
 use crate::catalogue::Catalogue;
 use splitreel_core::MediaKind;
 use splitreel_core::part::{
-    AudioPart, PresentationFile, RenditionPart, StoredObject, StoredSegment, TaskResult, VideoPart,
+    AudioPart, PresentationFile, StoredObject, StoredSegment, TaskResult, TrackPart, VideoPart,
 };
 use splitreel_core::plan::{Plan, TrackPlan};
 use splitreel_packaging::presentation::{init_path, segment_path};
@@ -46,7 +46,8 @@ impl<'a> Rows<'a> {
         video: impl IntoIterator<Item = &'a VideoPart>,
         audio: impl IntoIterator<Item = &'a AudioPart>,
     ) -> Self {
-        let by_id: BTreeMap<&str, &AudioPart> = audio.into_iter().map(|part| (part.rendition.as_str(), part)).collect();
+        let by_id: BTreeMap<&str, &AudioPart> =
+            audio.into_iter().map(|part| (part.stored.track.as_str(), part)).collect();
         Rows {
             plan,
             video: video.into_iter().map(|part| (part.segment, part)).collect(),
@@ -74,9 +75,9 @@ impl<'a> Rows<'a> {
                     id: &planned.id,
                     kind: planned.kind(),
                     timescale: planned.timescale,
-                    init: part.map(|part| &part.init),
-                    codec: part.map(|part| part.codec.as_str()),
-                    segments: part.iter().flat_map(|part| &part.segments).collect(),
+                    init: part.map(|part| &part.stored.init),
+                    codec: part.map(|part| part.stored.codec.as_str()),
+                    segments: part.iter().flat_map(|part| &part.stored.segments).collect(),
                 })
             }
         };
@@ -99,8 +100,8 @@ impl<'a> Rows<'a> {
     }
 
     /// Finished parts of the track at a position among the tracks that segment tasks make, by segment.
-    pub(crate) fn parts_of(&self, position: usize) -> impl Iterator<Item = &'a RenditionPart> {
-        self.video.values().filter_map(move |part| part.renditions.get(position))
+    pub(crate) fn parts_of(&self, position: usize) -> impl Iterator<Item = &'a TrackPart> {
+        self.video.values().filter_map(move |part| Some(&part.renditions.get(position)?.stored))
     }
 
     /// A track without which nothing can be played yet: a preview needs the first segment of the timeline and every
@@ -115,13 +116,13 @@ impl<'a> Rows<'a> {
 
     /// The part of an audio track.
     pub fn audio_part(&self, id: &str) -> Option<&'a AudioPart> {
-        self.audio.iter().flatten().copied().find(|part| part.rendition == id)
+        self.audio.iter().flatten().copied().find(|part| part.stored.track == id)
     }
 
     /// Identifier of the audio track that plays when the user did not choose, once its part is finished.
     pub fn default_audio(&self) -> Option<&'a str> {
         let planned = self.plan.tracks_of(MediaKind::Audio).find(|planned| planned.label.is_default)?;
-        self.audio_part(&planned.id).map(|part| part.rendition.as_str())
+        self.audio_part(&planned.id).map(|part| part.stored.track.as_str())
     }
 }
 

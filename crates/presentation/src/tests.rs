@@ -3,7 +3,7 @@
 use crate::*;
 use splitreel_core::MediaKind;
 use splitreel_core::part::{
-    AudioPart, Cost, PresentationFile, RenditionPart, StoredObject, StoredSegment, TaskResult, VideoPart,
+    AudioPart, Cost, PresentationFile, RenditionPart, StoredObject, StoredSegment, TaskResult, TrackPart, VideoPart,
 };
 use splitreel_core::plan::{Media, Plan, PlannedPart};
 use splitreel_core::planner::{Capabilities, plan};
@@ -37,9 +37,9 @@ fn object(name: &str, bytes: u64) -> StoredObject {
 fn stored(name: &str, number: u32, start: i64, duration: i64) -> StoredSegment {
     StoredSegment {
         number,
-        start,
-        duration,
-        decode_time: start,
+        start: OutputTicks(start),
+        duration: OutputTicks(duration),
+        decode_time: OutputTicks(start),
         num_samples: 1,
         header_bytes: 1,
         samples_sha256: String::new(),
@@ -51,15 +51,17 @@ fn stored(name: &str, number: u32, start: i64, duration: i64) -> StoredSegment {
 fn results(plan: &Plan) -> Vec<TaskResult> {
     let part = |segment: &splitreel_core::plan::Segment| {
         let rendition = |planned: PlannedPart<'_>| RenditionPart {
-            rendition: planned.track.id.clone(),
-            init: object(&planned.track.id, 700),
-            codec: "avc1.64001e".into(),
-            segments: planned
-                .grid
-                .media_segments
-                .iter()
-                .map(|m| stored(&planned.track.id, m.number, m.start.get(), m.duration.get()))
-                .collect(),
+            stored: TrackPart {
+                track: planned.track.id.clone(),
+                init: object(&planned.track.id, 700),
+                codec: "avc1.64001e".into(),
+                segments: planned
+                    .grid
+                    .media_segments
+                    .iter()
+                    .map(|m| stored(&planned.track.id, m.number, m.start.get(), m.duration.get()))
+                    .collect(),
+            },
             num_frames: planned.frames.num_frames,
             pts_sha256: planned.frames.pts_sha256.clone(),
         };
@@ -77,17 +79,19 @@ fn results(plan: &Plan) -> Vec<TaskResult> {
     cuts.push(960_512);
     let packets = (1..).zip(cuts.windows(2)).map(|(number, cut)| stored("audio", number, cut[0], cut[1] - cut[0]));
     all.push(TaskResult::Audio(AudioPart {
-        rendition: audio_id(plan).to_owned(),
-        init: object("audio", 600),
-        codec: "mp4a.40.2".into(),
-        segments: packets.collect(),
+        stored: TrackPart {
+            track: audio_id(plan).to_owned(),
+            init: object("audio", 600),
+            codec: "mp4a.40.2".into(),
+            segments: packets.collect(),
+        },
         sample_rate: 48_000,
         channels: 2,
         frame_samples: 1_024,
-        priming: 1_024,
+        priming: OutputTicks(1_024),
         num_samples: 960_000,
         decoded_samples: Some(960_000),
-        start: 0,
+        start: OutputTicks(0),
         cost: Cost::default(),
     }));
     all
@@ -211,8 +215,9 @@ fn a_kind_without_manifest_rules_is_stored_checked_and_listed_nowhere() {
     captions.media = Media::Text;
     plan.tracks.push(captions);
     let mut all = results(&plan);
-    let Some(TaskResult::Audio(part)) = all.last().cloned() else { panic!("no audio part") };
-    all.push(TaskResult::Audio(AudioPart { rendition: "captions".into(), codec: "wvtt".into(), ..part }));
+    let Some(TaskResult::Audio(mut part)) = all.last().cloned() else { panic!("no audio part") };
+    (part.stored.track, part.stored.codec) = ("captions".into(), "wvtt".into());
+    all.push(TaskResult::Audio(part));
     let (with, without) = (Rows::new(&plan, &all), results(&plain));
     let without = Rows::new(&plain, &without);
     for form in [Form::Final, Form::Preview, Form::Planned] {

@@ -103,7 +103,7 @@ impl Spoiler {
     fn records(&self, mut result: TaskResult) -> TaskResult {
         let state = self.state();
         if let TaskResult::Video(part) = &mut result {
-            for segment in part.renditions.iter_mut().flat_map(|r| &mut r.segments) {
+            for segment in part.renditions.iter_mut().flat_map(|r| &mut r.stored.segments) {
                 if let Some(spoilt) = state.spoilt.get(&segment.object.key) {
                     fit(segment, spoilt);
                 }

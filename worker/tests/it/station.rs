@@ -188,6 +188,6 @@ pub fn planned(info: &SourceInfo, seconds: f64) -> Arc<Plan> {
 
 /// What a part is made of, but for the keys, which carry the lease.
 pub fn hashes(part: &VideoPart) -> Vec<String> {
-    let all = part.renditions.iter().flat_map(|r| std::iter::once(&r.init).chain(r.segments.iter().map(|s| &s.object)));
+    let all = part.renditions.iter().flat_map(|r| r.stored.objects());
     all.map(|object| object.sha256.clone()).collect()
 }

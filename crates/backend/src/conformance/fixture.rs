@@ -7,7 +7,9 @@ use crate::lease::LeaseError;
 use crate::store::{ClaimRequest, JobStore, Submitted};
 use splitreel_core::event::EventKind;
 use splitreel_core::job::{Job, JobRequest};
-use splitreel_core::part::{AudioPart, Cost, Presentation, ProbeResult, StoredObject, TaskResult, VideoPart};
+use splitreel_core::part::{
+    AudioPart, Cost, Presentation, ProbeResult, StoredObject, TaskResult, TrackPart, VideoPart,
+};
 use splitreel_core::plan::{
     AudioEncoding, AudioMedia, AudioOp, Coding, Cut, Label, Media, PLAN_VERSION, Packaging, Plan, Protection, Segment,
     Timeline, TrackContainer, TrackPlan,
@@ -133,17 +135,19 @@ pub fn result(kind: TaskKind, index: u32) -> TaskResult {
             TaskResult::Video(VideoPart { segment: index, renditions: Vec::new(), cost: Cost::default() })
         }
         TaskKind::Audio => TaskResult::Audio(AudioPart {
-            rendition: format!("{}-und", index + 1),
-            init: object("init"),
-            codec: "mp4a.40.2".to_owned(),
-            segments: Vec::new(),
+            stored: TrackPart {
+                track: format!("{}-und", index + 1),
+                init: object("init"),
+                codec: "mp4a.40.2".to_owned(),
+                segments: Vec::new(),
+            },
             sample_rate: 48_000,
             channels: 2,
             frame_samples: 1024,
-            priming: 1024,
+            priming: OutputTicks(1024),
             num_samples: 48_000,
             decoded_samples: Some(48_000),
-            start: 0,
+            start: OutputTicks(0),
             cost: Cost::default(),
         }),
         TaskKind::Assemble => TaskResult::Assemble(Presentation {

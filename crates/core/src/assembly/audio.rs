@@ -1,11 +1,13 @@
-//! The audio half of the check: start, priming and samples of plan, part and stored headers.
+//! The half of the check for tracks with a task of their own, audio today: start, priming and samples of plan, part and
+//! stored headers.
 
 use super::{
     AudioCertificate, AudioPlace, Measured, Origin, SampleCount, Violations, check_record, is_contiguous, is_continuous,
 };
 use crate::measure::{MeasuredSegment, MeasuredTrack};
 use crate::part::{AudioPart, StoredSegment};
-use crate::plan::{Cut, MediaKind, Plan, TrackPlan};
+use crate::plan::{Cut, Plan, TrackPlan};
+use crate::time::OutputTicks;
 
 pub(super) fn check(
     plan: &Plan,
@@ -13,13 +15,13 @@ pub(super) fn check(
     stored: &[MeasuredTrack],
     bad: &mut Violations,
 ) -> Vec<AudioCertificate> {
-    let num_tracks = plan.tracks_of(MediaKind::Audio).count();
+    let num_tracks = plan.whole_tracks().count();
     if parts.len() != num_tracks {
         bad.add("audio", format!("{} parts for {num_tracks} tracks", parts.len()));
         return Vec::new();
     }
     let none = MeasuredTrack::default();
-    let tracks = plan.tracks_of(MediaKind::Audio).zip(parts).enumerate();
+    let tracks = plan.whole_tracks().zip(parts).enumerate();
     tracks.map(|(i, (planned, part))| check_track(planned, part, stored.get(i).unwrap_or(&none), bad)).collect()
 }
 
@@ -29,34 +31,33 @@ fn check_track(
     stored: &MeasuredTrack,
     bad: &mut Violations,
 ) -> AudioCertificate {
-    let place = format!("audio {}", planned.id);
-    if part.rendition != planned.id {
-        bad.add(&place, format!("holds the part of {}", part.rendition));
+    let place = format!("{} {}", planned.kind().as_str(), planned.id);
+    if part.stored.track != planned.id {
+        bad.add(&place, format!("holds the part of {}", part.stored.track));
     }
     let start = match planned.cut {
-        Cut::Whole { start, .. } => start.get(),
-        Cut::Timeline { .. } => 0,
+        Cut::Whole { start, .. } => start,
+        Cut::Timeline { .. } => OutputTicks::ZERO,
     };
     if part.start != start {
         bad.add(&place, format!("starts at sample {}, planned {start}", part.start));
     }
-    let segments: Vec<&StoredSegment> = part.segments.iter().collect();
+    let segments: Vec<&StoredSegment> = part.stored.segments.iter().collect();
     let read = check_stored(&place, part, stored, bad);
-    let measured = measure(start, part, stored, &read);
+    let measured = measure(start.get(), part, stored, &read);
     check_samples(&place, part, &measured, bad);
-    let priming = i64::from(part.priming);
-    let is_continuous =
-        is_contiguous(&segments) && segments.iter().all(|s| s.decode_time == s.start + priming) && is_continuous(&read);
+    let is_placed = segments.iter().all(|s| s.decode_time == s.start + part.priming);
+    let is_continuous = is_contiguous(&segments) && is_placed && is_continuous(&read);
     if !is_continuous {
         bad.add(&place, "the timeline has a gap or an overlap");
     }
     AudioCertificate {
-        rendition: part.rendition.clone(),
+        rendition: part.stored.track.clone(),
         samples_decoded: part.decoded_samples,
         samples_out: part.num_samples,
         sample_rate: part.sample_rate,
-        priming: part.priming,
-        start: part.start,
+        priming: u32::try_from(part.priming.get()).unwrap_or(u32::MAX),
+        start: part.start.get(),
         measured,
         is_continuous,
         segments_sha256: segments.iter().map(|s| s.object.sha256.clone()).collect(),
@@ -73,8 +74,8 @@ fn check_stored<'a>(
     if stored.timescale != part.sample_rate {
         bad.add(place, format!("is stored with {} Hz, its part has {}", stored.timescale, part.sample_rate));
     }
-    let mut found = Vec::with_capacity(part.segments.len());
-    for record in &part.segments {
+    let mut found = Vec::with_capacity(part.stored.segments.len());
+    for record in &part.stored.segments {
         match stored.segments.get(&record.number) {
             Some(stored) => {
                 check_record(place, record, stored, bad);
@@ -99,9 +100,9 @@ fn measure(
         plan: AudioPlace { start: planned_start },
         part: SampleCount {
             from: Origin::Part,
-            start: part.start,
-            priming: i64::from(part.priming),
-            samples: part.segments.iter().map(|s| u64::try_from(s.duration).unwrap_or(0)).sum(),
+            start: part.start.get(),
+            priming: part.priming.get(),
+            samples: part.stored.segments.iter().map(|s| s.duration.unsigned()).sum(),
         },
         stored: SampleCount {
             from: Origin::Stored,
@@ -115,8 +116,8 @@ fn measure(
 /// The measurements against each other.
 fn check_samples(place: &str, part: &AudioPart, measured: &Measured<AudioPlace, SampleCount>, bad: &mut Violations) {
     let (encoded, stored) = (&measured.part, &measured.stored);
-    let needed = part.num_samples.saturating_add(u64::from(part.priming));
-    if part.segments.is_empty() || encoded.samples < needed {
+    let needed = part.num_samples.saturating_add(part.priming.unsigned());
+    if part.stored.segments.is_empty() || encoded.samples < needed {
         let (held, play, priming) = (encoded.samples, part.num_samples, part.priming);
         bad.add(place, format!("{held} samples in packets, {play} are to play after {priming} of priming"));
     }

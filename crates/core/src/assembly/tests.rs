@@ -2,12 +2,12 @@
 
 use super::*;
 use crate::measure::{MeasuredSample, MeasuredTrack, samples_sha256};
-use crate::part::{Cost, RenditionPart, StoredObject};
-use crate::plan::{Cut, MediaKind, MediaSegmentPlan, TrackPlan};
+use crate::part::{Cost, RenditionPart, StoredObject, TrackPart};
+use crate::plan::{Cut, Media, MediaKind, MediaSegmentPlan, TrackPlan};
 use crate::planner::{Capabilities, plan};
 use crate::profile::Profile;
 use crate::source::SourceInfo;
-use crate::time::SourceTicks;
+use crate::time::{OutputTicks, SourceTicks};
 
 fn object(name: &str) -> StoredObject {
     StoredObject { key: name.into(), bytes: 1, sha256: name.into() }
@@ -62,9 +62,9 @@ fn samples(plan: &Plan, m: &MediaSegmentPlan) -> Vec<MeasuredSample> {
 fn record(number: u32, start: i64, decode_time: i64, samples: &[MeasuredSample]) -> StoredSegment {
     StoredSegment {
         number,
-        start,
-        duration: samples.iter().map(|s| i64::from(s.duration)).sum(),
-        decode_time,
+        start: OutputTicks(start),
+        duration: samples.iter().map(|s| OutputTicks(s.duration.into())).sum(),
+        decode_time: OutputTicks(decode_time),
         num_samples: samples.len() as u32,
         header_bytes: 1,
         samples_sha256: samples_sha256(samples),
@@ -75,17 +75,19 @@ fn record(number: u32, start: i64, decode_time: i64, samples: &[MeasuredSample])
 fn video_part(plan: &Plan, segment: u32) -> VideoPart {
     let parts = plan.parts_of(segment).unwrap();
     let renditions = parts.iter().map(|part| RenditionPart {
-        rendition: part.track.id.clone(),
-        init: object(&part.track.id),
-        codec: "avc1".into(),
+        stored: TrackPart {
+            track: part.track.id.clone(),
+            init: object(&part.track.id),
+            codec: "avc1".into(),
+            segments: part
+                .grid
+                .media_segments
+                .iter()
+                .map(|m| record(m.number, m.start.get(), m.start.get(), &samples(plan, m)))
+                .collect(),
+        },
         num_frames: part.frames.num_frames,
         pts_sha256: part.frames.pts_sha256.clone(),
-        segments: part
-            .grid
-            .media_segments
-            .iter()
-            .map(|m| record(m.number, m.start.get(), m.start.get(), &samples(plan, m)))
-            .collect(),
     });
     VideoPart { segment, cost: Cost::default(), renditions: renditions.collect() }
 }
@@ -110,17 +112,14 @@ fn audio(a: &TrackPlan) -> (AudioPart, MeasuredTrack) {
         (1..).zip(starts).map(|(n, start)| record(n, start, start + packet, &of(start))).collect();
     let measured = (1..).zip(starts).map(|(n, start)| (n, MeasuredSegment::of(start + packet, &of(start)))).collect();
     let part = AudioPart {
-        rendition: a.id.clone(),
-        init: object(&a.id),
-        codec: "mp4a".into(),
-        segments,
+        stored: TrackPart { track: a.id.clone(), init: object(&a.id), codec: "mp4a".into(), segments },
         sample_rate: a.timescale,
         channels: 2,
         frame_samples: packet as u32,
-        priming: packet as u32,
+        priming: OutputTicks(packet),
         num_samples: 9 * packet as u64 - 100,
         decoded_samples: None,
-        start: planned,
+        start: OutputTicks(planned),
         cost: Cost::default(),
     };
     (part, MeasuredTrack { timescale: a.timescale, delay: packet, segments: measured })
@@ -128,7 +127,7 @@ fn audio(a: &TrackPlan) -> (AudioPart, MeasuredTrack) {
 
 fn perfect(plan: &Plan) -> Made {
     let segments = &plan.timeline.as_ref().unwrap().segments;
-    let (audio, audio_tracks) = plan.tracks_of(MediaKind::Audio).map(audio).unzip();
+    let (audio, audio_tracks) = plan.whole_tracks().map(audio).unzip();
     Made {
         video: segments.iter().map(|s| video_part(plan, s.index)).collect(),
         audio,
@@ -181,11 +180,11 @@ fn every_difference_between_part_and_plan_stops_publication() {
     let spoils: [(&str, Spoil); 7] = [
         ("parts for", |p| drop(p.pop())),
         ("two parts", |p| p.push(p[0].clone())),
-        ("header differs", |p| p[2].renditions[0].init.sha256 = "x".into()),
+        ("header differs", |p| p[2].renditions[0].stored.init.sha256 = "x".into()),
         ("frames, the source has", |p| p[1].renditions[0].num_frames -= 1),
         ("presentation times differ", |p| p[1].renditions[0].pts_sha256 = "x".into()),
-        ("not where the plan", |p| p[1].renditions[0].segments[0].duration += 1),
-        ("first decode time", |p| p[1].renditions[0].segments[0].decode_time += 1),
+        ("not where the plan", |p| p[1].renditions[0].stored.segments[0].duration += OutputTicks(1)),
+        ("first decode time", |p| p[1].renditions[0].stored.segments[0].decode_time += OutputTicks(1)),
     ];
     for (what, spoil) in spoils {
         let mut made = perfect(&plan);
@@ -254,7 +253,7 @@ fn every_difference_of_stored_audio_stops_publication() {
     let spoils: [(&str, Spoil); 8] = [
         ("parts for", |m| m.audio.clear()),
         ("are to play after", |m| m.audio[0].num_samples += 1024),
-        ("starts at sample", |m| m.audio[0].start += 1),
+        ("starts at sample", |m| m.audio[0].start += OutputTicks(1)),
         ("is not stored", |m| drop(m.stored.audio[0].segments.remove(&2))),
         ("samples are stored, the encoder made", |m| {
             m.stored.audio[0].segments.get_mut(&2).unwrap().duration -= 1024;
@@ -262,6 +261,34 @@ fn every_difference_of_stored_audio_stops_publication() {
         ("of priming, its part has", |m| m.stored.audio[0].delay += 1),
         ("with 44100 Hz", |m| m.stored.audio[0].timescale = 44_100),
         ("is stored from sample", |m| m.stored.audio[0].segments.get_mut(&1).unwrap().decode_time += 1),
+    ];
+    for (what, spoil) in spoils {
+        let mut made = perfect(&plan);
+        spoil(&mut made);
+        is_found(&plan, &made, what);
+    }
+}
+
+/// Captions are cut like audio, by a task of their own; storyboards along the timeline. No producer makes either yet.
+#[test]
+fn kinds_without_a_producer_are_checked_by_the_same_rules() {
+    let mut plan = planned();
+    let mut captions = plan.tracks_of(MediaKind::Audio).next().unwrap().clone();
+    (captions.id, captions.media) = ("captions".into(), Media::Text);
+    let mut sheets = best(&plan).clone();
+    (sheets.id, sheets.media) = ("sheets".into(), Media::Images);
+    plan.tracks.extend([sheets, captions]);
+    let certificate = perfect(&plan).check(&plan).unwrap();
+    assert_eq!(certificate.video.last().unwrap().rendition, "sheets");
+    assert_eq!(certificate.audio.last().unwrap().rendition, "captions");
+    let spoils: [(&str, fn(&mut Made)); 3] = [
+        ("text captions: is stored from sample", |m| {
+            m.stored.audio[1].segments.get_mut(&1).unwrap().decode_time += 1;
+        }),
+        ("1 parts for 2 tracks", |m| drop(m.audio.pop())),
+        ("sheets segment 0: media segments are not where the plan puts them", |m| {
+            m.video[0].renditions.last_mut().unwrap().stored.segments[0].start += OutputTicks(1);
+        }),
     ];
     for (what, spoil) in spoils {
         let mut made = perfect(&plan);

@@ -85,7 +85,7 @@ impl<'a> Rendition<'a> {
                 continue;
             };
             let head = *first.get_or_insert(part);
-            if part.init.sha256 != head.init.sha256 || part.codec != head.codec {
+            if part.stored.init.sha256 != head.stored.init.sha256 || part.stored.codec != head.stored.codec {
                 bad.add(&place, "its header differs from the first segment's");
             }
             check_part(&place, &wanted, part, bad);
@@ -95,7 +95,7 @@ impl<'a> Rendition<'a> {
             planned.add(wanted.frames.num_frames, &wanted.frames.pts_sha256);
             encoded.add(part.num_frames, &part.pts_sha256);
             stored.add(frames, &pts_sha256);
-            segments.extend(&part.segments);
+            segments.extend(&part.stored.segments);
             read.extend(found);
         }
         let is_continuous = is_contiguous(&segments) && is_continuous(&read);
@@ -115,14 +115,14 @@ impl<'a> Rendition<'a> {
             pts_sha256_out: measured.stored.pts_sha256.clone(),
             measured,
             is_continuous,
-            init_sha256: first.map(|f| f.init.sha256.clone()).unwrap_or_default(),
+            init_sha256: first.map(|f| f.stored.init.sha256.clone()).unwrap_or_default(),
             segments_sha256: segments.iter().map(|s| s.object.sha256.clone()).collect(),
         }
     }
 
     fn part(&self, segment: u32) -> Option<&'a RenditionPart> {
         let part = self.parts.get(&segment)?.renditions.get(self.place)?;
-        (part.rendition == self.track.id).then_some(part)
+        (part.stored.track == self.track.id).then_some(part)
     }
 
     /// The stored header states the planned clock and composition delay.
@@ -144,9 +144,9 @@ impl<'a> Rendition<'a> {
         part: &RenditionPart,
         bad: &mut Violations,
     ) -> Vec<&'a MeasuredSegment> {
-        let mut found = Vec::with_capacity(part.segments.len());
+        let mut found = Vec::with_capacity(part.stored.segments.len());
         let is_copy = self.track.video().is_some_and(|video| video.coding.is_copy());
-        for (record, m) in part.segments.iter().zip(&planned.grid.media_segments) {
+        for (record, m) in part.stored.segments.iter().zip(&planned.grid.media_segments) {
             let Some(stored) = self.stored.segments.get(&record.number) else {
                 bad.add(place, format!("media segment {} is not stored", record.number));
                 continue;
@@ -170,16 +170,16 @@ impl<'a> Rendition<'a> {
 /// The part's record against the plan.
 fn check_part(place: &str, planned: &PlannedPart<'_>, part: &RenditionPart, bad: &mut Violations) {
     let media_segments = &planned.grid.media_segments;
-    let is_placed = part.segments.len() == media_segments.len()
-        && part
-            .segments
+    let segments = &part.stored.segments;
+    let is_placed = segments.len() == media_segments.len()
+        && segments
             .iter()
             .zip(media_segments)
-            .all(|(a, b)| (a.number, a.start, a.duration) == (b.number, b.start.get(), b.duration.get()));
+            .all(|(a, b)| (a.number, a.start, a.duration) == (b.number, b.start, b.duration));
     if !is_placed {
         bad.add(place, "media segments are not where the plan puts them");
     }
-    if part.segments.first().is_some_and(|f| f.decode_time != planned.segment.output_start.get()) {
+    if segments.first().is_some_and(|f| f.decode_time != planned.segment.output_start) {
         bad.add(place, "the first decode time is not the segment's start");
     }
 }

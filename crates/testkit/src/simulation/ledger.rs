@@ -322,15 +322,10 @@ impl Ledger {
 
 /// Every object that a result names.
 pub(super) fn objects(result: &TaskResult) -> Vec<StoredObject> {
-    let track = |init: &StoredObject, segments: &[splitreel_core::part::StoredSegment]| {
-        let mut all = vec![init.clone()];
-        all.extend(segments.iter().map(|s| s.object.clone()));
-        all
-    };
     match result {
         TaskResult::Probe(p) => vec![p.info.clone()],
-        TaskResult::Video(v) => v.renditions.iter().flat_map(|r| track(&r.init, &r.segments)).collect(),
-        TaskResult::Audio(a) => track(&a.init, &a.segments),
+        TaskResult::Video(v) => v.renditions.iter().flat_map(|r| r.stored.objects()).cloned().collect(),
+        TaskResult::Audio(a) => a.stored.objects().cloned().collect(),
         TaskResult::Assemble(p) => vec![p.catalogue.clone()],
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bugs;
+mod kinds;
 mod manifests;
 mod seeds;
 
