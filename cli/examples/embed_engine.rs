@@ -21,7 +21,6 @@ use splitreel_core::planner::Capabilities;
 use splitreel_core::profile::Profile;
 use splitreel_media::{Ffmpeg, FfmpegToolkit, Limits, ProbeOptions, ToolPaths};
 use splitreel_worker::Worker;
-use splitreel_worker::ffmpeg::FfmpegTools;
 use splitreel_worker::source::LocalSources;
 use std::path::Path;
 use std::sync::Arc;
@@ -70,8 +69,7 @@ async fn start(
         Coordinator::new(Arc::clone(store), Arc::clone(blobs), Arc::clone(&doorbell), world.clone(), config);
     let leases: Arc<dyn Leases> = Arc::new(coordinator.clone());
     let id = WorkerId("embedded".to_owned());
-    let toolkit = FfmpegToolkit::new(ffmpeg);
-    let tools = FfmpegTools::new(toolkit, scratch.to_owned(), Limits::default(), ProbeOptions::default());
+    let tools = FfmpegToolkit::new(ffmpeg, scratch.to_owned(), Limits::default(), ProbeOptions::default());
     let worker = Worker::new(
         splitreel_worker::Config { id: id.clone(), slots: 2 },
         Arc::clone(&leases),

@@ -14,7 +14,6 @@ use splitreel_core::task::RetryPolicy;
 use splitreel_core::{JobId, WorkerId};
 use splitreel_media::{Ffmpeg, FfmpegToolkit, Limits, ProbeOptions, ToolPaths};
 use splitreel_worker::Worker;
-use splitreel_worker::ffmpeg::FfmpegTools;
 use splitreel_worker::source::LocalSources;
 use std::path::Path;
 use std::sync::Arc;
@@ -120,12 +119,7 @@ impl Backends {
         let coordinator = self.coordinator_on(Arc::clone(&doorbell), &terms, capabilities(ffmpeg));
         let leases: Arc<dyn Leases> =
             Arc::new(ObservedLeases { inner: Arc::new(coordinator.clone()), seen: seen_tx.clone() });
-        let tools = FfmpegTools::new(
-            FfmpegToolkit::new(Arc::clone(ffmpeg)),
-            state.scratch(),
-            Limits::default(),
-            ProbeOptions::default(),
-        );
+        let tools = FfmpegToolkit::new(Arc::clone(ffmpeg), state.scratch(), Limits::default(), ProbeOptions::default());
         let toolkit = Arc::new(ObservedToolkit { inner: Arc::new(tools), seen: seen_tx });
         let worker = Worker::new(
             splitreel_worker::Config { id: state.worker.clone(), slots: terms.slots },

@@ -9,7 +9,7 @@ use splitreel_core::plan::Plan;
 use splitreel_core::source::SourceInfo;
 use splitreel_core::task::Progress;
 use splitreel_core::{Failure, LeaseId, TaskId, WorkerId};
-use splitreel_worker::toolkit::{Encoded, Request, Toolkit};
+use splitreel_media::{Encoded, Request, Toolkit};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 

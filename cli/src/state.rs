@@ -88,7 +88,7 @@ impl State {
 
     /// Removes what a dead process left: scratch first, its lock file last.
     pub fn bury(&self, worker: &WorkerId) {
-        let _ = splitreel_worker::ffmpeg::clear_scratch(&self.scratch_of(worker));
+        let _ = splitreel_media::clear_scratch(&self.scratch_of(worker));
         for name in [worker.0.clone(), format!(".{}", worker.0)] {
             let _ = std::fs::remove_file(self.root.join("workers").join(name));
         }

@@ -3,17 +3,16 @@
 
 #![forbid(unsafe_code)]
 
-pub mod ffmpeg;
 pub mod piece;
 mod progress;
 pub mod source;
 mod store;
-pub mod toolkit;
 mod work;
 
 use splitreel_backend::doorbell::Queue;
 use splitreel_backend::{Doorbell, Ids, Leases, PartWriter};
 use splitreel_core::WorkerId;
+use splitreel_media::Toolkit;
 use splitreel_runner::Runner;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +40,7 @@ pub struct Worker {
 pub(crate) struct WorkerDeps {
     pub(crate) blobs: Arc<dyn PartWriter>,
     pub(crate) sources: Arc<dyn source::Sources>,
-    pub(crate) toolkit: Arc<dyn toolkit::Toolkit>,
+    pub(crate) toolkit: Arc<dyn Toolkit>,
 }
 
 impl Worker {
@@ -52,7 +51,7 @@ impl Worker {
         doorbell: Arc<dyn Doorbell>,
         blobs: Arc<dyn PartWriter>,
         sources: Arc<dyn source::Sources>,
-        toolkit: Arc<dyn toolkit::Toolkit>,
+        toolkit: Arc<dyn Toolkit>,
         ids: Arc<dyn Ids>,
     ) -> Self {
         Worker { config, leases, doorbell, ids, deps: Arc::new(WorkerDeps { blobs, sources, toolkit }) }

@@ -2,16 +2,15 @@
 //! attempt ends, and an attempt whose progress stands still loses its lease.
 
 use splitreel_core::task::Progress;
+use splitreel_media::ENCODED_PER_MILLE;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// While bytes of the source arrive, in per mille.
 pub(crate) const FETCHING: Range<u16> = 0..100;
-/// While ffmpeg works. It starts where fetching does: most sources are there at once.
-const ENCODING: Range<u16> = 0..950;
-/// While parts are stored.
-pub(crate) const STORING: Range<u16> = 950..1_000;
+/// While parts are stored. Encoding reports the progress before, from 0: most sources are there at once.
+pub(crate) const STORING: Range<u16> = ENCODED_PER_MILLE..1_000;
 
 /// A transfer of bytes as a part of an attempt.
 pub(crate) struct Transfer<'a> {
@@ -42,11 +41,6 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// Progress of an attempt in per mille when ffmpeg is at `at` of `length`; 0 when the length is 0.
-pub(crate) fn encoded_share(at: u64, length: u64) -> u16 {
-    within(&ENCODING, at, length)
-}
-
 fn within(part: &Range<u16>, done: u64, all: u64) -> u16 {
     let width = u128::from(part.end - part.start);
     let share = (u128::from(done.min(all)) * width).checked_div(u128::from(all)).unwrap_or(0);
@@ -66,10 +60,6 @@ mod tests {
         assert_eq!(at(), 25);
         fetching.moved(9);
         assert_eq!(at(), 100);
-        assert_eq!(
-            [(0, 10), (5, 10), (99, 10), (99, 0)].map(|(at, length)| encoded_share(at, length)),
-            [0, 475, 950, 0]
-        );
         let storing = Transfer::new(&progress, STORING, 10);
         storing.moved(5);
         assert_eq!(at(), 975);

@@ -10,9 +10,7 @@ use splitreel_core::source::SourceInfo;
 use splitreel_core::task::Progress;
 use splitreel_core::time::OutputTicks;
 use splitreel_core::{Failure, LeaseId};
-use splitreel_media::{FfmpegToolkit, Limits, ProbeOptions};
-use splitreel_worker::ffmpeg::FfmpegTools;
-use splitreel_worker::toolkit::{Request, Toolkit};
+use splitreel_media::{FfmpegToolkit, Limits, ProbeOptions, Request, Toolkit};
 use std::path::PathBuf;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -37,8 +35,7 @@ pub async fn plan(config: &Config, args: PlanArgs) -> Result<Exit, Problem> {
     let ffmpeg = engine::detect().await?;
     let capabilities = engine::capabilities(&ffmpeg);
     let scratch = std::env::temp_dir().join(format!("splitreel-plan-{}", std::process::id()));
-    let tools =
-        FfmpegTools::new(FfmpegToolkit::new(ffmpeg), scratch.clone(), Limits::default(), ProbeOptions::default());
+    let tools = FfmpegToolkit::new(ffmpeg, scratch.clone(), Limits::default(), ProbeOptions::default());
     let request = Request {
         lease: LeaseId(uuid::Uuid::now_v7()),
         name: source.locator.clone(),

@@ -19,7 +19,6 @@ use splitreel_media::{FfmpegToolkit, Limits, ProbeOptions};
 use splitreel_telemetry::checks::Checks;
 use splitreel_telemetry::labels::Role;
 use splitreel_worker::Worker;
-use splitreel_worker::ffmpeg::FfmpegTools;
 use splitreel_worker::source::{HttpOptions, HttpSources};
 use std::sync::Arc;
 
@@ -68,12 +67,7 @@ pub async fn worker(config: &Config, args: WorkerArgs, log_json: bool) -> Result
         http.scratch_bytes = mb.saturating_mul(1 << 20);
     }
     let sources = HttpSources::new(http).map_err(|e| Problem::because("sources cannot be fetched", &e))?;
-    let toolkit = FfmpegTools::new(
-        FfmpegToolkit::new(Arc::clone(&ffmpeg)),
-        state.scratch(),
-        Limits::default(),
-        ProbeOptions::default(),
-    );
+    let toolkit = FfmpegToolkit::new(Arc::clone(&ffmpeg), state.scratch(), Limits::default(), ProbeOptions::default());
     let role = Worker::new(
         splitreel_worker::Config { id: id.clone(), slots },
         Arc::new(leases.clone()),

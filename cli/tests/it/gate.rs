@@ -11,7 +11,6 @@ use splitreel_core::profile::Profile;
 use splitreel_media::{Ffmpeg, FfmpegToolkit, Limits, ProbeOptions, ToolPaths};
 use splitreel_testkit::services::Services;
 use splitreel_testkit::spoil::{Spoil, Spoiler};
-use splitreel_worker::ffmpeg::FfmpegTools;
 use splitreel_worker::source::LocalSources;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,8 +50,8 @@ pub async fn ended(clip: &Path, spoil: Option<Spoil>) -> Job {
             encoders: ffmpeg.encoders.iter().cloned().collect(),
             filters: ffmpeg.filters.iter().cloned().collect(),
         },
-        toolkit: Arc::new(FfmpegTools::new(
-            FfmpegToolkit::new(ffmpeg),
+        toolkit: Arc::new(FfmpegToolkit::new(
+            ffmpeg,
             scratch.path().to_owned(),
             Limits::default(),
             ProbeOptions::default(),

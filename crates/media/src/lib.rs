@@ -1,8 +1,8 @@
 //! The only crate that starts ffmpeg and ffprobe: detection, confinement, probing, encoding.
 //!
-//! Workers use [`Toolkit`]; [`FfmpegToolkit`] implements it. Nothing here plans, packages or stores: the plan defines the
-//! output, the result is plain MP4 files in a directory of the caller. An exit code of 0 is not proof: callers count and
-//! compare the frames of the output.
+//! Workers use [`Toolkit`]; [`FfmpegToolkit`] implements it over single runs of [`Ffmpeg`]. Nothing here plans, packages or
+//! stores: the plan defines the output, the result is plain MP4 files in a scratch directory. An exit code of 0 is not
+//! proof: callers count and compare the frames of the output.
 
 mod detect;
 mod encode;
@@ -10,6 +10,8 @@ mod failure;
 pub mod piece;
 mod probe;
 mod process;
+mod programs;
+mod request;
 mod scratch;
 mod toolkit;
 
@@ -17,6 +19,5 @@ pub use detect::{DetectError, Ffmpeg, ToolPaths, Version};
 pub use encode::{ArgsError, AudioFacts, Spelling, audio_args, video_args};
 pub use probe::ProbeOptions;
 pub use process::{Access, Limits, Output, Progress, ProgressSink, Run, RunError, Sandbox, Stdout, run};
-pub use toolkit::{
-    AudioFile, AudioRequest, Effort, FfmpegToolkit, ProbeRequest, Probed, Toolkit, VideoFiles, VideoRequest,
-};
+pub use request::{AudioFile, AudioRequest, Effort, Encoded, ProbeRequest, Probed, Request, VideoFiles, VideoRequest};
+pub use toolkit::{ENCODED_PER_MILLE, FfmpegToolkit, Toolkit, clear_scratch};

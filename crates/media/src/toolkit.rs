@@ -1,231 +1,211 @@
-//! The trait through which workers use ffmpeg, and its real implementation.
+//! The one door to the media tools, which the simulation fakes, and the real tools behind it: ffmpeg runs in a
+//! per-attempt scratch directory, its progress becomes the attempt's, its output is parsed.
 
 use crate::detect::Ffmpeg;
-use crate::encode::{AudioFacts, Places, encode_audio, encode_video};
-use crate::probe::{self, ProbeOptions};
-use crate::process::{Limits, Output, ProgressSink};
+use crate::piece::EncodedTrack;
+use crate::probe::ProbeOptions;
+use crate::process::{Limits, ProgressSink};
+use crate::request::{AudioRequest, Effort, Encoded, ProbeRequest, Request, VideoRequest};
 use async_trait::async_trait;
-use splitreel_core::Failure;
-use splitreel_core::plan::Plan;
+use splitreel_core::plan::{Cut, Plan, Timeline};
 use splitreel_core::source::SourceInfo;
-use std::path::PathBuf;
+use splitreel_core::task::{Progress, TaskKind};
+use splitreel_core::{Failure, FailureCode};
+use splitreel_telemetry::record;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
+use std::time::Duration;
 
-/// CPU and wall time that a call took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Effort {
-    /// CPU milliseconds of ffmpeg and ffprobe, user and system.
-    pub cpu_ms: u64,
-    /// Wall milliseconds.
-    pub wall_ms: u64,
-}
+/// Progress of an attempt when ffmpeg is done; storing the output is the rest.
+pub const ENCODED_PER_MILLE: u16 = 950;
 
-impl Effort {
-    /// Adds what a process took.
-    pub(crate) fn add(&mut self, output: &Output) {
-        self.merge(Effort { cpu_ms: output.cpu_ms, wall_ms: output.wall_ms });
-    }
-
-    /// Adds what other runs took.
-    pub(crate) fn merge(&mut self, other: Effort) {
-        self.cpu_ms = self.cpu_ms.saturating_add(other.cpu_ms);
-        self.wall_ms = self.wall_ms.saturating_add(other.wall_ms);
-    }
-}
-
-/// A source to look at.
-#[derive(Clone, Debug)]
-pub struct ProbeRequest {
-    /// The local file.
-    pub source: PathBuf,
-    /// What messages call it; the user's own name for it.
-    pub name: String,
-    /// An existing directory for links.
-    pub scratch: PathBuf,
-    /// How hard to look.
-    pub options: ProbeOptions,
-}
-
-/// What probing found.
-#[derive(Clone, Debug)]
-pub struct Probed {
-    /// The source.
-    pub info: SourceInfo,
-    /// What it cost.
-    pub effort: Effort,
-}
-
-/// A video segment to encode.
-#[derive(Clone, Debug)]
-pub struct VideoRequest {
-    /// The local file.
-    pub source: PathBuf,
-    /// The plan.
-    pub plan: Arc<Plan>,
-    /// Number of the segment.
-    pub segment: u32,
-    /// 0 seeks to the nearest keyframe, 1 to the one before, more decodes from the beginning. A caller that finds
-    /// frames missing tries the next level.
-    pub seek_back: u32,
-    /// An existing directory for the results.
-    pub out_dir: PathBuf,
-    /// An existing directory for links.
-    pub scratch: PathBuf,
-    /// What the process may use up.
-    pub limits: Limits,
-}
-
-/// The encoded segment.
-#[derive(Clone, Debug)]
-pub struct VideoFiles {
-    /// One plain MP4 per rendition in the plan's order. Its edit list and sample table give the time of each frame
-    /// relative to the segment's start, in ticks of the plan's timescale.
-    pub files: Vec<PathBuf>,
-    /// What it cost.
-    pub effort: Effort,
-    /// Last lines of ffmpeg, as evidence when the files turn out wrong.
-    pub stderr_tail: Vec<String>,
-}
-
-/// An audio track to encode.
-#[derive(Clone, Debug)]
-pub struct AudioRequest {
-    /// The local file.
-    pub source: PathBuf,
-    /// The plan.
-    pub plan: Arc<Plan>,
-    /// Position in the plan's list of audio renditions.
-    pub track: u32,
-    /// An existing directory for the result.
-    pub out_dir: PathBuf,
-    /// An existing directory for links.
-    pub scratch: PathBuf,
-    /// What the process may use up.
-    pub limits: Limits,
-}
-
-/// The encoded track.
-#[derive(Clone, Debug)]
-pub struct AudioFile {
-    /// A plain MP4 with one track that starts with the source's first sample; priming and end padding are outside its
-    /// edit list.
-    pub file: PathBuf,
-    /// Counts of samples.
-    pub facts: AudioFacts,
-    /// What it cost.
-    pub effort: Effort,
-    /// Last lines of ffmpeg.
-    pub stderr_tail: Vec<String>,
-}
-
-/// The media programs.
+/// Probes and encodes.
 #[async_trait]
 pub trait Toolkit: Send + Sync {
-    /// Looks at a source.
-    ///
-    /// # Errors
-    /// A [`Failure`]; class `Source` when the source itself cannot be used.
-    async fn probe(
-        &self,
-        request: ProbeRequest,
-        progress: ProgressSink,
-        cancel: CancellationToken,
-    ) -> Result<Probed, Failure>;
-
-    /// Encodes one video segment in all renditions. Success does not prove that every frame is there.
-    ///
-    /// # Errors
-    /// A [`Failure`] with ffmpeg's last words.
+    /// Describes the source. `deep` decodes it once to list its frames. On a source that is not complete it
+    /// fails with [`FailureCode::NeedsWhole`] where the holes matter.
+    async fn probe(&self, request: Request, deep: bool) -> Result<SourceInfo, Failure>;
+    /// Encodes one segment into all renditions. `look_back` raises how far before the segment decoding starts:
+    /// 0 = the nearest keyframe, 1 = the one before, 2 = the beginning of the source.
     async fn encode_video(
         &self,
-        request: VideoRequest,
-        progress: ProgressSink,
-        cancel: CancellationToken,
-    ) -> Result<VideoFiles, Failure>;
-
-    /// Encodes one audio track.
-    ///
-    /// # Errors
-    /// A [`Failure`] with ffmpeg's last words.
-    async fn encode_audio(
-        &self,
-        request: AudioRequest,
-        progress: ProgressSink,
-        cancel: CancellationToken,
-    ) -> Result<AudioFile, Failure>;
-
-    /// Identity of the build: equal ids encode alike.
-    fn build_id(&self) -> &str;
-
-    /// Whether an encoder is there, by ffmpeg's name.
-    fn has_encoder(&self, name: &str) -> bool;
+        request: Request,
+        plan: Arc<Plan>,
+        segment: u32,
+        look_back: u32,
+    ) -> Result<Encoded, Failure>;
+    /// Encodes one audio track, whole.
+    async fn encode_audio(&self, request: Request, plan: Arc<Plan>, index: u32) -> Result<Encoded, Failure>;
+    /// Identity of the tools: goes into certificates.
+    fn build_id(&self) -> String;
 }
 
-/// The real programs.
-#[derive(Clone, Debug)]
+/// [`Toolkit`] over ffmpeg, with a place to work in.
 pub struct FfmpegToolkit {
     ffmpeg: Arc<Ffmpeg>,
+    scratch: PathBuf,
+    limits: Limits,
+    options: ProbeOptions,
 }
 
 impl FfmpegToolkit {
-    /// Uses the programs that were detected.
-    pub fn new(ffmpeg: Arc<Ffmpeg>) -> Self {
-        FfmpegToolkit { ffmpeg }
+    /// `scratch` is created when needed; each attempt gets a directory of its own in it, which goes with the attempt.
+    pub fn new(ffmpeg: Arc<Ffmpeg>, scratch: PathBuf, limits: Limits, options: ProbeOptions) -> Self {
+        FfmpegToolkit { ffmpeg, scratch, limits, options }
     }
 
-    /// The programs.
-    pub fn ffmpeg(&self) -> &Arc<Ffmpeg> {
-        &self.ffmpeg
+    fn workspace(&self, request: &Request) -> Result<Workspace, Failure> {
+        let dir = self.scratch.join(request.lease.to_string());
+        std::fs::create_dir_all(&dir).map_err(|e| {
+            let is_full = e.kind() == std::io::ErrorKind::StorageFull;
+            let code = if is_full { FailureCode::NoSpace } else { FailureCode::Scratch };
+            Failure::of(code, format!("the scratch directory {} cannot be made: {e}", dir.display()))
+        })?;
+        Ok(Workspace { dir })
     }
+}
+
+/// A directory that goes away with its owner.
+struct Workspace {
+    dir: PathBuf,
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        // Left-over files are removed at the next start.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Turns ffmpeg's progress into that of the attempt; `total_us` is the length in microseconds, 0 when there is none.
+fn sink(request: &Request, total_us: i64) -> ProgressSink {
+    let progress = request.progress.clone();
+    Arc::new(move |now| {
+        let done = encoded_share(now.out_time_us.max(0).unsigned_abs(), total_us.max(0).unsigned_abs());
+        progress.send_modify(|p: &mut Progress| {
+            p.done_per_mille = p.done_per_mille.max(done);
+            p.frames = now.frames.max(p.frames);
+            p.speed_milli = now.speed.map_or(0, |s| (f64::from(s) * 1000.0).clamp(0.0, 1e9) as u32);
+        });
+    })
+}
+
+async fn read_back(files: Vec<PathBuf>, evidence: Vec<String>) -> Result<Vec<EncodedTrack>, Failure> {
+    let read =
+        tokio::task::spawn_blocking(move || files.iter().map(|f| EncodedTrack::read(f)).collect::<Result<Vec<_>, _>>());
+    let tracks = read.await.map_err(|e| Failure::of(FailureCode::WorkerThread, e.to_string()))?;
+    tracks.map_err(|e| Failure::of(FailureCode::OutputUnreadable, e.to_string()).with_evidence(evidence))
 }
 
 #[async_trait]
 impl Toolkit for FfmpegToolkit {
-    async fn probe(
-        &self,
-        request: ProbeRequest,
-        progress: ProgressSink,
-        cancel: CancellationToken,
-    ) -> Result<Probed, Failure> {
-        probe::probe(&self.ffmpeg, &request, progress, cancel).await
+    async fn probe(&self, request: Request, deep: bool) -> Result<SourceInfo, Failure> {
+        let work = self.workspace(&request)?;
+        let name = request.name.clone();
+        let mut options = self.options.clone();
+        if deep {
+            options.scan_pixels = u64::MAX;
+        }
+        options.is_partial = !request.is_complete;
+        let probe = ProbeRequest { name, scratch: work.dir.clone(), options, source: request.source.clone() };
+        let probed = self.ffmpeg.probe(probe, sink(&request, 0), request.cancel.clone()).await?;
+        Ok(probed.info)
     }
 
     async fn encode_video(
         &self,
-        request: VideoRequest,
-        progress: ProgressSink,
-        cancel: CancellationToken,
-    ) -> Result<VideoFiles, Failure> {
-        let places = Places { source: &request.source, out_dir: &request.out_dir, scratch: &request.scratch };
-        let what = (request.segment, request.seek_back);
-        let (files, output) =
-            encode_video(&self.ffmpeg, &request.plan, what, &places, request.limits.clone(), progress, cancel).await?;
-        Ok(VideoFiles { files, effort: effort(&output), stderr_tail: output.stderr_tail })
+        request: Request,
+        plan: Arc<Plan>,
+        segment: u32,
+        look_back: u32,
+    ) -> Result<Encoded, Failure> {
+        let work = self.workspace(&request)?;
+        let length_us = plan.timeline.as_ref().map_or(0, |timeline| {
+            let ticks = timeline.segment(segment).map_or(0, |s| s.duration().get());
+            ticks.saturating_mul(1_000_000) / i64::from(timeline.timescale.max(1))
+        });
+        let ask = VideoRequest {
+            plan,
+            segment,
+            look_back,
+            out_dir: work.dir.clone(),
+            scratch: work.dir.clone(),
+            limits: self.limits.clone(),
+            source: request.source.clone(),
+        };
+        let kind = ask.plan.timeline.as_ref().map_or(TaskKind::Whole, Timeline::task_kind);
+        let made = self.ffmpeg.encode_video(ask, sink(&request, length_us), request.cancel.clone()).await?;
+        encoded_as(kind, length_us, &made.effort);
+        let tracks = read_back(made.files, made.stderr_tail).await?;
+        Ok(encoded(tracks, made.effort, work))
     }
 
-    async fn encode_audio(
-        &self,
-        request: AudioRequest,
-        progress: ProgressSink,
-        cancel: CancellationToken,
-    ) -> Result<AudioFile, Failure> {
-        let places = Places { source: &request.source, out_dir: &request.out_dir, scratch: &request.scratch };
-        let (file, facts, output) =
-            encode_audio(&self.ffmpeg, &request.plan, request.track, &places, request.limits.clone(), progress, cancel)
-                .await?;
-        Ok(AudioFile { file, facts, effort: effort(&output), stderr_tail: output.stderr_tail })
+    async fn encode_audio(&self, request: Request, plan: Arc<Plan>, index: u32) -> Result<Encoded, Failure> {
+        let work = self.workspace(&request)?;
+        let length_us = plan.whole_track(index).map_or(0, |track| {
+            let ticks = match &track.cut {
+                Cut::Whole { start, boundaries, .. } => boundaries.last().unwrap_or(start).get(),
+                Cut::Timeline { .. } => 0,
+            };
+            ticks.saturating_mul(1_000_000) / i64::from(track.timescale.max(1))
+        });
+        let ask = AudioRequest {
+            plan,
+            track: index,
+            out_dir: work.dir.clone(),
+            scratch: work.dir.clone(),
+            limits: self.limits.clone(),
+            source: request.source.clone(),
+        };
+        let made = self.ffmpeg.encode_audio(ask, sink(&request, length_us), request.cancel.clone()).await?;
+        encoded_as(TaskKind::Audio, length_us, &made.effort);
+        let tracks = read_back(vec![made.file], made.stderr_tail).await?;
+        let mut done = encoded(tracks, made.effort, work);
+        done.decoded_samples = made.facts.decoded_samples;
+        done.encoded_samples = made.facts.encoded_samples;
+        Ok(done)
     }
 
-    fn build_id(&self) -> &str {
-        &self.ffmpeg.build_id
-    }
-
-    fn has_encoder(&self, name: &str) -> bool {
-        self.ffmpeg.encoders.contains(name)
+    fn build_id(&self) -> String {
+        self.ffmpeg.build_id.clone()
     }
 }
 
-fn effort(output: &Output) -> Effort {
-    Effort { cpu_ms: output.cpu_ms, wall_ms: output.wall_ms }
+fn encoded_as(kind: TaskKind, length_us: i64, effort: &Effort) {
+    let media = Duration::from_micros(u64::try_from(length_us).unwrap_or(0));
+    record::encoded(kind, media, Duration::from_millis(effort.wall_ms));
+}
+
+fn encoded(tracks: Vec<EncodedTrack>, effort: Effort, work: Workspace) -> Encoded {
+    Encoded { tracks, cpu_ms: effort.cpu_ms, decoded_samples: None, encoded_samples: None, keep: Some(Box::new(work)) }
+}
+
+/// Progress of an attempt in per mille when ffmpeg is at `at` of `length`; 0 when the length is 0.
+fn encoded_share(at: u64, length: u64) -> u16 {
+    let done = u128::from(at.min(length)) * u128::from(ENCODED_PER_MILLE);
+    done.checked_div(u128::from(length)).and_then(|share| u16::try_from(share).ok()).unwrap_or(0)
+}
+
+/// Removes the scratch of a worker that is gone.
+///
+/// # Errors
+/// Those of the file system.
+pub fn clear_scratch(dir: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encoding_is_the_attempt_up_to_storing() {
+        assert_eq!(
+            [(0, 10), (5, 10), (99, 10), (99, 0)].map(|(at, length)| encoded_share(at, length)),
+            [0, 475, 950, 0]
+        );
+    }
 }

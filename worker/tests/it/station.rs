@@ -15,7 +15,6 @@ use splitreel_core::source::{SourceInfo, SourceRef};
 use splitreel_core::task::{Progress, Refusal, TaskKind};
 use splitreel_core::{Failure, JobId, LeaseId, TaskId, WorkerId};
 use splitreel_media::{Ffmpeg, FfmpegToolkit, Limits, ProbeOptions, ToolPaths};
-use splitreel_worker::ffmpeg::FfmpegTools;
 use splitreel_worker::source::{HttpOptions, HttpSources};
 use splitreel_worker::{Config, Worker};
 use std::collections::BTreeMap;
@@ -73,10 +72,10 @@ pub fn fast(scratch: &Path) -> HttpOptions {
     }
 }
 
-async fn toolkit() -> FfmpegToolkit {
+async fn ffmpeg() -> Arc<Ffmpeg> {
     static FOUND: OnceCell<Arc<Ffmpeg>> = OnceCell::const_new();
     let found = FOUND.get_or_init(|| async { Arc::new(Ffmpeg::detect(&ToolPaths::from_env()).await.unwrap()) });
-    FfmpegToolkit::new(Arc::clone(found.await))
+    Arc::clone(found.await)
 }
 
 impl Station {
@@ -87,7 +86,7 @@ impl Station {
     }
 
     pub async fn with(scratch: tempfile::TempDir, http: HttpOptions, options: ProbeOptions) -> Station {
-        let tools = FfmpegTools::new(toolkit().await, scratch.path().join("work"), Limits::default(), options);
+        let tools = FfmpegToolkit::new(ffmpeg().await, scratch.path().join("work"), Limits::default(), options);
         let (results, received) = mpsc::unbounded_channel();
         let desk = Arc::new(Desk { orders: Mutex::default(), results });
         let (bell, blobs) = (Arc::new(ChannelDoorbell::new()), Arc::new(MemoryBlobs::new()));

@@ -23,7 +23,7 @@ pub(crate) struct Places<'a> {
 pub(crate) async fn encode_video(
     ffmpeg: &Ffmpeg,
     plan: &Plan,
-    (index, seek_back): (u32, u32),
+    (index, look_back): (u32, u32),
     places: &Places<'_>,
     limits: Limits,
     progress: ProgressSink,
@@ -38,7 +38,7 @@ pub(crate) async fn encode_video(
     let files: Vec<PathBuf> = (0..renditions).map(|number| out_dir.join(format!("video-{number}.mp4"))).collect();
     let outputs: Vec<OsString> = files.iter().map(|file| file_url(file)).collect();
     let input = neutral_name(places)?;
-    let args = video_args(Spelling::of(ffmpeg.version), plan, index, seek_back, &input.url(), &outputs)?;
+    let args = video_args(Spelling::of(ffmpeg.version), plan, index, look_back, &input.url(), &outputs)?;
     let output = start(ffmpeg, args, places, limits, progress, cancel).await.map_err(|error| {
         from_run(&error, &Context { doing: &format!("encoding segment {index}"), directory: &out_dir })
     })?;

@@ -13,7 +13,7 @@ const MAX_LIST_BYTES: usize = 120_000;
 const MAX_KEYFRAMES: usize = 6_000;
 
 /// Builds the arguments for segment `index` of the plan. `outputs` has one `file:` URL per rendition, in the plan's
-/// order. `seek_back` 0 seeks to the nearest keyframe, 1 to the one before, more (or no such keyframe) starts at the
+/// order. `look_back` 0 seeks to the nearest keyframe, 1 to the one before, more (or no such keyframe) starts at the
 /// beginning of the source. The timeline of each output starts at the segment: its first frame is at 0.
 ///
 /// # Errors
@@ -22,7 +22,7 @@ pub fn video_args(
     spelling: Spelling,
     plan: &Plan,
     index: u32,
-    seek_back: u32,
+    look_back: u32,
     input: &OsStr,
     outputs: &[OsString],
 ) -> Result<Vec<OsString>, ArgsError> {
@@ -61,7 +61,7 @@ pub fn video_args(
         let threads = parts.iter().filter_map(|(_, video)| Some(video.coding.encoding()?.threads)).max();
         args.extend(strings(vec!["-threads:v".into(), threads.unwrap_or(1).max(1).to_string()]));
     }
-    if let Some(target) = seek_target(plan, timeline, segment, seek_back) {
+    if let Some(target) = seek_target(plan, timeline, segment, look_back) {
         args.extend(strings(words(&["-ss", &seconds(target), "-seek_timestamp", "1", "-noaccurate_seek"])));
     }
     args.extend([OsString::from("-copyts"), OsString::from("-i"), input.to_owned()]);
@@ -102,8 +102,8 @@ fn strings(list: Vec<String>) -> impl Iterator<Item = OsString> {
 }
 
 /// Microseconds to seek to; `None` decodes from the beginning.
-fn seek_target(plan: &Plan, timeline: &Timeline, segment: &Segment, seek_back: u32) -> Option<i64> {
-    let level = usize::try_from(segment.seek_level(seek_back, plan.reads_neighbours())).ok()?;
+fn seek_target(plan: &Plan, timeline: &Timeline, segment: &Segment, look_back: u32) -> Option<i64> {
+    let level = usize::try_from(segment.seek_level(look_back, plan.reads_neighbours())).ok()?;
     let keyframe = segment.seek.get(level)?.at(timeline.source_timebase);
     let limit = level.checked_sub(1).map_or(segment.seek_limit, |nearer| segment.seek.get(nearer).copied());
     let limit = limit.map(|limit| limit.at(timeline.source_timebase));

@@ -1,32 +1,21 @@
 //! Decides how the frame list of the video track is found: from the container alone, or by decoding it once; and
 //! whether seeking can be trusted.
 
-use super::bytes::{byte_index, margins, outline};
+use super::bytes::{byte_index, outline};
 use super::candidate::{Candidate, Weight};
 use super::describe::{Stream, fraction};
 use super::ebml::Outline;
-use super::moov::{Boxed, frames_of};
+use super::job::Job;
+use super::margins::margins;
+use super::moov::frames_of;
 use super::scans::{ScanLimits, Shown, Subject, Threading};
 use super::tracks::is_intra_only;
-use super::{MAX_GAP_SECONDS, ProbeOptions};
-use crate::process::{ProgressSink, RunError};
-use crate::toolkit::Effort;
+use crate::process::RunError;
+use crate::request::Effort;
 use splitreel_core::source::{ByteIndex, Container, FrameIndex, IndexEvidence, Keyframe, PtsList};
 use splitreel_core::stamping::{Counted, Stamping, Tail};
 use splitreel_core::{MediaTime, Rational};
 use std::time::Duration;
-
-/// What is known when a video track is indexed.
-pub(crate) struct Job<'a> {
-    pub(crate) subject: &'a Subject<'a>,
-    pub(crate) demuxer: &'a str,
-    pub(crate) container: Container,
-    pub(crate) stream: &'a Stream,
-    pub(crate) boxed: Option<&'a Boxed>,
-    pub(crate) file_bytes: u64,
-    pub(crate) options: &'a ProbeOptions,
-    pub(crate) progress: &'a ProgressSink,
-}
 
 /// The outcome.
 pub(crate) struct Indexed {
@@ -132,32 +121,6 @@ async fn decode(
     let (shown, output) = job.subject.frames(track, Threading::Exact, limits, job.progress.clone()).await?;
     effort.add(&output);
     Ok((shown, output.stderr_tail))
-}
-
-impl Job<'_> {
-    fn limits(&self, max_frames: usize, wall: Duration) -> ScanLimits {
-        // Only a transport's clock breaks; elsewhere a long pause is a long picture.
-        let max_gap = match (self.demuxer, self.stream.timebase()) {
-            ("mpegts" | "mpeg", Some(timebase)) => {
-                MediaTime::new(MAX_GAP_SECONDS, Rational::ONE).rescale(timebase).ticks
-            }
-            _ => i64::MAX,
-        };
-        ScanLimits { max_frames, max_gap, wall }
-    }
-
-    pub(crate) fn timebase(&self) -> Rational {
-        self.stream.timebase().unwrap_or(Rational::ONE)
-    }
-
-    /// Ticks per frame at the average and at the base frame rate, as far as they are announced.
-    fn ticks_per_frame(&self) -> Vec<Rational> {
-        [&self.stream.avg_frame_rate, &self.stream.r_frame_rate]
-            .into_iter()
-            .filter_map(|text| fraction(text.as_deref()?, '/'))
-            .filter_map(|rate| Rational::ONE.over(rate)?.over(self.timebase()))
-            .collect()
-    }
 }
 
 /// The container's own list: the `moov` where it has everything, a packet scan otherwise. `None` when there are not

@@ -6,19 +6,25 @@ mod candidate;
 mod describe;
 mod ebml;
 mod index;
+mod job;
+mod margins;
 mod moov;
+mod options;
 mod refuse;
 mod scans;
 mod sniff;
 mod tracks;
 
+pub use options::ProbeOptions;
+
 use crate::detect::Ffmpeg;
 use crate::failure::{Context, from_run};
 use crate::process::{ProgressSink, RunError};
+use crate::request::{Effort, ProbeRequest, Probed};
 use crate::scratch::NeutralName;
-use crate::toolkit::{Effort, ProbeRequest, Probed};
 use describe::{Description, Stream};
-use index::{Indexed, Job, index};
+use index::{Indexed, index};
+use job::Job;
 use moov::Boxed;
 use scans::{Reach, Subject};
 use sniff::{HEAD_BYTES, Head, sniff};
@@ -28,42 +34,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracks::Sorted;
-
-/// A transport stream whose decode times jump by more has a break.
-const MAX_GAP_SECONDS: i64 = 10;
-
-/// How hard to look.
-#[derive(Clone, Debug)]
-pub struct ProbeOptions {
-    /// A source with at most this many pixels (width × height × frames) is decoded once, to be certain of its frames.
-    pub scan_pixels: u64,
-    /// With a mild doubt about the container's list (transport streams and the like), this many times as much is.
-    /// A source with a strong doubt is decoded in any case.
-    pub mild_doubt_factor: u64,
-    /// Wall limit of one run over the source.
-    pub scan_wall: Duration,
-    /// Sources with more frames are cut there.
-    pub max_frames: usize,
-    /// The file has holes: only headers, tables and the first packets of each track are there. Where more would have
-    /// to be read, probing fails with the code [`FailureCode::NeedsWhole`].
-    pub is_partial: bool,
-}
-
-impl Default for ProbeOptions {
-    fn default() -> Self {
-        ProbeOptions {
-            // Some 100 frames of 1080p: no more time than the rest of probing takes.
-            scan_pixels: 200_000_000,
-            mild_doubt_factor: 10,
-            scan_wall: Duration::from_secs(20 * 60),
-            max_frames: 20_000_000,
-            is_partial: false,
-        }
-    }
-}
 
 /// Looks at a source.
 pub(crate) async fn probe(

@@ -1,7 +1,7 @@
 //! The frame list of an unfragmented mp4/mov from its `moov` alone, and what the box structure says about the file.
 
-use super::bytes::margins;
 use super::candidate::{Candidate, Collector, Packet, Weight};
+use super::margins::margins;
 use splitreel_core::Rational;
 use splitreel_core::source::{Container, IndexEvidence};
 use splitreel_packaging::bmff::{Layout, ReadAt, ScanError, ScanLimits, read_box, scan};

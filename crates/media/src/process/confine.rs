@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "confines processes by system calls")]
 
-use super::{Access, Limits};
+use super::run::{Access, Limits};
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
     RulesetError, Scope, make_bitflags, path_beneath_rules,

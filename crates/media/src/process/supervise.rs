@@ -5,7 +5,7 @@
 use super::confine::Cage;
 use super::lines::{LineSplitter, Tail};
 use super::progress::ProgressParser;
-use super::{Output, Run, RunError, Stdout};
+use super::run::{Output, Run, RunError, Stdout};
 use ffmpeg_sidecar::command::FfmpegCommand;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;

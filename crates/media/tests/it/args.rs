@@ -102,10 +102,10 @@ fn text(args: &[OsString]) -> String {
     args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join("\n").replace("\n-", "\n  -")
 }
 
-fn video(plan: &Plan, major: u32, minor: u32, segment: u32, seek_back: u32) -> String {
+fn video(plan: &Plan, major: u32, minor: u32, segment: u32, look_back: u32) -> String {
     let spelling = Spelling::of(Version { major, minor });
     let outputs: Vec<OsString> = (0..2).map(|n| format!("file:/out/video-{n}.mp4").into()).collect();
-    text(&video_args(spelling, plan, segment, seek_back, OsStr::new("file:/scratch/input"), &outputs).unwrap())
+    text(&video_args(spelling, plan, segment, look_back, OsStr::new("file:/scratch/input"), &outputs).unwrap())
 }
 
 #[test]

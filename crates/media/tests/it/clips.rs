@@ -1,7 +1,7 @@
 //! Tiny clips made with ffmpeg's own test sources, and independent ways to look at files.
 
 use splitreel_core::Failure;
-use splitreel_media::{Ffmpeg, FfmpegToolkit, ProbeOptions, ProbeRequest, Probed, ToolPaths, Toolkit};
+use splitreel_media::{Ffmpeg, ProbeOptions, ProbeRequest, Probed, ToolPaths};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -12,10 +12,6 @@ use tokio_util::sync::CancellationToken;
 pub async fn ffmpeg() -> Arc<Ffmpeg> {
     static FOUND: OnceCell<Arc<Ffmpeg>> = OnceCell::const_new();
     FOUND.get_or_init(|| async { Arc::new(Ffmpeg::detect(&ToolPaths::from_env()).await.unwrap()) }).await.clone()
-}
-
-pub async fn toolkit() -> FfmpegToolkit {
-    FfmpegToolkit::new(ffmpeg().await)
 }
 
 /// Makes a file with ffmpeg; `args` stand between the global options and the file's name.
@@ -115,5 +111,5 @@ pub async fn probe(path: &Path, scratch: &Path) -> Result<Probed, Failure> {
 pub async fn probe_with(path: &Path, scratch: &Path, options: ProbeOptions) -> Result<Probed, Failure> {
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
     let request = ProbeRequest { source: path.to_owned(), name, scratch: scratch.to_owned(), options };
-    toolkit().await.probe(request, Arc::new(|_| {}), CancellationToken::new()).await
+    ffmpeg().await.probe(request, Arc::new(|_| {}), CancellationToken::new()).await
 }

@@ -1,13 +1,13 @@
 //! Video pieces: every frame of the source in exactly one piece, at its exact time.
 
-use crate::clips::{self, Dir, toolkit};
+use crate::clips::{self, Dir, ffmpeg};
 use crate::planning::{copied, encoding, plan, rendition};
 use splitreel_core::FailureClass;
 use splitreel_core::plan::Plan;
 use splitreel_core::profile::VideoCodec;
 use splitreel_core::source::SourceInfo;
 use splitreel_core::time::SourceTicks;
-use splitreel_media::{Limits, Toolkit, VideoFiles, VideoRequest};
+use splitreel_media::{Limits, VideoFiles, VideoRequest};
 use splitreel_packaging::movie::Movie;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,19 +30,19 @@ pub fn times(path: &Path) -> (Vec<i64>, Vec<i64>, u32) {
     (all.into_iter().map(|(time, _)| time).collect(), keys, track.timescale)
 }
 
-pub async fn encode(source: &Path, plan: &Arc<Plan>, segment: u32, seek_back: u32, dir: &Path) -> VideoFiles {
-    let out_dir = dir.join(format!("out-{segment}-{seek_back}"));
+pub async fn encode(source: &Path, plan: &Arc<Plan>, segment: u32, look_back: u32, dir: &Path) -> VideoFiles {
+    let out_dir = dir.join(format!("out-{segment}-{look_back}"));
     std::fs::create_dir_all(&out_dir).unwrap();
     let request = VideoRequest {
         source: source.to_owned(),
         plan: Arc::clone(plan),
         segment,
-        seek_back,
+        look_back,
         out_dir,
         scratch: dir.to_owned(),
         limits: Limits::default(),
     };
-    toolkit().await.encode_video(request, Arc::new(|_| {}), CancellationToken::new()).await.unwrap()
+    ffmpeg().await.encode_video(request, Arc::new(|_| {}), CancellationToken::new()).await.unwrap()
 }
 
 /// Encodes all segments and compares every file's times with the plan's.
@@ -131,7 +131,7 @@ async fn other_encoders_place_their_keyframes_too() {
         (VideoCodec::Vp9, "libvpx-vp9", "8"),
         (VideoCodec::Av1, "libsvtav1", "12"),
     ] {
-        if !toolkit().await.has_encoder(encoder) {
+        if !ffmpeg().await.encoders.contains(encoder) {
             continue;
         }
         let mut made = plan(&info, &[20, 60], vec![rendition("a", 160, 120)]);
@@ -202,12 +202,12 @@ async fn an_encoder_that_is_not_there_is_named() {
         source,
         plan: Arc::new(made),
         segment: 0,
-        seek_back: 0,
+        look_back: 0,
         out_dir: dir.path().to_owned(),
         scratch: dir.path().to_owned(),
         limits: Limits::default(),
     };
-    let failure = toolkit().await.encode_video(request, Arc::new(|_| {}), CancellationToken::new()).await.unwrap_err();
+    let failure = ffmpeg().await.encode_video(request, Arc::new(|_| {}), CancellationToken::new()).await.unwrap_err();
     assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Permanent, "encoder_unknown"));
     assert!(failure.message.contains("libx999"), "{}", failure.message);
 }

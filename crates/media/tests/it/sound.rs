@@ -1,10 +1,10 @@
 //! Sound: sample counts, priming, holes.
 
-use crate::clips::{self, Dir, toolkit};
+use crate::clips::{self, Dir};
 use crate::planning::{audio, copied, plan};
 use splitreel_core::plan::{AudioEncoding, AudioOp, Coding, Plan};
 use splitreel_core::profile::AudioCodec;
-use splitreel_media::{AudioFile, AudioRequest, Limits, Toolkit};
+use splitreel_media::{AudioFile, AudioRequest, Limits};
 use splitreel_packaging::movie::Movie;
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +20,7 @@ pub async fn encode(source: &Path, plan: &Arc<Plan>, track: u32, dir: &Path) -> 
         scratch: dir.to_owned(),
         limits: Limits::default(),
     };
-    toolkit().await.encode_audio(request, Arc::new(|_| {}), CancellationToken::new()).await.unwrap()
+    clips::ffmpeg().await.encode_audio(request, Arc::new(|_| {}), CancellationToken::new()).await.unwrap()
 }
 
 /// Priming and playing samples by the edit list.
