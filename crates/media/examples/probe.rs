@@ -1,6 +1,6 @@
 //! Prints what probing finds in files, one JSON line each: `cargo run -p splitreel-media --example probe -- FILE…`.
 
-use splitreel_media::{Ffmpeg, FfmpegToolkit, ProbeOptions, ProbeRequest, ToolPaths, Toolkit};
+use splitreel_media::{Ffmpeg, ProbeOptions, ProbeRequest, ToolPaths};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +14,7 @@ async fn main() {
         }
     };
     eprintln!("{} ({:?})", ffmpeg.banner, ffmpeg.sandbox);
-    let toolkit = FfmpegToolkit::new(Arc::new(ffmpeg));
+
     for path in std::env::args_os().skip(1) {
         let request = ProbeRequest {
             name: path.to_string_lossy().into_owned(),
@@ -23,7 +23,7 @@ async fn main() {
             options: ProbeOptions::default(),
         };
         let name = request.name.clone();
-        let line = match toolkit.probe(request, Arc::new(|_| {}), CancellationToken::new()).await {
+        let line = match ffmpeg.probe(request, Arc::new(|_| {}), CancellationToken::new()).await {
             Ok(found) => serde_json::json!({
                 "file": name, "cpu_ms": found.effort.cpu_ms, "wall_ms": found.effort.wall_ms, "info": found.info,
             }),

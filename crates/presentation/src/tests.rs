@@ -9,6 +9,7 @@ use splitreel_core::plan::{Media, Plan, PlannedPart};
 use splitreel_core::planner::{Capabilities, plan};
 use splitreel_core::profile::Profile;
 use splitreel_core::source::SourceInfo;
+use splitreel_core::time::OutputTicks;
 
 /// 20 s at 30 frames/s in four segments, with one audio track.
 fn planned() -> Plan {

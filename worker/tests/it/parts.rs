@@ -187,7 +187,7 @@ async fn sound(path: &Path) -> (SourceInfo, Cost) {
             other => panic!("{other:?}"),
         }
     }
-    let hashes = |at: usize| made[at].segments.iter().map(|s| s.object.sha256.clone()).collect::<Vec<_>>();
+    let hashes = |at: usize| made[at].stored.segments.iter().map(|s| s.object.sha256.clone()).collect::<Vec<_>>();
     assert!(!hashes(0).is_empty());
     assert_eq!(hashes(0), hashes(1));
     (info, made[1].cost)

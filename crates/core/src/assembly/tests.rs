@@ -281,7 +281,8 @@ fn kinds_without_a_producer_are_checked_by_the_same_rules() {
     let certificate = perfect(&plan).check(&plan).unwrap();
     assert_eq!(certificate.video.last().unwrap().rendition, "sheets");
     assert_eq!(certificate.audio.last().unwrap().rendition, "captions");
-    let spoils: [(&str, fn(&mut Made)); 3] = [
+    type Spoil = fn(&mut Made);
+    let spoils: [(&str, Spoil); 3] = [
         ("text captions: is stored from sample", |m| {
             m.stored.audio[1].segments.get_mut(&1).unwrap().decode_time += 1;
         }),

@@ -3,19 +3,18 @@
 
 use super::bytes::{byte_index, outline};
 use super::candidate::{Candidate, Weight};
-use super::describe::{Stream, fraction};
+use super::describe::fraction;
 use super::ebml::Outline;
 use super::job::Job;
 use super::margins::margins;
 use super::moov::frames_of;
-use super::scans::{ScanLimits, Shown, Subject, Threading};
+use super::scans::{Shown, Threading};
 use super::tracks::is_intra_only;
 use crate::process::RunError;
 use crate::request::Effort;
 use splitreel_core::source::{ByteIndex, Container, FrameIndex, IndexEvidence, Keyframe, PtsList};
 use splitreel_core::stamping::{Counted, Stamping, Tail};
 use splitreel_core::{MediaTime, Rational};
-use std::time::Duration;
 
 /// The outcome.
 pub(crate) struct Indexed {

@@ -25,7 +25,7 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn limits(&self, max_frames: usize, wall: Duration) -> ScanLimits {
+    pub(crate) fn limits(&self, max_frames: usize, wall: Duration) -> ScanLimits {
         // Only a transport's clock breaks; elsewhere a long pause is a long picture.
         let max_gap = match (self.demuxer, self.stream.timebase()) {
             ("mpegts" | "mpeg", Some(timebase)) => {
@@ -41,7 +41,7 @@ impl Job<'_> {
     }
 
     /// Ticks per frame at the average and at the base frame rate, as far as they are announced.
-    fn ticks_per_frame(&self) -> Vec<Rational> {
+    pub(crate) fn ticks_per_frame(&self) -> Vec<Rational> {
         [&self.stream.avg_frame_rate, &self.stream.r_frame_rate]
             .into_iter()
             .filter_map(|text| fraction(text.as_deref()?, '/'))
