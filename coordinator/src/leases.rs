@@ -102,7 +102,7 @@ impl Coordinator {
                 let plan = match self.cached_plan(task.job) {
                     Some(plan) => Some(plan),
                     // Another coordinator granted the claim. The plan is read once, for the next completions too.
-                    None => self.newest_plan(task.job).await.ok().flatten(),
+                    None => self.inner.job_cache.newest_plan(task.job, self.now()).await.ok().flatten(),
                 };
                 plan.and_then(|p| p.timeline.as_ref().map(Timeline::task_kind)).unwrap_or(TaskKind::Segment)
             }

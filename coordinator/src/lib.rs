@@ -28,11 +28,12 @@ pub mod webhooks;
 pub use garbage::GarbageError;
 pub use service::StalledPass;
 
-use job_cache::JobCache;
+use job_cache::{AcceptedJob, JobCache};
 use splitreel_backend::store::{InFlightLimit, Scope, StoreError, Submitted};
 use splitreel_backend::{BlobStore, Doorbell, JobStore, World};
 use splitreel_core::fair::Shares;
 use splitreel_core::job::JobRequest;
+use splitreel_core::plan::Plan;
 use splitreel_core::planner::Capabilities;
 use splitreel_core::task::RetryPolicy;
 use splitreel_core::{JobId, WorkerId};
@@ -137,6 +138,7 @@ impl Coordinator {
         let shares = Mutex::new(Arc::new(config.shares.clone()));
         let in_flight = Mutex::new(config.in_flight);
         let inner = Inner {
+            job_cache: JobCache::new(Arc::clone(&store)),
             store,
             blobs,
             doorbell,
@@ -144,7 +146,6 @@ impl Coordinator {
             config,
             wake: Notify::new(),
             to_plan: Notify::new(),
-            job_cache: JobCache::default(),
             shares,
             in_flight,
             stalled: Mutex::default(),
@@ -253,6 +254,29 @@ impl Coordinator {
     /// Dispatches without waiting for the next tick.
     pub fn wake(&self) {
         self.inner.wake.notify_one();
+    }
+
+    /// A job as it was accepted; `None` when it does not exist.
+    async fn accepted(&self, job: JobId) -> Result<Option<Arc<AcceptedJob>>, StoreError> {
+        self.inner.job_cache.accepted(job, self.now()).await
+    }
+
+    /// The plan of a job's generation; `None` when the generation is not the current one or has no plan yet.
+    async fn plan_of(&self, job: JobId, generation: u32) -> Result<Option<Arc<Plan>>, StoreError> {
+        self.inner.job_cache.plan(job, generation, self.now()).await
+    }
+
+    /// A plan of the job that is in memory, of any generation: for facts that all plans of a job share.
+    fn cached_plan(&self, job: JobId) -> Option<Arc<Plan>> {
+        self.inner.job_cache.cached_plan(job, self.now())
+    }
+
+    /// The trace of a job's submit; none when the job cannot be read, since no work depends on it.
+    async fn trace_of(&self, job: JobId) -> Parent {
+        match self.accepted(job).await {
+            Ok(Some(accepted)) => Parent::resumed(&accepted.request.trace),
+            _ => Parent::default(),
+        }
     }
 
     /// The job store.

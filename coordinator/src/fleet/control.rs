@@ -7,8 +7,7 @@ use splitreel_backend::StoreError;
 use splitreel_client::problem::Mistake;
 use splitreel_client::types::{Control, Presence};
 use splitreel_core::event::EventKind;
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -18,36 +17,6 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 /// Longest time to save a heartbeat: saving must not delay pings.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The control streams that end in this process: the number of the newest of each worker.
-#[derive(Default)]
-pub(super) struct Connections {
-    newest: Mutex<(u64, BTreeMap<String, u64>)>,
-}
-
-impl Connections {
-    fn lock(&self) -> MutexGuard<'_, (u64, BTreeMap<String, u64>)> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, worker: &str) -> u64 {
-        let mut all = self.lock();
-        all.0 += 1;
-        let number = all.0;
-        all.1.insert(worker.to_owned(), number);
-        number
-    }
-
-    /// Removes a connection; false when a newer one of the worker has replaced it.
-    fn remove(&self, worker: &str, number: u64) -> bool {
-        let mut all = self.lock();
-        let is_newest = all.1.get(worker) == Some(&number);
-        if is_newest {
-            all.1.remove(worker);
-        }
-        is_newest
-    }
-}
 
 /// A connected worker: dropped with its stream, whatever ends the stream.
 struct Connected {
@@ -198,18 +167,4 @@ pub(crate) fn check(hello: &Presence) -> Vec<Mistake> {
         mistakes.push(Mistake::new("/capabilities", "invalid capabilities", hint));
     }
     mistakes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_newest_connection_of_a_worker_counts() {
-        let all = Connections::default();
-        let (old, new) = (all.add("w"), all.add("w"));
-        assert!(!all.remove("w", old));
-        assert!(all.remove("w", new));
-        assert!(!all.remove("w", new));
-    }
 }

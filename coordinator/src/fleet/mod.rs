@@ -1,11 +1,12 @@
 //! The fleet: which workers and assemblers hold a control stream, what they can do, and how many slots they have.
 
+mod connections;
 mod control;
 
 pub use control::ControlStream;
 pub(crate) use control::check;
 
-use control::Connections;
+use connections::Connections;
 
 use crate::Coordinator;
 use crate::directory::DirectoryError;

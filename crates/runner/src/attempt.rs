@@ -1,7 +1,7 @@
 //! One attempt: waits for its turn, runs the handler, reports the outcome.
 
 use super::renewer::LeaseRenewer;
-use super::{PAUSE, Runner, pause, queue_label};
+use super::runner::{PAUSE, Runner, pause, queue_label};
 use splitreel_backend::lease::{LeaseError, WorkOrder};
 use splitreel_core::part::TaskResult;
 use splitreel_core::speculate::left_ms;

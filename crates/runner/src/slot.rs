@@ -5,7 +5,7 @@
 //! risk and keep tasks waiting here that another worker could run.
 
 use super::attempt::{Attempt, Claimed, Ending, Phase};
-use super::{PAUSE, Runner, pause};
+use super::runner::{PAUSE, Runner, pause};
 use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::lease::{LeaseError, WorkOrder};
 use splitreel_core::LeaseId;

@@ -1,17 +1,20 @@
 //! A slot against a coordinator that records its calls, under virtual time.
 
 use super::*;
+use async_trait::async_trait;
 use splitreel_backend::channel::ChannelDoorbell;
 use splitreel_backend::conformance::fixture::result;
-use splitreel_backend::doorbell::Wakeup;
-use splitreel_backend::lease::{LeaseError, Work};
+use splitreel_backend::doorbell::{Queue, Wakeup};
+use splitreel_backend::lease::{LeaseError, Leases, Work, WorkOrder};
 use splitreel_backend::world::Machine;
+use splitreel_core::part::TaskResult;
 use splitreel_core::source::SourceRef;
-use splitreel_core::task::{Refusal, TaskKind};
-use splitreel_core::{FailureCode, JobId, LeaseId, TaskId};
+use splitreel_core::task::{Progress, Refusal, TaskKind};
+use splitreel_core::{Failure, FailureCode, JobId, LeaseId, TaskId, WorkerId};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 

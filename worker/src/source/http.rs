@@ -2,6 +2,7 @@
 //! a URL.
 
 use super::cache::{Pieces, Wholes};
+use super::options::HttpOptions;
 use super::range::{Object, RangeError, Sink};
 use super::scratch::{Scratch, ScratchFile, blocking};
 use super::tables::fetch_tables;
@@ -18,51 +19,10 @@ use splitreel_core::ranges::{Fetch, Need, Piece};
 use splitreel_core::source::ByteRange;
 use splitreel_core::{Failure, FailureCode};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 /// Sources below this size are probed whole: fewer requests.
 const TABLES_FROM_BYTES: u64 = 1 << 20;
-
-/// Settings of [`HttpSources`].
-#[derive(Clone, Debug)]
-pub struct HttpOptions {
-    /// Directory for scratch files; made when needed. Nobody else may use it.
-    pub scratch: PathBuf,
-    /// Bytes that scratch files may take together.
-    pub scratch_bytes: u64,
-    /// Bytes of memory for ranges that several segments of a source share; 0 keeps none.
-    pub shared_bytes: u64,
-    /// Requests at the same time per attempt.
-    pub parallel: usize,
-    /// Repetitions of a request that brings nothing, before the attempt fails.
-    pub retries: u32,
-    /// Pause in front of the first repetition; each further one doubles it.
-    pub first_pause: Duration,
-    /// Longest pause.
-    pub longest_pause: Duration,
-    /// An answer, or the next bytes of one, must come within this time.
-    pub stall: Duration,
-    /// A connection must be made within this time.
-    pub connect: Duration,
-}
-
-impl Default for HttpOptions {
-    fn default() -> Self {
-        HttpOptions {
-            scratch: std::env::temp_dir().join("splitreel-sources"),
-            scratch_bytes: 64 << 30,
-            shared_bytes: 64 << 20,
-            parallel: 2,
-            retries: 6,
-            first_pause: Duration::from_millis(250),
-            longest_pause: Duration::from_secs(8),
-            stall: Duration::from_secs(20),
-            connect: Duration::from_secs(5),
-        }
-    }
-}
 
 /// Why [`HttpSources`] could not be set up.
 #[derive(Debug, thiserror::Error)]

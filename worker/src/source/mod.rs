@@ -4,12 +4,14 @@
 mod cache;
 mod http;
 mod local;
+mod options;
 mod range;
 mod scratch;
 mod tables;
 
-pub use http::{HttpOptions, HttpSources, HttpSourcesError};
+pub use http::{HttpSources, HttpSourcesError};
 pub use local::LocalSources;
+pub use options::HttpOptions;
 
 use async_trait::async_trait;
 use splitreel_backend::lease::{SourceGrant, Work, WorkOrder};

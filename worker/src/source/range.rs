@@ -1,8 +1,9 @@
 //! One range of a granted object over HTTP (RFC 9110 §14): conditional on the pinned version, resumed where it was
 //! cut, repeated with growing pauses. Follows no redirect; believes no answer about another version.
 
+use super::Traffic;
+use super::options::HttpOptions;
 use super::scratch::ScratchFile;
-use super::{HttpOptions, Traffic};
 use crate::progress::Transfer;
 use reqwest::header::{CONTENT_RANGE, ETAG, IF_MATCH, RANGE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
