@@ -9,11 +9,10 @@ use splitreel_backend::{PartWriter, World};
 use splitreel_backend_cluster::amqp::{AmqpDoorbell, AmqpLink, AmqpOptions};
 use splitreel_client::types::{PROTOCOL, Presence};
 use splitreel_client::{Client, RemoteBlobs, RemoteLeases, SessionTimes};
-use splitreel_core::part::{
-    Cost, ProbeResult, RenditionPart, StoredObject, StoredSegment, TaskResult, TrackPart, VideoPart,
-};
-use splitreel_core::plan::{Plan, hex};
-use splitreel_core::source::{Color, Container, FrameIndex, IndexEvidence, Keyframe, PtsList, SourceInfo, VideoTrack};
+use splitreel_core::fixture;
+use splitreel_core::part::{Cost, ProbeResult, StoredObject, StoredSegment, TaskResult};
+use splitreel_core::plan::{MediaSegmentPlan, Plan, TrackPlan, hex};
+use splitreel_core::source::{SourceInfo, VideoTrack};
 use splitreel_core::task::Progress;
 use splitreel_core::time::Rational;
 use splitreel_core::{Failure, FailureCode, JobId, LeaseId, TaskId, WorkerId};
@@ -279,76 +278,28 @@ fn info(segments: u32, bytes: u64) -> SourceInfo {
     let num_frames = i64::from(segments) * i64::from(SEGMENT_SECONDS * FRAMES_PER_SECOND);
     let timebase = Rational::new(1, i64::from(FRAMES_PER_SECOND)).unwrap_or(Rational::ONE);
     let grid = (SEGMENT_SECONDS * FRAMES_PER_SECOND) as usize;
-    let frames = FrameIndex {
-        pts: PtsList::from_sorted(0..num_frames).unwrap_or_default(),
-        last_duration: 1,
-        keyframes: (0..num_frames).step_by(grid).map(|pts| Keyframe { pts, position: None }).collect(),
-        evidence: IndexEvidence::Moov,
-        is_seekable: true,
-        needs_run_in: false,
-        has_repeats: false,
-        stamping: Default::default(),
-    };
-    let video = VideoTrack {
-        stream: 0,
-        codec: "h264".into(),
-        profile: String::new(),
-        width: 1280,
-        height: 720,
-        sar: Rational::ONE,
-        pix_fmt: "yuv420p".into(),
-        bit_depth: 8,
-        color: Color::default(),
-        rotation: 0,
-        interlaced: false,
-        timebase,
-        frame_rate: Rational::new(i64::from(FRAMES_PER_SECOND), 1).unwrap_or(Rational::ONE),
-        bits_per_second: 3_000_000,
-        frames,
-    };
-    SourceInfo {
-        container: Container::Mov,
-        demuxer: "mov".into(),
-        bytes,
-        fragmented: false,
-        video: Some(video),
-        audio: Vec::new(),
-        unused: Vec::new(),
-        byte_index: None,
-        warnings: Vec::new(),
-    }
+    let track = fixture::video_track((0..num_frames).collect(), timebase, grid);
+    let frame_rate = Rational::new(i64::from(FRAMES_PER_SECOND), 1).unwrap_or(Rational::ONE);
+    let video = VideoTrack { frame_rate, bits_per_second: 3_000_000, ..track };
+    SourceInfo { bytes, ..fixture::source_info(Some(video), Vec::new()) }
 }
 
 fn video(order: &WorkOrder, plan: &Plan, index: u32) -> Result<TaskResult, Failure> {
     let missing = || Failure::of(FailureCode::Plan, format!("the plan has no segment {index}"));
-    let parts = plan.parts_of(index).ok_or_else(missing)?;
     let object = |rendition: &str, name: &str| {
         let key = format!("{}{rendition}/{name}", order.key_prefix);
         StoredObject { sha256: sha256(key.as_bytes()), key, bytes: 1_000_000 }
     };
-    let renditions = parts.iter().map(|part| RenditionPart {
-        stored: TrackPart {
-            track: part.track.id.clone(),
-            init: object(&part.track.id, "init.mp4"),
-            codec: "avc1.64001f".into(),
-            segments: part
-                .grid
-                .media_segments
-                .iter()
-                .map(|m| StoredSegment {
-                    number: m.number,
-                    start: m.start,
-                    duration: m.duration,
-                    decode_time: m.start,
-                    num_samples: 100,
-                    header_bytes: 1_000,
-                    samples_sha256: String::new(),
-                    object: object(&part.track.id, &format!("{}.m4s", m.number)),
-                })
-                .collect(),
-        },
-        num_frames: part.frames.num_frames,
-        pts_sha256: part.frames.pts_sha256.clone(),
-    });
-    Ok(TaskResult::Video(VideoPart { segment: index, renditions: renditions.collect(), cost: Cost::default() }))
+    let init = |track: &TrackPlan| object(&track.id, "init.mp4");
+    let media = |track: &TrackPlan, m: &MediaSegmentPlan| StoredSegment {
+        number: m.number,
+        start: m.start,
+        duration: m.duration,
+        decode_time: m.start,
+        num_samples: 100,
+        header_bytes: 1_000,
+        samples_sha256: String::new(),
+        object: object(&track.id, &format!("{}.m4s", m.number)),
+    };
+    fixture::video_part(plan, index, init, media).map(TaskResult::Video).ok_or_else(missing)
 }

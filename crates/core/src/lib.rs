@@ -11,6 +11,8 @@ pub mod digest;
 pub mod event;
 pub mod failure;
 pub mod fair;
+#[cfg(any(test, feature = "testing"))]
+pub mod fixture;
 pub mod id;
 pub mod job;
 pub mod key;

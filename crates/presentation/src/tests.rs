@@ -2,33 +2,13 @@
 
 use crate::*;
 use splitreel_core::MediaKind;
-use splitreel_core::part::{
-    AudioPart, Cost, PresentationFile, RenditionPart, StoredObject, StoredSegment, TaskResult, TrackPart, VideoPart,
-};
-use splitreel_core::plan::{Media, Plan, PlannedPart};
-use splitreel_core::planner::{Capabilities, plan};
-use splitreel_core::profile::Profile;
-use splitreel_core::source::SourceInfo;
+use splitreel_core::fixture;
+use splitreel_core::part::{AudioPart, Cost, PresentationFile, StoredObject, StoredSegment, TaskResult, TrackPart};
+use splitreel_core::plan::{Media, MediaSegmentPlan, Plan, Segment, TrackPlan};
 use splitreel_core::time::OutputTicks;
 
-/// 20 s at 30 frames/s in four segments, with one audio track.
 fn planned() -> Plan {
-    let info: SourceInfo = serde_json::from_value(serde_json::json!({
-        "container": "mov", "demuxer": "mov", "bytes": 1, "unused": [],
-        "audio": [{"stream": 1, "codec": "flac", "profile": "", "sample_rate": 48_000, "channels": 2, "layout": "stereo",
-            "language": "eng", "title": "", "is_default": true,
-            "first_pts": {"ticks": 0, "timebase": [1, 48_000]}, "duration": null, "bits_per_second": 0}],
-        "video": {"stream": 0, "codec": "h264", "width": 640, "height": 360, "sar": [1, 1], "pix_fmt": "yuv420p", "bit_depth": 8,
-            "color": {"range": "", "space": "", "transfer": "", "primaries": ""}, "rotation": 0, "interlaced": false,
-            "timebase": [1, 30], "frame_rate": [30, 1], "bits_per_second": 0,
-            "frames": {"pts": {"first": 0, "len": 600, "runs": [[1, 599]]}, "last_duration": 1, "keyframes": [{"pts": 0, "position": null}],
-                "evidence": "moov", "is_seekable": true}}
-    }))
-    .unwrap();
-    let mut profile = Profile::built_in("universal").unwrap();
-    profile.split.segment_seconds = 5.0;
-    profile.packaging.chunk_mb = 16;
-    plan(&info, &profile, &Capabilities::default()).unwrap()
+    fixture::plan_of_four_segments().unwrap()
 }
 
 fn object(name: &str, bytes: u64) -> StoredObject {
@@ -50,28 +30,9 @@ fn stored(name: &str, number: u32, start: i64, duration: i64) -> StoredSegment {
 
 /// Results of all tasks, video by segment, then audio.
 fn results(plan: &Plan) -> Vec<TaskResult> {
-    let part = |segment: &splitreel_core::plan::Segment| {
-        let rendition = |planned: PlannedPart<'_>| RenditionPart {
-            stored: TrackPart {
-                track: planned.track.id.clone(),
-                init: object(&planned.track.id, 700),
-                codec: "avc1.64001e".into(),
-                segments: planned
-                    .grid
-                    .media_segments
-                    .iter()
-                    .map(|m| stored(&planned.track.id, m.number, m.start.get(), m.duration.get()))
-                    .collect(),
-            },
-            num_frames: planned.frames.num_frames,
-            pts_sha256: planned.frames.pts_sha256.clone(),
-        };
-        TaskResult::Video(VideoPart {
-            segment: segment.index,
-            renditions: plan.parts_of(segment.index).unwrap().into_iter().map(rendition).collect(),
-            cost: Cost::default(),
-        })
-    };
+    let init = |track: &TrackPlan| object(&track.id, 700);
+    let media = |track: &TrackPlan, m: &MediaSegmentPlan| stored(&track.id, m.number, m.start.get(), m.duration.get());
+    let part = |segment: &Segment| TaskResult::Video(fixture::video_part(plan, segment.index, init, media).unwrap());
     let mut all: Vec<TaskResult> = plan.timeline.as_ref().unwrap().segments.iter().map(part).collect();
     // Codec frames nearest to the video's media segments, after one frame of priming.
     let best = plan.timeline_tracks().next().unwrap();

@@ -1,12 +1,10 @@
 //! Each difference between plan, part and stored headers stops publication.
 
 use super::*;
+use crate::fixture;
 use crate::measure::{MeasuredSample, MeasuredTrack, samples_sha256};
-use crate::part::{Cost, RenditionPart, StoredObject, TrackPart};
+use crate::part::{Cost, StoredObject, TrackPart};
 use crate::plan::{Cut, Media, MediaKind, MediaSegmentPlan, TrackPlan};
-use crate::planner::{Capabilities, plan};
-use crate::profile::Profile;
-use crate::source::SourceInfo;
 use crate::time::{OutputTicks, SourceTicks};
 
 fn object(name: &str) -> StoredObject {
@@ -73,23 +71,9 @@ fn record(number: u32, start: i64, decode_time: i64, samples: &[MeasuredSample])
 }
 
 fn video_part(plan: &Plan, segment: u32) -> VideoPart {
-    let parts = plan.parts_of(segment).unwrap();
-    let renditions = parts.iter().map(|part| RenditionPart {
-        stored: TrackPart {
-            track: part.track.id.clone(),
-            init: object(&part.track.id),
-            codec: "avc1".into(),
-            segments: part
-                .grid
-                .media_segments
-                .iter()
-                .map(|m| record(m.number, m.start.get(), m.start.get(), &samples(plan, m)))
-                .collect(),
-        },
-        num_frames: part.frames.num_frames,
-        pts_sha256: part.frames.pts_sha256.clone(),
-    });
-    VideoPart { segment, cost: Cost::default(), renditions: renditions.collect() }
+    let stored =
+        |_: &TrackPlan, m: &MediaSegmentPlan| record(m.number, m.start.get(), m.start.get(), &samples(plan, m));
+    fixture::video_part(plan, segment, |track| object(&track.id), stored).unwrap()
 }
 
 fn video_track(plan: &Plan, track: &TrackPlan) -> MeasuredTrack {
@@ -139,19 +123,7 @@ fn perfect(plan: &Plan) -> Made {
 const FRAMES: i64 = 600;
 
 fn planned() -> Plan {
-    let info: SourceInfo = serde_json::from_value(serde_json::json!({
-        "container": "mov", "demuxer": "mov", "bytes": 1, "audio": [{"stream": 1, "codec": "aac", "sample_rate": 48000, "channels": 2, "language": "und",
-            "first_pts": {"ticks": 0, "timebase": [1, 48000]}, "duration": null, "bits_per_second": 0}], "unused": [],
-        "video": {"stream": 0, "codec": "h264", "width": 640, "height": 360, "sar": [1, 1], "pix_fmt": "yuv420p", "bit_depth": 8,
-            "color": {"range": "", "space": "", "transfer": "", "primaries": ""}, "rotation": 0, "interlaced": false,
-            "timebase": [1, 30], "frame_rate": [30, 1], "bits_per_second": 0,
-            "frames": {"pts": {"first": 0, "len": 600, "runs": [[1, 599]]}, "last_duration": 1, "keyframes": [{"pts": 0, "position": null}],
-                "evidence": "moov", "is_seekable": true}}
-    }))
-    .unwrap();
-    let mut profile = Profile::built_in("universal").unwrap();
-    profile.split.segment_seconds = 5.0;
-    plan(&info, &profile, &Capabilities::default()).unwrap()
+    fixture::plan_of_four_segments().unwrap()
 }
 
 #[test]

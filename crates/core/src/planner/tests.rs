@@ -1,6 +1,7 @@
 //! Planner behaviour by example and property.
 
 use super::*;
+use crate::fixture;
 use crate::plan::{Cut, FrameList, FrameRule, KeyframeGrid, Media, MediaKind, VideoOp, pts_fingerprint};
 use crate::profile::{FrameRate, FrameRateWord, PixelFormat, Profile, Rung, RungHeight, VideoCodec};
 use crate::source::*;
@@ -9,62 +10,11 @@ use crate::time::{OutputTicks, SourceTicks};
 use proptest::prelude::*;
 
 fn source(pts: Vec<i64>, tb: (i64, i64), gop: usize) -> SourceInfo {
-    let keyframes = pts.iter().step_by(gop).map(|p| Keyframe { pts: *p, position: None }).collect();
-    let frames = FrameIndex {
-        last_duration: if pts.len() > 1 { pts[1] - pts[0] } else { 1 },
-        pts: PtsList::from_sorted(pts).unwrap(),
-        keyframes,
-        evidence: IndexEvidence::Moov,
-        is_seekable: true,
-        needs_run_in: false,
-        has_repeats: false,
-        stamping: Default::default(),
-    };
-    SourceInfo {
-        container: Container::Mov,
-        demuxer: "mov".into(),
-        bytes: 1,
-        fragmented: false,
-        video: Some(VideoTrack {
-            stream: 0,
-            codec: "h264".into(),
-            profile: String::new(),
-            width: 1280,
-            height: 720,
-            sar: Rational::ONE,
-            pix_fmt: "yuv420p".into(),
-            bit_depth: 8,
-            color: Color::default(),
-            rotation: 0,
-            interlaced: false,
-            timebase: Rational::new(tb.0, tb.1).unwrap(),
-            frame_rate: Rational::ZERO,
-            bits_per_second: 0,
-            frames,
-        }),
-        audio: vec![],
-        unused: vec![],
-        byte_index: None,
-        warnings: vec![],
-    }
+    fixture::source_info(Some(fixture::video_track(pts, Rational::new(tb.0, tb.1).unwrap(), gop)), vec![])
 }
 
 fn audio(first: i64, tb: i64) -> AudioTrack {
-    AudioTrack {
-        stream: 1,
-        codec: "mp3".into(),
-        profile: String::new(),
-        sample_rate: 48_000,
-        channels: 2,
-        layout: "stereo".into(),
-        language: "eng".into(),
-        title: String::new(),
-        is_default: true,
-        first_pts: MediaTime::new(first, Rational::new(1, tb).unwrap()),
-        priming: None,
-        duration: None,
-        bits_per_second: 0,
-    }
+    fixture::audio_track(MediaTime::new(first, Rational::new(1, tb).unwrap()))
 }
 
 fn profile(seconds: f64) -> Profile {

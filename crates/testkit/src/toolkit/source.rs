@@ -1,21 +1,20 @@
-//! Made-up sources: a number decides length, frame times, tracks and the profile they are asked for with.
+//! Fake sources: a number decides length, frame times, tracks and the profile they are asked for with.
 
 use crate::dice::Dice;
+use splitreel_core::fixture;
 use splitreel_core::job::{JobRequest, output_base};
 use splitreel_core::profile::{
     AudioProfile, FrameRate, FrameRateWord, PackagingProfile, Profile, Rung, RungHeight, SplitProfile, VideoCodec,
     VideoProfile,
 };
-use splitreel_core::source::{
-    AudioTrack, Color, Container, FrameIndex, IndexEvidence, Keyframe, PtsList, SourceInfo, SourceRef, VideoTrack,
-};
+use splitreel_core::source::{AudioTrack, SourceInfo, SourceRef, VideoTrack};
 use splitreel_core::time::{MediaTime, Rational};
 
-/// Segments of the longest made-up source.
+/// Segments of the longest fake source.
 pub const MAX_SEGMENTS: u64 = 30;
-/// Ticks per second of made-up video.
+/// Ticks per second of fake video.
 const CLOCK: i64 = 1000;
-/// Sample rate of made-up audio.
+/// Sample rate of fake audio.
 const SAMPLE_RATE: u32 = 8000;
 
 /// A source that exists only as numbers.
@@ -49,19 +48,9 @@ impl FakeSource {
         let seconds = num_segments * segment_seconds;
         let video = has_video.then(|| video_track(&mut dice, seconds, fps));
         let audio = (0..num_audio).map(|i| audio_track(&mut dice, i, seconds)).collect();
-        let info = SourceInfo {
-            container: Container::Mov,
-            demuxer: "mov".into(),
-            bytes: 1_000 + number,
-            fragmented: false,
-            video,
-            audio,
-            unused: Vec::new(),
-            byte_index: None,
-            warnings: Vec::new(),
-        };
+        let info = SourceInfo { bytes: 1_000 + number, ..fixture::source_info(video, audio) };
         let reference = SourceRef {
-            locator: format!("/made-up/source-{number}.mov"),
+            locator: format!("/fake/source-{number}.mov"),
             bytes: info.bytes,
             version: format!("v{number}"),
         };
@@ -156,38 +145,15 @@ fn video_track(dice: &mut Dice, seconds: u64, fps: i64) -> VideoTrack {
             origin + i * frame + jitter
         })
         .collect();
-    let keyframes = pts
-        .iter()
-        .step_by(usize::try_from(fps).unwrap_or(1))
-        .map(|pts| Keyframe { pts: *pts, position: None })
-        .collect();
-    let frames = FrameIndex {
-        // Strictly increasing by construction: the jitter is less than a frame.
-        pts: PtsList::from_sorted(pts).unwrap_or_default(),
-        last_duration: frame,
-        keyframes,
-        evidence: IndexEvidence::Moov,
-        is_seekable: true,
-        needs_run_in: false,
-        has_repeats: false,
-        stamping: Default::default(),
-    };
+    let timebase = Rational::new(1, CLOCK).unwrap_or(Rational::ONE);
+    let mut video = fixture::video_track(pts, timebase, usize::try_from(fps).unwrap_or(1));
+    video.frames.last_duration = frame;
     VideoTrack {
-        stream: 0,
-        codec: "h264".into(),
-        profile: String::new(),
         width: 640,
         height: 360,
-        sar: Rational::ONE,
-        pix_fmt: "yuv420p".into(),
-        bit_depth: 8,
-        color: Color::default(),
-        rotation: 0,
-        interlaced: false,
-        timebase: Rational::new(1, CLOCK).unwrap_or(Rational::ONE),
         frame_rate: Rational::new(fps, 1).unwrap_or(Rational::ONE),
         bits_per_second: 300_000,
-        frames,
+        ..video
     }
 }
 
@@ -196,17 +162,13 @@ fn audio_track(dice: &mut Dice, index: u32, seconds: u64) -> AudioTrack {
     let length = i64::try_from(seconds).unwrap_or(1) * i64::from(SAMPLE_RATE);
     AudioTrack {
         stream: 1 + index,
-        codec: "mp3".into(),
-        profile: String::new(),
         sample_rate: SAMPLE_RATE,
         channels: 1,
         layout: "mono".into(),
         language: if index == 0 { "eng".into() } else { "fra".into() },
-        title: String::new(),
         is_default: index == 0,
-        first_pts: tick(dice.pick(&[0, 0, 137, 4_000])),
-        priming: None,
         duration: Some(tick(length)),
         bits_per_second: 64_000,
+        ..fixture::audio_track(tick(dice.pick(&[0, 0, 137, 4_000])))
     }
 }
