@@ -1,4 +1,4 @@
-//! Listens on one queue: a task per queue that keeps as many consumers as the ledger wants, over one channel, and
+//! Listens on one queue: a task per queue that keeps as many consumers as the ledger asks for, over one channel, and
 //! starts over on each new connection. What a wakeup means is not known here.
 
 use super::ledger::{Answer, Ledger, Step};
@@ -19,11 +19,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long a free consumer or a wakeup without a listener is kept. Long against the time from an answer to the next
-/// question, short against an encode.
+/// Time that a free consumer or a wakeup without a listener is kept: long against the time from an answer to the next
+/// request, short against an encode.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// What listeners and the task of a queue share.
+/// State shared by the listeners and the task of a queue.
 pub(super) struct Tap {
     queue: Queue,
     ledger: Mutex<Ledger<Acker>>,
@@ -32,7 +32,7 @@ pub(super) struct Tap {
     closing: CancellationToken,
 }
 
-/// A listener in the ledger, for as long as it waits.
+/// A waiting listener in the ledger.
 struct Waiting<'a> {
     tap: &'a Tap,
     is_served: bool,
@@ -48,7 +48,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Tap {
-    /// Starts listening; at most `limit` wakeups are unacknowledged at a time.
+    /// Starts listening, with at most `limit` unacknowledged wakeups.
     pub(super) fn open(shared: &Arc<Shared>, queue: Queue, limit: usize, closing: CancellationToken) -> Arc<Self> {
         let tap = Arc::new(Tap {
             queue,
@@ -61,7 +61,7 @@ impl Tap {
         tap
     }
 
-    /// Cancel-safe: a wakeup leaves the ledger only in the poll that answers it.
+    /// Waits for a wakeup. Cancel-safe: a wakeup leaves the ledger only in the poll that returns it.
     pub(super) async fn next(&self) -> Result<Wakeup, AmqpError> {
         self.lock().wait();
         let mut waiting = Waiting { tap: self, is_served: false };
@@ -86,7 +86,7 @@ impl Tap {
         if self.lock().answer(wakeup, answer, Instant::now()) {
             self.changed.notify_one();
         } else {
-            tracing::debug!(task = %wakeup.task, "the connection of this wakeup is gone; it will come again");
+            tracing::debug!(task = %wakeup.task, "connection of a wakeup is gone; it will be redelivered");
         }
     }
 
@@ -111,7 +111,7 @@ async fn listen(shared: Arc<Shared>, tap: Arc<Tap>) {
     }
 }
 
-/// What a consumer says; none when it has ended.
+/// A message of a consumer; none when the consumer has ended.
 type Heard = (u64, Option<lapin::Result<Delivery>>);
 type Consumers = SelectAll<BoxStream<'static, Heard>>;
 
@@ -123,12 +123,12 @@ struct Listening<'a> {
 }
 
 impl Listening<'_> {
-    /// Until it is closed, the connection is of no use any more, or it is time for new consumers.
+    /// Runs until the doorbell is closed, the connection fails, or the consumers are stale.
     async fn run(&self) -> Result<(), AmqpError> {
         let limit = self.shared.options.answer_timeout;
         let channel = self.live.channel().await?;
         self.declare(&channel).await?;
-        // Without `global` it counts for each consumer apart, the only kind that RabbitMQ 4.3 still knows.
+        // Without `global` the limit applies to each consumer, the only kind that RabbitMQ 4.3 still supports.
         within(limit, "set the prefetch", channel.basic_qos(1, BasicQosOptions::default())).await?;
         let mut consumers = Consumers::new();
         loop {
@@ -149,7 +149,7 @@ impl Listening<'_> {
                     Some(Ok(delivery)) => self.heard(seat, delivery).await?,
                     Some(Err(source)) => return Err(AmqpError::Broker { doing: "listen", source }),
                     None => if self.tap.lock().ended(seat) {
-                        tracing::warn!(queue = ?self.tap.queue, "the broker ended a consumer, its queue may be gone");
+                        tracing::warn!(queue = ?self.tap.queue, "broker cancelled a consumer; declaring its queue again");
                         self.declare(&channel).await?;
                     },
                 },
@@ -187,7 +187,7 @@ impl Listening<'_> {
         Ok(heard.chain(futures::stream::once(async move { (seat, None) })).boxed())
     }
 
-    /// A wakeup that was on its way is still heard afterwards.
+    /// Ends a consumer. A wakeup already on its way may still arrive afterwards.
     async fn cancel(&self, seat: u64, channel: &Channel) -> Result<(), AmqpError> {
         let asked = channel.basic_cancel(tag(seat), BasicCancelOptions::default());
         within(self.shared.options.answer_timeout, "stop listening", asked).await
@@ -201,8 +201,8 @@ impl Listening<'_> {
                 Ok(())
             }
             Err(reason) => {
-                // Back in the queue, it would come again for ever.
-                tracing::warn!(%reason, bytes = delivery.data.len(), "a message that is not a wakeup is dropped");
+                // Requeued, the message would be redelivered for ever.
+                tracing::warn!(%reason, bytes = delivery.data.len(), "unparsable message dropped");
                 self.settle(&delivery.acker, Answer::Done).await
             }
         }
@@ -214,22 +214,22 @@ impl Listening<'_> {
             Answer::Done => within(limit, "acknowledge", acker.ack(BasicAckOptions::default())).await?,
             Answer::Again => {
                 let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-                within(limit, "give a wakeup back", acker.nack(options)).await?
+                within(limit, "requeue a wakeup", acker.nack(options)).await?
             }
         };
         if !is_taken {
-            tracing::debug!("a wakeup's channel was gone before its answer; it will come again");
+            tracing::debug!("channel closed before a wakeup was answered; it will be redelivered");
         }
         Ok(())
     }
 
-    /// Answers that were held back are worth sending; everything else goes back by closing the channel.
+    /// Sends the answers that were held back; closing the channel returns all other wakeups.
     async fn hand_in(&self, channel: &Channel) -> Result<(), AmqpError> {
         let held = self.tap.lock().drain();
         futures::future::try_join_all(held.iter().map(|(token, answer)| self.settle(token, *answer))).await?;
         let closed = channel.close(200, "OK".into());
         if let Err(error) = within(self.shared.options.answer_timeout, "close a channel", closed).await {
-            tracing::debug!(error = %one_line(&error), "the channel of a queue was not closed in good order");
+            tracing::debug!(error = %one_line(&error), "channel of a queue not closed cleanly");
         }
         Ok(())
     }

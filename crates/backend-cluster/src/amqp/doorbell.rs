@@ -3,7 +3,7 @@
 use super::consumer::Tap;
 use super::ledger::Answer;
 use super::link::AmqpLink;
-use super::message::{MAX_RING_BYTES, Message, trace_headers};
+use super::message::{MAX_WAKEUP_BYTES, Message, trace_headers};
 use super::publisher::Publisher;
 use super::topology::{Topology, declare_queue, found, queue_name};
 use super::{AmqpError, one_line, within};
@@ -17,20 +17,20 @@ use splitreel_telemetry::record;
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How full a queue is.
+/// Depth of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueDepth {
-    /// Wakeups that no listener has.
+    /// Wakeups not delivered to any listener.
     pub ready: u32,
-    /// Consumers, which are the free slots of all listeners, and of those that were free a short while ago.
+    /// Consumers: the free slots of all listeners, and slots that were free a short while ago.
     pub consumers: u32,
 }
 
 /// Wakeups over two durable quorum queues, `<prefix>.v1.work` and `<prefix>.v1.assemble`.
 ///
-/// `next` waits through outages and errs only after closing. A wakeup is acknowledged after
-/// [`Doorbell::answered`], at the latest after [`keep_answered`](super::AmqpOptions::keep_answered); one without an
-/// answer goes to another listener when the connection ends, at once after [`Doorbell::unanswered`].
+/// `next` waits through outages and fails only after closing. A wakeup is acknowledged after [`Doorbell::answered`], at
+/// the latest after [`keep_answered`](super::AmqpOptions::keep_answered). An unanswered wakeup goes to another listener
+/// when the connection ends, or at once after [`Doorbell::unanswered`].
 pub struct AmqpDoorbell {
     link: AmqpLink,
     publisher: Arc<Publisher>,
@@ -42,8 +42,8 @@ pub struct AmqpDoorbell {
 }
 
 impl AmqpDoorbell {
-    /// A doorbell that keeps at most `prefetch` wakeups of each queue without an acknowledgement (at least 1). Fewer
-    /// than a process has slots would keep some idle; more are never fetched than listeners wait.
+    /// A doorbell that holds at most `prefetch` unacknowledged wakeups of each queue (at least 1). A number below the
+    /// number of slots would leave slots idle; a number above has no effect, since each waiting listener fetches one.
     pub fn new(link: AmqpLink, prefetch: u16) -> Self {
         let topology = Topology::Wakeups { prefix: link.shared.options.prefix.clone() };
         let closing = link.shared.closing.child_token();
@@ -69,12 +69,15 @@ impl AmqpDoorbell {
         self.link.close().await;
     }
 
-    /// How full a queue is; a missing one is declared. Errors: [`AmqpError`].
+    /// Depth of a queue; a missing queue is declared.
+    ///
+    /// # Errors
+    /// [`AmqpError`].
     pub async fn depth(&self, queue: Queue) -> Result<QueueDepth, AmqpError> {
         let shared = &self.link.shared;
         let limit = shared.options.answer_timeout;
         let live = shared.live_within(limit).await?;
-        // Of its own: the broker closes a channel on which a missing queue was asked for.
+        // A separate channel: the broker closes a channel that asks for a missing queue.
         let channel = live.channel().await?;
         let name = queue_name(&shared.options.prefix, queue);
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -97,7 +100,7 @@ impl AmqpDoorbell {
 
     fn message(&self, wakeup: &Wakeup) -> Result<Message, DoorbellError> {
         let body = serde_json::to_vec(wakeup).map_err(|error| DoorbellError { what: error.to_string() })?;
-        if body.len() > MAX_RING_BYTES {
+        if body.len() > MAX_WAKEUP_BYTES {
             return Err(DoorbellError { what: format!("a wakeup of {} bytes", body.len()) });
         }
         let options = &self.link.shared.options;
@@ -111,7 +114,7 @@ impl AmqpDoorbell {
     }
 }
 
-/// Counts what became of wakeups, and hands it on.
+/// Counts the outcomes of wakeups and returns them.
 fn counted(outcomes: Vec<Result<(), AmqpError>>) -> Vec<Result<(), AmqpError>> {
     for outcome in &outcomes {
         let outcome = match outcome {
@@ -126,7 +129,7 @@ fn counted(outcomes: Vec<Result<(), AmqpError>>) -> Vec<Result<(), AmqpError>> {
     outcomes
 }
 
-fn told(error: &AmqpError) -> DoorbellError {
+fn failed(error: &AmqpError) -> DoorbellError {
     DoorbellError { what: one_line(error) }
 }
 
@@ -134,7 +137,7 @@ fn told(error: &AmqpError) -> DoorbellError {
 impl Doorbell for AmqpDoorbell {
     async fn notify(&self, wakeup: Wakeup) -> Result<(), DoorbellError> {
         let outcomes = counted(self.publisher.publish(vec![self.message(&wakeup)?]).await);
-        outcomes.into_iter().collect::<Result<(), _>>().map_err(|error| told(&error))
+        outcomes.into_iter().collect::<Result<(), _>>().map_err(|error| failed(&error))
     }
 
     async fn notify_all(&self, wakeups: Vec<Wakeup>) -> Vec<Wakeup> {
@@ -142,18 +145,18 @@ impl Doorbell for AmqpDoorbell {
         let outcomes = match messages {
             Ok(messages) => counted(self.publisher.publish(messages).await),
             Err(error) => {
-                tracing::error!(%error, "wakeups cannot be sent");
+                tracing::error!(%error, "wakeups could not be encoded; the outbox keeps them");
                 return Vec::new();
             }
         };
         if let Some(error) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
-            tracing::warn!(error = %one_line(error), "the doorbell is held up");
+            tracing::warn!(error = %one_line(error), "doorbell send failed; the outbox keeps the rest");
         }
         wakeups.into_iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(wakeup, _)| wakeup).collect()
     }
 
     async fn next(&self, queue: Queue) -> Result<Wakeup, DoorbellError> {
-        self.tap(queue).next().await.map_err(|error| told(&error))
+        self.tap(queue).next().await.map_err(|error| failed(&error))
     }
 
     async fn answered(&self, wakeup: &Wakeup) {

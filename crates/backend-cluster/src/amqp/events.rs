@@ -1,4 +1,4 @@
-//! Job events for other systems: each goes to a durable topic exchange, once it is in the event log.
+//! Job events for other systems: each is published to a durable topic exchange after it is in the event log.
 
 use super::link::AmqpLink;
 use super::message::Message;
@@ -12,19 +12,19 @@ use splitreel_core::event::Event;
 use std::sync::Arc;
 
 /// Publishes events to the exchange `<prefix>.v1.events` with the routing key `job.<event>`, such as
-/// `job.published`: the JSON of [`Event`], persistent, confirmed. Where no queue is bound they are dropped.
+/// `job.published`: the JSON of [`Event`], persistent, confirmed. The broker drops events without a bound queue.
 pub struct AmqpEvents {
     publisher: Arc<Publisher>,
     link: AmqpLink,
 }
 
-/// Not all events were taken.
+/// Not all events were confirmed.
 #[derive(Debug, thiserror::Error)]
-#[error("only the first {accepted} events were taken")]
+#[error("only the first {accepted} events were confirmed")]
 pub struct Unpublished {
-    /// So many, from the first on, were confirmed; some of those behind them may have been too.
+    /// Number of confirmed events from the first one on; later events may have been published, too.
     pub accepted: usize,
-    /// Why not more.
+    /// Why the next one was not.
     #[source]
     pub source: AmqpError,
 }
@@ -36,7 +36,10 @@ impl AmqpEvents {
         AmqpEvents { publisher: Publisher::new(Arc::clone(&link.shared), topology), link }
     }
 
-    /// Publishes in order. Errors: [`Unpublished`]; whoever repeats from there sends each event at least once.
+    /// Publishes in order.
+    ///
+    /// # Errors
+    /// [`Unpublished`]; repeating from the first unconfirmed event on publishes each event at least once.
     pub async fn publish(&self, events: &[Event]) -> Result<(), Unpublished> {
         let messages = events.iter().map(|event| message(&self.link.shared.options, event)).collect();
         for (accepted, outcome) in self.publisher.publish(messages).await.into_iter().enumerate() {
@@ -78,9 +81,9 @@ mod tests {
     fn the_routing_key_names_the_event() {
         let event = |what| Event { seq: 7, job: job_id(1), at_ms: 5, what };
         let planned = event(EventKind::Planned { num_tasks: 3 });
-        let told = message(&AmqpOptions::new(""), &planned);
-        assert_eq!((told.exchange.as_str(), told.routing_key.as_str()), ("splitreel.v1.events", "job.planned"));
-        assert_eq!(serde_json::from_slice::<Event>(&told.body).unwrap(), planned);
+        let sent = message(&AmqpOptions::new(""), &planned);
+        assert_eq!((sent.exchange.as_str(), sent.routing_key.as_str()), ("splitreel.v1.events", "job.planned"));
+        assert_eq!(serde_json::from_slice::<Event>(&sent.body).unwrap(), planned);
         assert_eq!(message(&AmqpOptions::new(""), &event(EventKind::Published)).routing_key, "job.published");
     }
 }

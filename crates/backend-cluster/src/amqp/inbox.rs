@@ -1,5 +1,5 @@
-//! Upload events from others, such as an object store's notifications: bytes from a named queue, each acknowledged
-//! by whoever understands them. Their content is not known here.
+//! Upload events from other systems, such as an object store's notifications: bytes from a named queue. The consumer
+//! understands them and acknowledges each; their content is not known here.
 
 use super::link::{AmqpLink, Live};
 use super::topology::{declare_queue, found};
@@ -15,33 +15,33 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// What to consume.
+/// The queue to consume.
 #[derive(Clone, Debug)]
 pub struct InboxOptions {
-    /// The queue. One that exists is used as it is, a missing one is declared as a durable quorum queue.
+    /// Name of the queue. An existing queue is used as it is; a missing one is declared as a durable quorum queue.
     pub queue: String,
-    /// Where its messages come from, unless somebody else has bound it.
+    /// Where its messages come from; `None` = the operator has bound the queue.
     pub bind: Option<Binding>,
-    /// Messages given out without an acknowledgement at the same time (at least 1).
+    /// Maximum number of unacknowledged messages (at least 1).
     pub prefetch: u16,
 }
 
 /// An exchange that feeds the queue.
 #[derive(Clone, Debug)]
 pub struct Binding {
-    /// The exchange. One that exists is used as it is, a missing one is declared as a durable topic exchange.
+    /// Name of the exchange. An existing exchange is used as it is; a missing one is declared as a durable topic exchange.
     pub exchange: String,
-    /// Which of its messages; `#` is all.
+    /// Routing key of the messages to receive; `#` = all.
     pub routing_key: String,
 }
 
-/// A message and the means to answer it. Dropped without an answer, it comes again when the connection ends.
+/// A message and the means to answer it. A message dropped without an answer is redelivered when the connection ends.
 pub struct Delivery {
     /// The message.
     pub body: Vec<u8>,
-    /// What it was sent with.
+    /// Routing key that the sender used.
     pub routing_key: String,
-    /// It was given out before, here or elsewhere, and may have been dealt with.
+    /// The message was delivered before, here or elsewhere, and may have been processed.
     pub is_redelivered: bool,
     acker: Acker,
     live: Arc<Live>,
@@ -51,13 +51,13 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// It is dealt with. False: the connection on which it came is gone, and it will come again.
+    /// Acknowledges a processed message. False: its connection is gone, and the message will be redelivered.
     pub async fn ack(self) -> bool {
         self.answer(self.acker.ack(BasicAckOptions::default())).await
     }
 
-    /// It cannot be dealt with: now (`requeue`, it comes again at once) or ever (it is dropped, or goes where the
-    /// queue's policy sends dead letters). False: as in [`Delivery::ack`].
+    /// Rejects a message that cannot be processed now (`requeue`: it is redelivered at once) or ever (it is dropped, or
+    /// goes where the queue's policy sends dead letters). False: as for [`Delivery::ack`].
     pub async fn reject(self, requeue: bool) -> bool {
         self.answer(self.acker.reject(BasicRejectOptions { requeue })).await
     }
@@ -66,7 +66,7 @@ impl Delivery {
         match within(self.limit, "answer a message", sent).await {
             Ok(is_taken) => is_taken,
             Err(error) => {
-                tracing::warn!(error = %one_line(&error), "a message will come again");
+                tracing::warn!(error = %one_line(&error), "message could not be answered; it will be redelivered");
                 self.live.fail(&error);
                 false
             }
@@ -83,7 +83,7 @@ pub struct AmqpInbox {
 
 struct Consuming {
     live: Arc<Live>,
-    /// Open for as long as its messages are to be answered.
+    /// Open until all its messages are answered.
     channel: Arc<Channel>,
     consumer: Consumer,
 }
@@ -94,7 +94,10 @@ impl AmqpInbox {
         AmqpInbox { link, options, consuming: Mutex::new(None) }
     }
 
-    /// Waits for the next message, through outages. Cancel-safe. Errors: only [`AmqpError::Closed`].
+    /// Waits for the next message, through outages. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`AmqpError::Closed`] only.
     pub async fn next(&self) -> Result<Delivery, AmqpError> {
         let shared = &self.link.shared;
         let mut consuming = self.consuming.lock().await;
@@ -116,7 +119,7 @@ impl AmqpInbox {
                 () = shared.closing.cancelled() => return Err(AmqpError::Closed),
                 () = on.live.broken.cancelled() => continue,
                 heard = on.consumer.next() => heard,
-                // As in the doorbell: it may be deaf. A new channel would take back what is without an answer.
+                // As in the doorbell: the consumer may be deaf. A new channel would take unanswered messages back.
                 () = tokio::time::sleep(shared.options.renew_after), if Arc::strong_count(&on.channel) == 1 => None,
             };
             match heard {

@@ -1,39 +1,39 @@
-//! How many wakeups to ask the broker for: bookkeeping of one queue's listeners, consumers and wakeups. Pure; the
-//! clock is an argument, and `consumer` does what it says.
+//! Number of wakeups to request from the broker: the listeners, consumers and wakeups of one queue. Pure: the clock is an
+//! argument, and `consumer` carries out the steps.
 //!
-//! A *seat* is one consumer with room for one wakeup (prefetch 1). There are as many free seats as listeners wait,
-//! so no wakeup ever lies at a process that cannot claim it at once while another one could. A seat that has
-//! been answered is kept, unacknowledged, for a while: the broker sends it nothing, and a listener that comes back in
-//! that time costs one acknowledgement instead of a new consumer.
+//! A *seat* is one consumer with prefetch 1. There are as many free seats as waiting listeners, so a wakeup is never
+//! delivered to a process that cannot claim it at once while another process could. An answered seat is kept,
+//! unacknowledged, for a while: the broker sends it nothing, and a listener that returns in that time costs one
+//! acknowledgement instead of a new consumer.
 //!
-//! A free seat can be deaf: at times RabbitMQ 3.10 neither ends a consumer nor feeds it when its quorum queue is
-//! deleted and declared again at once. So seats that have heard nothing for long are replaced, over a new channel.
+//! A free seat can be deaf: RabbitMQ 3.10 sometimes neither cancels nor feeds a consumer whose quorum queue was deleted
+//! and declared again at once. Seats that received nothing for a long time are therefore replaced, over a new channel.
 
 use splitreel_backend::doorbell::Wakeup;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Seats opened in one go: who waits for the broker to open all of a large worker hears no wakeup meanwhile.
+/// Maximum number of seats opened at once: while the broker opens the seats of a large worker, no wakeup is received.
 const OPENED_AT_ONCE: usize = 16;
 
-/// What a listener said about its wakeup.
+/// A listener's answer to its wakeup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// It need not come again.
+    /// Acknowledge it.
     Done,
-    /// It may go to another at once.
+    /// Requeue it for another listener.
     Again,
 }
 
-/// What has to be done at the broker.
+/// A request to the broker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step<T> {
     /// Start a consumer.
     Open { seat: u64 },
-    /// End a consumer that holds nothing.
+    /// End a consumer that holds no wakeup.
     Close { seat: u64 },
-    /// Acknowledge or requeue; before that, end the consumer if `close`, lest it be sent another wakeup.
+    /// Acknowledge or requeue; with `close`, end the consumer first, so that it receives no further wakeup.
     Settle { seat: u64, token: T, answer: Answer, close: bool },
 }
 
@@ -47,7 +47,7 @@ enum Holds<T> {
 
 #[derive(Debug)]
 struct Seat<T> {
-    /// The broker may send to it.
+    /// The broker may deliver to it.
     is_open: bool,
     /// When it last became free.
     free_since: Instant,
@@ -69,8 +69,8 @@ pub(super) struct Ledger<T> {
 }
 
 impl<T> Ledger<T> {
-    /// At most `limit` wakeups unacknowledged; what is not needed is given back after `linger`, and what was answered after
-    /// `keep`; a seat that has been free for `renew` may be deaf.
+    /// A ledger with at most `limit` unacknowledged wakeups. Unneeded wakeups are returned after `linger`, answered ones
+    /// acknowledged after `keep`; a seat that has been free for `renew` may be deaf.
     pub(super) fn new(limit: usize, linger: Duration, keep: Duration, renew: Duration) -> Self {
         Ledger {
             limit: limit.max(1),
@@ -85,17 +85,17 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// A listener waits.
+    /// Adds a waiting listener.
     pub(super) fn wait(&mut self) {
         self.waiting = self.waiting.saturating_add(1);
     }
 
-    /// A listener went away without a wakeup.
+    /// Removes a waiting listener that got no wakeup.
     pub(super) fn unwait(&mut self) {
         self.waiting = self.waiting.saturating_sub(1);
     }
 
-    /// A waiting listener takes the oldest wakeup, and waits no longer.
+    /// Gives the oldest wakeup to a waiting listener.
     pub(super) fn take(&mut self) -> Option<Wakeup> {
         while let Some(seat) = self.heard.pop_front() {
             let Some(seat) = self.seats.get_mut(&seat) else { continue };
@@ -111,8 +111,8 @@ impl<T> Ledger<T> {
         None
     }
 
-    /// The broker sent a wakeup to a seat. One that was closed meanwhile, or that holds another wakeup (whose queue was
-    /// replaced), is not what keeps it: it gets a seat of its own, to which nothing more is sent.
+    /// Records a wakeup that the broker delivered to a seat. When the seat was closed meanwhile, or holds another wakeup
+    /// (its queue was replaced), the wakeup gets a closed seat of its own.
     pub(super) fn deliver(&mut self, seat: u64, wakeup: Wakeup, token: T, now: Instant) {
         let holds = Holds::Heard { wakeup, token, since: now };
         match self.seats.get_mut(&seat) {
@@ -128,7 +128,7 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// A listener answered a wakeup. False: it is not held here, because the connection on which it came is gone.
+    /// Records a listener's answer. False: the wakeup is not held here, because its connection is gone.
     pub(super) fn answer(&mut self, wakeup: &Wakeup, answer: Answer, now: Instant) -> bool {
         for seat in self.seats.values_mut() {
             match std::mem::replace(&mut seat.holds, Holds::Nothing) {
@@ -142,7 +142,7 @@ impl<T> Ledger<T> {
         false
     }
 
-    /// The broker ended a consumer. True when nobody had asked for that: its queue is gone.
+    /// Records the end of a consumer. True: the end was not requested, so the queue is gone.
     pub(super) fn ended(&mut self, seat: u64) -> bool {
         let Some(entry) = self.seats.get_mut(&seat) else { return false };
         let was_open = std::mem::replace(&mut entry.is_open, false);
@@ -152,14 +152,14 @@ impl<T> Ledger<T> {
         was_open
     }
 
-    /// The connection is gone and with it all seats; their wakeups will come again, here or elsewhere.
+    /// Drops all seats after the loss of the connection; their wakeups are redelivered, here or elsewhere.
     pub(super) fn clear(&mut self) {
         self.seats.clear();
         self.heard.clear();
         self.surplus_since = None;
     }
 
-    /// What has to be done now. The ledger counts it as done.
+    /// The requests to send now. The ledger assumes that they succeed.
     pub(super) fn steps(&mut self, now: Instant) -> Vec<Step<T>> {
         let mut steps = Vec::new();
         let need = self.waiting.saturating_sub(self.heard.len());
@@ -186,7 +186,7 @@ impl<T> Ledger<T> {
         steps
     }
 
-    /// Whether a seat may be deaf and all can be replaced, because no listener has a wakeup without an answer.
+    /// Whether a seat may be deaf and all can be replaced because no listener holds an unanswered wakeup.
     pub(super) fn is_stale(&self, now: Instant) -> bool {
         let is_quiet = |s: &Seat<T>| matches!(s.holds, Holds::Nothing | Holds::Answered { .. });
         self.free_seats().any(|s| now >= s.free_since + self.renew) && self.seats.values().all(is_quiet)
@@ -196,7 +196,7 @@ impl<T> Ledger<T> {
         self.seats.values().filter(|s| s.is_open && matches!(s.holds, Holds::Nothing))
     }
 
-    /// When `steps` and `is_stale` should be asked again although nothing happens.
+    /// When to call `steps` and `is_stale` again if nothing happens before.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let need = self.waiting.saturating_sub(self.heard.len());
         if self.seats.len() < self.limit && self.free_seats().count() < need {
@@ -212,12 +212,12 @@ impl<T> Ledger<T> {
         });
         let unheard = oldest.filter(|_| self.heard.len() > self.waiting);
         let linger = unheard.into_iter().chain(self.surplus_since).map(|since| since + self.linger).chain(answered);
-        // One that is overdue waits for an answer, which is heard of.
+        // An overdue seat waits for an answer, which triggers a call.
         let stale = self.free_seats().map(|s| s.free_since + self.renew).filter(|due| *due > now);
         linger.chain(stale).min()
     }
 
-    /// Answers that were held back, for the last moments of a connection.
+    /// Takes the answers that were held back, when the connection is about to close.
     pub(super) fn drain(&mut self) -> Vec<(T, Answer)> {
         let seats = std::mem::take(&mut self.seats);
         self.clear();
@@ -230,7 +230,7 @@ impl<T> Ledger<T> {
             .collect()
     }
 
-    /// Wakeups that nobody came for are given to others.
+    /// Returns wakeups that no listener asked for.
     fn return_surplus(&mut self, now: Instant) {
         while self.heard.len() > self.waiting {
             let Some(seat) = self.heard.front().and_then(|id| self.seats.get_mut(id)) else {

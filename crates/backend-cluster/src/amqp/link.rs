@@ -1,5 +1,5 @@
-//! The one connection of a process and its supervisor. Any error ends the whole connection, and a new one is made,
-//! for ever. What it carries is not known here.
+//! The only connection of a process and its supervisor. Any error ends the whole connection, and the supervisor opens a
+//! new one, without limit. What the connection carries is not known here.
 
 use super::{AmqpError, AmqpOptions, one_line, within};
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 const MIN_RECONNECT_DELAY: Duration = Duration::from_millis(100);
-/// lapin tells most ends of a connection by an event; this finds the others.
+/// Interval of a check of the connection: lapin reports most, but not all, ends of a connection by an event.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether messages can be sent and received, for readiness.
@@ -27,15 +27,15 @@ pub enum Health {
     Blocked,
     /// No connection.
     Down {
-        /// Why the last one ended or could not be made; none before the first attempt has ended.
+        /// Why the last connection ended or failed; none before the first attempt has ended.
         last_error: Option<String>,
     },
     /// Closed for good.
     Closed,
 }
 
-/// A handle on the process's connection to the broker. Clones share it; it is closed when [`AmqpLink::close`] is
-/// called or the last handle (doorbells, event publishers and inboxes hold one) is dropped.
+/// A handle on the process's connection to the broker. Clones share the connection, which is closed by
+/// [`AmqpLink::close`] or when the last handle is dropped (doorbells, event publishers and inboxes hold one).
 #[derive(Clone)]
 pub struct AmqpLink {
     pub(super) shared: Arc<Shared>,
@@ -47,9 +47,9 @@ pub(super) struct Shared {
     pub options: AmqpOptions,
     uri: AMQPUri,
     state: watch::Sender<State>,
-    /// Users stop and hand in what they hold; then the supervisor closes.
+    /// Users stop and send the answers that they hold; then the supervisor closes the connection.
     pub closing: CancellationToken,
-    /// Tasks of users that want to hand something in before the connection is closed.
+    /// Tasks of users that send answers before the connection is closed.
     pub users: TaskTracker,
     supervisor: TaskTracker,
 }
@@ -60,17 +60,17 @@ enum State {
     Closed,
 }
 
-/// One connection, as long as it lasts.
+/// One connection.
 pub(super) struct Live {
     connection: Connection,
-    /// Somebody found it unusable.
+    /// A user found the connection unusable.
     pub broken: CancellationToken,
     reason: Mutex<Option<String>>,
     answer_timeout: Duration,
 }
 
 impl Live {
-    /// Gives the connection up: the supervisor makes a new one.
+    /// Marks the connection as unusable: the supervisor opens a new one.
     pub(super) fn fail(&self, error: &AmqpError) {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| one_line(error));
         self.broken.cancel();
@@ -86,9 +86,10 @@ impl Live {
 }
 
 impl AmqpLink {
-    /// Starts connecting and answers at once. Errors: [`AmqpError::Url`].
+    /// Starts connecting and returns at once. Must be called inside a tokio runtime.
     ///
-    /// Must be called inside a tokio runtime.
+    /// # Errors
+    /// [`AmqpError::Url`].
     pub fn open(options: AmqpOptions) -> Result<Self, AmqpError> {
         let mut uri: AMQPUri = options.url.parse().map_err(|reason: String| AmqpError::Url { reason })?;
         let heartbeat = u16::try_from(options.heartbeat.as_secs().max(1)).unwrap_or(u16::MAX);
@@ -117,13 +118,16 @@ impl AmqpLink {
         }
     }
 
-    /// Waits for a connection. Errors: [`AmqpError::Down`] when there is none in time, [`AmqpError::Closed`].
+    /// Waits for a connection.
+    ///
+    /// # Errors
+    /// [`AmqpError::Down`] when there is none within `limit`; [`AmqpError::Closed`].
     pub async fn connected(&self, limit: Duration) -> Result<(), AmqpError> {
         self.shared.live_within(limit).await.map(drop)
     }
 
-    /// Lets doorbells hand in their answers, then closes the connection: wakeups without an answer go back to the
-    /// broker at once. Bounded in time; afterwards everything that uses this link answers [`AmqpError::Closed`].
+    /// Lets doorbells send their answers, then closes the connection: unanswered wakeups go back to the broker at once.
+    /// Bounded in time; afterwards every user of this link gets [`AmqpError::Closed`].
     pub async fn close(&self) {
         self.shared.closing.cancel();
         self.shared.supervisor.wait().await;
@@ -131,12 +135,12 @@ impl AmqpLink {
 }
 
 impl Shared {
-    /// Waits for as long as it takes.
+    /// Waits for a connection without a time limit.
     pub(super) async fn live(&self) -> Result<Arc<Live>, AmqpError> {
         let mut state = self.state.subscribe();
         loop {
             match &*state.borrow_and_update() {
-                // A connection that was given up stays visible until the supervisor has seen it.
+                // A failed connection stays visible until the supervisor has replaced it.
                 State::Up(live) if !live.broken.is_cancelled() => return Ok(Arc::clone(live)),
                 State::Up(_) | State::Down(_) => {}
                 State::Closed => return Err(AmqpError::Closed),
@@ -178,7 +182,7 @@ async fn supervise(shared: Arc<Shared>) {
                 Ok((connection, socket)) => {
                     let since = Instant::now();
                     let why = serve(&shared, connection, socket).await;
-                    // A connection that fails at once, say because a queue has other arguments, is not hammered.
+                    // A connection that fails at once, say because a queue has other arguments, keeps its back-off.
                     if since.elapsed() > shared.options.max_reconnect_delay {
                         delays = shared.backoff();
                     }
@@ -188,7 +192,7 @@ async fn supervise(shared: Arc<Shared>) {
             },
         };
         let Some(why) = why else { break };
-        tracing::warn!(error = %why, "no connection to the broker");
+        tracing::warn!(error = %why, "broker connection failed; reconnecting");
         shared.state.send_replace(State::Down(Some(why)));
         let delay = delays.next().unwrap_or(shared.options.max_reconnect_delay);
         tokio::select! {
@@ -200,9 +204,9 @@ async fn supervise(shared: Arc<Shared>) {
     shared.state.send_replace(State::Closed);
 }
 
-/// Until the connection is unusable (why), or everything is closed (none).
+/// Serves a connection until it is unusable (answers why) or the link is closed (`None`).
 async fn serve(shared: &Shared, connection: Connection, socket: Arc<Socket>) -> Option<String> {
-    // Subscribed before the first look at its state, so that no end goes unseen.
+    // Subscribed before the first look at the state, so that no end is missed.
     let mut events = Box::pin(connection.events_listener());
     let live = Arc::new(Live {
         connection,
@@ -222,10 +226,10 @@ async fn serve(shared: &Shared, connection: Connection, socket: Arc<Socket>) -> 
                 break Some(reason.unwrap_or_else(|| "given up".to_owned()));
             }
             event = events.next() => match event {
-                // Errors of a channel come here too; who used it deals with them.
+                // Errors of a channel arrive here too; the user of the channel handles them.
                 Some(Event::Error(error)) if !live.connection.status().connected() => break Some(one_line(&error)),
-                Some(Event::ConnectionBlocked(reason)) => tracing::warn!(%reason, "the broker blocks publishing"),
-                Some(Event::ConnectionUnblocked) => tracing::info!("the broker takes messages again"),
+                Some(Event::ConnectionBlocked(reason)) => tracing::warn!(%reason, "broker blocks publishing; messages wait in the outbox"),
+                Some(Event::ConnectionUnblocked) => tracing::info!("broker accepts messages again"),
                 Some(_) => {}
                 None => break Some("the connection ended".to_owned()),
             },
@@ -236,25 +240,25 @@ async fn serve(shared: &Shared, connection: Connection, socket: Arc<Socket>) -> 
     };
     if why.is_none() {
         shared.users.close();
-        let handed_in = tokio::time::timeout(shared.options.answer_timeout, shared.users.wait()).await;
-        if handed_in.is_err() {
-            tracing::warn!("answers to wakeups could not be handed in before the connection was closed");
+        let sent = tokio::time::timeout(shared.options.answer_timeout, shared.users.wait()).await;
+        if sent.is_err() {
+            tracing::warn!("acknowledgements not sent before close; messages will be redelivered");
         }
     }
     live.broken.cancel();
-    // A broker that does not answer is not worth waiting for when the connection is to be replaced.
+    // A connection that is replaced is not closed cleanly: a silent broker would delay its replacement.
     if why.is_none() && live.connection.status().connected() {
         let closed = live.connection.close(200, "OK".into());
         if let Err(error) = within(shared.options.answer_timeout, "close the connection", closed).await {
-            tracing::debug!(error = %one_line(&error), "not closed in good order");
+            tracing::debug!(error = %one_line(&error), "broker connection not closed cleanly");
         }
     }
     socket.cut();
     why
 }
 
-/// The socket below a connection. lapin's reading thread ends only with its socket, which a peer that neither
-/// answers nor hangs up would keep open for ever.
+/// The socket below a connection. lapin's reading thread ends only with its socket, which a peer that neither answers
+/// nor hangs up would keep open for ever.
 #[derive(Default)]
 struct Socket(Mutex<Held>);
 
@@ -282,13 +286,13 @@ impl Socket {
     fn cut(&self) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Held::Open(stream) = std::mem::replace(&mut *held, Held::Cut) {
-            // An error says that the other end was faster.
+            // An error means that the peer has closed the socket.
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
 }
 
-/// Cuts the socket of an attempt that is given up, in whichever way.
+/// Cuts the socket of an abandoned attempt to connect.
 struct CutOnDrop(Option<Arc<Socket>>);
 
 impl Drop for CutOnDrop {
@@ -313,7 +317,7 @@ async fn connect(shared: &Shared) -> Result<(Connection, Arc<Socket>), AmqpError
         runtime,
         async move |uri, runtime| {
             use lapin::tcp::AMQPUriTcpExt;
-            // Runs on lapin's own thread, which nobody cancels: its end must be its own.
+            // Runs on lapin's own thread, which is never cancelled: it needs a time limit of its own.
             let opened = tokio::time::timeout(limit, uri.connect_async(&runtime)).await;
             let stream = opened.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
             match &stream {

@@ -1,12 +1,12 @@
-//! What a message is on the wire: JSON and a few headers. No connection here.
+//! Wire format of messages: JSON and a few headers. Knows no connection.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use splitreel_backend::doorbell::{Queue, Wakeup};
 use splitreel_core::Trace;
 
-/// The most that the body of a wakeup may take, in bytes.
-pub(super) const MAX_RING_BYTES: usize = 1024;
+/// Largest body of a wakeup, in bytes.
+pub(super) const MAX_WAKEUP_BYTES: usize = 1024;
 
 /// A message to be published.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Message {
     pub routing_key: String,
     pub body: Vec<u8>,
     pub headers: Vec<(String, String)>,
-    /// Whether a message that no queue takes comes back; else it is dropped.
+    /// Whether the broker returns a message without a bound queue; otherwise it drops the message.
     pub is_mandatory: bool,
 }
 
@@ -35,14 +35,14 @@ impl Message {
     }
 }
 
-/// The headers by which other programs know the trace of a wakeup (W3C Trace Context).
+/// Headers that carry the trace of a wakeup to other programs (W3C Trace Context).
 pub(super) fn trace_headers(trace: &Trace) -> Vec<(String, String)> {
     trace.as_str().map(|line| ("traceparent".to_owned(), line.to_owned())).into_iter().collect()
 }
 
-/// The wakeup in a body, if it is one and belongs on this queue.
+/// Parses a wakeup and checks that it belongs to this queue.
 pub(super) fn decode(body: &[u8], queue: Queue) -> Result<Wakeup, String> {
-    if body.len() > MAX_RING_BYTES {
+    if body.len() > MAX_WAKEUP_BYTES {
         return Err(format!("{} bytes", body.len()));
     }
     let wakeup: Wakeup = serde_json::from_slice(body).map_err(|error| error.to_string())?;
@@ -63,7 +63,7 @@ mod tests {
         widest.attempt = u32::MAX;
         widest.trace = Trace::new(Some("x".repeat(128)));
         let body = serde_json::to_vec(&widest).unwrap();
-        assert!(body.len() < MAX_RING_BYTES / 2, "{}", body.len());
+        assert!(body.len() < MAX_WAKEUP_BYTES / 2, "{}", body.len());
         let back = decode(&body, Queue::Work).unwrap();
         assert_eq!((back.trace.as_str(), &back), (widest.trace.as_str(), &widest));
     }
@@ -77,7 +77,7 @@ mod tests {
         assert!(decode(b"", Queue::Work).is_err());
         assert!(decode(b"\xff\x00{}", Queue::Work).is_err());
         assert!(decode(&body[..body.len() - 1], Queue::Work).is_err());
-        let long = [body.as_slice(), &[b' '; MAX_RING_BYTES]].concat();
+        let long = [body.as_slice(), &[b' '; MAX_WAKEUP_BYTES]].concat();
         assert!(serde_json::from_slice::<Wakeup>(&long).is_ok(), "else the next line would not test the length");
         assert!(decode(&long, Queue::Work).is_err());
     }

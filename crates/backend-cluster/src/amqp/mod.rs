@@ -1,8 +1,8 @@
-//! RabbitMQ: the doorbell of a cluster, job events for others, upload events from others. The only place that
-//! knows AMQP. Works with RabbitMQ 3.10 and later, 4.x included.
+//! RabbitMQ: the doorbell of a cluster, job events for other systems, upload events from other systems. The only module
+//! that knows AMQP. Works with RabbitMQ 3.10 and later, 4.x included.
 //!
-//! One [`AmqpLink`] per process holds the one connection; what is built on it survives its loss. Nothing here
-//! is truth: a message may be lost, doubled or late, and the job store decides.
+//! One [`AmqpLink`] per process holds the only connection; everything built on the link survives its loss. Messages are
+//! hints: one may be lost, doubled or late, and the job store decides.
 
 mod consumer;
 mod doorbell;
@@ -25,7 +25,7 @@ use splitreel_telemetry::Chain;
 use std::fmt;
 use std::time::Duration;
 
-/// How to reach the broker.
+/// Address of the broker and time limits.
 #[derive(Clone)]
 pub struct AmqpOptions {
     /// `amqp://user:password@host:port/vhost` or `amqps://…`; the vhost is percent-encoded (`%2f` is the default).
@@ -34,22 +34,22 @@ pub struct AmqpOptions {
     pub prefix: String,
     /// Shown by the broker for this connection (default `splitreel`).
     pub connection_name: String,
-    /// Longest time for TCP, TLS and AMQP handshake together (default 10 s).
+    /// Time limit for the TCP, TLS and AMQP handshakes together (default 10 s).
     pub connect_timeout: Duration,
-    /// Longest time for the broker's answer to anything but a publication (default 10 s).
+    /// Time limit for the broker's answer to every request but a publication (default 10 s).
     pub answer_timeout: Duration,
-    /// Longest time until a publication is confirmed; after that it counts as not accepted (default 10 s).
+    /// Time limit for the confirmation of a publication; after that the message counts as not accepted (default 10 s).
     pub confirm_timeout: Duration,
-    /// Heartbeat interval, whole seconds (default 10 s): a silent broker is given up after twice that.
+    /// Heartbeat interval, whole seconds (default 10 s): the connection is closed after two intervals of silence.
     pub heartbeat: Duration,
-    /// Longest pause between two attempts to connect (default 10 s); attempts never end.
+    /// Longest back-off between two attempts to connect (default 10 s); their number is unlimited.
     pub max_reconnect_delay: Duration,
-    /// A consumer that has heard nothing for so long is replaced (default 30 s), because it may have lost its queue
-    /// without being told.
+    /// Age at which a consumer that received nothing is replaced (default 30 s): it may have lost its queue without a
+    /// notice.
     pub renew_after: Duration,
-    /// A wakeup that was answered is acknowledged when its listener asks for the next one, at the latest after this time
-    /// (default 10 s). Long against a short encode: what comes again because the connection was lost meanwhile is
-    /// refused by its claim.
+    /// An answered wakeup is acknowledged when its listener asks for the next one, at the latest after this time (default
+    /// 10 s), which is long against a short encode. A wakeup that is redelivered because the connection was lost
+    /// meanwhile is refused by its claim.
     pub keep_answered: Duration,
 }
 
@@ -78,16 +78,16 @@ impl fmt::Debug for AmqpOptions {
     }
 }
 
-/// What can go wrong with the broker. All but [`AmqpError::Url`] and [`AmqpError::Closed`] pass with time.
+/// Errors of the broker and its connection. All but [`AmqpError::Url`] and [`AmqpError::Closed`] are transient.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AmqpError {
-    /// The address is not one.
-    #[error("the broker's address cannot be used: {reason}")]
+    /// The address is invalid.
+    #[error("invalid broker address: {reason}")]
     Url {
-        /// What is wrong with it, without the password.
+        /// The mistake, without the password.
         reason: String,
     },
-    /// There is no connection now.
+    /// There is no connection at present.
     #[error("not connected to the broker: {last}")]
     Down {
         /// Why the last attempt failed.
@@ -96,40 +96,40 @@ pub enum AmqpError {
     /// No answer in time.
     #[error("the broker did not answer within {after:?}: {doing}")]
     Timeout {
-        /// What it was asked for.
+        /// The request.
         doing: &'static str,
-        /// How long it had.
+        /// The time limit.
         after: Duration,
     },
-    /// The broker or the connection said no.
+    /// The broker refused a request, or the connection failed.
     #[error("failed to {doing}")]
     Broker {
-        /// What was tried.
+        /// The request.
         doing: &'static str,
-        /// The answer.
+        /// The cause.
         #[source]
         source: lapin::Error,
     },
-    /// No queue is bound where the message was sent, not even after declaring it again.
-    #[error("the broker returned the message: no queue takes it")]
+    /// No queue is bound for the message, not even after declaring the queue again.
+    #[error("the broker returned the message: no queue is bound for it")]
     Returned,
-    /// The broker had to refuse the message, for example because a queue has lost its majority.
+    /// The broker refused the message, for example because a queue has lost its majority.
     #[error("the broker refused the message")]
     Nacked,
     /// A resource alarm (memory, disk) stops all publishing.
-    #[error("the broker takes no messages for lack of memory or disk space")]
+    #[error("the broker blocks publishing: memory or disk space is low")]
     Blocked,
     /// [`AmqpLink::close`] was called.
     #[error("the connection to the broker was closed")]
     Closed,
 }
 
-/// An error and its causes, for where only one line is kept.
+/// An error and its causes in one line.
 fn one_line(error: &dyn std::error::Error) -> String {
     Chain(error).to_string()
 }
 
-/// Nothing that is asked of a broker may wait for ever.
+/// Bounds a request to the broker in time.
 async fn within<T>(
     limit: Duration,
     doing: &'static str,

@@ -1,5 +1,5 @@
-//! Publishing with confirmation. A message counts as accepted only when the broker has confirmed it and not
-//! returned it; everything else, a late answer included, is "not accepted", and sending again is the caller's.
+//! Publishing with confirmation. A message counts as accepted only when the broker has confirmed it and not returned it;
+//! everything else, a late answer included, is "not accepted", and the caller sends again.
 
 use super::link::{Live, Shared};
 use super::message::Message;
@@ -17,24 +17,24 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-/// Unconfirmed messages at the same time.
+/// Maximum number of unconfirmed messages.
 const WINDOW: usize = 512;
-/// How long a publication waits for a connection: whoever publishes has other things to do.
+/// Time that a publication waits for a connection: publishers have other work to do.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Publishes over a channel of its own.
 pub(super) struct Publisher {
     shared: Arc<Shared>,
     topology: Topology,
-    /// Held for a whole window: lapin hands a returned message to whichever confirmation comes next, so that only
-    /// the window as a whole knows which messages came back.
+    /// Locked for a whole window: lapin attaches a returned message to the next confirmation, whichever that is, so that
+    /// only the window as a whole knows which messages came back.
     channel: Mutex<Option<Open>>,
 }
 
 struct Open {
     live: Arc<Live>,
     channel: Channel,
-    /// Of the last message.
+    /// Id of the last message.
     id: u64,
 }
 
@@ -45,14 +45,14 @@ impl Publisher {
         Arc::new(Publisher { shared, topology, channel: Mutex::new(None) })
     }
 
-    /// Publishes in order, as far as that goes; one outcome per message. Completes even if the caller goes away.
+    /// Publishes in order; one outcome per message. Completes even when the caller is dropped.
     pub(super) async fn publish(self: &Arc<Self>, messages: Vec<Message>) -> Vec<Outcome> {
         let (publisher, count) = (Arc::clone(self), messages.len());
         let task = tokio::spawn(async move {
             let mut outcomes: Vec<Outcome> = Vec::with_capacity(messages.len());
             for window in messages.chunks(WINDOW) {
                 let made = match outcomes.iter().rev().find_map(|o| o.as_ref().err()) {
-                    // What failed for one window fails for the next; do not wait for that again.
+                    // An error of one window would repeat for the next one: do not wait for it again.
                     Some(error) => vec![Err(error.clone()); window.len()],
                     None => publisher.window(window).await,
                 };
@@ -64,7 +64,7 @@ impl Publisher {
         task.await.unwrap_or_else(|_| vec![Err(AmqpError::Closed); count])
     }
 
-    /// One window, within the confirmation time-out altogether.
+    /// Publishes one window within the time limit for confirmations.
     async fn window(&self, messages: &[Message]) -> Vec<Outcome> {
         let limit = self.shared.options.confirm_timeout;
         let deadline = Instant::now() + limit;
@@ -85,7 +85,7 @@ impl Publisher {
         });
         if let Some(error) = lost {
             if on.live.is_blocked() {
-                // The connection is sound, only nothing is read from it until the alarm is over.
+                // The connection works, but the broker does not read from it until the alarm is over.
                 return outcomes.into_iter().map(|o| o.map_err(|_| AmqpError::Blocked)).collect();
             }
             on.live.fail(error);
@@ -94,7 +94,7 @@ impl Publisher {
         outcomes
     }
 
-    /// Makes sure of an open channel on the current connection, with everything declared.
+    /// Ensures an open channel on the current connection, with all queues and exchanges declared.
     async fn opened(&self, open: &mut Option<Open>) -> Result<(), AmqpError> {
         if open.as_ref().is_none_or(|on| on.live.broken.is_cancelled()) {
             *open = None;
@@ -127,8 +127,8 @@ impl Publisher {
         }
     }
 
-    /// Sends again what a working broker refused. A missing queue is declared first; one that is just being made,
-    /// or chooses a leader, refuses for a moment.
+    /// Sends messages again that a working broker refused. A missing queue is declared first; a queue that is being created
+    /// or elects a leader refuses for a moment.
     async fn send_refused(
         &self,
         on: &mut Open,
@@ -147,7 +147,7 @@ impl Publisher {
         while outcomes.iter().any(is_refused) && Instant::now() < patience {
             let mut declared = Ok(());
             if outcomes.iter().any(|o| matches!(o, Err(AmqpError::Returned))) {
-                tracing::warn!("queues are missing and are declared again");
+                tracing::warn!("queues are missing; declaring them again");
                 let asked = self.topology.declare(&on.channel, self.shared.options.answer_timeout);
                 declared = timeout_at(deadline, asked).await.unwrap_or_else(|_| Err(late()));
             }
@@ -197,11 +197,11 @@ async fn send(on: &mut Open, messages: &[Message], deadline: Instant, late: &imp
             *slot = (id, outcome);
         }
     }
-    let told = |(id, outcome): (u64, Outcome)| match outcome {
+    let answered = |(id, outcome): (u64, Outcome)| match outcome {
         Ok(()) if returned.contains(&id) => Err(AmqpError::Returned),
         other => other,
     };
-    outcomes.into_iter().map(told).collect()
+    outcomes.into_iter().map(answered).collect()
 }
 
 fn id_of(returned: &BasicReturnMessage) -> Option<u64> {

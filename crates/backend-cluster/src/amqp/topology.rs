@@ -1,5 +1,5 @@
-//! Names of queues and exchanges, and declaring them. Policies (delivery limit, dead letters, lengths) belong to
-//! the operator; a queue's only argument is its type, because others differ between versions of RabbitMQ.
+//! Names and declarations of queues and exchanges. Policies (delivery limit, dead letters, lengths) belong to the
+//! operator; a queue's only argument is its type, because other arguments differ between versions of RabbitMQ.
 
 use super::{AmqpError, within};
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
@@ -8,7 +8,7 @@ use lapin::{Channel, ExchangeKind};
 use splitreel_backend::doorbell::Queue;
 use std::time::Duration;
 
-/// What has to exist before something is published or consumed.
+/// Queues and exchanges that have to exist before publishing or consuming.
 #[derive(Clone, Debug)]
 pub(super) enum Topology {
     /// The queues of the doorbell.
@@ -17,7 +17,7 @@ pub(super) enum Topology {
     Events { prefix: String },
 }
 
-/// The queue's name. The version changes with anything that makes old and new messages or arguments unlike.
+/// Name of a queue. The version changes with the format of messages or the arguments of queues.
 pub(super) fn queue_name(prefix: &str, queue: Queue) -> String {
     match queue {
         Queue::Work => format!("{prefix}.v1.work"),
@@ -25,13 +25,13 @@ pub(super) fn queue_name(prefix: &str, queue: Queue) -> String {
     }
 }
 
-/// The exchange's name.
+/// Name of the exchange of job events.
 pub(super) fn events_name(prefix: &str) -> String {
     format!("{prefix}.v1.events")
 }
 
 impl Topology {
-    /// Declares all of it; what exists already stays as it is.
+    /// Declares everything; existing queues and exchanges stay as they are.
     pub(super) async fn declare(&self, channel: &Channel, limit: Duration) -> Result<(), AmqpError> {
         match self {
             Topology::Wakeups { prefix } => {
@@ -51,7 +51,7 @@ impl Topology {
     }
 }
 
-/// A durable quorum queue.
+/// Declares a durable quorum queue.
 pub(super) async fn declare_queue(channel: &Channel, name: &str, limit: Duration) -> Result<(), AmqpError> {
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     let mut arguments = FieldTable::default();
@@ -59,7 +59,7 @@ pub(super) async fn declare_queue(channel: &Channel, name: &str, limit: Duration
     within(limit, "declare a queue", channel.queue_declare(name.into(), options, arguments)).await.map(drop)
 }
 
-/// Whether a passive declaration found it. If not, the broker has ended the channel, not the connection.
+/// The answer of a passive declaration; `None` = not found, and the broker has closed the channel, not the connection.
 pub(super) fn found<T>(asked: Result<T, AmqpError>) -> Result<Option<T>, AmqpError> {
     const NOT_FOUND: u16 = 404;
     match asked {
