@@ -9,7 +9,7 @@
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use splitreel_client::types::JobCreate;
-use splitreel_client::{Client, ClientConfig, Token, Told};
+use splitreel_client::{Client, ClientConfig, EventMessage, Token};
 use splitreel_core::event::EventKind;
 use std::io::SeekFrom;
 use std::path::Path;
@@ -48,8 +48,8 @@ async fn main() -> anyhow::Result<()> {
     let mut events = client.events(Some(job.id), 0);
     loop {
         match events.next().await? {
-            Told::Progress(progress) => eprintln!("{:.0} %", progress.percent),
-            Told::Event(event) => match event.what {
+            EventMessage::Progress(progress) => eprintln!("{:.0} %", progress.percent),
+            EventMessage::Event(event) => match event.what {
                 EventKind::Published => break,
                 EventKind::Failed { .. } | EventKind::Cancelled => bail!("the job ended: {:?}", event.what),
                 _ => {}

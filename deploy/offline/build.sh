@@ -91,7 +91,7 @@ base() {
     fi
     printf '%s\n' "deb $mirror $suite main" "deb $mirror $suite-updates main" "deb $security $suite-security main" \
         >"$work/root/etc/apt/sources.list"
-    # Services are no business of packages here, and nobody reads manuals.
+    # Packages must not start services here, and manuals are not needed.
     printf '#!/bin/sh\nexit 101\n' >"$work/root/usr/sbin/policy-rc.d"
     chmod +x "$work/root/usr/sbin/policy-rc.d"
     printf '%s\n' 'path-exclude=/usr/share/man/*' 'path-exclude=/usr/share/locale/*' 'path-exclude=/usr/share/doc/*' \

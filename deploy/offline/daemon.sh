@@ -51,7 +51,7 @@ state=$dir/run/state
 
 recall() { [[ -f $state ]] && sed -n "s/^$1 //p" "$state" | tail -n 1; }
 
-# A process id alone may have been given to another process since: the start time tells them apart.
+# A process id alone may have been given to another process since: the start time distinguishes them.
 started_at() {
     local stat
     stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
@@ -86,7 +86,7 @@ drop_docker_rules() {
             iptables -t "$table" -X "$rule" || true
         done
     done
-    # Bridges of networks that nobody took down.
+    # Bridges of networks that were not taken down.
     ip -brief link show type bridge | grep -oE '^br-[0-9a-f]{12}' | while read -r rule; do
         ip link del "$rule" || true
     done || true

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Slots of a worker: those of a usual machine.
 const SLOTS_OF_A_WORKER: u32 = 16;
-/// Length of a made-up segment.
+/// Length of a fake segment.
 pub const SEGMENT_SECONDS: u32 = 10;
 const FRAMES_PER_SECOND: u32 = 2;
 
@@ -121,7 +121,7 @@ struct FleetWorker {
 }
 
 impl Fleet {
-    /// Starts workers with so many slots together, whose tasks take `task`.
+    /// Starts workers with `slots` slots in total, whose tasks take `task`.
     pub async fn start(cluster: &Cluster, slots: u32, task: Duration) -> Result<Self> {
         let (log, drain) = (Arc::new(Log::default()), CancellationToken::new());
         let mut workers = Vec::new();
@@ -273,7 +273,7 @@ fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// What probing would find in a film of so many segments: few frames, so that planning is not what is measured.
+/// Probe result of a film with `segments` segments: few frames, so that planning does not dominate the measurement.
 fn info(segments: u32, bytes: u64) -> SourceInfo {
     let num_frames = i64::from(segments) * i64::from(SEGMENT_SECONDS * FRAMES_PER_SECOND);
     let timebase = Rational::new(1, i64::from(FRAMES_PER_SECOND)).unwrap_or(Rational::ONE);

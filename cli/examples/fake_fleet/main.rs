@@ -39,7 +39,7 @@ struct Args {
     /// Length of a task.
     #[arg(long, default_value_t = 0)]
     task_ms: u64,
-    /// Processes whose CPU time is told per segment: name=PID,PID.
+    /// Processes whose CPU time is reported per segment: name=PID,PID.
     #[arg(long)]
     watch: Vec<Watched>,
     /// Where the API is.

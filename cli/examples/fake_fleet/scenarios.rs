@@ -44,7 +44,7 @@ fn span(from: &[Instant], to: &[Instant]) -> Result<f64> {
 }
 
 impl Stage {
-    /// Submits a film of so many segments.
+    /// Submits a film with `segments` segments.
     async fn submit(&self, who: &Client, segments: u32) -> Result<JobId> {
         let mut profile = Profile::built_in("universal").context("no such profile")?;
         profile.name = "fleet".into();
@@ -82,7 +82,7 @@ impl Stage {
 
     /// Measuring asks more often than people do.
     pub async fn unlimited(&self, tenant: &str) -> Result<()> {
-        // What is measured goes first, whoever is beside it.
+        // The measured tenant goes first, whatever else runs.
         let weight = if tenant == "default" { 1_000 } else { 1 };
         let settings = TenantSettings { weight, requests_per_second: Some(100_000), ..TenantSettings::default() };
         self.admin.save_tenant(tenant, &settings, None).await?;

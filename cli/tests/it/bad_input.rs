@@ -99,7 +99,7 @@ fn names_that_look_like_something_else() {
     }
 }
 
-/// A run whose state directory has room for files of so many bytes, with results that are larger.
+/// A run whose state directory has room for files of `room` bytes, with results that are larger.
 fn run_on_a_full_disk(room: u64, words: &[&str]) {
     let reel = Reel::new();
     let small = reel.path("small");
@@ -248,6 +248,6 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_splitreel"));
     let done = command.arg("profiles").stdout(full).output().unwrap();
-    let told = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.code() == Some(4) && told.contains("standard output cannot be written"), "{told}");
+    let message = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.code() == Some(4) && message.contains("standard output cannot be written"), "{message}");
 }

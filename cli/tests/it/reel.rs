@@ -51,7 +51,7 @@ impl Ended {
     }
 }
 
-/// SHA-256 of every file but the report, which tells when and how, by path.
+/// SHA-256 of every file but the report, which has times, by path.
 pub fn hashes(dir: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut open = vec![dir.to_owned()];

@@ -75,7 +75,7 @@ impl Home {
         std::fs::read_to_string(self.reel.path("serve.log")).unwrap_or_default()
     }
 
-    /// A command beside the server, which finds it without being told.
+    /// A command beside the server, which it finds by itself.
     #[track_caller]
     fn ask(&self, args: &[&str]) -> String {
         let ended = finish(self.command().args(args));

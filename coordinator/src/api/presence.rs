@@ -12,8 +12,8 @@ use splitreel_client::routes as paths;
 use splitreel_client::types::{Control, Presence};
 use std::convert::Infallible;
 
-/// Announces a worker. The answer is its control stream: it stands as long as the worker is there, and tells it what
-/// it should know at once: a worker whose protocol is too old that it drain. When it breaks, the worker's leases are shortened to 2 seconds.
+/// Announces a worker. The answer is its control stream, open while the worker runs: it carries commands that cannot
+/// wait, for example a request to drain when the worker's protocol is outdated. When the stream breaks, the worker's leases are shortened to 2 seconds.
 #[utoipa::path(post, path = paths::WORK_PRESENCE, tag = "work", request_body = Presence,
     responses((status = 200, description = "A stream of control messages without end.",
                content_type = "text/event-stream", body = Control)))]

@@ -180,7 +180,7 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Tells which rule would take an object, and what each rule says of it; storage is not asked.
+/// Shows which rule would take an object, and each rule's verdict; storage is not asked.
 #[utoipa::path(post, path = paths::RULES_TEST, tag = "rules", request_body = RuleTest,
     responses((status = 200, body = RuleVerdict), (status = 422)))]
 async fn test(

@@ -82,7 +82,7 @@ async fn speak_tus(request: Request, next: Next) -> Response {
     response
 }
 
-/// Tells what the service can do.
+/// Lists the capabilities of the service.
 #[utoipa::path(options, path = paths::UPLOADS, tag = "uploads", responses((status = 204)))]
 async fn options(State(uploads): State<Uploads>) -> impl IntoResponse {
     let headers = [

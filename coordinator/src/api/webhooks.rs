@@ -353,7 +353,7 @@ async fn find(webhooks: &Webhooks, tenant: &str, id: &str) -> Result<Stored<Endp
     kept.ok_or_else(|| ApiError::not_found("webhook"))
 }
 
-/// Tells every mistake; answers the secret that came along.
+/// Reports every mistake; answers the secret of the request.
 fn check(webhooks: &Webhooks, request: &WebhookRequest) -> Result<Option<WebhookKey>, ApiError> {
     let mut mistakes = Vec::new();
     if let Err(error) = webhooks.sender.policy().check_url(&request.url) {

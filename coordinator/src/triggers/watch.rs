@@ -196,7 +196,7 @@ impl FolderWatch {
             id: fingerprint(&[locator]),
         };
         let handled = Handled { path: locator.to_owned(), bytes: file.bytes, modified_ns: file.modified_ns };
-        // Told by its own record beside the job's key: jobs are forgotten some day, files stay.
+        // A record of its own beside the job's key: jobs are deleted some day, files stay.
         let record = self.records.get(&key).await?;
         let before = record.and_then(|record| serde_json::from_value::<Handled>(record.doc).ok());
         if before.is_some_and(|b| (b.bytes, b.modified_ns) == (file.bytes, file.modified_ns)) {

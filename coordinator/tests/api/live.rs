@@ -3,7 +3,7 @@
 use crate::stage::{ROOT, Served, Stage, request, within};
 use futures::StreamExt;
 use splitreel_client::types::Scope;
-use splitreel_client::{EventStream, SseParser, Told};
+use splitreel_client::{EventMessage, EventStream, SseParser};
 use splitreel_core::JobId;
 use splitreel_core::event::Event;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 async fn next_event(stream: &mut EventStream) -> Event {
     within("an event", async {
         loop {
-            if let Told::Event(event) = stream.next().await.unwrap() {
+            if let EventMessage::Event(event) = stream.next().await.unwrap() {
                 return event;
             }
         }
@@ -109,7 +109,7 @@ async fn the_stream_of_a_job_tells_its_progress() {
     let mut stream = served.client(ROOT).events(Some(job), 0).into_stream();
     let progress = within("progress", async {
         loop {
-            if let Told::Progress(progress) = stream.next().await.unwrap().unwrap() {
+            if let EventMessage::Progress(progress) = stream.next().await.unwrap().unwrap() {
                 return progress;
             }
         }
@@ -153,20 +153,20 @@ async fn a_websocket_tells_the_same_and_takes_its_token_as_browsers_give_it() {
     let head = String::from_utf8(head).unwrap().to_lowercase();
     assert!(head.starts_with("http/1.1 101") && head.contains("sec-websocket-protocol: splitreel"), "{head}");
     stage.coordinator.cancel(job).await.unwrap();
-    let mut told = Vec::new();
+    let mut seen = Vec::new();
     within("two events", async {
-        while told.len() < 2 {
+        while seen.len() < 2 {
             let (opcode, payload) = frame(&mut socket).await;
             if opcode == 1 {
                 let message: serde_json::Value = serde_json::from_slice(&payload).unwrap();
                 if message["type"] == "event" {
-                    told.push(message["data"]["event"].as_str().unwrap().to_owned());
+                    seen.push(message["data"]["event"].as_str().unwrap().to_owned());
                 }
             }
         }
     })
     .await;
-    assert_eq!(told, ["submitted", "cancelled"]);
+    assert_eq!(seen, ["submitted", "cancelled"]);
     served.stop().await;
 }
 

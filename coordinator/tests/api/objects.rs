@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 #[derive(Default)]
 struct Store {
     objects: Mutex<BTreeMap<String, Bytes>>,
-    /// So many of the next requests are answered with this.
+    /// Number of the next requests that get this answer.
     failing: AtomicUsize,
     failure: Mutex<u16>,
     requests: AtomicUsize,

@@ -74,7 +74,7 @@ async fn mistakes_are_told_all_at_once_with_remedies() {
     let pointers: Vec<&str> = errors.as_array().unwrap().iter().map(|e| e["pointer"].as_str().unwrap()).collect();
     assert_eq!(pointers, ["/video/gop_seconds", "/video/rungs/1/crf", "/packaging/container", "/name"]);
     assert!(errors.as_array().unwrap().iter().all(|e| !e["hint"].as_str().unwrap().is_empty()));
-    // Inline, in a job, they are told in the same way.
+    // Inline, in a job, they are reported in the same way.
     let job = json!({"source": SOURCE, "profile": body});
     let inline = stage.ask("POST", "/v1/jobs", &token, Some(job)).await.json();
     assert_eq!(inline["errors"][0]["pointer"], "/profile/video/gop_seconds");

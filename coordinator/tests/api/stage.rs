@@ -257,7 +257,7 @@ impl Stage {
         self.plan_of(job, 1).await;
     }
 
-    /// Brings a job as far as its plan with so many segments.
+    /// Plans a job with `segments` segments.
     pub async fn plan_of(&self, job: JobId, segments: u32) {
         let probe = self.wakeup(job, 0, TaskKind::Probe);
         self.finish(&probe, probe_result).await;

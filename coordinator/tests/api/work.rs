@@ -82,7 +82,7 @@ async fn an_order_holds_no_more_of_the_plan_than_its_segment() {
 }
 
 #[tokio::test]
-async fn failures_and_cancelled_jobs_are_told_by_their_codes() {
+async fn failures_and_cancelled_jobs_are_recorded_by_their_codes() {
     let stage = Stage::new();
     let served = Served::new(&stage.api).await;
     let leases = remote(&served, ROOT);
@@ -212,12 +212,12 @@ async fn the_control_stream_tells_of_ended_jobs_and_of_draining() {
         async move { leases.nudged(order.lease).await }
     });
     admin.cancel_job(job).await.unwrap();
-    within("the worker is told", nudged).await.unwrap();
+    within("the worker is notified", nudged).await.unwrap();
     assert_eq!(refusal(leases.renew(order.task, order.lease, Progress::default()).await), Refusal::Cancelled);
     assert!(!drain.is_cancelled());
     admin.drain_worker("w").await.unwrap();
     // Looked for every 5 s.
-    within("the worker is told to drain", drain.cancelled()).await;
+    within("the worker is asked to drain", drain.cancelled()).await;
     assert!(admin.workers().await.unwrap().workers[0].is_draining);
     assert_eq!(admin.autoscale(None).await.unwrap().slots, 0);
     shutdown.cancel();
@@ -239,7 +239,7 @@ async fn a_worker_that_is_too_old_gets_no_lease_and_is_told_to_drain() {
     let old = Presence { version: "0.0.1".into(), protocol: PROTOCOL - 1, ..hello("old") };
     let (told, stop) = (drain.clone(), shutdown.clone());
     let holding = tokio::spawn(async move { client.hold_presence(&old, &leases, &told, &stop).await });
-    within("the worker is told to drain", drain.cancelled()).await;
+    within("the worker is asked to drain", drain.cancelled()).await;
     let workers = served.client(ROOT).workers().await.unwrap().workers;
     assert_eq!((workers[0].version.as_str(), workers[0].is_draining), ("0.0.1", true));
     shutdown.cancel();

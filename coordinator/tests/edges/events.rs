@@ -140,7 +140,7 @@ async fn storage_decides_what_an_event_means() {
         assert_eq!(here.grants.num_heads.load(Ordering::SeqCst), heads);
     }
     assert!(here.jobs().await.is_empty());
-    // Both readings of a key exist: the entity tag tells which was meant.
+    // Both readings of a key exist: the entity tag decides which was meant.
     here.grants.set("s3://media-in/in/x y.mp4", 9, "\"space\"");
     here.grants.set("s3://media-in/in/x+y.mp4", 9, "\"plus\"");
     for (etag, locator) in [("plus", "in/x+y.mp4"), ("space", "in/x y.mp4")] {

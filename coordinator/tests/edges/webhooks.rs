@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// A receiver on loopback that notes what it gets and answers as it is told.
+/// A receiver on loopback that records requests and gives the configured answers.
 #[derive(Default)]
 struct Received {
     requests: Mutex<Vec<(String, HeaderMap, Bytes)>>,

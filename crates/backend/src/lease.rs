@@ -26,7 +26,7 @@ pub struct WorkOrder {
     pub media_failures: u32,
     /// The pinned source.
     pub source: SourceRef,
-    /// The right to read the source over HTTP. `None`: whoever works here reads it by its locator.
+    /// Signed request to read the source over HTTP. `None`: workers read it by its locator.
     #[serde(default)]
     pub grant: Option<SourceGrant>,
     /// Blob keys of this attempt start with this (it ends with `/`): the only place it may write.
@@ -108,7 +108,7 @@ pub struct Assembly {
     pub video: Vec<VideoPart>,
     /// Audio parts by index.
     pub audio: Vec<AudioPart>,
-    /// Facts about the run that the report tells and nothing else depends on.
+    /// Facts about the run, for the report only.
     pub history: History,
 }
 

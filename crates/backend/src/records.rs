@@ -1,7 +1,7 @@
 //! The record seam: small documents beside the jobs (tokens, profiles, uploads, webhooks, rules, workers), each
-//! with a version that makes changes conditional and an optional time at which somebody must look at it.
+//! with a version that makes changes conditional and an optional time at which the record is due.
 //!
-//! What a document says is the business of whoever owns its kind; a store keeps, finds and compares.
+//! The owner of a kind defines its documents; a store keeps, finds and compares them.
 
 use crate::store::StoreError;
 use async_trait::async_trait;
@@ -79,7 +79,7 @@ pub struct RecordFilter {
     pub id_prefix: String,
     /// Only what comes after this (tenant, id) in the order of the list.
     pub after: Option<(String, String)>,
-    /// At most so many.
+    /// Maximum number of records to return.
     pub limit: usize,
 }
 

@@ -179,7 +179,7 @@ impl Client {
         if !matches!(config.base.scheme(), "http" | "https") || config.base.cannot_be_a_base() {
             return Err(ClientError::Config { why: format!("{} is not an http address", config.base) });
         }
-        // Whoever was first has set the same one.
+        // An error means that the same provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
         if let Some(token) = &config.token {

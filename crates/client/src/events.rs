@@ -1,4 +1,4 @@
-//! The live event stream: reconnects by itself and goes on where it stopped.
+//! The live event stream: reconnects by itself and resumes where it stopped.
 
 use crate::client::{Client, ClientError, chance};
 use crate::retry::{Outcome, pause};
@@ -15,16 +15,16 @@ use splitreel_core::event::Event;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// No byte for so long (the service sends a comment at least every 10 s): the connection is dead.
+/// Time without a byte after which the connection counts as dead: the service sends a comment at least every 10 s.
 const SILENCE: Duration = Duration::from_secs(30);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// What a stream tells.
+/// A message of a stream.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Told {
-    /// Something happened: a row of the event log. None is left out, none comes twice.
+pub enum EventMessage {
+    /// A row of the event log. Each row arrives exactly once, in order.
     Event(Event),
-    /// How far the job is; only on the stream of one job, and only the newest matters.
+    /// Progress of the job; only on the stream of one job, and only the newest matters.
     Progress(JobProgress),
 }
 
@@ -35,7 +35,7 @@ pub struct EventStream {
     after: i64,
     body: Option<BoxStream<'static, reqwest::Result<Bytes>>>,
     parser: SseParser,
-    waiting: VecDeque<Told>,
+    waiting: VecDeque<EventMessage>,
     failed: u32,
 }
 
@@ -60,17 +60,17 @@ impl EventStream {
         self.after
     }
 
-    /// The next thing told. Broken connections are opened again; the service saying no ends it. Cancel-safe.
+    /// The next message. Reconnects after a broken connection; a refusal of the service ends the stream. Cancel-safe.
     ///
     /// # Errors
     /// [`ClientError`] when the service refuses, or does not answer many times in a row.
-    pub async fn next(&mut self) -> Result<Told, ClientError> {
+    pub async fn next(&mut self) -> Result<EventMessage, ClientError> {
         loop {
-            if let Some(told) = self.waiting.pop_front() {
-                if let Told::Event(event) = &told {
+            if let Some(message) = self.waiting.pop_front() {
+                if let EventMessage::Event(event) = &message {
                     self.after = event.seq;
                 }
-                return Ok(told);
+                return Ok(message);
             }
             let Some(body) = &mut self.body else {
                 self.connect().await?;
@@ -80,8 +80,8 @@ impl EventStream {
                 Ok(Some(Ok(bytes))) => {
                     let events = self.parser.push(&bytes).map_err(|e| self.unreadable(&e))?;
                     for event in events {
-                        let told = self.read(&event)?;
-                        self.waiting.extend(told);
+                        let message = self.read(&event)?;
+                        self.waiting.extend(message);
                     }
                     self.failed = 0;
                 }
@@ -91,11 +91,11 @@ impl EventStream {
     }
 
     /// As a `Stream`, ended by the first error.
-    pub fn into_stream(self) -> BoxStream<'static, Result<Told, ClientError>> {
+    pub fn into_stream(self) -> BoxStream<'static, Result<EventMessage, ClientError>> {
         futures::stream::unfold(Some(self), |state| async move {
             let mut stream = state?;
             match stream.next().await {
-                Ok(told) => Some((Ok(told), Some(stream))),
+                Ok(message) => Some((Ok(message), Some(stream))),
                 Err(error) => Some((Err(error), None)),
             }
         })
@@ -137,18 +137,20 @@ impl EventStream {
         }
     }
 
-    fn read(&self, event: &SseEvent) -> Result<Option<Told>, ClientError> {
+    fn read(&self, event: &SseEvent) -> Result<Option<EventMessage>, ClientError> {
         Ok(match event.event.as_str() {
-            "progress" => Some(Told::Progress(serde_json::from_str(&event.data).map_err(|e| self.unreadable(&e))?)),
+            "progress" => {
+                Some(EventMessage::Progress(serde_json::from_str(&event.data).map_err(|e| self.unreadable(&e))?))
+            }
             "event" => {
                 let event: Event = serde_json::from_str(&event.data).map_err(|e| self.unreadable(&e))?;
                 let newest = self.waiting.iter().rev().find_map(|t| match t {
-                    Told::Event(e) => Some(e.seq),
-                    Told::Progress(_) => None,
+                    EventMessage::Event(e) => Some(e.seq),
+                    EventMessage::Progress(_) => None,
                 });
-                (event.seq > newest.unwrap_or(self.after)).then_some(Told::Event(event))
+                (event.seq > newest.unwrap_or(self.after)).then_some(EventMessage::Event(event))
             }
-            // Another version may tell more.
+            // Another version may send more kinds.
             _ => None,
         })
     }

@@ -24,7 +24,7 @@ pub use answers::{Made, Versioned};
 pub use blobs::RemoteBlobs;
 pub use calls::JobQuery;
 pub use client::{Client, ClientConfig, ClientError, Token};
-pub use events::{EventStream, Told};
+pub use events::{EventMessage, EventStream};
 pub use leases::{RemoteLeases, SessionTimes};
 pub use presence::PresenceEnd;
 pub use problem::{Code, Mistake, Problem};

@@ -1,5 +1,5 @@
-//! The control stream of a worker: it tells the coordinator that the worker is there and the worker what it should
-//! know at once. When it breaks, the coordinator shortens the worker's leases, so a live worker renews them.
+//! The control stream of a worker: it announces the worker to the coordinator and carries the coordinator's commands. When
+//! the stream breaks, the coordinator shortens the worker's leases, so a live worker renews them.
 
 use crate::client::{Client, ClientError, chance};
 use crate::leases::RemoteLeases;
@@ -13,7 +13,7 @@ use reqwest::{Method, Response};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// The coordinator pings every 2 s; silence for so long means that the stream is broken.
+/// Silence after which the stream counts as broken: the coordinator pings every 2 s.
 const SILENCE: Duration = Duration::from_secs(8);
 
 /// Why a control stream is held no more.

@@ -115,7 +115,7 @@ pub fn pointer_of(path: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[error("{code}: {title}{}{detail}", if detail.is_empty() { "" } else { " " })]
 pub struct Problem {
-    /// Always `about:blank`: `code` tells problems apart.
+    /// Always `about:blank`: `code` identifies the problem.
     #[serde(rename = "type", default)]
     pub kind: String,
     /// One sentence, the same for a code.

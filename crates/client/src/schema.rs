@@ -142,7 +142,7 @@ pub struct Progress {
     pub frames: u64,
 }
 
-/// A request that whoever holds it may make until it expires.
+/// A request with a signature: its holder may send it until it expires, without credentials.
 #[derive(Clone, Debug, ToSchema)]
 pub struct SignedRequest {
     /// HTTP method.
@@ -339,7 +339,7 @@ pub struct History {
     pub replanned: Option<Box<Failure>>,
 }
 
-/// The work of an attempt, told apart by `work`.
+/// The work of an attempt; `work` is the kind.
 #[derive(Clone, Debug, serde::Serialize, ToSchema)]
 #[serde(tag = "work", rename_all = "snake_case")]
 pub enum Work {

@@ -26,7 +26,7 @@ const PIECE: &str = "application/offset+octet-stream";
 const PIECE_BYTES: u64 = 8 << 20;
 /// Longest time for a piece; with the last one the server makes the object.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(300);
-/// A piece is given up after so many tries in a row.
+/// Maximum number of attempts in a row for a piece.
 const MAX_TRIES: u32 = 10;
 
 /// Why an upload was given up.
@@ -87,17 +87,17 @@ impl Client {
         self.answer(self.call(Method::GET, routes::UPLOAD, &[&id.to_string()])?).await
     }
 
-    /// Sends what is missing of an upload of `bytes` bytes, until it is an object. `read` gives the bytes from an
-    /// offset on, as many as are asked for; `told` hears how far it is.
+    /// Sends the missing bytes of an upload of `bytes` bytes, until it is an object. `read` returns a number of bytes from
+    /// an offset on; `progress` receives the offset.
     ///
     /// # Errors
-    /// [`SendError`]; what arrived is kept, and the same call goes on with it.
+    /// [`SendError`]; the bytes that arrived are kept, and the same call resumes.
     pub async fn send_upload(
         &self,
         id: Uuid,
         bytes: u64,
         mut read: impl AsyncFnMut(u64, u64) -> io::Result<Bytes>,
-        mut told: impl FnMut(u64),
+        mut progress: impl FnMut(u64),
     ) -> Result<(), SendError> {
         let (mut tried, mut at) = (0, None);
         loop {
@@ -113,7 +113,7 @@ impl Client {
                         upload.offset
                     }
                 };
-                told(offset);
+                progress(offset);
                 let piece = read(offset, PIECE_BYTES.min(bytes.saturating_sub(offset))).await;
                 let next = self.upload_piece(id, offset, piece.map_err(SendError::Source)?).await?;
                 Ok::<_, SendError>(Some(next))

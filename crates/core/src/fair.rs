@@ -54,7 +54,7 @@ impl Default for Share {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shares {
-    /// Of those that are not named.
+    /// Share of every tenant without an entry.
     pub default: Share,
     /// By tenant.
     pub tenants: BTreeMap<String, Share>,

@@ -112,8 +112,8 @@ pub struct Cost {
     pub cpu_ms: u64,
     /// Wall milliseconds.
     pub wall_ms: u64,
-    /// Bytes of the source that were read: received over the network, or, for a local file, those that the plan
-    /// says the task needs (all of them when it does not say).
+    /// Bytes of the source that were read: received over the network, or, for a local file, the number that the task
+    /// needs by the plan (the whole file where the plan does not say).
     pub bytes_read: u64,
     /// Requests for bytes of the source over the network, repeated ones included; 0 for a local file.
     #[serde(default)]

@@ -37,7 +37,7 @@ pub struct PacketBytes {
 pub struct Margins {
     /// Packets at the start of the source, which belong to what every reader needs.
     pub head_packets: u64,
-    /// A reader sent to a keyframe starts at the last packet that is decoded so many ticks before the keyframe is
+    /// A seek to a keyframe starts at the last packet that is decoded this number of ticks before the keyframe is
     /// shown; 0 starts at the keyframe.
     pub run_in: i64,
     /// Packets behind a random-access point, and behind the last picture shown before it, that a decoder may want
@@ -162,7 +162,7 @@ impl RunCollector {
     }
 }
 
-/// Sorts ranges and joins those that overlap or are at most `gap` bytes apart.
+/// Sorts ranges and merges ranges that overlap or are at most `gap` bytes apart.
 pub fn merge(mut ranges: Vec<ByteRange>, gap: u64) -> Vec<ByteRange> {
     ranges.retain(|range| range.start < range.end);
     ranges.sort_unstable_by_key(|range| range.start);

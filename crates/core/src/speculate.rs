@@ -22,7 +22,7 @@ pub struct Running {
     pub done_per_mille: u16,
 }
 
-/// How fast the job's tasks were so far: sums over those that are done.
+/// Speed of the job's tasks so far: sums over the finished tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
     /// Expected cost in the plan's unit.

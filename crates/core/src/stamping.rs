@@ -59,15 +59,15 @@ pub struct Stretch {
 }
 
 impl Counted {
-    /// Places frames at a constant rate, given the times that some of them have. `told` are the ticks per frame that
+    /// Places frames at a constant rate, given the times that some of them have. `announced` are the ticks per frame that
     /// the container and the codec announce, most credible first; the known times decide among them.
     ///
     /// A known time starts a new stretch when it differs from its place by more than half a frame and the next known
     /// time confirms it. Times increase strictly.
-    pub fn new(known: &[Option<i64>], told: &[Rational]) -> Self {
+    pub fn new(known: &[Option<i64>], announced: &[Rational]) -> Self {
         let anchors: Vec<Stretch> =
             (0u64..).zip(known).filter_map(|(frame, pts)| Some(Stretch { frame, pts: (*pts)? })).collect();
-        let step = step(&anchors, told);
+        let step = step(&anchors, announced);
         let start = anchors.first().map_or(0, |first| first.pts.saturating_sub(span(step, first.frame)));
         let mut counted = Counted { step, stretches: vec![Stretch { frame: 0, pts: start }] };
         let mut unconfirmed: Option<Stretch> = None;
@@ -118,7 +118,7 @@ fn half(step: Rational) -> u64 {
 
 /// Ticks per frame: the announced value that the known times bear out, else the median of the known times (the lower
 /// one: gaps make distances longer).
-fn step(anchors: &[Stretch], told: &[Rational]) -> Rational {
+fn step(anchors: &[Stretch], announced: &[Rational]) -> Rational {
     let pairs = anchors.iter().zip(anchors.iter().skip(1));
     let mut measured: Vec<Rational> = pairs
         .filter_map(|(a, b)| Rational::new(b.pts.checked_sub(a.pts)?, i64::try_from(b.frame - a.frame).ok()?))
@@ -126,8 +126,8 @@ fn step(anchors: &[Stretch], told: &[Rational]) -> Rational {
         .collect();
     measured.sort_unstable();
     let median = measured.get(measured.len().saturating_sub(1) / 2).copied();
-    let agrees = |told: &&Rational| median.is_none_or(|median| (told.to_f64() / median.to_f64() - 1.0).abs() < 0.01);
-    let chosen = told.iter().filter(|told| told.is_positive()).find(agrees).copied().or(median);
+    let agrees = |step: &&Rational| median.is_none_or(|median| (step.to_f64() / median.to_f64() - 1.0).abs() < 0.01);
+    let chosen = announced.iter().filter(|step| step.is_positive()).find(agrees).copied().or(median);
     let chosen = chosen.unwrap_or(Rational::ONE).max(Rational::ONE);
     if chosen.den() <= MAX_STEP_DENOMINATOR && Rational::whole(chosen.num()) <= MAX_STEP {
         chosen
@@ -163,29 +163,29 @@ mod tests {
     #[test]
     fn known_times_decide_among_the_announced_rates() {
         let known = [Some(0), None, Some(7201), None, Some(14_400)];
-        let told = [Rational::whole(1800), Rational::whole(3600)];
-        assert_eq!(Counted::new(&known, &told).step, Rational::whole(3600));
-        assert_eq!(Counted::new(&known, &told[..1]).step, Rational::new(7199, 2).unwrap());
+        let announced = [Rational::whole(1800), Rational::whole(3600)];
+        assert_eq!(Counted::new(&known, &announced).step, Rational::whole(3600));
+        assert_eq!(Counted::new(&known, &announced[..1]).step, Rational::new(7199, 2).unwrap());
     }
 
     #[test]
     fn a_gap_that_is_confirmed_starts_a_stretch_and_a_single_wild_time_does_not() {
-        let told = [Rational::whole(10)];
+        let announced = [Rational::whole(10)];
         let wild = [Some(0), Some(10), Some(9000), Some(30), None];
-        assert_eq!(times(&Counted::new(&wild, &told), 5), [0, 10, 20, 30, 40]);
+        assert_eq!(times(&Counted::new(&wild, &announced), 5), [0, 10, 20, 30, 40]);
         let gap = [Some(0), Some(10), Some(100), None, Some(120), None];
-        assert_eq!(times(&Counted::new(&gap, &told), 6), [0, 10, 100, 110, 120, 130]);
+        assert_eq!(times(&Counted::new(&gap, &announced), 6), [0, 10, 100, 110, 120, 130]);
         let back = [Some(50), Some(60), Some(0), Some(10), Some(20)];
-        assert_eq!(times(&Counted::new(&back, &told), 5), [50, 60, 70, 80, 90]);
+        assert_eq!(times(&Counted::new(&back, &announced), 5), [50, 60, 70, 80, 90]);
     }
 
     proptest! {
         #[test]
         fn any_known_times_give_increasing_times(
             known in prop::collection::vec(prop::option::of(-100_000i64..100_000), 0..80),
-            told in (1i64..5000, 1i64..50),
+            announced in (1i64..5000, 1i64..50),
         ) {
-            let counted = Counted::new(&known, &[Rational::new(told.0, told.1).unwrap()]);
+            let counted = Counted::new(&known, &[Rational::new(announced.0, announced.1).unwrap()]);
             prop_assert!(times(&counted, known.len() as u64 + 5).is_sorted_by(|a, b| a < b));
             prop_assert!(counted.stretches.is_sorted_by(|a, b| a.frame < b.frame));
         }

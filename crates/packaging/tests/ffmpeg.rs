@@ -235,7 +235,7 @@ fn check(name: &str, video_filter: &str, encoder: &[&str], codec: &str) {
     assert!(found.starts_with(codec), "{found}");
     assert_eq!(codec_string(&audio.header.sample_entry).unwrap(), "mp4a.40.2");
 
-    // The times computed from the sample table are those that the decoder shows.
+    // The times computed from the sample table are the decoder's times.
     let track = movie.tracks.first().unwrap();
     let map = track.presentation(movie.timescale);
     let mut indexed: Vec<i64> = track.samples.iter().filter_map(|sample| map.present(sample.pts())).collect();

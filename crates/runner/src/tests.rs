@@ -4,7 +4,7 @@ use super::*;
 use async_trait::async_trait;
 use splitreel_backend::channel::ChannelDoorbell;
 use splitreel_backend::conformance::fixture::result;
-use splitreel_backend::doorbell::{Queue, Wakeup};
+use splitreel_backend::doorbell::{Doorbell, Queue, Wakeup};
 use splitreel_backend::lease::{LeaseError, Leases, Work, WorkOrder};
 use splitreel_backend::world::Machine;
 use splitreel_core::part::TaskResult;
@@ -34,7 +34,7 @@ struct Desk {
     /// Each report waits for one of these and uses it up.
     reports: Option<Arc<Semaphore>>,
     /// How tasks ended, with the codes of failures, in order.
-    told: Arc<Mutex<Vec<(u32, String)>>>,
+    ended: Arc<Mutex<Vec<(u32, String)>>>,
     /// This task's lease is refused at its next renewal, which is due when `nudge` fires.
     lost: Option<u32>,
     nudge: Arc<Notify>,
@@ -48,7 +48,7 @@ impl Desk {
             asked,
             answers_claims: true,
             reports: None,
-            told: Arc::default(),
+            ended: Arc::default(),
             lost: None,
             nudge: Arc::default(),
         };
@@ -59,7 +59,7 @@ impl Desk {
         if let Some(reports) = &self.reports {
             reports.acquire().await.unwrap().forget();
         }
-        self.told.lock().unwrap().push((task.number, how.to_owned()));
+        self.ended.lock().unwrap().push((task.number, how.to_owned()));
     }
 }
 
@@ -113,18 +113,18 @@ impl TaskHandler for Fails {
     }
 }
 
-/// Works for ten seconds on one task at a time and reports its progress if `tells`; then runs for `after` at full
+/// Works for ten seconds on one task at a time and reports its progress if `reports`; then runs for `after` at full
 /// progress, and ends with `ends`.
 struct Works {
-    tells: bool,
+    reports: bool,
     after: Duration,
     ends: Result<(), Failure>,
     at_work: AtomicU32,
 }
 
 impl Works {
-    fn ten_seconds(tells: bool) -> Works {
-        Works { tells, after: Duration::ZERO, ends: Ok(()), at_work: AtomicU32::new(0) }
+    fn ten_seconds(reports: bool) -> Works {
+        Works { reports, after: Duration::ZERO, ends: Ok(()), at_work: AtomicU32::new(0) }
     }
 }
 
@@ -139,7 +139,7 @@ impl TaskHandler for Works {
         assert_eq!(self.at_work.fetch_add(1, Ordering::SeqCst), 0, "a slot works on one task");
         for tenth in 1..=10 {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            if self.tells {
+            if self.reports {
                 progress.send_modify(|p| p.done_per_mille = tenth * 100);
             }
         }
@@ -236,14 +236,14 @@ async fn an_unanswered_claim_is_repeated_with_its_lease_and_the_next_wakeup_has_
 
 #[tokio::test(start_paused = true)]
 async fn the_next_task_is_claimed_when_the_work_is_about_to_end_and_waits_for_its_turn() {
-    for (tells, expected) in [(true, [(1, 0), (2, 95), (3, 195)]), (false, [(1, 0), (2, 100), (3, 200)])] {
+    for (reports, expected) in [(true, [(1, 0), (2, 95), (3, 195)]), (false, [(1, 0), (2, 100), (3, 200)])] {
         let ((desk, mut seen), bell) = (Desk::new(), bell(3).await);
-        let (drain, told) = (CancellationToken::new(), Arc::clone(&desk.told));
-        let runner = runner(&bell, desk, Works::ten_seconds(tells));
+        let (drain, ended) = (CancellationToken::new(), Arc::clone(&desk.ended));
+        let runner = runner(&bell, desk, Works::ten_seconds(reports));
         let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
         tokio::time::sleep(Duration::from_millis(30_100)).await;
         assert_eq!(claims(&mut seen), expected);
-        assert_eq!(told.lock().unwrap().iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(ended.lock().unwrap().iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 3]);
         drain.cancel();
         running.await.unwrap();
     }
@@ -252,15 +252,15 @@ async fn the_next_task_is_claimed_when_the_work_is_about_to_end_and_waits_for_it
 #[tokio::test(start_paused = true)]
 async fn a_waiting_task_is_handed_back_when_the_process_drains() {
     let ((desk, _seen), bell) = (Desk::new(), bell(3).await);
-    let (drain, told) = (CancellationToken::new(), Arc::clone(&desk.told));
+    let (drain, ended) = (CancellationToken::new(), Arc::clone(&desk.ended));
     let runner = runner(&bell, desk, Works::ten_seconds(true));
     let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
     tokio::time::sleep(Duration::from_millis(9_700)).await;
     drain.cancel();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(*told.lock().unwrap(), [(2, "handed_back".to_owned())]);
+    assert_eq!(*ended.lock().unwrap(), [(2, "handed_back".to_owned())]);
     running.await.unwrap();
-    assert_eq!(told.lock().unwrap()[1..], [(1, "done".to_owned())]);
+    assert_eq!(ended.lock().unwrap()[1..], [(1, "done".to_owned())]);
     assert_eq!(bell.num_waiting(Queue::Work), 1);
 }
 
@@ -268,13 +268,13 @@ async fn a_waiting_task_is_handed_back_when_the_process_drains() {
 async fn a_waiting_task_that_loses_its_lease_is_not_started() {
     let ((mut desk, mut seen), bell) = (Desk::new(), bell(3).await);
     desk.lost = Some(2);
-    let (drain, told, nudge) = (CancellationToken::new(), Arc::clone(&desk.told), Arc::clone(&desk.nudge));
+    let (drain, ended, nudge) = (CancellationToken::new(), Arc::clone(&desk.ended), Arc::clone(&desk.nudge));
     let runner = runner(&bell, desk, Works::ten_seconds(true));
     let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
     tokio::time::sleep(Duration::from_millis(9_700)).await;
     nudge.notify_waiters();
     tokio::time::sleep(Duration::from_millis(10_500)).await;
-    assert_eq!(told.lock().unwrap().iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(ended.lock().unwrap().iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(claims(&mut seen), [(1, 0), (2, 95), (3, 100)], "the slot takes another when it is free");
     drain.cancel();
     running.await.unwrap();
@@ -299,14 +299,14 @@ async fn a_slot_whose_attempts_fail_at_the_end_rests_too() {
 #[tokio::test(start_paused = true)]
 async fn a_task_that_waits_in_vain_is_handed_back_and_the_slot_claims_when_it_is_free() {
     let ((desk, mut seen), bell) = (Desk::new(), bell(9).await);
-    let (drain, told) = (CancellationToken::new(), Arc::clone(&desk.told));
+    let (drain, ended) = (CancellationToken::new(), Arc::clone(&desk.ended));
     let runner = runner(&bell, desk, Works { after: Duration::from_secs(20), ..Works::ten_seconds(true) });
     let running = tokio::spawn(runner.run(drain.clone(), CancellationToken::new()));
     tokio::time::sleep(Duration::from_secs(95)).await;
     assert_eq!(claims(&mut seen), [(1, 0), (2, 95), (3, 300), (4, 600), (5, 900)]);
-    let told: Vec<_> = told.lock().unwrap().clone();
-    assert_eq!(told[0], (2, "handed_back".to_owned()));
-    assert_eq!(told[1..], [1, 3, 4].map(|number| (number, "done".to_owned())));
+    let ended: Vec<_> = ended.lock().unwrap().clone();
+    assert_eq!(ended[0], (2, "handed_back".to_owned()));
+    assert_eq!(ended[1..], [1, 3, 4].map(|number| (number, "done".to_owned())));
     drain.cancel();
     running.await.unwrap();
 }

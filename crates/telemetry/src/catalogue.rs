@@ -43,7 +43,7 @@ pub struct Metric {
     /// Upper bounds of the buckets, ascending, in the unit of the name; empty unless it is a histogram.
     pub buckets: &'static [f64],
     /// Which processes tell it.
-    pub told_by: &'static [Role],
+    pub recorded_by: &'static [Role],
     /// One sentence.
     pub help: &'static str,
 }
@@ -67,7 +67,7 @@ const SPEED_RATIOS: &[f64] = &[0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5
 
 macro_rules! catalogue {
     ($(
-        $id:ident $kind:ident $name:literal [$($label:literal: $values:expr),*] $buckets:expr, $told_by:expr,
+        $id:ident $kind:ident $name:literal [$($label:literal: $values:expr),*] $buckets:expr, $recorded_by:expr,
             $help:literal;
     )+) => {
         $(
@@ -77,7 +77,7 @@ macro_rules! catalogue {
                 kind: Kind::$kind,
                 labels: &[$(Label { name: $label, values: $values }),*],
                 buckets: $buckets,
-                told_by: $told_by,
+                recorded_by: $recorded_by,
                 help: $help,
             };
         )+
@@ -216,7 +216,7 @@ mod tests {
         for metric in CATALOGUE {
             assert_eq!(check_name(metric.name, metric.kind), Ok(()), "{}", metric.name);
             assert!(names.insert(metric.name), "{} is there twice", metric.name);
-            assert!(metric.help.ends_with('.') && !metric.told_by.is_empty(), "{}", metric.name);
+            assert!(metric.help.ends_with('.') && !metric.recorded_by.is_empty(), "{}", metric.name);
             let mut labels = BTreeSet::new();
             for label in metric.labels {
                 assert_eq!(check_label(label.name), Ok(()), "{}", metric.name);

@@ -72,7 +72,7 @@ pub fn recorder() -> Result<(PrometheusRecorder, Exposition), ExpositionError> {
 
 /// Describes every metric that one of the roles records, and creates its counters at zero.
 pub fn prime(roles: &[Role], version: &str) {
-    for metric in CATALOGUE.iter().filter(|metric| metric.told_by.iter().any(|role| roles.contains(role))) {
+    for metric in CATALOGUE.iter().filter(|metric| metric.recorded_by.iter().any(|role| roles.contains(role))) {
         match metric.kind {
             Kind::Counter => {
                 metrics::describe_counter!(metric.name, metric.help);

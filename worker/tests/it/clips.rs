@@ -20,7 +20,7 @@ fn made(name: &str, args: &str) -> PathBuf {
     let path = dir.join(format!("{:016x}-{name}", key.finish()));
     if !path.exists() {
         std::fs::create_dir_all(&dir).unwrap();
-        // Other processes may make the same one: whoever renames last wins, and nobody sees half a file.
+        // Other processes may make the same clip: the last rename wins, and no process sees half a file.
         let own = dir.join(format!("{}-{name}", std::process::id()));
         let url = format!("file:{}", own.display());
         let head = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y"];

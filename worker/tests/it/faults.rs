@@ -1,4 +1,4 @@
-//! What the network does to a transfer: survived, or told for what it is.
+//! Faults of the network during a transfer: survived, or reported with the right code.
 
 use crate::server::{Fault, Server};
 use crate::station::fast;
@@ -157,7 +157,7 @@ async fn a_replaced_source_is_never_mixed() {
     bench.server.replace(data(2), "\"v2\"");
     let failure = bench.failure(&need(ByteLayout::Sparse)).await;
     assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Source, "source_changed"));
-    // A server that knows no conditions: the entity tag of the answer tells.
+    // A server that ignores conditions: the entity tag of the answer decides.
     let mut lax = Bench::new().await;
     lax.grant.headers.push(("if-match".into(), "\"v2\"".into()));
     lax.server.replace(data(2), "\"v2\"");

@@ -9,9 +9,9 @@ use tokio_util::task::AbortOnDropHandle;
 /// What befalls a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
-    /// So many bytes of the body, then the connection is closed.
+    /// This number of bytes of the body, then the connection is closed.
     Cut(usize),
-    /// So many bytes of the body, then nothing.
+    /// This number of bytes of the body, then nothing.
     Stall(usize),
     /// No answer at all.
     Silence,

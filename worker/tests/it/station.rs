@@ -177,7 +177,7 @@ impl Source<'_> {
     }
 }
 
-/// A plan with segments of about so many seconds.
+/// A plan with segments of about `seconds` seconds.
 pub fn planned(info: &SourceInfo, seconds: f64) -> Arc<Plan> {
     let mut profile = Profile::built_in("universal").unwrap();
     profile.split.segment_seconds = seconds;

@@ -5,7 +5,7 @@ use crate::commands::watch::without_name;
 use crate::config::Config;
 use crate::exit::{Exit, Problem, printable};
 use splitreel_client::types::{JobProgress, JobView};
-use splitreel_client::{Client, ClientError, Told};
+use splitreel_client::{Client, ClientError, EventMessage};
 use splitreel_core::JobId;
 use splitreel_core::event::EventKind;
 use splitreel_core::job::JobState;
@@ -27,9 +27,9 @@ pub(in crate::commands) async fn follow(
     let mut shown = 0;
     loop {
         match events.next().await.map_err(lost)? {
-            Told::Progress(progress) if !json => shown = show_progress(&progress, shown),
-            Told::Progress(_) => {}
-            Told::Event(event) => {
+            EventMessage::Progress(progress) if !json => shown = show_progress(&progress, shown),
+            EventMessage::Progress(_) => {}
+            EventMessage::Event(event) => {
                 if json {
                     say!("{}", serde_json::json!(event));
                 }

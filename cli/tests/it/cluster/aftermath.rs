@@ -104,7 +104,7 @@ impl Stage {
     }
 
     /// Ends all roles, and answers the scratch files and processes that they leave. `workers` are names of all that
-    /// ever ran; each is started once more, as a supervisor would, and clears up after those that were killed.
+    /// ever ran; each is started once more, as a supervisor would, and clears up after killed processes.
     #[track_caller]
     pub fn end(&self, mut roles: Vec<Role>, workers: &[&str]) -> Vec<String> {
         roles.extend(workers.iter().map(|name| self.worker(name)));

@@ -1,4 +1,4 @@
-//! Workers that are told to end.
+//! Workers that are asked to end.
 
 use super::same_bytes::short_segments;
 use super::stack::{SOURCES, Stack};

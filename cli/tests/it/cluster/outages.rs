@@ -46,7 +46,7 @@ fn storage_fails(fault: impl Fn() -> Fault + Send + Sync + 'static, over: impl F
     let job = meanwhile(&stage, || stage.s3.set_rule(move |_| fault()));
     let begun_ms = now_ms();
     stage.stack.until("the outage is over", || now_ms() - begun_ms >= OUTAGE_MS);
-    assert!(stage.open_tasks(&job).is_some_and(|open| !open.is_empty()), "nothing was held up");
+    assert!(stage.open_tasks(&job).is_some_and(|open| !open.is_empty()), "the outage delayed nothing");
     stage.s3.clear_rule();
     over();
     stage.published(&job);

@@ -58,7 +58,7 @@ impl Servers {
     }
 }
 
-/// Settings of one process beside those that all have.
+/// Settings of one process beside the common ones.
 pub type Settings<'a> = &'a [(&'a str, String)];
 
 fn last_lines(log: &Path) -> String {
@@ -90,7 +90,7 @@ impl Role {
         self.get("/readyz").is_ok_and(|answer| answer.split_whitespace().nth(1) == Some("200"))
     }
 
-    /// What `/metrics` tells: the value of each sample by its name and labels.
+    /// The samples of `/metrics`: values by name and labels.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let text = self.get("/metrics").unwrap();
         let samples = text.lines().filter(|line| line.starts_with("splitreel_"));

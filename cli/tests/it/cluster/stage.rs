@@ -65,7 +65,7 @@ pub struct Trap<'a> {
 }
 
 impl<'a> Trap<'a> {
-    /// Spares the first requests of a step and stops those that follow, until `most` are there.
+    /// Spares the first requests of a step and stops the following ones, until `most` are there.
     pub fn set(proxy: &'a HttpProxy, step: Step, held: Held, spared: u64, most: u64) -> Self {
         let (gate, seen) = (Gate::default(), AtomicU64::new(0));
         let stopped = gate.clone();

@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Sends a request by hand; `cut`: hangs up after so many bytes of the body.
+/// Sends a request by hand; `cut`: hangs up after this number of bytes of the body.
 fn ask(
     stack: &Stack,
     line: &str,
@@ -136,7 +136,7 @@ fn a_rule_copies_presentations_whole_and_never_starts_by_its_own_output() {
     let is_there = |files: &BTreeMap<String, String>| files.keys().any(|path| path.ends_with("/master.m3u8"));
     while !is_there(&stored(&stack, "out")) {
         assert!(Instant::now() < deadline, "nothing was copied: {}", stack.logs());
-        // Media first: whoever finds a manifest finds what it names.
+        // Media first: once a manifest exists, everything it names exists.
         std::thread::sleep(Duration::from_millis(100));
     }
     let jobs: serde_json::Value = serde_json::from_str(&told(&["list", "--json"])).unwrap();
@@ -158,7 +158,7 @@ fn a_rule_copies_presentations_whole_and_never_starts_by_its_own_output() {
     let event = format!(r#"{{"EventName":"s3:ObjectCreated:Put","Key":"{key}"}}"#);
     let answer = ask(&stack, "POST /v1/events/s3", &[("content-type", "application/json")], event.as_bytes(), None);
     assert!(answer.0 == 200 && answer.2.contains("own_output"), "{answer:?}");
-    // Objects are listed in the order of their keys: whoever finds this one has passed the copy by.
+    // Objects are listed in the order of their keys: a poller that finds this one has passed the copy.
     stack.upload("z.mp4", &clips::tenth());
     let sources = || {
         let jobs: Vec<serde_json::Value> = serde_json::from_str(&told(&["list", "--json"])).unwrap();

@@ -20,7 +20,7 @@ impl Chance {
         (z ^ (z >> 31)) % end.max(1)
     }
 
-    /// A place in a list of so many.
+    /// An index of a list of `len` entries.
     pub fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).unwrap_or(0)
     }

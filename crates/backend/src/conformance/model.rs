@@ -14,11 +14,11 @@ use splitreel_core::task::{Progress, RetryPolicy, Task, TaskKind, TaskState};
 use splitreel_core::{Failure, FailureCode, JobId, LeaseId, TaskId};
 use std::collections::BTreeMap;
 
-/// Operations look at so many of the newest jobs.
+/// Operations concern this number of the newest jobs.
 const JOBS: u64 = 5;
 /// Older jobs are ended and forgotten, so that a long walk stays as fast as a short one.
 const MAX_JOBS: usize = 9;
-/// All rows are compared after so many operations.
+/// All rows are compared after this number of operations.
 const COMPARED_EVERY: usize = 25;
 const TENANTS: [&str; 3] = ["a", "b", "c"];
 

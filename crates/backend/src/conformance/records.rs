@@ -45,7 +45,7 @@ pub async fn a_document_comes_back_as_it_was(harness: &dyn RecordsHarness) {
     }
 }
 
-/// Versions rise by one, whoever writes; a record that is made again starts anew.
+/// Each write raises the version by one; a record that is created again starts anew.
 pub async fn each_change_raises_the_version(harness: &dyn RecordsHarness) {
     let records = harness.open().await;
     let key = key("k", "t", "i");
@@ -60,7 +60,7 @@ pub async fn each_change_raises_the_version(harness: &dyn RecordsHarness) {
     assert_eq!(put(&*records, &key, Expect::Absent, json!(5)).await, Ok(1));
 }
 
-/// Creating what is there, or changing another version, is told and has no effect.
+/// Creating an existing record, or changing another version, is refused and has no effect.
 pub async fn a_write_finds_what_it_expects_or_changes_nothing(harness: &dyn RecordsHarness) {
     let records = harness.open().await;
     let key = key("k", "t", "i");
@@ -76,7 +76,7 @@ pub async fn a_write_finds_what_it_expects_or_changes_nothing(harness: &dyn Reco
     assert_eq!(records.get(&key).await.unwrap(), before);
 }
 
-/// As with writes; what is gone may be deleted again by whoever does not care.
+/// As with writes; an unconditional delete of a missing record succeeds.
 pub async fn a_delete_finds_what_it_expects_or_changes_nothing(harness: &dyn RecordsHarness) {
     let records = harness.open().await;
     let key = key("k", "t", "i");

@@ -1,7 +1,7 @@
 //! Failure injection: wrappers around any seam that ask a plan before and after each operation.
 //!
-//! They only relay verdicts. What fails, and when, is the plan's; delays are the plan's own waiting, and a
-//! crash between two effects is a plan that never answers, after which its caller drops the service.
+//! The wrappers only relay verdicts: the plan decides what fails and when. A delay is a plan that waits; a crash between
+//! two effects is a plan that never answers, after which its caller drops the service.
 
 mod blobs;
 mod doorbell;
@@ -18,25 +18,25 @@ pub use store::FaultyStore;
 use crate::doorbell::Wakeup;
 use async_trait::async_trait;
 
-/// What becomes of an operation.
+/// Outcome of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on.
+    /// It proceeds.
     Proceed,
-    /// The caller is told "unavailable": before = nothing was done, after = done, but the answer is lost.
+    /// The caller gets "unavailable": before = nothing was done, after = done, but the answer is lost.
     Fail,
 }
 
-/// What becomes of a wakeup.
+/// Outcome of a wakeup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WakeupVerdict {
-    /// Handed over.
+    /// Delivered.
     Deliver,
-    /// Refused, and the caller is told so.
+    /// Refused with an error.
     Fail,
     /// Accepted and lost.
     Drop,
-    /// Handed over twice.
+    /// Delivered twice.
     Duplicate,
 }
 
@@ -47,7 +47,7 @@ pub trait FaultPlan: Send + Sync {
     async fn before(&self, op: &'static str) -> Verdict;
     /// Asked after the operation ended, before its caller learns the outcome.
     async fn after(&self, op: &'static str) -> Verdict;
-    /// Asked for each wakeup that is handed over, after `before("doorbell.notify")`.
+    /// Asked for each wakeup that is sent, after `before("doorbell.notify")`.
     async fn on_wakeup(&self, wakeup: &Wakeup) -> WakeupVerdict {
         let _ = wakeup;
         WakeupVerdict::Deliver

@@ -77,7 +77,7 @@ pub struct TokenCreate {
     /// Whose it is; the caller's own tenant when absent. Only an administrator may name another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// It ends so many seconds from now; never when absent.
+    /// Seconds until the token expires; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_seconds: Option<u32>,
 }

@@ -54,7 +54,7 @@ pub struct TenantList {
     pub tenants: Vec<Tenant>,
 }
 
-/// A worker or assembler as its presence tells.
+/// A worker or assembler, by its announcement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WorkerView {
     /// Name of the process incarnation.
@@ -73,7 +73,7 @@ pub struct WorkerView {
     pub seen_ms: i64,
     /// Whether the stream stands, as far as that can be known.
     pub is_live: bool,
-    /// It was told to finish what it has and to end.
+    /// It was asked to finish its work and exit.
     pub is_draining: bool,
 }
 

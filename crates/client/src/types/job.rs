@@ -76,7 +76,7 @@ pub struct JobCreate {
     pub deep_probe: bool,
 }
 
-/// Why something failed, as people are told.
+/// Why something failed, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FailureView {
     /// Which budget it drew on.

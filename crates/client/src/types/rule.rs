@@ -29,7 +29,7 @@ pub struct Rule {
     /// Rules that are not enabled take nothing.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// An upload is taken when its size and version have been the same for so long; 0 = at once.
+    /// Minimum age in seconds: an upload is taken once its size and version were stable for this long; 0 = at once.
     #[serde(default)]
     pub settle_seconds: u32,
     /// Lists the prefix this often, for stores that send no events; absent = never.
@@ -92,7 +92,7 @@ pub enum RuleFit {
 /// What the rules say of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RuleVerdict {
-    /// The rule that takes it: of those that fit, the one with the longest prefix, then the longest suffix.
+    /// The rule that takes it: of all rules that fit, the one with the longest prefix, then the longest suffix.
     pub taken_by: Option<RuleSaying>,
     /// It lies where this installation writes: no rule is asked.
     pub is_own_output: bool,

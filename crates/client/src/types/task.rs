@@ -38,7 +38,7 @@ pub enum AttemptOutcome {
     Cancelled,
 }
 
-/// One execution of a task, as the event log tells.
+/// One execution of a task, from the event log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptView {
     /// Number.

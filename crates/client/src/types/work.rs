@@ -1,4 +1,4 @@
-//! What workers and assemblers say and are told.
+//! Messages between the coordinator and workers or assemblers.
 
 use crate::schema;
 use serde::{Deserialize, Serialize};
@@ -11,11 +11,11 @@ use splitreel_core::{Failure, JobId, LeaseId, WorkerId};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// What this program understands of this protocol between coordinator and workers. Raised when a coordinator or a worker
-/// says something that those before it would misunderstand; not when one is told more, which they may leave out.
+/// Version of the protocol between coordinator and workers. Raised for messages that older programs would misunderstand,
+/// not for new members, which older programs ignore.
 pub const PROTOCOL: u32 = 2;
 
-/// Asks for the lease that a wakeup announced.
+/// Requests the lease that a wakeup announced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
@@ -23,37 +23,37 @@ pub struct Claim {
     #[schema(value_type = schema::Ring)]
     #[serde(rename = "ring")]
     pub wakeup: Wakeup,
-    /// Who asks.
+    /// The worker.
     #[schema(value_type = String)]
     pub worker: WorkerId,
     /// A fresh random UUID that becomes the lease; a claim that is repeated with it has the same answer.
     #[schema(value_type = uuid::Uuid)]
     pub lease: LeaseId,
-    /// Its [`PROTOCOL`].
+    /// The worker's [`PROTOCOL`].
     #[serde(default)]
     pub protocol: u32,
 }
 
-/// The lease, the order, and the rights that go with it.
+/// The lease: its order and its ticket.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Claimed {
-    /// What to do, with the right to read the pinned source.
+    /// What to do, with a signed request to read the pinned source.
     #[schema(value_type = schema::WorkOrder)]
     pub order: WorkOrder,
-    /// Proves to every coordinator that the order's key prefix was given to this caller.
+    /// Proves to every coordinator that the order's key prefix belongs to this caller.
     pub ticket: String,
 }
 
-/// Keeps a lease.
+/// Renews a lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Renew {
-    /// How far the attempt is.
+    /// Progress of the attempt.
     #[schema(value_type = schema::Progress)]
     pub progress: Progress,
 }
 
-/// The lease is kept.
+/// A renewed lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Renewed {
     /// Its remaining length in milliseconds.
@@ -64,7 +64,7 @@ pub struct Renewed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Complete {
-    /// What was made.
+    /// The result.
     #[schema(value_type = Object)]
     pub result: TaskResult,
 }
@@ -78,7 +78,7 @@ pub struct Fail {
     pub failure: Failure,
 }
 
-/// An object that is to be stored.
+/// An object to be stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectToStore {
@@ -88,7 +88,7 @@ pub struct ObjectToStore {
     pub bytes: u64,
 }
 
-/// Asks for rights to store objects below the lease's prefix.
+/// Asks for signed requests to store objects below the lease's prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectsToStore {
@@ -100,7 +100,7 @@ pub struct ObjectsToStore {
     pub objects: Vec<ObjectToStore>,
 }
 
-/// Asks for rights to read objects of the job.
+/// Asks for signed requests to read objects of the job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectsToRead {
@@ -112,7 +112,7 @@ pub struct ObjectsToRead {
     pub keys: Vec<String>,
 }
 
-/// The rights, in the order that they were asked for.
+/// Signed requests, in the order of the objects asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ObjectGrants {
     /// One request for each object.
@@ -129,34 +129,34 @@ pub struct Presence {
     /// Version of its program, for people; at most 100 characters.
     #[serde(default)]
     pub version: String,
-    /// Its [`PROTOCOL`]; one that is older than the coordinator accepts is told to drain.
+    /// The worker's [`PROTOCOL`]; a worker older than the coordinator accepts is asked to drain.
     #[serde(default)]
     pub protocol: u32,
-    /// Attempts at the same time.
+    /// Maximum number of concurrent attempts.
     pub slots: u32,
-    /// Labels it was started with; at most 64.
+    /// Labels of the worker; at most 64.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// What it can do: encoders and the like; at most 256.
+    /// Capabilities, such as encoders; at most 256.
     #[serde(default)]
     pub capabilities: Vec<String>,
 }
 
-/// What the coordinator says on a control stream.
+/// A message of the coordinator on a control stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "control", rename_all = "snake_case")]
 pub enum Control {
-    /// The stream stands. Sent at least every few seconds: silence means that it is broken.
+    /// A sign of life, sent every few seconds: silence means that the stream is broken.
     Ping,
-    /// A job has ended: renew at once what is held of it, and be told so.
+    /// A job has ended: renewing its leases at once brings the refusals.
     JobEnded {
         /// The job.
         #[schema(value_type = uuid::Uuid)]
         job: JobId,
     },
-    /// Take no more work, finish what is there, end.
+    /// Take no more work, finish the running attempts, exit.
     Drain {
-        /// Because a newer program is needed here.
+        /// The worker's program is too old for this coordinator.
         #[serde(default)]
         is_outdated: bool,
     },

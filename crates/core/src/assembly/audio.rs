@@ -64,7 +64,7 @@ fn check_track(
     }
 }
 
-/// Compares stored media segments with the part's records; the answer are those that exist.
+/// Compares stored media segments with the part's records; returns the segments that exist.
 fn check_stored<'a>(
     place: &str,
     part: &AudioPart,

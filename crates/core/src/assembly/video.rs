@@ -136,7 +136,7 @@ impl<'a> Rendition<'a> {
         }
     }
 
-    /// Compares the stored media segments of a segment with the plan and the part; the answer are those that exist.
+    /// Compares the stored media segments of a segment with the plan and the part; returns the segments that exist.
     fn check_stored(
         &self,
         place: &str,

@@ -110,7 +110,7 @@ fn nominal(clock: &Clock, at: &[usize]) -> Option<OutputTicks> {
     Some(OutputTicks(crate::time::rescale(ticks, timeline.source_timebase, timeline.output_timebase())))
 }
 
-/// Whether so many frames fill the slots of a length, but for one at either end.
+/// Whether `num_frames` frames fill the slots of a length, except for one at either end.
 fn is_filled(num_frames: usize, seconds: f64, rate: Rational) -> bool {
     num_frames as f64 + 1.0 >= seconds * rate.to_f64()
 }

@@ -6,7 +6,7 @@ use crate::profile::Profile;
 use proptest::prelude::*;
 use serde_json::json;
 
-/// A packet of a made-up file.
+/// A packet of a fake file.
 #[derive(Clone, Copy, Debug)]
 struct Made {
     pts: i64,

@@ -58,7 +58,7 @@ fn x264(encoding: &VideoEncoding) -> Vec<String> {
     args
 }
 
-/// The rate of a list with fewer frames than the source; ffmpeg tells encoders that of the source, and rate control
+/// The rate of a list with fewer frames than the source: ffmpeg announces the source's rate to encoders, and rate control
 /// with a cap counts in frames.
 fn lower_rate(part: &PlannedPart<'_>) -> Option<Rational> {
     (part.list.rule != FrameRule::All).then_some(part.list.rate)

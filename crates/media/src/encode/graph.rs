@@ -32,8 +32,8 @@ fn filters(timeline: &Timeline, segment: &Segment, ops: &[VideoOp]) -> Vec<Strin
     trimmed(timeline, segment, before, after)
 }
 
-/// Filters with the trimming between those that need the neighbours of the segment and the others. Frames get their times
-/// before all that.
+/// Filters of a segment: filters that need neighbouring frames, then the trimming, then all other filters. Frames get
+/// their times before all of them.
 fn trimmed(
     timeline: &Timeline,
     segment: &Segment,

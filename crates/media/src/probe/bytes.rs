@@ -1,4 +1,4 @@
-//! Byte ranges of a source: those that every reader needs, and those that a reader needs after a seek to a keyframe.
+//! Byte ranges of a source: ranges that every reader needs, and ranges that a reader needs after a seek to a keyframe.
 //! Models how ffmpeg's demuxers seek; reads no media.
 
 use super::describe::Description;

@@ -158,13 +158,13 @@ fn without_a_recorder_nothing_happens() {
 fn row(metric: &Metric) -> String {
     let list = |words: Vec<String>| if words.is_empty() { "–".to_owned() } else { words.join(", ") };
     let labels = list(metric.labels.iter().map(|label| format!("`{}`", label.name)).collect());
-    let told_by = if metric.told_by.len() == Role::ALL.len() {
+    let recorded_by = if metric.recorded_by.len() == Role::ALL.len() {
         "all".to_owned()
     } else {
-        list(metric.told_by.iter().map(|role| role.as_str().to_owned()).collect())
+        list(metric.recorded_by.iter().map(|role| role.as_str().to_owned()).collect())
     };
     let (name, kind, help) = (metric.name, metric.kind.as_str(), metric.help);
-    format!("| `{name}` | {kind} | {labels} | {told_by} | {help} |")
+    format!("| `{name}` | {kind} | {labels} | {recorded_by} | {help} |")
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Dashboard and alerts only ask for what is told.
+//! Dashboard and alerts only ask for metrics that exist.
 
 use crate::repository;
 use serde_json::Value;
@@ -38,7 +38,7 @@ fn wrong_in(text: &str) -> Vec<String> {
         let histogram = base.and_then(of).filter(|metric| metric.kind == Kind::Histogram);
         let plain = of(&name).filter(|metric| metric.kind != Kind::Histogram);
         let Some(metric) = histogram.or(plain) else {
-            wrong.push(format!("{name} is not told"));
+            wrong.push(format!("{name} is not recorded"));
             continue;
         };
         for condition in selector.split(',').filter(|condition| !condition.is_empty()) {
@@ -107,9 +107,9 @@ fn alerts_ask_for_what_is_told() {
 #[test]
 fn wrong_names_and_labels_are_found() {
     for (text, wrong) in [
-        ("rate(splitreel_nothing_total[5m])", "splitreel_nothing_total is not told"),
-        ("splitreel_job_start_seconds", "splitreel_job_start_seconds is not told"),
-        ("splitreel_jobs_bucket", "splitreel_jobs_bucket is not told"),
+        ("rate(splitreel_nothing_total[5m])", "splitreel_nothing_total is not recorded"),
+        ("splitreel_job_start_seconds", "splitreel_job_start_seconds is not recorded"),
+        ("splitreel_jobs_bucket", "splitreel_jobs_bucket is not recorded"),
         ("splitreel_jobs{status=\"x\"}", "splitreel_jobs has no label status"),
     ] {
         assert_eq!(wrong_in(text), [wrong]);

@@ -1,4 +1,4 @@
-//! `s3-server`: the S3 server over a directory as a process of its own. Runs until it is told to end.
+//! `s3-server`: the S3 server over a directory as a process of its own. Runs until SIGTERM or SIGINT.
 
 use splitreel_testkit::s3::{Server, ServerConfig};
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! What can go wrong with a request, and who decides it: pure, so that a seed replays.
+//! Faults of requests, and the rules that choose them: pure, so that a seed replays.
 
 use crate::dice::Dice;
 use std::io::{self, ErrorKind};
@@ -35,7 +35,7 @@ impl Exchange {
     }
 }
 
-/// Holds requests or answers back until their fate is decided, for all who have it.
+/// Holds requests or answers back until they are let through or cut. Clones share the gate.
 #[derive(Clone, Debug, Default)]
 pub struct Gate(watch::Sender<Waiting>);
 
@@ -46,17 +46,17 @@ struct Waiting {
 }
 
 impl Gate {
-    /// Lets through what waits and what is to come.
+    /// Lets through all waiting and later requests or answers.
     pub fn open(&self) {
         self.0.send_modify(|waiting| waiting.fate = Some(Ok(())));
     }
 
-    /// Ends the connections of what waits and of what is to come.
+    /// Ends the connections of all waiting and later requests or answers.
     pub fn cut(&self) {
         self.0.send_modify(|waiting| waiting.fate = Some(Err(ErrorKind::ConnectionAborted)));
     }
 
-    /// How much came so far. An answer comes after its request was carried out.
+    /// Number of requests or answers that arrived. An answer arrives after its request was carried out.
     pub fn num_seen(&self) -> u64 {
         self.0.borrow().seen
     }
@@ -85,44 +85,44 @@ pub enum Fault {
     /// Nothing.
     #[default]
     None,
-    /// It is passed on late.
+    /// The request is passed on late.
     Delay(Duration),
-    /// It is passed on when the gate opens.
+    /// The request is passed on when the gate opens.
     Hold(Gate),
-    /// It is carried out, and answered when the gate opens.
+    /// The request is carried out, and answered when the gate opens.
     HoldAnswer(Gate),
-    /// It is not passed on; the client gets this answer.
+    /// The request is not passed on; the client gets this answer.
     Refuse {
         /// HTTP status.
         status: u16,
         /// Error code in an S3 error document.
         code: &'static str,
     },
-    /// It is carried out, but the client gets this answer instead of the server's.
+    /// The request is carried out, but the client gets this answer instead of the server's.
     ApplyThenFail {
         /// HTTP status.
         status: u16,
     },
-    /// It is carried out, but the connection ends without an answer.
+    /// The request is carried out, but the connection ends without an answer.
     ApplyThenCut,
-    /// Both connections end after so many bytes of the request's body.
+    /// Both connections end after `after` bytes of the request's body.
     CutRequest {
         /// Bytes that get through.
         after: u64,
     },
-    /// The client's connection ends after so many bytes of the answer's body.
+    /// The client's connection ends after `after` bytes of the answer's body.
     CutAnswer {
         /// Bytes that get through.
         after: u64,
     },
-    /// The answer pauses after so many bytes of its body (before its head when 0), then goes on.
+    /// The answer pauses after `after` bytes of its body (before its head when 0), then continues.
     Stall {
         /// Bytes before the pause.
         after: u64,
         /// How long it lasts.
         pause: Duration,
     },
-    /// The answer's body ends after so many bytes, and its head says that this is all there is.
+    /// The answer's body ends after `after` bytes, and its head announces this length.
     Truncate {
         /// Bytes that get through.
         after: u64,

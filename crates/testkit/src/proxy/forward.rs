@@ -76,7 +76,7 @@ async fn one(
     let mut body = head.request_body();
     match fault {
         Fault::Refuse { status, code } => {
-            // A client that was told 100-continue would wait for it; one that is refused may not send its body.
+            // A client that expects 100-continue waits for the answer, and must not send its body when refused.
             if !head.headers.iter().any(|(name, _)| name == "expect") {
                 while body.next(inlet).await?.is_some() {}
             }

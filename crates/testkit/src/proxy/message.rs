@@ -95,7 +95,7 @@ pub(super) enum Chunk {
 
 /// What is left of a body.
 pub(super) enum Body {
-    /// So many bytes.
+    /// This number of bytes.
     Length(u64),
     /// Chunks.
     Chunked(Chunk),

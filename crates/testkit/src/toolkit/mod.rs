@@ -1,5 +1,5 @@
-//! A media toolkit without ffmpeg: probes and encodes made-up sources in virtual time. Same source and plan, same
-//! bytes, whoever encodes; what goes wrong is decided by a [`Fate`]. Touches no file and starts no process.
+//! A media toolkit without ffmpeg: probes and encodes fake sources in virtual time. The same source and plan give the
+//! same bytes on every worker; a [`Fate`] decides what goes wrong. Touches no file and starts no process.
 
 mod encode;
 mod source;
@@ -25,7 +25,7 @@ pub const INFRA_CODE: &str = "simulated_infra";
 /// Progress reports per call.
 const STEPS: u16 = 4;
 
-/// What befalls one call.
+/// Fault of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mishap {
     /// Nothing.
@@ -35,16 +35,16 @@ pub enum Mishap {
     Infra,
     /// The encoder fails on this media.
     Media,
-    /// The encoder says that all is well, but a frame (or packet) is missing.
+    /// The encoder reports success, but a frame (or packet) is missing.
     FrameMissing,
 }
 
-/// How one call goes.
+/// Course of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// What befalls it, when half of the work is done.
+    /// The fault, when half of the work is done.
     pub mishap: Mishap,
-    /// Time it takes, in percent of the usual.
+    /// Duration, in percent of the usual one.
     pub slowness_percent: u32,
 }
 
@@ -54,13 +54,13 @@ impl Default for Turn {
     }
 }
 
-/// Decides how each call goes.
+/// Decides the course of each call.
 pub trait Fate: Send + Sync {
     /// Asked at the start of each call.
     fn turn(&self) -> Turn;
 }
 
-/// All goes well.
+/// No fault.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fortunate;
 
@@ -70,7 +70,7 @@ impl Fate for Fortunate {
     }
 }
 
-/// [`Toolkit`] and [`Sources`] over made-up sources.
+/// [`Toolkit`] and [`Sources`] over fake sources.
 pub struct FakeToolkit {
     sources: BTreeMap<PathBuf, FakeSource>,
     fate: Arc<dyn Fate>,
@@ -86,7 +86,7 @@ impl FakeToolkit {
     fn source(&self, path: &Path) -> Result<&FakeSource, Failure> {
         self.sources
             .get(path)
-            .ok_or_else(|| Failure::of(FailureCode::NotFound, format!("{} is not a made-up source", path.display())))
+            .ok_or_else(|| Failure::of(FailureCode::NotFound, format!("{} is not a fake source", path.display())))
     }
 
     /// Lets `work` of virtual time pass, with progress.
