@@ -66,12 +66,7 @@ impl JobCache {
     }
 
     /// The plan of a job's generation; `None` when the generation is not the current one or has no plan yet.
-    pub(crate) async fn plan(
-        &self,
-        job: JobId,
-        generation: u32,
-        now_ms: i64,
-    ) -> Result<Option<Arc<Plan>>, StoreError> {
+    pub(crate) async fn plan(&self, job: JobId, generation: u32, now_ms: i64) -> Result<Option<Arc<Plan>>, StoreError> {
         let held = || {
             let held = self.plans.get(&job, now_ms).filter(|held| held.generation == generation);
             held.map(|held| held.plan)

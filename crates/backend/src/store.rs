@@ -85,7 +85,7 @@ pub struct JobFilter {
     /// Only jobs older than this one, in the order of the list: the cursor of a paged listing. None are older
     /// than a job that does not exist.
     pub before: Option<JobId>,
-    /// At most so many, newest first.
+    /// Maximum number of jobs to return, newest first.
     pub limit: usize,
 }
 
@@ -134,7 +134,7 @@ pub struct TaskFilter {
     pub kind: Option<TaskKind>,
     /// Only those with a greater number: the cursor of a paged listing.
     pub after: Option<u32>,
-    /// At most so many, the smallest numbers first; `None` = all.
+    /// Maximum number of tasks to return, the smallest numbers first; `None` = all.
     pub limit: Option<usize>,
 }
 

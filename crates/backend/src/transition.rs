@@ -13,7 +13,7 @@ use splitreel_core::task::{AfterFailure, Lease, Refusal, RetryPolicy, Task, Task
 use splitreel_core::{Failure, FailureClass, FailureCode, LeaseId, TaskId, WorkerId};
 use std::collections::BTreeMap;
 
-/// Second attempts are called for one by one, and by so many running tasks one more at a time.
+/// Number of running tasks that allow one more second attempt at a time.
 const TASKS_PER_COPY: usize = 8;
 
 /// What to write beside the job and the task when a task became done.
@@ -253,7 +253,7 @@ fn attempt_ended(
     AttemptEnded { after, event: EventKind::Failed { task: Some(number), failure }, insert: None }
 }
 
-/// The failure as told of the job: says which task, unless the source is to blame.
+/// The failure as stored for the job: names the task, unless the source is to blame.
 fn named(task: &Task, mut failure: Failure) -> Failure {
     if failure.class != FailureClass::Source {
         failure.message = match task.spec.kind {

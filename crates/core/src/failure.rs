@@ -89,7 +89,7 @@ macro_rules! codes {
                 }
             }
 
-            /// What to do, where more is known than the class tells.
+            /// What to do, where more is known than the hint of the class says.
             pub const fn own_hint(&self) -> Option<&'static str> {
                 match self {
                     $(FailureCode::$name => $hint,)*

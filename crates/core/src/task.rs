@@ -253,7 +253,7 @@ impl Task {
         }
     }
 
-    /// Gives the lease to a worker, if this attempt is still to be had.
+    /// Gives the lease to a worker, if this attempt can still be claimed.
     ///
     /// # Errors
     /// [`Refusal::NotClaimable`] when the attempt number is not the current one, the task is not ready or

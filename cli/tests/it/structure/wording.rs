@@ -1,11 +1,16 @@
-//! Plain English: phrases that no log line, help text, message, comment or document may use, crate by crate as they are
-//! cleaned.
+//! Plain English: phrases that no log line, help text, message, comment or document may use.
 
 use super::source::blanked;
-use super::{assert_none, files, root};
+use super::{assert_none, files, packages, root};
+use std::path::PathBuf;
 
-/// What has been cleaned: folders of sources and documents.
-const CLEAN: [&str; 4] = ["README.md", "cli/src", "crates/telemetry/src", "scripts"];
+/// Documents and scripts; the sources of all crates come besides. Migrations are left out: databases remember their text.
+const PLACES: [&str; 8] =
+    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "deploy", "scripts"];
+/// Files still to be cleaned. This list may only become shorter.
+const UNCLEAN: [&str; 2] = ["crates/client/src/blobs.rs", "crates/client/src/leases.rs"];
+/// This file names the phrases.
+const OWN: &str = "cli/tests/it/structure/wording.rs";
 /// Words and phrases, in lower case.
 const BANNED: [&str; 9] =
     ["told", "tells", "held up", "so many", "for so long", "whoever", "those that", "to be had", "made-up"];
@@ -36,19 +41,34 @@ fn banned(text: &str) -> Vec<(usize, &'static str)> {
     lines.iter().enumerate().flat_map(|(at, line)| phrases(at, line).map(move |phrase| (at + 1, phrase))).collect()
 }
 
+/// All texts that are held to the rule.
+fn texts() -> Vec<PathBuf> {
+    let sources = packages().into_iter().flat_map(|package| {
+        ["src", "tests", "examples"]
+            .map(|folder| package.folder.join(folder))
+            .into_iter()
+            .filter(|place| place.is_dir())
+    });
+    let places = PLACES.map(|place| root().join(place)).into_iter().chain(sources);
+    places.flat_map(|place| if place.is_dir() { files(&place) } else { vec![place] }).collect()
+}
+
 #[test]
-fn cleaned_texts_use_no_banned_phrase() {
+fn texts_use_no_banned_phrase() {
     let mut wrong = Vec::new();
-    for place in CLEAN.map(|place| root().join(place)) {
-        let found = if place.is_dir() { files(&place) } else { vec![place] };
-        for path in found {
-            let Ok(text) = std::fs::read_to_string(&path) else { continue };
-            let text = if path.extension().is_some_and(|e| e == "rs") { prose(&text) } else { text };
-            wrong.extend(
-                banned(&text).into_iter().map(|(line, phrase)| format!("{}:{line}: {phrase:?}", path.display())),
-            );
+    let mut unclean: Vec<&str> = UNCLEAN.into();
+    for path in texts() {
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let text = if path.extension().is_some_and(|e| e == "rs") { prose(&text) } else { text };
+        let place = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+        let found = banned(&text);
+        if place == OWN || (UNCLEAN.contains(&place.as_str()) && !found.is_empty()) {
+            unclean.retain(|other| *other != place);
+            continue;
         }
+        wrong.extend(found.into_iter().map(|(line, phrase)| format!("{place}:{line}: {phrase:?}")));
     }
+    wrong.extend(unclean.iter().map(|place| format!("{place} is clean now: take it off UNCLEAN")));
     assert_none(&wrong);
 }
 

@@ -95,7 +95,7 @@ pub(super) struct Attempts {
     queues: Arc<Queues>,
 }
 
-/// A sequence of transactions on one job: those that change the job's row, or those that only share it.
+/// A sequence of transactions on one job, which either all change the job's row or all only share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Lane {
     job: JobId,

@@ -197,7 +197,7 @@ where
                 .execute(&mut *transaction)
                 .await?;
         }
-        // The inner result is the use-case's, the outer one tells whether the transaction has ended.
+        // The inner result is the use-case's; the outer one says whether the transaction has ended.
         match work(&mut transaction).await {
             Ok(answer) => {
                 transaction.commit().await?;
@@ -205,7 +205,7 @@ where
             }
             Err(fault) => Ok(match transaction.rollback().await {
                 Ok(()) => Err(fault),
-                // The first error is the one that tells why.
+                // The first error is the cause.
                 Err(_) => return Err(fault),
             }),
         }

@@ -15,7 +15,7 @@ use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use uuid::Uuid;
 
-/// Advisory lock of whoever dispatches.
+/// Advisory lock of the dispatching coordinator.
 const DISPATCH: i64 = 0x7370_6c69_7472_0002;
 /// Takes the lock. What dispatch writes may be lost with the server, as wakeups may be: it is written again. So nobody
 /// waits for the disk.
@@ -58,7 +58,7 @@ pub(super) const OPEN: &str = "WITH RECURSIVE tenants (tenant) AS (
 const OPEN_OF: &str = "SELECT id, tenant, priority, created_ms, remaining FROM jobs
      WHERE id = ANY($1) AND ended_ms IS NULL AND NOT is_paused AND is_assembling = $2 AND remaining > 0";
 
-/// The first due tasks of jobs that have no outbox row, by number, at most so many of each job. The order is written as
+/// The first due tasks of jobs without an outbox row, by number, at most `$2` of each job. The order is written as
 /// the index `tasks_ready` has it, and no other.
 pub(super) const DUE: &str = "SELECT t.job, t.number, t.attempt, t.kind
      FROM unnest($1::uuid[], $2::bigint[]) AS w (job, num)
@@ -141,7 +141,7 @@ async fn demands(
 ) -> Result<Vec<Demand>, Fault> {
     let open = match ids(scope) {
         Some(only) => sqlx::query(OPEN_OF).bind(only),
-        // Jobs with all their tasks in flight may stand before those that wait.
+        // Jobs with all their tasks in flight may stand before jobs that wait.
         None => sqlx::query(OPEN).bind(limit(free.min(JOBS).saturating_add(busy.of_job.len()))),
     };
     let found = open.bind(queue == Queue::Assemble).fetch_all(c).await?;
@@ -149,7 +149,7 @@ async fn demands(
     for row in &found {
         let job = JobId(col(row, "id")?);
         let remaining = usize::try_from(col::<i32>(row, "remaining")?.cast_unsigned()).unwrap_or(usize::MAX);
-        // Tasks of an open job are ready, leased or done, and `remaining` counts those that are not done.
+        // Tasks of an open job are ready, leased or done, and `remaining` counts the tasks not done.
         let waiting = remaining.saturating_sub(busy.of_job.get(&job).copied().unwrap_or(0)).min(free);
         if waiting > 0 {
             let class: i16 = col(row, "priority")?;

@@ -3,7 +3,7 @@
 use splitreel_backend::StoreError;
 use std::sync::Arc;
 
-/// Why a use-case did not get through, before it is told outside.
+/// Why a use-case failed, before it becomes an error of the seam.
 #[derive(Debug)]
 pub(super) enum Fault {
     Database(sqlx::Error),
@@ -79,7 +79,7 @@ pub(super) struct TimedOut {
 #[error("the use-case was cut off")]
 pub(super) struct CutOff;
 
-/// One cause, told to several callers.
+/// One cause, shared by several callers.
 #[derive(Clone, Debug)]
 struct Shared(Arc<dyn std::error::Error + Send + Sync>);
 

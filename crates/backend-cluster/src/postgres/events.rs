@@ -2,7 +2,7 @@
 //!
 //! A number drawn from a sequence is visible when its transaction commits, which is not the order of the numbers: a
 //! reader that pages by number would pass by an event that commits late. So transactions write events without a
-//! position (`save::log` into `arrivals`), and whoever reads first gives committed ones their numbers: under an
+//! position (`save::log` into `arrivals`), and the first reader gives committed ones their numbers: under an
 //! advisory lock that is held until that is committed too. A position is thus never seen before a smaller one.
 //!
 //! The alternatives: a lock that each writer holds until it has committed makes all jobs wait for one disk sync after
@@ -19,7 +19,7 @@ use splitreel_core::JobId;
 use splitreel_core::event::Event;
 use sqlx::PgConnection;
 
-/// Advisory lock of whoever numbers events.
+/// Advisory lock of the reader that numbers events.
 const NUMBERING: i64 = 0x7370_6c69_7472_0001;
 /// Events numbered in one transaction.
 const CHUNK: i64 = 10_000;

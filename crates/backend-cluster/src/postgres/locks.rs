@@ -1,8 +1,8 @@
 //! Which row locks a transaction takes, and in which order: first the job's row, then rows of its tasks by number.
-//! Nobody locks two jobs and waits, so that nobody waits in a circle.
+//! No transaction locks two jobs and waits, so that no two wait for each other.
 //!
-//! The job's row is locked by whoever writes anything of the job (but for statements that only mark or delete rows they
-//! find, and skip those that are locked):
+//! A transaction that writes anything of a job locks the job's row (except statements that only mark or delete rows they
+//! find, and skip locked rows):
 //! - `FOR KEY SHARE` to claim, renew and dispatch: any number of them go on side by side, and beside completions;
 //! - `FOR NO KEY UPDATE` to count a completion: excludes other completions;
 //! - `FOR UPDATE` for what changes whether tasks may be claimed (plan, fail, cancel, pause, retry, forget): excludes

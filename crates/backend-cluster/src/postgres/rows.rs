@@ -96,7 +96,7 @@ pub(super) fn wakeup(row: &PgRow) -> Result<Wakeup, StoreError> {
     Ok(Wakeup { task: task_id(row)?, attempt: whole(row, "attempt")?, kind: kind(row)?, trace: Default::default() })
 }
 
-/// A task as stored. Of a job that has ended without success, those that were not under way still have to be read as
+/// A task as stored. When its job has ended without success, a task that was not under way still has to be read as
 /// cancelled: see [`shown`].
 pub(super) fn task(row: &PgRow) -> Result<Task, StoreError> {
     let state: &str = col(row, "state")?;

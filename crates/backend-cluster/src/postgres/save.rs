@@ -95,7 +95,7 @@ pub(super) async fn insert_tasks(c: &mut PgConnection, job: JobId, tasks: &[Task
 }
 
 /// Each row is looked up by itself and updated where it was found, whatever the planner thinks of how many tasks a job
-/// has. Whoever saves has locked the rows, so that they stay where they are.
+/// has. The transaction has locked the rows, so that they stay where they are.
 pub(super) const SAVE_TASKS: &str = "UPDATE tasks AS t SET state = u.state, attempt = u.attempt,
          media_failures = u.media_failures, infra_failures = u.infra_failures, not_before_ms = u.not_before_ms,
          lease_id = u.lease_id, lease_worker = u.lease_worker, lease_expires_ms = u.lease_expires_ms,

@@ -1,6 +1,5 @@
-//! Taking leases back: those that expired, and those of workers that are dead; and making those end soon whose worker
-//! may be. Reads what is in flight, never all
-//! tasks. One transaction per job, so that a job whose row is locked for long holds up no other.
+//! Ends leases that expired and leases of dead workers, and shortens the leases of workers that may be dead. Reads the
+//! tasks in flight, never all tasks. One transaction per job, so that a job whose row is locked for long delays no other.
 
 use super::batch::save_changes;
 use super::connection::Database;

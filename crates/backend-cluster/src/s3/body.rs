@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use std::io::{self, ErrorKind};
 
 const READ: &str = "read";
-/// So many bytes earn another resumption: a large object may break off more often than a small one.
+/// Bytes that allow one more resumption: a large object may break off more often than a small one.
 const BYTES_PER_RESUMPTION: u64 = 8 << 20;
 
 /// A range of an object on its way here.

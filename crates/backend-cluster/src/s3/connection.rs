@@ -109,7 +109,7 @@ impl S3Connection {
     /// Whether the work bucket is there and may be used: for readiness.
     ///
     /// # Errors
-    /// [`S3Error::NotFound`] names the bucket; anything else says why it cannot be told.
+    /// [`S3Error::NotFound`] names the bucket; any other error means that its existence is unknown.
     pub async fn check(&self) -> Result<(), S3Error> {
         let bucket = &self.options().bucket;
         let object = S3Locator { bucket: bucket.clone(), key: String::new() };

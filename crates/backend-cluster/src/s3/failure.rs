@@ -35,7 +35,7 @@ pub enum S3Error {
         /// The object.
         object: S3Locator,
     },
-    /// The parts that an upload is completed with are not those that were put, or too small.
+    /// The parts named at completion differ from the stored parts, or are too small.
     #[error("the parts do not make up {object}")]
     Parts {
         /// The object.

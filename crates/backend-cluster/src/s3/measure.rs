@@ -8,7 +8,7 @@ use splitreel_telemetry::labels::{S3Operation, S3Outcome};
 use splitreel_telemetry::record;
 use std::time::Instant;
 
-/// Tells the metrics of every request.
+/// Records every request in the metrics.
 #[derive(Debug)]
 pub(super) struct Measured;
 

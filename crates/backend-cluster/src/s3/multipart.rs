@@ -1,7 +1,7 @@
 //! Multipart uploads: making an object from parts, and leaving nothing behind when that fails.
 //!
 //! Each upload carries a random mark in the object's metadata. When the answer to its completion is lost, the mark
-//! on what the key holds tells whether it happened.
+//! on the stored object shows whether the upload was completed.
 
 use super::body::Reading;
 use super::connection::S3Connection;

@@ -37,7 +37,7 @@ pub struct S3Keys {
     pub session_token: Option<Secret>,
 }
 
-/// Whether requests carry checksums beyond those that an operation demands.
+/// Whether requests carry checksums that the operation does not require.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChecksumMode {
     /// As `Supported` with AWS, as `Required` with everything else: several other servers refuse or garble the

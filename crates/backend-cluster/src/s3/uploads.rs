@@ -39,7 +39,7 @@ pub enum S3UploadError {
     /// The piece goes beyond the size of the upload.
     #[error("the piece goes beyond the end of the upload")]
     TooLong,
-    /// The parts that were named are not those that were put, or do not make up the object.
+    /// The named parts differ from the stored parts, or do not make up the object.
     #[error("the parts do not make up the upload")]
     Parts,
     /// The server failed, or knows nothing of the upload.

@@ -216,7 +216,7 @@ async fn a_completion_that_did_not_happen_leaves_what_was_there() {
     let blobs = place.blobs().await;
     let content = noise(17 * MIB, 2);
     let path = place.file("large", &content);
-    // Of the same size, so that only the mark tells them apart.
+    // Of the same size, so that only the mark distinguishes them.
     blobs.put_file("a/taken", &place.file("other", &noise(17 * MIB, 3))).await.unwrap();
     place.proxy.set_rule(|request| if completes(request) { refuse(500, "InternalError") } else { Fault::None });
     for key in ["a/taken", "a/free"] {

@@ -186,7 +186,7 @@ async fn parts_that_a_client_puts_itself_become_one_object() {
     let object = uploads.complete(&upload, &parts).await.unwrap();
     assert_eq!(uploads.complete(&upload, &parts).await.unwrap(), object);
     assert!(left(&place, &upload).await.0.unwrap() == content);
-    // One that is too short is told from one that failed.
+    // An upload that is too short is not a failed one.
     let id = Uuid::new_v4();
     let (handle, _) = uploads.begin_direct(id, 10).await.unwrap();
     let upload = S3Upload { id, handle, bytes: 10 };

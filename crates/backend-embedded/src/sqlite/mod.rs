@@ -74,7 +74,7 @@ impl SqliteStore {
                 let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(db)?;
                 match work(&mut transaction).await {
                     Ok(answer) => transaction.commit().await.map(|()| Ok(answer)).map_err(|error| db(error).into()),
-                    // The first error is the one that tells why.
+                    // The first error is the cause.
                     Err(error) => match transaction.rollback().await {
                         Ok(()) => Ok(Err(error)),
                         Err(_) => Err(error),

@@ -176,7 +176,7 @@ impl SharedBell {
         SharedBell { inner, chaos, held: Mutex::default(), num_wipes: Arc::default() }
     }
 
-    /// Loses every wakeup: those that wait, those on their way, and those that were kept.
+    /// Loses every wakeup: waiting, under way, and kept by the broker.
     pub(super) fn wipe(&self) {
         self.chaos.note("doorbell", || "wiped".into());
         self.num_wipes.fetch_add(1, Ordering::Relaxed);

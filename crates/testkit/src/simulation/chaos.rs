@@ -34,7 +34,7 @@ pub(super) struct Mix {
     pub wakeup_late: u32,
     /// Wakeups that the broker keeps until it is restarted, or all is over.
     pub wakeup_held: u32,
-    /// Objects that are written, read or deleted while the caller is told that it failed.
+    /// Objects that are written, read or deleted while the caller gets an error.
     pub applied: u32,
     pub torn: u32,
     pub hidden: u32,
@@ -109,7 +109,7 @@ pub(super) enum Write {
     Torn(Duration),
     /// Readers see it after a while only.
     Hidden(Duration),
-    /// The writer is told that it failed; long after that it is written all the same, in pieces.
+    /// The writer gets an error; long after that the object is written all the same, in pieces.
     Late(Duration),
 }
 

@@ -48,7 +48,7 @@ pub(super) enum Lost {
 const NO_ANSWER: Duration = Duration::from_secs(1);
 
 impl Gate {
-    /// `crashed` is told the slot of the process when it crashes.
+    /// `crashed` receives the slot of the process when it crashes.
     pub(super) fn new(name: String, slot: usize, chaos: Arc<Chaos>, crashed: UnboundedSender<usize>) -> Self {
         Gate { name, slot, chaos, crashed, state: Mutex::default() }
     }
@@ -57,7 +57,7 @@ impl Gate {
         &self.name
     }
 
-    /// No call gets through any more, not even those that wait inside.
+    /// No call gets through any more, not even a call that waits inside.
     pub(super) fn close(&self) {
         lock(&self.state).is_dead = true;
     }

@@ -29,10 +29,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 /// Every job has to end so long after the last fault.
 const PATIENCE: Duration = Duration::from_secs(900);
-/// After the last job has ended: long enough for whoever stood still to wake up and give up.
+/// After the last job has ended: long enough for a paused process to wake up and give up.
 const AFTERMATH: Duration = Duration::from_millis(LONGEST_PAUSE_MS + 15_000);
 
-/// After the last fault, when no late call can pause any more: whoever paused a job makes sure that it goes on.
+/// After the last fault, when no late call can pause any more: paused jobs are resumed.
 const LAST_RESUME: Duration = Duration::from_millis(LONGEST_PAUSE_MS + 30_000);
 /// A source that no order is about.
 const ANOTHER_SOURCE: u64 = 1_000_000;
@@ -323,7 +323,7 @@ impl Harness {
         });
     }
 
-    /// Somebody tells a coordinator that a worker is dead, rightly or not.
+    /// Reports to a coordinator that a worker is dead, rightly or not.
     fn release(&self, slot: usize) {
         let Some(process) = self.processes.get(slot).filter(|p| p.role != Role::Coordinator) else { return };
         let (network, worker) = (Arc::clone(&self.site.network), process.worker_id());

@@ -36,7 +36,7 @@ pub(super) struct Ledger {
     store: Arc<dyn Inspected>,
     blobs: Arc<MemoryBlobs>,
     books: Mutex<Books>,
-    /// Told after each step.
+    /// Notified after each step.
     pub changed: Notify,
 }
 

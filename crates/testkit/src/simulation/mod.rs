@@ -75,7 +75,7 @@ pub enum SimulationError {
     /// The run without faults, that others are compared with, broke a rule.
     #[error("source {source_number} without faults: {violation}")]
     Reference {
-        /// Number of the made-up source.
+        /// Number of the fake source.
         source_number: u64,
         /// What was broken.
         violation: String,

@@ -16,7 +16,7 @@ use splitreel_core::part::{Presentation, TaskResult};
 use splitreel_core::task::{Task, TaskKind, TaskState};
 use std::collections::BTreeMap;
 
-/// Media failures that can be the work of the made-up toolkit.
+/// Media failures that can be the work of the fake toolkit.
 const INJECTED_MEDIA: [&str; 2] = [MEDIA_CODE, "frames_differ"];
 
 /// What a job published.

@@ -7,7 +7,7 @@ use splitreel_core::job::JobRequest;
 use std::ops::Range;
 use std::time::Duration;
 
-/// Made-up sources to choose from; few, so that their runs without faults can be kept.
+/// Fake sources to choose from; few, so that their runs without faults can be kept.
 const NUM_SOURCES: u64 = 60;
 
 /// Who asks; the first has a quota.

@@ -7,7 +7,7 @@ use splitreel_core::profile::{
     AudioProfile, FrameRate, FrameRateWord, PackagingProfile, Profile, Rung, RungHeight, SplitProfile, VideoCodec,
     VideoProfile,
 };
-use splitreel_core::source::{AudioTrack, SourceInfo, SourceRef, VideoTrack};
+use splitreel_core::source::{AudioTrack, IndexEvidence, PtsList, SourceInfo, SourceRef, VideoTrack};
 use splitreel_core::time::{MediaTime, Rational};
 
 /// Segments of the longest fake source.

@@ -58,7 +58,7 @@ impl Proxy {
         self.shared.opened.subscribe().wait_for(|opened| *opened >= count).await.unwrap();
     }
 
-    /// Waits until so many connections have been closed, by whichever side.
+    /// Waits until `count` connections have been closed, by either side.
     pub async fn closed(&self, count: usize) {
         self.shared.closed.subscribe().wait_for(|closed| *closed >= count).await.unwrap();
     }

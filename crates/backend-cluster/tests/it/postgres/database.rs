@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 /// Where the tests' server is.
 const VARIABLE: &str = "SPLITREEL_TEST_DATABASE_URL";
-/// Advisory lock of whoever makes the template.
+/// Advisory lock of the process that creates the template.
 const MAKING: i64 = 0x7370_6c69_7472_0100;
 
 /// An empty, migrated database.

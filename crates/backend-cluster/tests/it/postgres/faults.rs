@@ -61,7 +61,7 @@ async fn killed_connections_are_replaced() {
     let stage = Stage::submit(store.clone(), 1, 0).await;
     for round in 0..3 {
         assert!(kill_connections(&database).await > 0);
-        // At most one use-case per killed connection may be told so; none is answered wrongly.
+        // At most one use-case per killed connection may fail; none is answered wrongly.
         let mut is_back = false;
         for _ in 0..20 {
             match store.jobs(JobFilter { limit: 10, ..JobFilter::default() }).await {
@@ -92,7 +92,7 @@ async fn a_lock_that_is_held_too_long_is_an_answer_and_no_harm() {
     let waiting = store.claim(stage.request(0, 1, 1, 0)).await;
     assert!(matches!(waiting, Err(LeaseError::Store(StoreError::Unavailable(_)))), "{waiting:?}");
     assert!(matches!(store.cancel(stage.job, 0).await, Err(StoreError::Unavailable(_))));
-    // Others are not held up: not by jobs' locks, and dispatch leaves the locked job out.
+    // Other jobs are not delayed: not by jobs' locks, and dispatch leaves the locked job out.
     let elsewhere = Stage { store: store.clone(), ..other.clone() };
     assert_eq!(store.dispatch(&None, 10.into(), &Default::default(), 0).await.unwrap(), 1);
     assert!(elsewhere.claim(0, 1, 2, 0).await.is_ok());

@@ -62,7 +62,7 @@ pub async fn what_waits_for_an_assembler_holds_up_no_second_attempt(harness: &dy
     stage.audit().await;
 }
 
-/// Whoever completes first wins; the other is refused from then on.
+/// The first attempt to complete wins; the other is refused from then on.
 pub async fn the_first_of_two_attempts_to_complete_wins(harness: &dyn StoreHarness) {
     let stage = with_stragglers(harness, 2).await;
     assert_eq!(speculate(&stage, LATE).await, [stage.id(2)]);

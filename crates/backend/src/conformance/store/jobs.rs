@@ -57,7 +57,7 @@ pub async fn concurrent_submits_make_one_job(harness: &dyn StoreHarness) {
     assert_eq!(stores[0].jobs(all).await.unwrap().len(), 1);
 }
 
-/// Newest first, by state, by scope, at most so many.
+/// Newest first, by state, by scope, up to a limit.
 pub async fn jobs_are_listed_newest_first(harness: &dyn StoreHarness) {
     let store = harness.open().await;
     for (n, created_ms) in [(1, 30), (2, 10), (3, 20), (4, 20)] {

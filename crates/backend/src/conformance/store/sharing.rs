@@ -11,7 +11,7 @@ use splitreel_core::task::{RetryPolicy, TaskKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A planned job of a tenant, with so many segments (tasks 1 ..).
+/// A planned job of a tenant, with `segments` segments (tasks 1 ..).
 async fn planned(
     store: &Arc<dyn JobStore>,
     n: u128,
@@ -46,7 +46,7 @@ async fn notified(store: &dyn JobStore) -> BTreeMap<u128, usize> {
     notified
 }
 
-/// Places go by weight, however old and long the jobs are; those that are leased count as well.
+/// Slots are shared by weight, however old and long the jobs are; leased tasks count as well.
 pub async fn dispatch_shares_places_by_weight(harness: &dyn StoreHarness) {
     let store = harness.open().await;
     for (n, tenant) in [(1, "a"), (2, "b"), (3, "c")] {
@@ -125,7 +125,7 @@ pub async fn many_running_and_queued_jobs_do_not_hold_up_another_tenant(harness:
     }
 }
 
-/// Tasks that are notified or leased, whoever serves them, count against the quota; what a quota bars goes to others.
+/// Notified and leased tasks count against the quota, on every worker; slots that a quota bars go to other tenants.
 pub async fn a_quota_bounds_what_is_in_flight(harness: &dyn StoreHarness) {
     let store = harness.open().await;
     let first = planned(&store, 1, "a", Priority::Normal, 20, 0).await;

@@ -96,7 +96,7 @@ impl BuggyStore {
         BuggyStore { inner: MemoryStore::new(), bug, overlay: Mutex::default() }
     }
 
-    /// Completes on behalf of whoever holds the task, or of nobody.
+    /// Completes on behalf of the holder of the task, or of a worker that does not exist.
     async fn complete_anyway(&self, task: TaskId, result: TaskResult, now_ms: i64) -> Result<bool, LeaseError> {
         let rows = self.inner.tasks(task.job).await?;
         let Some(row) = rows.into_iter().find(|t| t.id == task) else { return Err(Refusal::LeaseLost.into()) };
