@@ -27,7 +27,7 @@ use tokio_util::io::ReaderStream;
 
 /// Tries of one transfer.
 const MAX_TRIES: u32 = 5;
-/// A transfer that moves nothing for so long is cut off.
+/// A transfer without a byte for this long is aborted.
 const STALL: Duration = Duration::from_secs(20);
 /// Time for an upload: a fixed part and one by size, at 256 KiB/s.
 const UPLOAD_FIXED: Duration = Duration::from_secs(30);
@@ -249,7 +249,7 @@ impl BlobReader for RemoteBlobs {
     }
 
     async fn size(&self, key: &str) -> Result<u64, BlobError> {
-        // The grant is for GET: a range of one byte tells the size.
+        // The request is signed for GET: the answer to a range of one byte states the size.
         let response = self.fetch(key, Some((0, 0))).await?;
         let total = response
             .headers()
@@ -259,7 +259,7 @@ impl BlobReader for RemoteBlobs {
             .and_then(|(_, total)| total.parse().ok());
         match (response.status(), total) {
             (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, Some(total)) => Ok(total),
-            (StatusCode::OK, _) => response.content_length().ok_or_else(|| unavailable(key, "no size was told")),
+            (StatusCode::OK, _) => response.content_length().ok_or_else(|| unavailable(key, "the answer states no size")),
             (StatusCode::RANGE_NOT_SATISFIABLE, None) => Ok(0),
             (status, _) => Err(unavailable(key, format!("status {status} to a range"))),
         }

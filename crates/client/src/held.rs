@@ -37,7 +37,7 @@ impl Held {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a lease and drops those that were not renewed for long.
+    /// Adds a lease, and drops leases without a recent renewal.
     pub(crate) fn insert(&self, lease: HeldLease) {
         let mut leases = self.lock();
         leases.retain(|_, l| l.renewed.elapsed() < l.ttl.saturating_mul(FORGOTTEN_AFTER));

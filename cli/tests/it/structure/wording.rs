@@ -7,8 +7,6 @@ use std::path::PathBuf;
 /// Documents and scripts; the sources of all crates come besides. Migrations are left out: databases remember their text.
 const PLACES: [&str; 8] =
     ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "deploy", "scripts"];
-/// Files still to be cleaned. This list may only become shorter.
-const UNCLEAN: [&str; 2] = ["crates/client/src/blobs.rs", "crates/client/src/leases.rs"];
 /// This file names the phrases.
 const OWN: &str = "cli/tests/it/structure/wording.rs";
 /// Words and phrases, in lower case.
@@ -56,19 +54,16 @@ fn texts() -> Vec<PathBuf> {
 #[test]
 fn texts_use_no_banned_phrase() {
     let mut wrong = Vec::new();
-    let mut unclean: Vec<&str> = UNCLEAN.into();
     for path in texts() {
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
         let text = if path.extension().is_some_and(|e| e == "rs") { prose(&text) } else { text };
         let place = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
         let found = banned(&text);
-        if place == OWN || (UNCLEAN.contains(&place.as_str()) && !found.is_empty()) {
-            unclean.retain(|other| *other != place);
+        if place == OWN {
             continue;
         }
         wrong.extend(found.into_iter().map(|(line, phrase)| format!("{place}:{line}: {phrase:?}")));
     }
-    wrong.extend(unclean.iter().map(|place| format!("{place} is clean now: take it off UNCLEAN")));
     assert_none(&wrong);
 }
 
