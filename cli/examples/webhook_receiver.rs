@@ -47,7 +47,8 @@ async fn receive(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body
     }
     match serde_json::from_slice::<serde_json::Value>(&body) {
         Ok(event) => {
-            println!("{id} {} {}", event["type"], event["data"]["job"]);
+            let text = |pointer| event.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default();
+            println!("{id} {} {}", text("/type"), text("/data/job"));
             StatusCode::OK
         }
         Err(_) => StatusCode::BAD_REQUEST,

@@ -1,5 +1,12 @@
 //! The assembler on in-memory objects: what it publishes, what it refuses, and the directories that it writes.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
 
 mod export;
 mod preview;

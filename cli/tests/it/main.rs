@@ -2,7 +2,14 @@
 //! Knows the program by its command line and by the files it writes; `gate` alone wires the services itself.
 
 #![allow(unsafe_code, reason = "signals processes by a system call")]
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
 
 mod bad_input;
 mod clips;

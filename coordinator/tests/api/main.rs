@@ -1,6 +1,13 @@
 //! The HTTP API: in process, and over loopback with the project's own client.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
 
 mod access;
 mod bodies;

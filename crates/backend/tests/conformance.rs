@@ -1,5 +1,5 @@
 //! The in-memory reference against the suite.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 
 use async_trait::async_trait;
 use splitreel_backend::conformance::model::{self, Effects};

@@ -259,7 +259,9 @@ impl BlobReader for RemoteBlobs {
             .and_then(|(_, total)| total.parse().ok());
         match (response.status(), total) {
             (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, Some(total)) => Ok(total),
-            (StatusCode::OK, _) => response.content_length().ok_or_else(|| unavailable(key, "the answer states no size")),
+            (StatusCode::OK, _) => {
+                response.content_length().ok_or_else(|| unavailable(key, "the answer states no size"))
+            }
             (StatusCode::RANGE_NOT_SATISFIABLE, None) => Ok(0),
             (status, _) => Err(unavailable(key, format!("status {status} to a range"))),
         }

@@ -35,7 +35,7 @@ mod tests {
     fn the_border_between_texts_counts() {
         assert_ne!(fingerprint(&["ab", "c"]), fingerprint(&["a", "bc"]));
         assert_eq!(fingerprint(&["ab"]).len(), 64);
-        assert_eq!(fingerprint(&["x"])[..16], format!("{:016x}", short_fingerprint(&["x"])));
+        assert!(fingerprint(&["x"]).starts_with(&format!("{:016x}", short_fingerprint(&["x"]))));
     }
 
     /// FIPS 180-4, example "abc".

@@ -1,6 +1,8 @@
 //! One job with the real services over any job store. While it runs and after it is published, every manifest rendered
 //! from the rows of a reopened store has to be, byte for byte, what the preview writes and what the assembler publishes.
 
+#![allow(clippy::panic, reason = "a test that several crates run: a broken behaviour panics")]
+
 use crate::toolkit::{FakeSource, FakeToolkit, Fate, Turn};
 use splitreel_assembler::Assembler;
 use splitreel_assembler::preview::PreviewDir;

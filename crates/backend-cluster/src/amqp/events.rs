@@ -71,7 +71,7 @@ impl EventSink for AmqpEvents {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 
     use super::*;
     use splitreel_backend::conformance::fixture::job_id;

@@ -51,7 +51,7 @@ pub(super) fn decode(body: &[u8], queue: Queue) -> Result<Wakeup, String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 
     use super::*;
     use splitreel_backend::conformance::fixture::wakeup;

@@ -1,5 +1,12 @@
 //! How Postgres carries statements out: what is read must not grow with the tasks of a job, nor with what is done.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
 
 #[path = "../../tests/it/postgres/database.rs"]
 mod database;

@@ -1,5 +1,12 @@
 //! The Postgres store against the conformance suites, and what is its own: concurrency, schema versions, restarts.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
 
 mod concurrency;
 mod database;

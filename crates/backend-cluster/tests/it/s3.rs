@@ -1,5 +1,12 @@
 //! Objects on a real S3 server: the suite of the blob seam, and what is particular to multipart and copying.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests: what fails panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests: what fails panics"
+)]
 
 use bytes::Bytes;
 use splitreel_backend::blob::{BlobError, Piece};

@@ -1,5 +1,12 @@
 //! Objects over a bad line: what is refused, stalls, breaks off, or is carried out and never confirmed.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests: what fails panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests: what fails panics"
+)]
 
 use crate::s3::{MIB, Place, noise, object, whole};
 use bytes::Bytes;

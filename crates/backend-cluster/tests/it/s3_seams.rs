@@ -1,5 +1,12 @@
 //! Uploads, grants, bucket listings and outputs on a real S3 server against the conformance suites.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests: what fails panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests: what fails panics"
+)]
 
 use crate::s3::Place;
 use crate::s3_sources::send;

@@ -1,6 +1,13 @@
 //! Sources, outputs and signed requests on a real S3 server. Signed requests are sent by a client that knows nothing
 //! but the request.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests: what fails panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests: what fails panics"
+)]
 
 use crate::s3::{MIB, Place, noise};
 use bytes::Bytes;

@@ -1,5 +1,12 @@
 //! Uploads in pieces of any size, on a real S3 server and over a bad line.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests: what fails panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests: what fails panics"
+)]
 
 use crate::s3::{MIB, Place, noise};
 use crate::s3_sources::send;

@@ -1,5 +1,5 @@
 //! The embedded backends against the conformance suite, and what is theirs alone.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 
 mod blobs;
 mod local;

@@ -4,7 +4,14 @@
 //! `splitreel_backend::store_conformance!(MemoryHarness::new());`, which makes one `#[tokio::test]` per
 //! behaviour. The expression is evaluated for each test and gives a fresh, isolated backend. A behaviour that
 //! does not hold panics: nothing in here belongs in a running service.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test suite: a broken behaviour panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test suite: a broken behaviour panics"
+)]
 
 pub mod blobs;
 pub mod buckets;

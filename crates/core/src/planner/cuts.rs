@@ -92,7 +92,7 @@ pub(crate) fn cut_frames(
         let min_gap = min_tail.min(spacing * 0.9);
         before = target;
         let frame = partition(num_frames, |i| seconds(i) < target - 1e-9);
-        let after = partition(keys.len(), |k| seconds(keys[k]) < target);
+        let after = partition(keys.len(), |k| keys.get(k).is_some_and(|i| seconds(*i) < target));
         let near = [after.checked_sub(1), Some(after)]
             .into_iter()
             .flatten()

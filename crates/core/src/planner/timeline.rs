@@ -39,7 +39,7 @@ impl Clock {
         let since_origin = ticks_between(context.origin, first.at(track.timebase), timeline.output_timebase());
         timeline.output_start = OutputTicks(since_origin.max(0));
         let output: Vec<OutputTicks> = frames.iter().map(|p| timeline.output(*p)).collect();
-        if output.windows(2).any(|w| w[0] >= w[1]) {
+        if !output.is_sorted_by(|earlier, later| earlier < later) {
             return Err(Failure::of(FailureCode::Timebase, "the source's timebase is too fine to be kept exactly"));
         }
         let end = timeline.output(last.saturating_add(SourceTicks(track.frames.last_duration.max(1))));
@@ -116,7 +116,7 @@ fn timescale(frames: &[SourceTicks], tb: Rational) -> u32 {
         den * (10_000 + den - 1).div_euclid(den)
     };
     // Sample durations are 32-bit ticks: a frame that stands for hours must still fit.
-    let longest = frames.windows(2).map(|w| (w[1] - w[0]).get()).max().unwrap_or(1);
+    let longest = frames.iter().zip(frames.iter().skip(1)).map(|(a, b)| (*b - *a).get()).max().unwrap_or(1);
     let fits = |ts: i64| rescale(longest, tb, Rational::new(1, ts).unwrap_or(Rational::ONE)) < i64::from(u32::MAX) / 2;
     let chosen = if exact <= 10_000_000 && fits(exact) {
         exact

@@ -140,7 +140,7 @@ fn note_rates(context: &Context<'_>, clock: &Clock, lists: &[Chosen], renditions
 
 /// Notes how colours change: once when all renditions agree, else for each.
 fn note_looks(renditions: &[Rendition<'_>], draft: &mut Draft) {
-    let is_same = renditions.windows(2).all(|w| w[0].look == w[1].look);
+    let is_same = renditions.iter().zip(renditions.iter().skip(1)).all(|(a, b)| a.look == b.look);
     for rendition in renditions.iter().take(if is_same { 1 } else { usize::MAX }) {
         let Some((choice, reason)) = &rendition.look.note else { continue };
         let subject = if is_same { "colour".to_owned() } else { format!("colour {}", rendition.rung.id) };

@@ -1,5 +1,12 @@
 //! Everything that needs real programs: pieces, probing, sound, confinement. Clips are made here, small and few.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
 
 mod args;
 mod clips;

@@ -1,6 +1,12 @@
 //! Telemetry from the outside: what is served, written and sent.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test may panic"
+)]
 
 mod api;
 mod catalogue;

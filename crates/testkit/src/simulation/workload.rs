@@ -106,7 +106,7 @@ impl Order {
         let pause_at = sometime(dice, 2500, 500..40_000).map(|at| (at, dice.millis(100..30_000)));
         Order {
             source: FakeSource::numbered(dice.within(0..NUM_SOURCES)),
-            tenant: TENANTS[usize::try_from(dice.within(0..TENANTS.len() as u64)).unwrap_or(0)].into(),
+            tenant: dice.pick(&TENANTS).into(),
             priority: dice.pick(&[Priority::Low, Priority::Normal, Priority::High]),
             idempotency_key: String::new(),
             submit_at,

@@ -1,5 +1,12 @@
 //! The simulation holds on hundreds of seeds, replays exactly, and finds every planted bug.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
 
 mod bugs;
 mod kinds;

@@ -1,5 +1,5 @@
 //! The ledger by example, and against a broker that does what RabbitMQ promises.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 
 use super::*;
 use proptest::prelude::*;
