@@ -1,9 +1,9 @@
 //! Planning of probed jobs: reads what was found, calls the pure planner, records the outcome.
 
 use crate::Coordinator;
-use splitreel_backend::StoreError;
 use splitreel_backend::store::{JobFilter, TaskFilter};
 use splitreel_backend::whole::{ReadError, read_whole};
+use splitreel_backend::{BlobError, StoreError};
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::TaskResult;
 use splitreel_core::planner;
@@ -42,21 +42,24 @@ impl Coordinator {
         });
         let outcome = match probe {
             None => Err(Failure::of(FailureCode::NoProbe, "the probe result is missing")),
-            Some(p) => {
-                let info = source_info(&read_whole(&*self.inner.blobs, &p.info).await?);
-                info.and_then(|info| planner::plan(&info, &job.request.profile, &self.inner.config.capabilities))
-            }
+            Some(p) => match read_whole(&*self.inner.blobs, &p.info).await {
+                Ok(json) => source_info(&json)
+                    .and_then(|info| planner::plan(&info, &job.request.profile, &self.inner.config.capabilities)),
+                // Another read returns the same bytes.
+                Err(damaged @ ReadError::Damaged { .. }) => Err(unreadable(damaged)),
+                Err(ReadError::Blob(error)) => return Err(error.into()),
+            },
         };
         match outcome {
             Ok(plan) => {
-                if self.inner.store.record_plan(job.id, &plan, self.now()).await? {
+                if self.inner.store.record_plan(job.id, job.generation, &plan, self.now()).await? {
                     tracing::info!(job = %job.id, plan = %plan.hash(), "job planned");
                 }
             }
             Err(failure) => {
                 tracing::info!(job = %job.id, code = %failure.code, "job rejected: cannot be planned");
                 let now = self.now();
-                if self.inner.store.reject(job.id, failure, now).await? {
+                if self.inner.store.reject(job.id, job.generation, failure, now).await? {
                     self.count_end(job.id, now).await;
                 }
             }
@@ -67,8 +70,11 @@ impl Coordinator {
 
 /// The result of probing. Its bytes are the ones that were stored, so another attempt would read the same.
 fn source_info(json: &[u8]) -> Result<SourceInfo, Failure> {
-    serde_json::from_slice(json)
-        .map_err(|e| Failure::of(FailureCode::SourceInfo, format!("the result of probing cannot be read: {e}")))
+    serde_json::from_slice(json).map_err(unreadable)
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Failure {
+    Failure::of(FailureCode::SourceInfo, format!("the result of probing cannot be read: {error}"))
 }
 
 /// Why a job could not be planned this time; the next pump tries again.
@@ -77,5 +83,5 @@ enum PlanningError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Object(#[from] ReadError),
+    Object(#[from] BlobError),
 }

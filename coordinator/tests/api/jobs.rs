@@ -7,7 +7,7 @@ use splitreel_backend::lease::Leases;
 use splitreel_backend::store::JobFilter;
 use splitreel_client::types::Scope;
 use splitreel_core::job::JobState;
-use splitreel_core::part::{Cost, ProbeResult, TaskResult};
+use splitreel_core::part::{Cost, ProbeResult, StoredObject, TaskResult};
 use splitreel_core::task::TaskKind;
 use splitreel_core::{Failure, FailureClass, FailureCode, WorkerId};
 use std::collections::BTreeSet;
@@ -177,9 +177,17 @@ async fn a_quote_says_what_it_rests_on() {
 
 #[tokio::test]
 async fn a_probe_result_that_cannot_be_read_fails_its_job() {
+    fails_for_its_probe_result(|_| ()).await;
+    fails_for_its_probe_result(|stored| stored.sha256 = "0".repeat(64)).await;
+    fails_for_its_probe_result(|stored| stored.bytes += 1).await;
+}
+
+/// A job whose probe result is JSON of another shape, and recorded as `damage` leaves it.
+async fn fails_for_its_probe_result(damage: impl FnOnce(&mut StoredObject)) {
     let stage = Stage::new();
     let job = stage.job(ROOT).await;
-    let info = stage.object(&format!("jobs/{job}/0/1-x/source-info.json"), b"{\"container\": 7}").await;
+    let mut info = stage.object(&format!("jobs/{job}/0/1-x/source-info.json"), b"{\"container\": 7}").await;
+    damage(&mut info);
     let probe = TaskResult::Probe(ProbeResult { info, ffmpeg_build: "9".into(), cost: Cost::default() });
     let order = {
         let wakeup = stage.wakeup(job, 0, TaskKind::Probe);

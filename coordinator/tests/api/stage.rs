@@ -261,7 +261,7 @@ impl Stage {
     pub async fn plan_of(&self, job: JobId, segments: u32) {
         let probe = self.wakeup(job, 0, TaskKind::Probe);
         self.finish(&probe, probe_result).await;
-        assert!(self.store.record_plan(job, &fixture::plan(segments, 0), START_MS).await.unwrap());
+        assert!(self.store.record_plan(job, 0, &fixture::plan(segments, 0), START_MS).await.unwrap());
     }
 
     /// Brings a job to its end, with these files.

@@ -256,7 +256,7 @@ mod tests {
         let probe = claim(0, TaskKind::Probe).await;
         let result = crate::conformance::fixture::result(TaskKind::Probe, 0);
         store.complete(probe.id, lease_id(1), result, 0).await.unwrap();
-        assert!(store.record_plan(job, &plan(2, 0), 0).await.unwrap());
+        assert!(store.record_plan(job, 0, &plan(2, 0), 0).await.unwrap());
         claim(1, TaskKind::Segment).await;
         store.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap();
         store.snapshots().remove(0)

@@ -209,15 +209,17 @@ pub trait Submissions: Send + Sync {
 /// atomic and safe to repeat.
 #[async_trait]
 pub trait Scheduling: Send + Sync {
-    /// Records the plan of a job in state `planning` and inserts its tasks as ready. False: it was not
-    /// waiting for one (another coordinator was faster, or it was cancelled).
-    async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError>;
+    /// Records the plan of a job in state `planning` and inserts its tasks as ready. `generation` is the job's when
+    /// the probe result behind the plan was read. False: the job does not wait for a plan of this generation (another
+    /// coordinator was faster, or the job was cancelled).
+    async fn record_plan(&self, job: JobId, generation: u32, plan: &Plan, now_ms: i64) -> Result<bool, StoreError>;
     /// Plans a running job again whose plan of `generation` cannot be carried out: the next generation begins with a
     /// probe, the other open tasks are cancelled, their parts are garbage. False: the job does not run, or not by this
     /// plan. A failed attempt may do the same, see [`LeaseStore::fail`].
     async fn replan(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError>;
-    /// Ends a job that cannot be planned. False: it had ended or been planned.
-    async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError>;
+    /// Ends a job that cannot be planned in `generation`. False: it had ended, been planned, or reached another
+    /// generation.
+    async fn reject(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError>;
     /// Writes outbox rows for ready, due tasks that have none, as long as the limit has room within the scope.
     /// Which jobs they are of is decided by [`splitreel_core::fair::allot`]; within a job tasks go by number.
     /// Each queue has its part of the limit and the shares to itself: what waits for assemblers that are away keeps no

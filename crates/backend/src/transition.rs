@@ -187,9 +187,12 @@ pub fn speculate(job: &Job, tasks: &mut BTreeMap<u32, Task>, now_ms: i64) -> Vec
     events
 }
 
-/// Records the plan on the job: the tasks to insert and the event. `None`: the job does not wait for a plan,
-/// or the plan has no tasks.
-pub fn plan(job: &mut Job, plan: &Plan) -> Option<(Vec<Task>, EventKind)> {
+/// Records the plan on the job: the tasks to insert and the event. `None`: the job does not wait for a plan in
+/// `generation`, or the plan has no tasks.
+pub fn plan(job: &mut Job, generation: u32, plan: &Plan) -> Option<(Vec<Task>, EventKind)> {
+    if job.generation != generation {
+        return None;
+    }
     let specs = plan.tasks(job.next_task);
     let num_tasks = u32::try_from(specs.len()).ok()?;
     if !job.planned(plan.hash(), num_tasks, plan.has_decoded_frames()) {
@@ -219,9 +222,10 @@ fn next_generation(job: &mut Job, task: Option<u32>, failure: Failure, deep: boo
     Some((probe, EventKind::Replanned { generation, task, failure }))
 }
 
-/// Ends a job that cannot be planned; its open tasks are to be cancelled. `None`: it had ended or been planned.
-pub fn reject(job: &mut Job, failure: Failure, now_ms: i64) -> Option<EventKind> {
-    let is_unplanned = !job.is_planned();
+/// Ends a job that cannot be planned in `generation`; its open tasks are to be cancelled. `None`: it had ended, been
+/// planned, or reached another generation.
+pub fn reject(job: &mut Job, generation: u32, failure: Failure, now_ms: i64) -> Option<EventKind> {
+    let is_unplanned = job.generation == generation && !job.is_planned();
     (is_unplanned && job.fail(failure.clone(), now_ms)).then_some(EventKind::Failed { task: None, failure })
 }
 

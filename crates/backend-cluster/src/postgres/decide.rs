@@ -263,7 +263,7 @@ mod tests {
         fn running() -> Self {
             let (mut job, _) = Job::new(job_id(1), request("t", "k"), 0);
             job.task_done(TaskKind::Probe, 0);
-            let (tasks, _) = transition::plan(&mut job, &plan(TASKS, 0)).unwrap();
+            let (tasks, _) = transition::plan(&mut job, 0, &plan(TASKS, 0)).unwrap();
             Stored { job, tasks: tasks.into_iter().map(|t| (t.id.number, t)).collect(), events: Vec::new() }
         }
 

@@ -125,9 +125,15 @@ pub(super) async fn replan(
     Ok(true)
 }
 
-pub(super) async fn reject(c: &mut PgConnection, id: JobId, failure: Failure, now_ms: i64) -> Result<bool, Fault> {
+pub(super) async fn reject(
+    c: &mut PgConnection,
+    id: JobId,
+    generation: u32,
+    failure: Failure,
+    now_ms: i64,
+) -> Result<bool, Fault> {
     let Some(mut job) = lock_job(c, id, Lock::Update).await? else { return Ok(false) };
-    let Some(event) = transition::reject(&mut job, failure, now_ms) else { return Ok(false) };
+    let Some(event) = transition::reject(&mut job, generation, failure, now_ms) else { return Ok(false) };
     save_job(c, &job).await?;
     close_job(c, id).await?;
     log(c, id, &[(now_ms, event)]).await?;

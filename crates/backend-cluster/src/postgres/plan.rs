@@ -34,7 +34,13 @@ enum Recorded {
     Changed,
 }
 
-pub(super) async fn record(database: &Database, id: JobId, plan: Plan, now_ms: i64) -> Result<bool, StoreError> {
+pub(super) async fn record(
+    database: &Database,
+    id: JobId,
+    generation: u32,
+    plan: Plan,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
     let plan = Arc::new(plan);
     for _ in 0..TRIES {
         let Some(job) = database.plain(move |c| Box::pin(load_job(c, id))).await? else { return Ok(false) };
@@ -43,7 +49,7 @@ pub(super) async fn record(database: &Database, id: JobId, plan: Plan, now_ms: i
         }
         let preparing = tokio::task::spawn_blocking({
             let plan = plan.clone();
-            move || prepare(job, &plan)
+            move || prepare(job, generation, &plan)
         });
         let prepared = preparing.await.unwrap_or_else(|stopped| Err(StoreError::Unavailable(Box::new(stopped))))?;
         let Some(prepared) = prepared.map(Arc::new) else { return Ok(false) };
@@ -62,9 +68,9 @@ pub(super) async fn record(database: &Database, id: JobId, plan: Plan, now_ms: i
     Err(StoreError::Unavailable(Box::new(CutOff)))
 }
 
-fn prepare(before: Job, plan: &Plan) -> Result<Option<Prepared>, StoreError> {
+fn prepare(before: Job, generation: u32, plan: &Plan) -> Result<Option<Prepared>, StoreError> {
     let mut after = before.clone();
-    let Some((tasks, event)) = transition::plan(&mut after, plan) else { return Ok(None) };
+    let Some((tasks, event)) = transition::plan(&mut after, generation, plan) else { return Ok(None) };
     let text = to_json(plan)?;
     Ok(Some(Prepared { before, after, tasks, event, text }))
 }

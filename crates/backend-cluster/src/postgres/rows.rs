@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use splitreel_backend::{StoreError, Wakeup};
 use splitreel_core::event::Event;
-use splitreel_core::job::{Job, JobState};
+use splitreel_core::job::{Job, JobRequest, JobState};
 use splitreel_core::speculate::Pace;
 use splitreel_core::task::{Lease, Progress, Task, TaskKind, TaskSpec, TaskState};
 use splitreel_core::{JobId, LeaseId, TaskId, WorkerId};
@@ -60,14 +60,16 @@ pub(super) fn optional_to_json(value: Option<&impl Serialize>) -> Result<Option<
 
 pub(super) fn job(row: &PgRow) -> Result<Job, StoreError> {
     let state: &str = col(row, "state")?;
+    let request: JobRequest = json(row, "request")?;
     Ok(Job {
         id: JobId(col(row, "id")?),
-        request: json(row, "request")?,
+        // The request says so, too: programs from before the column leave false in it.
+        deep_probe: request.deep_probe || col::<bool>(row, "deep_probe")?,
+        request,
         state: JobState::parse(state).ok_or_else(|| unreadable("jobs.state", state))?,
         is_paused: col(row, "is_paused")?,
         remaining: whole(row, "remaining")?,
         generation: whole(row, "generation")?,
-        deep_probe: col(row, "deep_probe")?,
         replanned: optional_json(row, "replanned")?,
         next_task: whole(row, "next_task")?,
         pace: Pace {

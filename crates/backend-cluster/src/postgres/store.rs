@@ -65,16 +65,16 @@ impl Submissions for PgStore {
 
 #[async_trait]
 impl Scheduling for PgStore {
-    async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
-        plan::record(&self.database, job, plan.clone(), now_ms).await
+    async fn record_plan(&self, job: JobId, generation: u32, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
+        plan::record(&self.database, job, generation, plan.clone(), now_ms).await
     }
 
     async fn replan(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
         self.database.write(move |c| Box::pin(jobs::replan(c, job, generation, failure.clone(), now_ms))).await
     }
 
-    async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
-        self.database.write(move |c| Box::pin(jobs::reject(c, job, failure.clone(), now_ms))).await
+    async fn reject(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+        self.database.write(move |c| Box::pin(jobs::reject(c, job, generation, failure.clone(), now_ms))).await
     }
 
     async fn dispatch(

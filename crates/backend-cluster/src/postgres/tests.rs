@@ -75,13 +75,13 @@ async fn crowded(database: &TestDatabase) -> (PgStore, Stage) {
     for n in 1_000..1_000 + SHORT_JOBS {
         let short = Stage::submit(seam.clone(), n, 0).await;
         short.finish(0).await;
-        assert!(seam.record_plan(short.job, &plan(1, 0), 0).await.unwrap());
+        assert!(seam.record_plan(short.job, 0, &plan(1, 0), 0).await.unwrap());
         assert!(seam.cancel(short.job, 0).await.unwrap());
     }
     for n in 2_000..2_000 + ASSEMBLING_JOBS {
         let parts = Stage::submit(seam.clone(), n, 0).await;
         parts.finish(0).await;
-        assert!(seam.record_plan(parts.job, &plan(1, 0), 0).await.unwrap());
+        assert!(seam.record_plan(parts.job, 0, &plan(1, 0), 0).await.unwrap());
         parts.finish(1).await;
     }
     sqlx::raw_sql("ANALYZE").execute(store.database.pool()).await.unwrap();
@@ -89,7 +89,7 @@ async fn crowded(database: &TestDatabase) -> (PgStore, Stage) {
     let stage = Stage::submit(seam.clone(), 2, 0).await;
     for stage in [&cancelled, &stage] {
         stage.finish(0).await;
-        assert!(seam.record_plan(stage.job, &plan(SEGMENTS, 0), 0).await.unwrap());
+        assert!(seam.record_plan(stage.job, 0, &plan(SEGMENTS, 0), 0).await.unwrap());
     }
     assert!(seam.cancel(cancelled.job, 0).await.unwrap());
     for number in 1..=8 {
@@ -186,7 +186,7 @@ async fn a_million_tasks() {
         println!("{what}: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
         start = Instant::now();
     };
-    assert!(store.record_plan(stage.job, &plan, 0).await.unwrap());
+    assert!(store.record_plan(stage.job, 0, &plan, 0).await.unwrap());
     lap("record plan");
     assert_eq!(store.dispatch(&None, 2_000.into(), &Shares::default(), 0).await.unwrap(), 2_000);
     lap("dispatch 2,000");

@@ -97,11 +97,12 @@ pub(super) async fn plan(c: &mut SqliteConnection, job: JobId) -> Result<Option<
 pub(super) async fn record_plan(
     c: &mut SqliteConnection,
     id: JobId,
+    generation: u32,
     plan: Plan,
     now_ms: i64,
 ) -> Result<bool, StoreError> {
     let Some(mut job) = load_job(c, id).await? else { return Ok(false) };
-    let Some((tasks, event)) = transition::plan(&mut job, &plan) else { return Ok(false) };
+    let Some((tasks, event)) = transition::plan(&mut job, generation, &plan) else { return Ok(false) };
     save_job(c, &job).await?;
     sqlx::query("INSERT INTO plans (job, plan) VALUES (?, ?)")
         .bind(id.to_string())
@@ -133,11 +134,12 @@ pub(super) async fn replan(
 pub(super) async fn reject(
     c: &mut SqliteConnection,
     id: JobId,
+    generation: u32,
     failure: Failure,
     now_ms: i64,
 ) -> Result<bool, StoreError> {
     let Some(mut job) = load_job(c, id).await? else { return Ok(false) };
-    let Some(event) = transition::reject(&mut job, failure, now_ms) else { return Ok(false) };
+    let Some(event) = transition::reject(&mut job, generation, failure, now_ms) else { return Ok(false) };
     save_job(c, &job).await?;
     close_job(c, id).await?;
     log(c, id, now_ms, &event).await?;

@@ -60,17 +60,17 @@ impl Submissions for SqliteStore {
 
 #[async_trait]
 impl Scheduling for SqliteStore {
-    async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
+    async fn record_plan(&self, job: JobId, generation: u32, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
         let plan = plan.clone();
-        self.write(move |c| Box::pin(jobs::record_plan(c, job, plan, now_ms))).await
+        self.write(move |c| Box::pin(jobs::record_plan(c, job, generation, plan, now_ms))).await
     }
 
     async fn replan(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
         self.write(move |c| Box::pin(jobs::replan(c, job, generation, failure, now_ms))).await
     }
 
-    async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
-        self.write(move |c| Box::pin(jobs::reject(c, job, failure, now_ms))).await
+    async fn reject(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+        self.write(move |c| Box::pin(jobs::reject(c, job, generation, failure, now_ms))).await
     }
 
     async fn dispatch(

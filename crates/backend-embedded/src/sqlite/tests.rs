@@ -50,7 +50,7 @@ async fn a_job_of_thousands_of_segments_is_dispatched_and_claimed_in_order() {
     let store: Arc<dyn JobStore> = Arc::new(SqliteStore::open(directory.path().join("db")).await.unwrap());
     let stage = Stage::submit(store.clone(), 1, 0).await;
     stage.finish(0).await;
-    assert!(store.record_plan(stage.job, &plan(3600, 2), 0).await.unwrap());
+    assert!(store.record_plan(stage.job, 0, &plan(3600, 2), 0).await.unwrap());
     for round in 0..3 {
         assert_eq!(store.dispatch(&None, 4.into(), &Shares::default(), 0).await.unwrap(), 4);
         let wakeups = store.unsent(&None, 10).await.unwrap();

@@ -68,7 +68,7 @@ async fn a_database_of_the_first_version_is_read_and_goes_on() {
     assert_eq!((&job.request, job.is_paused, job.created_ms), (&request("t", "key-1"), false, 5));
     assert_eq!(stage.store.unsent(&None, 10).await.unwrap().len(), 1);
     stage.finish(0).await;
-    assert!(stage.store.record_plan(stage.job, &plan(1, 0), 6).await.unwrap());
+    assert!(stage.store.record_plan(stage.job, 0, &plan(1, 0), 6).await.unwrap());
     assert!(stage.store.pause(stage.job, true, 7).await.unwrap());
     assert!(stage.store.pause(stage.job, false, 8).await.unwrap());
     assert_eq!(stage.store.dispatch(&None, 9.into(), &Shares::default(), 8).await.unwrap(), 1);
@@ -145,7 +145,7 @@ async fn an_abandoned_call_leaves_no_transaction_behind() {
     let stage = Stage::probed(&directory).await;
     for now_ms in 0..20 {
         let plan = plan(50, 0);
-        let mut call = stage.store.record_plan(stage.job, &plan, now_ms);
+        let mut call = stage.store.record_plan(stage.job, 0, &plan, now_ms);
         let _ = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_ready())).await;
         drop(call);
         assert!(!stage.store.cancel(job_id(9), now_ms).await.unwrap(), "the writer still works");

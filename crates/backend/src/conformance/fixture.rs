@@ -211,7 +211,7 @@ impl Stage {
     /// Job 1, planned with `segments` segments (tasks 1 ..).
     pub async fn planned(harness: &dyn StoreHarness, segments: u32) -> Stage {
         let stage = Stage::probed(harness).await;
-        assert!(stage.store.record_plan(stage.job, &plan(segments, 0), 0).await.unwrap());
+        assert!(stage.store.record_plan(stage.job, 0, &plan(segments, 0), 0).await.unwrap());
         stage
     }
 

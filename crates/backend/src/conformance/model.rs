@@ -126,8 +126,8 @@ impl Effects {
 #[derive(Clone, Debug)]
 enum Operation {
     Submit(u64, Box<JobRequest>, i64),
-    Plan(JobId, u32, u32, i64),
-    Reject(JobId, i64),
+    Plan(JobId, u32, u32, u32, i64),
+    Reject(JobId, u32, i64),
     Replan(JobId, u32, i64),
     Dispatch(Scope, InFlightLimit, i64),
     MarkSent(usize, i64),
@@ -158,11 +158,11 @@ async fn apply(store: &dyn JobStore, operation: &Operation) -> String {
         Operation::Submit(n, request, at) => {
             format!("{:?}", store.submit(job_id(u128::from(n)), *request, at).await.unwrap())
         }
-        Operation::Plan(job, segments, audio, at) => {
-            format!("{:?}", store.record_plan(job, &plan(segments, audio), at).await.unwrap())
+        Operation::Plan(job, generation, segments, audio, at) => {
+            format!("{:?}", store.record_plan(job, generation, &plan(segments, audio), at).await.unwrap())
         }
-        Operation::Reject(job, at) => {
-            format!("{:?}", store.reject(job, Failure::of(FailureCode::Plan, "no"), at).await.unwrap())
+        Operation::Reject(job, generation, at) => {
+            format!("{:?}", store.reject(job, generation, Failure::of(FailureCode::Plan, "no"), at).await.unwrap())
         }
         Operation::Replan(job, generation, at) => {
             format!("{:?}", store.replan(job, generation, Failure::outdated_plan(0), at).await.unwrap())
@@ -311,6 +311,12 @@ impl Walk {
         self.chance.pick(&live).filter(|_| self.below(4) > 0).unwrap_or_else(|| self.held())
     }
 
+    /// The generation of a job, now and then that of an earlier reading.
+    fn generation(&mut self, job: JobId) -> u32 {
+        let newest = self.tasks.iter().filter(|t| t.id.job == job).map(|t| t.generation).max().unwrap_or(0);
+        newest.saturating_sub(u32::from(self.below(8) == 0))
+    }
+
     fn worker(&mut self) -> String {
         format!("w{}", self.below(3))
     }
@@ -369,8 +375,14 @@ impl Walk {
         }
         match self.below(158) {
             0..=3 => self.submit(),
-            4..=12 => Operation::Plan(self.job_to_plan(), 1 + self.small::<u32>(4), self.small(2), now_ms),
-            13 => Operation::Reject(self.job(), now_ms),
+            4..=12 => {
+                let job = self.job_to_plan();
+                Operation::Plan(job, self.generation(job), 1 + self.small::<u32>(4), self.small(2), now_ms)
+            }
+            13 => {
+                let job = self.job();
+                Operation::Reject(job, self.generation(job), now_ms)
+            }
             14..=21 | 120..=126 => Operation::Dispatch(self.scope(), self.limit(), now_ms),
             22..=24 => Operation::MarkSent(self.small(4), now_ms),
             25..=54 => self.claim(),

@@ -81,16 +81,16 @@ impl Submissions for FaultyStore {
 
 #[async_trait]
 impl Scheduling for FaultyStore {
-    async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
-        around!(self.plan, "store.record_plan", failed, self.inner.record_plan(job, plan, now_ms))
+    async fn record_plan(&self, job: JobId, generation: u32, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
+        around!(self.plan, "store.record_plan", failed, self.inner.record_plan(job, generation, plan, now_ms))
     }
 
     async fn replan(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
         around!(self.plan, "store.replan", failed, self.inner.replan(job, generation, failure.clone(), now_ms))
     }
 
-    async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
-        around!(self.plan, "store.reject", failed, self.inner.reject(job, failure, now_ms))
+    async fn reject(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+        around!(self.plan, "store.reject", failed, self.inner.reject(job, generation, failure, now_ms))
     }
 
     async fn dispatch(

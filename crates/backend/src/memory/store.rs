@@ -142,10 +142,10 @@ impl Submissions for MemoryStore {
 
 #[async_trait]
 impl Scheduling for MemoryStore {
-    async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
+    async fn record_plan(&self, job: JobId, generation: u32, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
         let mut rows = self.lock();
         let Some(found) = rows.jobs.get_mut(&job) else { return Ok(false) };
-        let Some((tasks, event)) = transition::plan(&mut found.job, plan) else { return Ok(false) };
+        let Some((tasks, event)) = transition::plan(&mut found.job, generation, plan) else { return Ok(false) };
         found.plan = Some(plan.clone());
         found.tasks.extend(tasks.into_iter().map(|task| (task.id.number, task)));
         rows.log(job, now_ms, event);
@@ -160,9 +160,10 @@ impl Scheduling for MemoryStore {
         Ok(true)
     }
 
-    async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+    async fn reject(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
         let mut rows = self.lock();
-        let event = rows.jobs.get_mut(&job).and_then(|found| transition::reject(&mut found.job, failure, now_ms));
+        let event =
+            rows.jobs.get_mut(&job).and_then(|found| transition::reject(&mut found.job, generation, failure, now_ms));
         let Some(event) = event else { return Ok(false) };
         rows.close_job(job);
         rows.log(job, now_ms, event);

@@ -124,19 +124,28 @@ fn mean_rate(num_frames: usize, length: OutputTicks, timescale: u32) -> Rational
 }
 
 /// The highest rate over one second, or over one longer gap, where it differs from the mean by more than rounded
-/// times explain. Frames are counted over whole gaps, so that evenly spaced ones have their own rate.
+/// times explain. Frames are counted over whole gaps, so that evenly spaced ones have their own rate; the last
+/// frame's gap is at least as long as the one before, because containers often store no true length for it.
 fn peak_rate(clock: &Clock, at: &[usize], mean: Rational) -> Option<Rational> {
     const ROUNDING: f64 = 0.003;
     let second = i64::from(clock.timeline.timescale.max(1));
-    let ticks: Vec<i64> = at.iter().filter_map(|at| clock.output.get(*at)).map(|tick| tick.get()).collect();
+    let mut ticks: Vec<i64> = at.iter().filter_map(|at| clock.output.get(*at)).map(|tick| tick.get()).collect();
+    let end = clock.timeline.output_end.get();
+    ticks.push(match ticks[..] {
+        [.., before, last] => end.max(last.saturating_add(last - before)),
+        _ => end,
+    });
     let (mut to, mut peak) = (0, 0.0_f64);
     for (from, start) in ticks.iter().enumerate() {
         while ticks.get(to).is_some_and(|end| end - start < second) {
             to += 1;
         }
-        let Some(end) = ticks.get(to) else { break };
         let rate = |gaps: usize, length: i64| gaps as f64 * second as f64 / length as f64;
-        peak = peak.max(rate(to - from, end - start)).max(rate((to - from).saturating_sub(1), second));
+        // Gaps that end within the second, and with the one that reaches beyond.
+        peak = peak.max(rate((to - from).saturating_sub(1), second));
+        if let Some(end) = ticks.get(to) {
+            peak = peak.max(rate(to - from, end - start));
+        }
     }
     if peak <= mean.to_f64() * (1.0 + ROUNDING) {
         return None;

@@ -351,3 +351,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_announced_rate_is_the_highest_over_a_second_up_to_the_end_of_the_video() {
+    let peak = |pts: Vec<i64>, last: i64| {
+        let mut source = source(pts, (1, 1000), 1);
+        source.video.as_mut().unwrap().frames.last_duration = last;
+        let plan = plan(&source, &profile(2.0), &Capabilities::default()).unwrap();
+        plan.frames[0].peak_rate
+    };
+    let rate = |n: i64| Rational::new(n, 1);
+    let slow = |seconds: i64| (0..seconds).map(|n| n * 1000);
+    let burst = |from: i64| (0..50).map(move |n| from + n * 20);
+    assert_eq!(peak(slow(9).chain(burst(9_000)).collect(), 20), rate(50), "a burst in the last second");
+    assert_eq!(peak(burst(0).chain(slow(9).map(|t| t + 1_000)).collect(), 1_000), rate(50), "in the first");
+    assert_eq!(peak(burst(0).collect(), 20), None, "even frames over one second");
+    assert_eq!(peak(burst(0).take(25).collect(), 20), None, "shorter than a second");
+    assert_eq!(peak(vec![0], 40), None, "one frame");
+    assert_eq!(peak((0..100).map(|n| n * 80).collect(), 1), None, "a last frame without a true length");
+    assert_eq!(peak(vec![0, 40, 5_000], 40), rate(1), "a long gap");
+}

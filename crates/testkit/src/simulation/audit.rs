@@ -101,8 +101,8 @@ impl Submissions for AuditedStore {
 
 #[async_trait]
 impl Scheduling for AuditedStore {
-    async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
-        let is_new = self.inner.record_plan(job, plan, now_ms).await?;
+    async fn record_plan(&self, job: JobId, generation: u32, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
+        let is_new = self.inner.record_plan(job, generation, plan, now_ms).await?;
         self.changed(is_new, || format!("record_plan: job {job}"));
         Ok(is_new)
     }
@@ -114,9 +114,9 @@ impl Scheduling for AuditedStore {
         Ok(is_new)
     }
 
-    async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+    async fn reject(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
         let code = failure.code.clone();
-        let is_new = self.inner.reject(job, failure, now_ms).await?;
+        let is_new = self.inner.reject(job, generation, failure, now_ms).await?;
         self.changed(is_new, || format!("reject: job {job}, {code}"));
         Ok(is_new)
     }

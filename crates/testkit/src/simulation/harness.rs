@@ -73,6 +73,7 @@ enum Action {
     Start(usize),
     Strike,
     Calm,
+    Settled,
     End,
 }
 
@@ -190,7 +191,7 @@ impl Harness {
                 is_quiet = true;
                 self.site.chaos.calm_down();
                 self.site.bell.let_go().await;
-                self.schedule(AFTERMATH, Action::End);
+                self.schedule(AFTERMATH, Action::Settled);
             }
             self.regret();
             let Some((&(at, number), &action)) = self.agenda.first_key_value() else { return };
@@ -200,10 +201,13 @@ impl Harness {
                 () = self.site.ledger.changed.notified() => {}
                 () = sleep_until(at) => {
                     self.agenda.remove(&(at, number));
-                    if action == Action::End {
-                        return;
+                    match action {
+                        Action::End => return,
+                        Action::Settled if self.is_quiet() => return,
+                        // A retry that was under way in a paused process opened a job again.
+                        Action::Settled => is_quiet = false,
+                        _ => self.act(action),
                     }
-                    self.act(action);
                 }
             }
         }
@@ -248,7 +252,7 @@ impl Harness {
             }
             Action::Strike => self.strike(),
             Action::Calm => self.site.chaos.calm_down(),
-            Action::End => {}
+            Action::Settled | Action::End => {}
         }
     }
 

@@ -28,7 +28,7 @@ async fn captions_are_planned_stored_and_read_back_as_a_track_with_a_task_of_its
     let captions = plan.tracks.last_mut().unwrap();
     captions.media = Media::Text;
     let id = captions.id.clone();
-    assert!(stage.store.record_plan(stage.job, &plan, 0).await.unwrap());
+    assert!(stage.store.record_plan(stage.job, 0, &plan, 0).await.unwrap());
     assert_eq!(stage.store.plan(stage.job).await.unwrap().unwrap(), plan);
     let kinds: Vec<TaskKind> = stage.tasks().await.iter().map(|task| task.spec.kind).collect();
     assert_eq!(kinds[1..], [TaskKind::Segment, TaskKind::Audio, TaskKind::Audio, TaskKind::Segment]);

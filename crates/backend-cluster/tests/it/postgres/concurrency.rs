@@ -93,7 +93,7 @@ async fn attempt(store: &dyn JobStore, shared: &Shared, wakeup: Wakeup, name: &s
 async fn plan_waiting(store: &dyn JobStore, shared: &Shared) {
     let waiting = JobFilter { states: vec![JobState::Planning], limit: 100, ..JobFilter::default() };
     for job in store.jobs(waiting).await.unwrap() {
-        store.record_plan(job.id, &plan(SEGMENTS, 1), shared.now()).await.unwrap();
+        store.record_plan(job.id, 0, &plan(SEGMENTS, 1), shared.now()).await.unwrap();
     }
 }
 
@@ -272,7 +272,7 @@ async fn the_window_is_filled_once() {
     for n in 1..=3 {
         let stage = Stage::submit(stores[0].clone(), n, 0).await;
         stage.finish(0).await;
-        assert!(stores[0].record_plan(stage.job, &plan(20, 0), 0).await.unwrap());
+        assert!(stores[0].record_plan(stage.job, 0, &plan(20, 0), 0).await.unwrap());
     }
     let mut connection = database.connection().await;
     for round in 0..5_u64 {

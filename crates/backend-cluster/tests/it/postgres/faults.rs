@@ -32,7 +32,7 @@ async fn a_caller_that_goes_away_leaves_nothing_half_done() {
     let store = Arc::new(database.store().await);
     let stage = Stage::submit(store.clone(), 1, 0).await;
     stage.finish(0).await;
-    assert!(store.record_plan(stage.job, &plan(40, 0), 0).await.unwrap());
+    assert!(store.record_plan(stage.job, 0, &plan(40, 0), 0).await.unwrap());
     for number in 1..=40 {
         // Cut off at the first await, and after ever longer.
         let claim = stage.claim(number, 1, u128::from(number), 0);
@@ -111,7 +111,7 @@ async fn claims_and_dispatch_go_on_beside_a_completion() {
     let store = Arc::new(PgStore::open(&database.url(), &config).await.unwrap());
     let stage = Stage::submit(store.clone(), 1, 0).await;
     stage.finish(0).await;
-    assert!(store.record_plan(stage.job, &plan(4, 0), 0).await.unwrap());
+    assert!(store.record_plan(stage.job, 0, &plan(4, 0), 0).await.unwrap());
     stage.claim(1, 1, 1, 0).await.unwrap();
     let mut holder = database.connection().await;
     let mut completing = holder.begin().await.unwrap();
@@ -145,7 +145,7 @@ async fn completions_at_the_same_time_are_put_together() {
     let store = Arc::new(database.store().await);
     let stage = Stage::submit(store.clone(), 1, 0).await;
     stage.finish(0).await;
-    assert!(store.record_plan(stage.job, &plan(SEGMENTS, 0), 0).await.unwrap());
+    assert!(store.record_plan(stage.job, 0, &plan(SEGMENTS, 0), 0).await.unwrap());
     let mut running = tokio::task::JoinSet::new();
     for number in 1..=SEGMENTS {
         let stage = stage.clone();
@@ -217,7 +217,7 @@ async fn what_cannot_be_stored_spoils_nothing_else() {
     assert!(matches!(bad, Err(StoreError::Corrupt { .. })), "{bad:?}");
     let stage = Stage::submit(store.clone(), 1, 0).await;
     stage.finish(0).await;
-    assert!(store.record_plan(stage.job, &plan(20, 0), 0).await.unwrap());
+    assert!(store.record_plan(stage.job, 0, &plan(20, 0), 0).await.unwrap());
     let mut running = tokio::task::JoinSet::new();
     for number in 1..=20 {
         let (store, mut claim) = (store.clone(), stage.request(number, 1, u128::from(number), 0));
@@ -246,7 +246,7 @@ async fn cancel_writes_only_what_is_in_flight() {
     let store = Arc::new(database.store().await);
     let stage = Stage::submit(store.clone(), 1, 0).await;
     stage.finish(0).await;
-    assert!(store.record_plan(stage.job, &plan(3_000, 0), 0).await.unwrap());
+    assert!(store.record_plan(stage.job, 0, &plan(3_000, 0), 0).await.unwrap());
     for number in 1..=3 {
         stage.claim(number, 1, u128::from(number), 0).await.unwrap();
     }

@@ -54,7 +54,7 @@ pub async fn what_waits_for_an_assembler_holds_up_no_second_attempt(harness: &dy
     let stage = with_stragglers(harness, 2).await;
     let other = Stage::submit(stage.store.clone(), 2, 0).await;
     other.finish(0).await;
-    assert!(other.store.record_plan(other.job, &crate::conformance::fixture::plan(1, 0), 0).await.unwrap());
+    assert!(other.store.record_plan(other.job, 0, &crate::conformance::fixture::plan(1, 0), 0).await.unwrap());
     other.finish(1).await;
     assert_eq!(stage.store.dispatch(&None, 9.into(), &Shares::default(), LATE).await.unwrap(), 1);
     assert_eq!(stage.store.unsent(&None, 9).await.unwrap()[0].kind, TaskKind::Assemble);
@@ -76,7 +76,7 @@ pub async fn the_first_of_two_attempts_to_complete_wins(harness: &dyn StoreHarne
 
     let other = Stage::submit(stage.store.clone(), 2, 0).await;
     other.finish(0).await;
-    assert!(other.store.record_plan(other.job, &crate::conformance::fixture::plan(2, 0), 0).await.unwrap());
+    assert!(other.store.record_plan(other.job, 0, &crate::conformance::fixture::plan(2, 0), 0).await.unwrap());
     other.finish(1).await;
     other.claim(2, 1, 102, 0).await.unwrap();
     assert_eq!(other.store.speculate(&Some(vec![other.job]), LATE).await.unwrap(), [other.id(2)]);

@@ -75,7 +75,11 @@ pub async fn the_next_generation_is_published(harness: &dyn StoreHarness) {
     stage.finish(4).await;
     assert_eq!(stage.job().await.state, JobState::Planning);
     stage.audit().await;
-    assert!(stage.store.record_plan(stage.job, &plan(2, 0), 0).await.unwrap());
+    let late = Failure::of(FailureCode::Plan, "of the first probe");
+    assert!(!stage.store.record_plan(stage.job, 0, &plan(3, 0), 0).await.unwrap(), "made from the first probe");
+    assert!(!stage.store.reject(stage.job, 0, late, 0).await.unwrap(), "decided from the first probe");
+    stage.audit().await;
+    assert!(stage.store.record_plan(stage.job, 2, &plan(2, 0), 0).await.unwrap());
     let job = stage.job().await;
     assert_eq!((job.state, job.generation, job.remaining, job.next_task), (JobState::Running, 2, 2, 7));
     assert!(stage.store.plan(stage.job).await.unwrap().is_some());
@@ -93,7 +97,7 @@ pub async fn the_next_generation_is_published(harness: &dyn StoreHarness) {
 pub async fn a_decoded_list_of_frames_is_not_decoded_again(harness: &dyn StoreHarness) {
     let stage = doubted(harness).await;
     stage.finish(4).await;
-    assert!(stage.store.record_plan(stage.job, &plan(2, 0), 0).await.unwrap());
+    assert!(stage.store.record_plan(stage.job, 2, &plan(2, 0), 0).await.unwrap());
     stage.finish(5).await;
     assert_eq!(fail_for_times(&stage, 6).await, AfterFailure::GiveUp);
     assert_eq!(stage.job().await.state, JobState::Failed);
@@ -141,7 +145,7 @@ pub async fn a_plan_of_another_version_is_made_again(harness: &dyn StoreHarness)
     assert_eq!(stage.complete(3, 3, 6).await, Err(Refusal::Cancelled));
     stage.audit().await;
     stage.finish(4).await;
-    assert!(stage.store.record_plan(stage.job, &plan(1, 0), 6).await.unwrap());
+    assert!(stage.store.record_plan(stage.job, 2, &plan(1, 0), 6).await.unwrap());
     stage.finish(5).await;
     assert_eq!(stage.task(6).await.spec.kind, TaskKind::Assemble);
     stage.audit().await;

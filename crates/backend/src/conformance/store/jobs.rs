@@ -81,7 +81,7 @@ pub async fn jobs_are_listed_newest_first(harness: &dyn StoreHarness) {
 /// After the probe the job is in state `planning`.
 pub async fn a_probed_job_waits_for_its_plan(harness: &dyn StoreHarness) {
     let stage = Stage::submitted(harness).await;
-    assert!(!stage.store.record_plan(stage.job, &plan(2, 0), 0).await.unwrap());
+    assert!(!stage.store.record_plan(stage.job, 0, &plan(2, 0), 0).await.unwrap());
     stage.finish(0).await;
     let job = stage.job().await;
     assert_eq!((job.state, job.remaining, job.generation), (JobState::Planning, 0, 0));
@@ -92,11 +92,11 @@ pub async fn a_probed_job_waits_for_its_plan(harness: &dyn StoreHarness) {
 pub async fn a_plan_is_recorded_once_and_read_back(harness: &dyn StoreHarness) {
     let stage = Stage::probed(harness).await;
     assert_eq!(stage.store.plan(stage.job).await.unwrap(), None);
-    assert!(!stage.store.record_plan(stage.job, &plan(0, 0), 1).await.unwrap(), "an empty plan");
+    assert!(!stage.store.record_plan(stage.job, 0, &plan(0, 0), 1).await.unwrap(), "an empty plan");
     let first = plan(3, 1);
-    assert!(stage.store.record_plan(stage.job, &first, 1).await.unwrap());
-    assert!(!stage.store.record_plan(stage.job, &plan(2, 0), 2).await.unwrap());
-    assert!(!stage.store.record_plan(job_id(9), &first, 2).await.unwrap());
+    assert!(stage.store.record_plan(stage.job, 0, &first, 1).await.unwrap());
+    assert!(!stage.store.record_plan(stage.job, 0, &plan(2, 0), 2).await.unwrap());
+    assert!(!stage.store.record_plan(job_id(9), 0, &first, 2).await.unwrap());
     assert_eq!(stage.store.plan(stage.job).await.unwrap(), Some(first.clone()));
     let job = stage.job().await;
     assert_eq!((job.state, job.remaining, job.generation, job.next_task), (JobState::Running, 4, 1, 5));
@@ -110,18 +110,18 @@ pub async fn a_plan_is_recorded_once_and_read_back(harness: &dyn StoreHarness) {
 pub async fn a_job_that_cannot_be_planned_is_rejected(harness: &dyn StoreHarness) {
     let stage = Stage::probed(harness).await;
     let failure = Failure::of(FailureCode::EmptyFile, "no video and no audio");
-    assert!(stage.store.reject(stage.job, failure.clone(), 7).await.unwrap());
-    assert!(!stage.store.reject(stage.job, failure.clone(), 8).await.unwrap());
+    assert!(stage.store.reject(stage.job, 0, failure.clone(), 7).await.unwrap());
+    assert!(!stage.store.reject(stage.job, 0, failure.clone(), 8).await.unwrap());
     let job = stage.job().await;
     assert_eq!((job.state, job.ended_ms, job.failure), (JobState::Failed, Some(7), Some(failure.clone())));
     assert_eq!(stage.happened().await.last(), Some(&EventKind::Failed { task: None, failure: failure.clone() }));
-    assert!(!stage.store.record_plan(stage.job, &plan(1, 0), 9).await.unwrap());
+    assert!(!stage.store.record_plan(stage.job, 0, &plan(1, 0), 9).await.unwrap());
     stage.audit().await;
 
     let planned = Stage::submit(stage.store.clone(), 2, 0).await;
     planned.finish(0).await;
-    assert!(planned.store.record_plan(planned.job, &plan(1, 0), 0).await.unwrap());
-    assert!(!planned.store.reject(planned.job, failure, 1).await.unwrap());
+    assert!(planned.store.record_plan(planned.job, 0, &plan(1, 0), 0).await.unwrap());
+    assert!(!planned.store.reject(planned.job, 0, failure, 1).await.unwrap());
 }
 
 /// Cancel ends the job, its open tasks and its outbox rows, once.
@@ -189,11 +189,11 @@ pub async fn retry_of_a_failed_probe_probes_again(harness: &dyn StoreHarness) {
 /// A rejected job has a probe result: only planning is repeated.
 pub async fn retry_of_a_rejected_job_plans_again(harness: &dyn StoreHarness) {
     let stage = Stage::probed(harness).await;
-    stage.store.reject(stage.job, Failure::of(FailureCode::Plan, "y"), 1).await.unwrap();
+    stage.store.reject(stage.job, 0, Failure::of(FailureCode::Plan, "y"), 1).await.unwrap();
     assert!(stage.store.retry(stage.job, 2).await.unwrap());
     let job = stage.job().await;
     assert_eq!((job.state, job.remaining), (JobState::Planning, 0));
-    assert!(stage.store.record_plan(stage.job, &plan(1, 0), 3).await.unwrap());
+    assert!(stage.store.record_plan(stage.job, 0, &plan(1, 0), 3).await.unwrap());
     stage.audit().await;
 }
 

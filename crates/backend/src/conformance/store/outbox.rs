@@ -20,7 +20,7 @@ pub async fn dispatch_goes_by_job_age_and_number(harness: &dyn StoreHarness) {
     for (n, created_ms) in [(1, 20), (2, 10), (3, 20)] {
         let stage = Stage::submit(store.clone(), n, created_ms).await;
         stage.finish(0).await;
-        store.record_plan(stage.job, &plan(2, 1), 30).await.unwrap();
+        store.record_plan(stage.job, 0, &plan(2, 1), 30).await.unwrap();
     }
     assert_eq!(store.dispatch(&None, 100.into(), &Shares::default(), 40).await.unwrap(), 9);
     let wakeups = store.unsent(&None, 100).await.unwrap();
@@ -81,14 +81,14 @@ pub async fn who_waits_for_assemblers_takes_no_place_of_workers(harness: &dyn St
     for n in 1..=6 {
         let stage = Stage::submit(store.clone(), n, 0).await;
         stage.finish(0).await;
-        store.record_plan(stage.job, &plan(1, 0), 0).await.unwrap();
+        store.record_plan(stage.job, 0, &plan(1, 0), 0).await.unwrap();
         stage.finish(1).await;
     }
     assert_eq!(dispatch(&shares).await, 1, "as many assemblies as go prefetch: the slots are those of workers");
     let late = Stage::submit(store.clone(), 7, 0).await;
     assert_eq!(dispatch(&shares).await, 1, "its probe");
     late.finish(0).await;
-    store.record_plan(late.job, &plan(9, 0), 0).await.unwrap();
+    store.record_plan(late.job, 0, &plan(9, 0), 0).await.unwrap();
     assert_eq!(dispatch(&shares).await, 3, "the limit holds no more, and the tenant may have no more");
     assert_eq!(dispatch(&Shares::default()).await, 0);
     let wakeups = store.unsent(&None, 100).await.unwrap();

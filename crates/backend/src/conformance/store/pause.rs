@@ -83,7 +83,7 @@ pub async fn a_paused_job_can_be_planned_and_wait_for_its_assembly(harness: &dyn
     stage.claim(0, 1, 1, 0).await.unwrap();
     assert!(stage.store.pause(stage.job, true, 1).await.unwrap());
     assert_eq!(stage.complete(0, 1, 2).await, Ok(true));
-    assert!(stage.store.record_plan(stage.job, &plan(1, 0), 3).await.unwrap());
+    assert!(stage.store.record_plan(stage.job, 0, &plan(1, 0), 3).await.unwrap());
     assert!(stage.job().await.is_paused);
     assert_eq!(dispatch(&*stage.store, 4).await, 0);
     stage.store.pause(stage.job, false, 5).await.unwrap();

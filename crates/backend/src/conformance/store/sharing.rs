@@ -26,7 +26,7 @@ async fn planned(
     assert_eq!(job.request, asked);
     let stage = Stage { store: Arc::clone(store), job: job_id(n), policy: RetryPolicy::default() };
     stage.finish(0).await;
-    assert!(store.record_plan(stage.job, &plan(segments, 0), created_ms).await.unwrap());
+    assert!(store.record_plan(stage.job, 0, &plan(segments, 0), created_ms).await.unwrap());
     stage
 }
 
@@ -120,7 +120,7 @@ pub async fn many_running_and_queued_jobs_do_not_hold_up_another_tenant(harness:
         assert_eq!(store.dispatch(&None, WINDOW.into(), &shares, 2).await.unwrap(), 1);
         assert_eq!(stage.complete(number, lease, 2).await, Ok(true));
         if task == "probe" {
-            assert!(store.record_plan(short, &plan(1, 0), 2).await.unwrap());
+            assert!(store.record_plan(short, 0, &plan(1, 0), 2).await.unwrap());
         }
     }
 }

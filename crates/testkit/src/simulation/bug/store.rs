@@ -264,8 +264,8 @@ impl Submissions for BuggyStore {
 
 #[async_trait]
 impl Scheduling for BuggyStore {
-    async fn record_plan(&self, job: JobId, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
-        let is_new = self.inner.record_plan(job, plan, now_ms).await?;
+    async fn record_plan(&self, job: JobId, generation: u32, plan: &Plan, now_ms: i64) -> Result<bool, StoreError> {
+        let is_new = self.inner.record_plan(job, generation, plan, now_ms).await?;
         if is_new && self.bug == Bug::PlannedAgainTwice {
             self.inner
                 .replan(job, 2, Failure::of(FailureCode::TimesDiffer, "a decoded list is doubted"), now_ms)
@@ -278,8 +278,8 @@ impl Scheduling for BuggyStore {
         self.inner.replan(job, generation, failure, now_ms).await
     }
 
-    async fn reject(&self, job: JobId, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
-        self.inner.reject(job, failure, now_ms).await
+    async fn reject(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
+        self.inner.reject(job, generation, failure, now_ms).await
     }
 
     async fn dispatch(
