@@ -83,7 +83,7 @@ impl Leases for Coordinator {
             AfterFailure::Retry { .. } => record::task_retried(class),
             AfterFailure::GiveUp => self.count_end(task.job, now).await,
             AfterFailure::Replan => {
-                tracing::warn!(job = %task.job, "list of frames is wrong; planning again from decoded frames");
+                tracing::warn!(job = %task.job, "the list of frames may be wrong; planning again from decoded frames");
             }
         }
         self.inner.wake.notify_one();

@@ -335,8 +335,9 @@ impl Watched {
         (self.total_cost, self.done_cost, self.num_tasks, self.num_done) = (0, 0, 0, 0);
         let locator = &self.served.job.request.source.locator;
         match &job.replanned {
-            Some(reason) if reason.may_be_of_the_frame_list() => display
-                .say(format!("{locator}: the container's list of frames is wrong; decoding once to make a true one")),
+            Some(reason) if reason.may_be_of_the_frame_list() => display.say(format!(
+                "{locator}: the container's list of frames may be wrong; decoding the source once to list its frames"
+            )),
             Some(reason) => display.say(format!("{locator}: planning again: {}", reason.message)),
             None => {}
         }

@@ -47,7 +47,7 @@ fn a_wrong_index_is_replaced_by_decoding_once() {
     let reel = Reel::new();
     let (source, out) = (clips::lying_index(), reel.path("out"));
     let ended = reel.run_lossless(&source, &out, "5").done();
-    assert!(ended.stderr.contains("list of frames is wrong"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("list of frames may be wrong"), "{}", ended.stderr);
     let mp4 = Output::open(&out).mp4().unwrap();
     let (want, got) = (decoded::frames(&source).unwrap(), decoded::frames(&mp4).unwrap());
     assert_eq!(want.ticks.len(), 249);

@@ -64,8 +64,8 @@ pub enum DirectoryError {
     /// The entry is not at the expected version.
     #[error("the entry was changed in the meantime")]
     Changed,
-    /// An entry of this name exists already.
-    #[error("the entry exists already")]
+    /// An entry of this name already exists.
+    #[error("the entry already exists")]
     Exists,
     /// The request replaces an entry without naming the version to replace.
     #[error("the version to replace is missing")]

@@ -402,7 +402,11 @@ impl Uploads {
     async fn tidy(&self, kept: &mut StoredUpload) -> Result<(), UploadError> {
         let now = self.now();
         if kept.upload.state == UploadState::Open && kept.upload.is_dirty(now) && kept.upload.part_bytes.is_none() {
-            kept.upload.offset = self.inner.storage.stored(&kept.upload.reference(kept.id)).await?;
+            kept.upload.offset = match self.inner.storage.stored(&kept.upload.reference(kept.id)).await {
+                // Its bytes are deleted, for example by a removal that was cut off: it expires like an empty upload.
+                Err(UploadStorageError::NotFound) => 0,
+                stored => stored?,
+            };
         }
         let expect = Expect::Version(kept.version);
         match kept.upload.next_action(now) {

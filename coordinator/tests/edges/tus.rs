@@ -312,6 +312,19 @@ async fn what_nobody_goes_on_with_expires_and_what_is_complete_is_kept_for_its_j
 }
 
 #[tokio::test]
+async fn an_upload_whose_bytes_are_gone_expires() {
+    let site = site();
+    let path = site.create(6, "").await;
+    site.send(request("PATCH", &path, &[PIECE, ("upload-offset", "0")], broken(b"ab"))).await;
+    site.files().iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    for _ in 0..4 {
+        site.here.clock.advance(4 * 24 * 3_600_000);
+        site.uploads.sweep().await.unwrap();
+    }
+    assert_eq!(site.send(request("HEAD", &path, &[], Body::empty())).await.status().as_u16(), 404);
+}
+
+#[tokio::test]
 async fn the_job_of_an_upload_waits_for_room_in_the_quota() {
     let site = site();
     site.here.save_quota("studio", Some(1)).await;

@@ -62,7 +62,7 @@ impl Expect {
 
 /// The record is not as expected; nothing was changed. Holds the version that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the record was changed by another")]
+#[error("the record was changed by another writer")]
 pub struct Conflict {
     /// `None`: there is no such record.
     pub found: Option<i64>,

@@ -114,7 +114,7 @@ const OTHER: &str = "other";
 /// The piece held other frames than the plan lists. The same words for the attempt that leads to a new plan and for the
 /// one that ends the job.
 const OTHER_FRAMES: Option<&str> = Some(
-    "the job is planned again once, from decoded frames; if it failed nevertheless, check or remux the source, then make a new job",
+    "the job is planned again once, from decoded frames; if it still fails, check or remux the source, then make a new job",
 );
 /// The file ends too early.
 const UPLOAD_AGAIN: Option<&str> = Some("the upload or recording is incomplete: upload the source again");

@@ -68,7 +68,7 @@ pub enum DetectError {
         source: RunError,
     },
     /// The program is not ffmpeg, or its version cannot be determined.
-    #[error("{path} prints no ffmpeg version: set {variable} to an ffmpeg program")]
+    #[error("{path} does not report an ffmpeg version: set {variable} to an ffmpeg program")]
     Unknown {
         /// The program.
         path: PathBuf,

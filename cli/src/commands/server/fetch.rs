@@ -33,7 +33,7 @@ pub async fn fetch(config: &Config, args: FetchArgs) -> Result<Exit, Problem> {
     let client = client(config, args.upstream)?;
     let output = &args.output;
     if output.exists() {
-        return Err(Problem::usage(format!("{}: exists already: give another with -o", output.display())));
+        return Err(Problem::usage(format!("{}: already exists: choose another path with -o", output.display())));
     }
     let files = client.files(args.job).await.map_err(|e| refused(&format!("job {}", args.job), &e))?.files;
     let draft = output.with_file_name(format!(

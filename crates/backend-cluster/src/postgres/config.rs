@@ -82,7 +82,9 @@ pub enum PgOpenError {
     #[error(transparent)]
     Config(#[from] PgConfigError),
     /// A newer program has migrated the database: this one would not understand its rows.
-    #[error("the database has schema version {found}, this program knows {known} at most: use a newer splitreel")]
+    #[error(
+        "the database has schema version {found}, but this program knows only versions up to {known}: use a newer splitreel"
+    )]
     SchemaNewer {
         /// Version of the database.
         found: i64,
