@@ -36,19 +36,6 @@ pub struct Mistake {
     pub text: String,
 }
 
-/// The fields of each table, for suggestions.
-const FIELDS: [(&str, &[&str]); 6] = [
-    ("", &["name", "description", "video", "audio", "packaging", "split"]),
-    ("video", &["codec", "encoder", "preset", "gop_seconds", "pixel_format", "rungs", "upscale"]),
-    (
-        "video.rungs",
-        &["height", "crf", "qp", "max_kbps", "codec", "encoder", "preset", "gop_seconds", "pixel_format", "fps"],
-    ),
-    ("audio", &["codec", "kbps", "max_channels"]),
-    ("packaging", &["container", "media_segment_seconds", "progressive", "chunk_mb", "keep_full"]),
-    ("split", &["segment_seconds", "whole_below_seconds"]),
-];
-
 /// Reads a profile; on failure every mistake that can be found, in the order of the lines.
 pub fn parse(text: &str) -> Result<Profile, Vec<Mistake>> {
     let line_at = |offset: usize| text.get(..offset).map_or(1, |t| t.matches('\n').count() + 1);
@@ -107,7 +94,8 @@ pub fn parse(text: &str) -> Result<Profile, Vec<Mistake>> {
 /// Fields that no table knows, as dotted paths with the known ones.
 fn unknown_fields(root: &toml::Table) -> Vec<(String, &'static [&'static str])> {
     let mut out = Vec::new();
-    let known = |table: &str| FIELDS.iter().find(|(t, _)| *t == table).map(|(_, f)| *f);
+    let tables = Profile::tables();
+    let known = |table: &str| tables.iter().find(|(t, _)| *t == table).map(|(_, f)| *f);
     let mut check = |prefix: &str, schema: &str, table: &toml::Table| {
         for key in table.keys() {
             if let Some(fields) = known(schema).filter(|f| !f.contains(&key.as_str())) {
@@ -217,7 +205,11 @@ mod tests {
         };
         assert!(at(2).1.contains("no such field"));
         assert!(at(4).1.contains("h265"));
-        assert!(at(5).1.contains("did you mean preset?"));
+        assert_eq!(
+            at(5).1,
+            "video.preest: there is no such field; did you mean preset? \
+             Fields here: codec, encoder, preset, gop_seconds, pixel_format, rungs, upscale"
+        );
         assert!(at(6).1.contains("0.1 to 20"));
         assert!(at(9).1.contains("crf"));
         assert!(at(11).1.contains("16 to 128"));

@@ -1,5 +1,7 @@
-//! Profiles: named settings and the three built-in ones. `validation` reports every mistake at once.
+//! Profiles: named settings and the three built-in ones. `validation` reports every mistake at once, `fields` lists the
+//! names of the fields.
 
+mod fields;
 mod validation;
 
 use serde::{Deserialize, Serialize};
