@@ -178,3 +178,86 @@ fn the_drawn_states_are_those_of_jobs_and_tasks() {
     let tasks = drawn("Task");
     assert!(tasks.len() >= 5 && tasks.iter().all(|state| TaskState::parse(state).is_some()), "{tasks:?}");
 }
+
+/// Field and default of each row of the tables in the description of profiles, by the table of the profile file.
+fn described_fields(text: &str) -> Vec<(String, Vec<(String, String)>)> {
+    let mut tables = Vec::new();
+    for section in text.split("\n## Fields\n").nth(1).unwrap().split("\n### ") {
+        // The rows before the first heading describe the root.
+        let heading = section.lines().next().unwrap();
+        let name = heading.trim_matches(|c| matches!(c, '`' | '[' | ']')).to_owned();
+        let rows = section.lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            Some((cells.next()?.trim_end_matches('`').to_owned(), cells.next()?.trim_matches('`').to_owned()))
+        });
+        tables.push((name, rows.collect()));
+    }
+    tables
+}
+
+/// Every field of a profile is described, in the order of the type, with the default that the type has.
+#[test]
+fn the_described_profile_is_that_of_the_code() {
+    use serde_json::{Value, json};
+    use splitreel_core::profile::{Profile, Rung, RungHeight};
+    let text = std::fs::read_to_string(root().join("docs/profiles.md")).unwrap();
+    let profile: Profile = serde_json::from_value(json!({ "name": "x" })).unwrap();
+    let rung = Rung::of(RungHeight::Pixels(720), 22.0, None);
+    let settings = profile.video.settings(&rung);
+    let written = serde_json::to_value(&profile).unwrap();
+    // What a rung has besides is either required, absent, or that of `[video]`.
+    let rung = json!({ "fps": settings.fps });
+    let described = described_fields(&text);
+    let tables: Vec<&str> = described.iter().map(|(table, _)| table.as_str()).collect();
+    assert_eq!(tables, Profile::tables().map(|(table, _)| table));
+    for ((table, rows), (_, fields)) in described.iter().zip(Profile::tables()) {
+        let named: Vec<&str> = rows.iter().map(|(field, _)| field.as_str()).filter(|f| fields.contains(f)).collect();
+        assert_eq!(rows.len(), named.len(), "docs/profiles.md, [{table}]: a field that does not exist, in {rows:?}");
+        let tables = ["video", "audio", "packaging", "split"];
+        let wanted: Vec<&str> =
+            fields.iter().copied().filter(|field| !table.is_empty() || !tables.contains(field)).collect();
+        assert_eq!(named, wanted, "docs/profiles.md, [{table}]");
+        let defaults = match table.as_str() {
+            "" => &written,
+            "video.rungs" => &rung,
+            name => &written[name],
+        };
+        for (field, stated) in rows {
+            let default = &defaults[field];
+            let has_literal = !(default.is_null() || default.is_array() || (table.is_empty() && field == "name"));
+            let literal = serde_json::from_str::<Value>(stated).ok();
+            let is_same = match (&literal, default) {
+                (Some(Value::Number(a)), Value::Number(b)) => a.as_f64() == b.as_f64(),
+                (Some(literal), default) => literal == default,
+                (None, _) => false,
+            };
+            assert!(
+                if has_literal { is_same } else { literal.is_none() },
+                "docs/profiles.md, [{table}]: the default of {field} is {default}, not {stated}"
+            );
+        }
+    }
+}
+
+/// The ladder of profiles without `rungs` is described in a sentence.
+#[test]
+fn the_described_ladder_is_that_of_the_code() {
+    use splitreel_core::profile::{RungHeight, VideoProfile};
+    let text = std::fs::read_to_string(root().join("docs/profiles.md")).unwrap();
+    let listed = |values: Vec<String>| {
+        let (last, first) = values.split_last().unwrap();
+        format!("{} and {last}", first.join(", "))
+    };
+    let rungs = VideoProfile::default().rungs;
+    let heights = rungs.iter().map(|rung| match rung.height {
+        RungHeight::Pixels(height) => height.to_string(),
+        RungHeight::Named(_) => "source".to_owned(),
+    });
+    let caps = rungs.iter().filter_map(|rung| rung.max_kbps).map(|kbps| kbps.to_string());
+    let (heights, caps) = (listed(heights.collect()), listed(caps.collect()));
+    let crf = rungs[0].crf.unwrap();
+    assert!(rungs.iter().all(|rung| rung.crf == Some(crf)));
+    let sentence = format!("Without `rungs` the ladder is {heights} at crf {crf}, capped at {caps} kbit/s.");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains(&sentence), "docs/profiles.md does not say: {sentence}");
+}
