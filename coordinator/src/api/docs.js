@@ -45,9 +45,10 @@ const fieldsOf = (api, schema, seen = new Set()) => {
       field + (needed.has(field) ? " *" : ""), typeOf(api, s), s.description || "",
     ]);
     if (name) shown.push(make("h4", name));
+    else if (found.description) shown.push(make("p", found.description));
     shown.push(table(["field", "type", "meaning"], rows));
   }
-  const below = Object.values(found.properties || {}).concat(found.items || [], found.oneOf || [], found.anyOf || []);
+  const below = Object.values(found.properties || {}).concat(found.items || [], found.oneOf || [], found.anyOf || [], found.allOf || []);
   for (const next of below) shown.push(...fieldsOf(api, next.items || next, seen));
   return shown;
 };
