@@ -190,6 +190,8 @@ struct Package {
     folder: PathBuf,
     /// Name and kind (`None`, `dev`, `build`) of each dependency.
     dependencies: Vec<(String, Option<String>)>,
+    /// Dependencies that only a feature brings in.
+    optional: Vec<String>,
     /// Features that the program itself asks of other crates, as `crate/feature`.
     features: Vec<String>,
 }
@@ -223,6 +225,13 @@ fn packages() -> Vec<Package> {
                 .unwrap()
                 .iter()
                 .map(|d| (text(&d["name"]), d["kind"].as_str().map(str::to_owned)))
+                .collect(),
+            optional: package["dependencies"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|d| d["optional"] == true)
+                .map(|d| text(&d["name"]))
                 .collect(),
             features: package["dependencies"]
                 .as_array()
@@ -275,6 +284,16 @@ fn shipped_crates_are_built_without_test_code() {
         })
         .collect();
     assert_none(&found);
+}
+
+#[test]
+fn only_the_client_asks_the_domain_for_openapi_shapes() {
+    let packages = packages();
+    let core = packages.iter().find(|package| package.name == "splitreel-core").unwrap();
+    assert!(core.optional.iter().any(|name| name == "utoipa"), "splitreel-core must not need utoipa");
+    let asks = |package: &&Package| package.features.iter().any(|feature| feature == "splitreel-core/schema");
+    let users: Vec<&str> = packages.iter().filter(asks).map(|package| package.name.as_str()).collect();
+    assert_eq!(users, ["splitreel-client"]);
 }
 
 #[test]

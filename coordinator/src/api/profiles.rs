@@ -11,7 +11,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use splitreel_client::routes as paths;
-use splitreel_client::schema;
 use splitreel_client::types::{ProfileList, ProfileView};
 use splitreel_core::profile::Profile;
 use utoipa::IntoParams;
@@ -49,7 +48,7 @@ pub(crate) async fn get_profile(
 
 /// Saves a profile: a new one with If-None-Match: *, a new version with If-Match and the ETag of the one before. All
 /// mistakes are listed at once.
-#[utoipa::path(put, path = paths::PROFILE, tag = "profiles", request_body = schema::Profile,
+#[utoipa::path(put, path = paths::PROFILE, tag = "profiles", request_body = Profile,
     params(("name" = String, Path, description = "Its name: letters, digits, - and _."),
            ("If-Match" = Option<String>, Header, description = "The ETag of the version that is replaced."),
            ("If-None-Match" = Option<String>, Header, description = "*: there is none yet.")),

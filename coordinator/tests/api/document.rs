@@ -163,8 +163,8 @@ fn the_work_order_has_the_fields_of_the_domain() {
     };
     let json = serde_json::to_value(&order).unwrap();
     assert_eq!(fields(&shape::<schema::WorkOrder>()), keys(&json));
-    assert_eq!(fields(&shape::<schema::TaskId>()), keys(&json["task"]));
-    assert_eq!(fields(&shape::<schema::SourceRef>()), keys(&json["source"]));
+    assert_eq!(fields(&shape::<TaskId>()), keys(&json["task"]));
+    assert_eq!(fields(&shape::<source::SourceRef>()), keys(&json["source"]));
     assert_eq!(fields(&shape::<schema::SourceGrant>()), keys(&json["grant"]));
     let history = History::default();
     assert_eq!(fields(&shape::<schema::History>()), keys(&serde_json::to_value(&history).unwrap()));

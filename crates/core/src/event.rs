@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 /// One row of the event log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Event {
     /// Position in the log, strictly increasing over all jobs.
     pub seq: i64,
     /// The job.
+    #[cfg_attr(feature = "schema", schema(value_type = uuid::Uuid))]
     pub job: JobId,
     /// Milliseconds since the epoch.
     pub at_ms: i64,
@@ -21,6 +23,7 @@ pub struct Event {
 
 /// What happened, in the past tense.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum EventKind {
     /// The job was accepted.
@@ -41,6 +44,7 @@ pub enum EventKind {
         /// Attempt number.
         attempt: u32,
         /// Who.
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
         worker: WorkerId,
     },
     /// A task became done.

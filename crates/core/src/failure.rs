@@ -6,6 +6,7 @@ use std::fmt;
 
 /// Which budget a failure draws on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FailureClass {
     /// The machine, network or storage failed, not the media: short back-off, large budget.
@@ -233,10 +234,12 @@ impl fmt::Display for FailureCode {
 
 /// A failed attempt, as kept on the attempt and shown to people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Failure {
     /// Which budget pays.
     pub class: FailureClass,
     /// Stable code, for example `frames_differ` or `encoder_unknown`.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub code: FailureCode,
     /// One sentence: what is wrong, and what to do where that is known.
     pub message: String,

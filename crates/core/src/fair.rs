@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 /// Priority class of a job. Within a tenant a higher class goes first, until a lower one has waited long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// When nothing else waits.

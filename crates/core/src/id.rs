@@ -44,8 +44,10 @@ uuid_id!(
 
 /// A schedulable unit of one job. The number is dense per job: 0 is the probe, 1.. follow the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TaskId {
     /// The job that owns the task.
+    #[cfg_attr(feature = "schema", schema(value_type = Uuid))]
     pub job: JobId,
     /// Dense number inside the job.
     pub number: u32,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 /// States of a job, drawn in `docs/jobs.md`: `probing → planning → running → published`; side exits `failed`,
 /// `cancelled`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// The probe task is open.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Named settings: source in, presentation out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// Name: letters, digits, `-`, `_`.
@@ -31,6 +32,7 @@ pub struct Profile {
 
 /// Output video codec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum VideoCodec {
     /// H.264 / AVC.
@@ -71,6 +73,7 @@ impl VideoCodec {
 
 /// Output audio codec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AudioCodec {
     /// AAC-LC.
@@ -94,6 +97,7 @@ impl AudioCodec {
 
 /// Video settings of a profile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(default))]
 #[serde(deny_unknown_fields, default)]
 pub struct VideoProfile {
     /// Codec.
@@ -114,6 +118,7 @@ pub struct VideoProfile {
 
 /// Pixel format policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PixelFormat {
     /// 8-bit 4:2:0: plays everywhere; HDR is tone-mapped.
@@ -126,6 +131,7 @@ pub enum PixelFormat {
 
 /// Height of a rung.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum RungHeight {
     /// Height class in pixels (of a landscape picture; the short side for portrait ones).
@@ -136,6 +142,7 @@ pub enum RungHeight {
 
 /// The word `"source"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SourceWord {
     /// The source's own size.
@@ -144,6 +151,7 @@ pub enum SourceWord {
 
 /// One entry of the ladder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rung {
     /// Height class, or `"source"`.
@@ -179,6 +187,7 @@ pub struct Rung {
 
 /// Frame rate of a rung. Frames are chosen from the source's; none is invented or moved in time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum FrameRate {
     /// Frames per second: the first frame of each slot of that length.
@@ -189,6 +198,7 @@ pub enum FrameRate {
 
 /// The words for a frame rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FrameRateWord {
     /// Every frame of the source.
@@ -277,6 +287,7 @@ fn standard_rungs(crf: f64, max_kbps: [u32; 4]) -> Vec<Rung> {
 
 /// Audio settings of a profile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(default))]
 #[serde(deny_unknown_fields, default)]
 pub struct AudioProfile {
     /// Codec.
@@ -295,6 +306,7 @@ impl Default for AudioProfile {
 
 /// Container of media segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ContainerRule {
     /// fMP4 for everything modern.
@@ -307,6 +319,7 @@ pub enum ContainerRule {
 
 /// Packaging settings of a profile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(default))]
 #[serde(deny_unknown_fields, default)]
 pub struct PackagingProfile {
     /// Container of media segments.
@@ -335,6 +348,7 @@ impl Default for PackagingProfile {
 
 /// How the source is split into segments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(default))]
 #[serde(deny_unknown_fields, default)]
 pub struct SplitProfile {
     /// Seconds per segment; 0 = auto.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The input object, pinned: a job reads only this version of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SourceRef {
     /// Absolute local path, or `s3://bucket/key`. Data, never an argument by itself.
     pub locator: String,

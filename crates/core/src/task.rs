@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a task does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TaskKind {
     /// Find tracks, timing and frames of the source.
@@ -41,6 +42,7 @@ impl TaskKind {
 
 /// States of a task, drawn in `docs/jobs.md`: `ready → leased → done`; side exits `failed`, `cancelled`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
     /// Waits for others.
@@ -124,6 +126,7 @@ pub struct SupersededAttempt {
 
 /// What a worker reports with each renewal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Progress {
     /// Fraction done, 0..=1000 per mille.
     pub done_per_mille: u16,

@@ -1,6 +1,5 @@
 //! Jobs: what is asked for, and how it goes.
 
-use crate::schema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -15,7 +14,7 @@ use std::fmt;
 use utoipa::ToSchema;
 
 /// A profile by name, or written out.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum ProfileChoice {
     /// `name` (the newest version) or `name@3`.
@@ -62,11 +61,9 @@ pub struct JobCreate {
     pub upload: Option<String>,
     /// Settings; `universal` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<schema::ProfileChoice>)]
     pub profile: Option<ProfileChoice>,
     /// Class among the tenant's jobs.
     #[serde(default)]
-    #[schema(value_type = schema::Priority)]
     pub priority: Priority,
     /// Base name of output files; made from the source's name when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,7 +77,6 @@ pub struct JobCreate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FailureView {
     /// Which budget it drew on.
-    #[schema(value_type = schema::FailureClass)]
     pub class: FailureClass,
     /// Stable word.
     pub code: String,
@@ -157,15 +153,12 @@ pub struct JobView {
     /// Whose it is.
     pub tenant: String,
     /// State.
-    #[schema(value_type = schema::JobState)]
     pub state: JobState,
     /// No new attempt starts while it is set.
     pub is_paused: bool,
     /// Class among the tenant's jobs.
-    #[schema(value_type = schema::Priority)]
     pub priority: Priority,
     /// The pinned source.
-    #[schema(value_type = schema::SourceRef)]
     pub source: SourceRef,
     /// Name of the profile.
     pub profile: String,
@@ -226,7 +219,6 @@ pub struct JobList {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventList {
     /// The events.
-    #[schema(value_type = Vec<schema::Event>)]
     pub events: Vec<Event>,
     /// The `after` of the next page: also when this one is empty.
     pub next: i64,

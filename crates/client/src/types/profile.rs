@@ -1,6 +1,5 @@
 //! Profiles as the service keeps them.
 
-use crate::schema;
 use serde::{Deserialize, Serialize};
 use splitreel_core::profile::Profile;
 use utoipa::ToSchema;
@@ -18,7 +17,6 @@ pub struct ProfileView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saved_ms: Option<i64>,
     /// The settings.
-    #[schema(value_type = schema::Profile)]
     pub profile: Profile,
 }
 

@@ -1,7 +1,6 @@
 //! What a job will cost, before it is made.
 
 use super::ProfileChoice;
-use crate::schema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,7 +13,6 @@ pub struct QuoteRequest {
     pub source: Option<String>,
     /// Settings; `universal` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<schema::ProfileChoice>)]
     pub profile: Option<ProfileChoice>,
     /// Length of the source in seconds, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,5 @@
 //! Rules: which uploads start jobs.
 
-use crate::schema;
 use serde::{Deserialize, Serialize};
 use splitreel_core::fair::Priority;
 use utoipa::ToSchema;
@@ -24,7 +23,6 @@ pub struct Rule {
     pub output: Option<String>,
     /// Priority class of the jobs.
     #[serde(default)]
-    #[schema(value_type = schema::Priority)]
     pub priority: Priority,
     /// Rules that are not enabled take nothing.
     #[serde(default = "yes")]

@@ -1,7 +1,6 @@
 //! Tasks of a job and their attempts.
 
 use super::FailureView;
-use crate::schema;
 use serde::{Deserialize, Serialize};
 use splitreel_core::task::{TaskKind, TaskState};
 use utoipa::ToSchema;
@@ -63,12 +62,10 @@ pub struct TaskView {
     /// Number in the job.
     pub number: u32,
     /// Kind.
-    #[schema(value_type = schema::TaskKind)]
     pub kind: TaskKind,
     /// Index into the plan's list for its kind.
     pub index: u32,
     /// State.
-    #[schema(value_type = schema::TaskState)]
     pub state: TaskState,
     /// Number of the current or next attempt.
     pub attempt: u32,

@@ -49,7 +49,6 @@ pub struct Claimed {
 #[serde(deny_unknown_fields)]
 pub struct Renew {
     /// Progress of the attempt.
-    #[schema(value_type = schema::Progress)]
     pub progress: Progress,
 }
 
@@ -74,7 +73,6 @@ pub struct Complete {
 #[serde(deny_unknown_fields)]
 pub struct Fail {
     /// Why.
-    #[schema(value_type = schema::Failure)]
     pub failure: Failure,
 }
 
