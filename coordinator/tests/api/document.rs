@@ -2,11 +2,9 @@
 
 use crate::stage::Stage;
 use serde_json::Value;
-use splitreel_client::schema;
 use splitreel_coordinator::api::{openapi, worker_protocol};
 use std::collections::BTreeSet;
 use std::path::Path;
-use utoipa::PartialSchema;
 
 /// Writes the committed document anew when set.
 const REGENERATE: &str = "SPLITREEL_WRITE_OPENAPI";
@@ -108,77 +106,4 @@ fn every_code_is_documented() {
         let row = format!("| {} | `{}` | {} |", code.status(), code.as_str(), code.title());
         assert!(text.contains(&row), "docs/api.md lacks: {row}");
     }
-}
-
-fn shape<T: PartialSchema>() -> Value {
-    serde_json::to_value(T::schema()).unwrap()
-}
-
-fn fields(shape: &Value) -> BTreeSet<String> {
-    keys(&shape["properties"])
-}
-
-fn keys(value: &Value) -> BTreeSet<String> {
-    value.as_object().unwrap().keys().cloned().collect()
-}
-
-fn object(key: &str) -> splitreel_core::part::StoredObject {
-    splitreel_core::part::StoredObject { key: key.into(), bytes: 1, sha256: String::new() }
-}
-
-/// Every kind of work with the names of its fields, as a schema with a tag describes them.
-fn kinds(shape: &Value) -> std::collections::BTreeMap<String, BTreeSet<String>> {
-    let kind = |one: &Value| {
-        let word = one["properties"]["work"]["enum"][0].as_str().unwrap().to_owned();
-        (word, fields(one))
-    };
-    shape["oneOf"].as_array().unwrap().iter().map(kind).collect()
-}
-
-#[test]
-fn the_work_order_has_the_fields_of_the_domain() {
-    use splitreel_backend::lease::{Assembly, History, SourceGrant, Work, WorkOrder};
-    use splitreel_core::{JobId, LeaseId, TaskId, part, source};
-    use std::sync::Arc;
-    let uuid = uuid::Uuid::from_u128(7);
-    let plan = Arc::new(splitreel_backend::conformance::fixture::plan(1, 0));
-    let probe = part::ProbeResult { info: object("i"), ffmpeg_build: "9".into(), cost: part::Cost::default() };
-    let order = WorkOrder {
-        task: TaskId { job: JobId(uuid), number: 1 },
-        attempt: 1,
-        lease: LeaseId(uuid),
-        ttl_ms: 1,
-        media_failures: 0,
-        source: source::SourceRef { locator: "x".into(), bytes: 1, version: "v".into() },
-        grant: Some(SourceGrant {
-            url: "u".into(),
-            headers: Vec::new(),
-            bytes: 1,
-            etag: None,
-            sha256: None,
-            expires_ms: 1,
-        }),
-        key_prefix: "jobs/".into(),
-        work: Work::Probe { deep: false },
-    };
-    let json = serde_json::to_value(&order).unwrap();
-    assert_eq!(fields(&shape::<schema::WorkOrder>()), keys(&json));
-    assert_eq!(fields(&shape::<TaskId>()), keys(&json["task"]));
-    assert_eq!(fields(&shape::<source::SourceRef>()), keys(&json["source"]));
-    assert_eq!(fields(&shape::<schema::SourceGrant>()), keys(&json["grant"]));
-    let history = History::default();
-    assert_eq!(fields(&shape::<schema::History>()), keys(&serde_json::to_value(&history).unwrap()));
-    let (video, audio) = (Vec::new(), Vec::new());
-    let assembly = Assembly { plan: Arc::clone(&plan), base: "b".into(), probe, video, audio, history };
-    let all = [
-        Work::Probe { deep: true },
-        Work::Video { plan: Arc::clone(&plan), segment: 0 },
-        Work::Audio { plan, index: 0 },
-        Work::Assemble(Arc::new(assembly)),
-    ];
-    let found = all
-        .iter()
-        .map(|work| serde_json::to_value(work).unwrap())
-        .map(|json| (json["work"].as_str().unwrap().to_owned(), keys(&json)));
-    assert_eq!(kinds(&shape::<schema::Work>()), found.collect());
 }

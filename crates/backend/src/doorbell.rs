@@ -7,6 +7,7 @@ use splitreel_core::{TaskId, Trace};
 
 /// A notification that a task may be claimed: ids only, never state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Wakeup {
     /// The task.
     pub task: TaskId,
@@ -16,6 +17,7 @@ pub struct Wakeup {
     pub kind: TaskKind,
     /// Trace that the attempt continues. The sender sets it; stores do not keep it.
     #[serde(default, skip_serializing_if = "Trace::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub trace: Trace,
 }
 

@@ -37,6 +37,7 @@ pub enum GrantError {
 
 /// A presigned request: any holder may send it until it expires.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SignedRequest {
     /// HTTP method.
     pub method: String,

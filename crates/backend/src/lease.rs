@@ -13,20 +13,22 @@ use std::sync::Arc;
 
 /// Everything that one attempt needs. What is not in it, a worker does not know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct WorkOrder {
     /// The task.
     pub task: TaskId,
     /// Attempt number.
     pub attempt: u32,
-    /// The fence.
+    /// The lease: the fence of the attempt.
+    #[cfg_attr(feature = "schema", schema(value_type = uuid::Uuid))]
     pub lease: LeaseId,
-    /// The lease lasts so long from the moment the claim was sent.
+    /// Lease length from the moment the claim was sent, in milliseconds.
     pub ttl_ms: i64,
     /// Media failures of earlier attempts: each makes the next attempt read from further back.
     pub media_failures: u32,
     /// The pinned source.
     pub source: SourceRef,
-    /// Signed request to read the source over HTTP. `None`: workers read it by its locator.
+    /// Signed request to read the source over HTTP; absent when local workers open the locator directly.
     #[serde(default)]
     pub grant: Option<SourceGrant>,
     /// Blob keys of this attempt start with this (it ends with `/`): the only place it may write.
@@ -37,6 +39,7 @@ pub struct WorkOrder {
 
 /// The right to read one version of a source over HTTP, in ranges (RFC 9110 §14), for an attempt's time.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SourceGrant {
     /// URL with its signature: a secret.
     pub url: String,
@@ -70,23 +73,26 @@ impl std::fmt::Debug for SourceGrant {
 
 /// What to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "work", rename_all = "snake_case")]
 pub enum Work {
-    /// Find out what the source is.
+    /// Probe the source.
     Probe {
         /// Decode it once, whatever its container says of its frames.
         deep: bool,
     },
     /// Encode one segment (or all) of the video.
     Video {
-        /// The plan.
+        /// The plan, as `GET /v1/jobs/{id}/plan` answers it, with the needed segment only.
+        #[cfg_attr(feature = "schema", schema(value_type = Object))]
         plan: Arc<Plan>,
         /// Index into its segments.
         segment: u32,
     },
     /// Encode one audio track.
     Audio {
-        /// The plan.
+        /// The plan, as `GET /v1/jobs/{id}/plan` answers it.
+        #[cfg_attr(feature = "schema", schema(value_type = Object))]
         plan: Arc<Plan>,
         /// Index into its audio list.
         index: u32,
@@ -97,16 +103,21 @@ pub enum Work {
 
 /// Everything that an assembly is made from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Assembly {
     /// The plan.
+    #[cfg_attr(feature = "schema", schema(value_type = Object))]
     pub plan: Arc<Plan>,
     /// Base name of output files.
     pub base: String,
     /// What was probed.
+    #[cfg_attr(feature = "schema", schema(value_type = Object))]
     pub probe: ProbeResult,
     /// Video parts by segment.
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<Object>))]
     pub video: Vec<VideoPart>,
     /// Audio parts by index.
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<Object>))]
     pub audio: Vec<AudioPart>,
     /// Facts about the run, for the report only.
     pub history: History,
@@ -114,12 +125,13 @@ pub struct Assembly {
 
 /// Facts about how a job went.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct History {
     /// The job.
     pub job: String,
-    /// Milliseconds since the epoch.
+    /// When the job was accepted, milliseconds since the epoch.
     pub created_ms: i64,
-    /// Now, by the coordinator's clock.
+    /// When the assembly was claimed, milliseconds since the epoch by the coordinator's clock.
     pub assembled_ms: i64,
     /// Attempts per task number beyond the first.
     pub extra_attempts: u32,

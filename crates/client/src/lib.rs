@@ -15,7 +15,6 @@ pub mod problem;
 mod retry;
 pub mod routes;
 mod rules;
-pub mod schema;
 mod sse;
 pub mod types;
 mod uploads;

@@ -1,6 +1,5 @@
 //! Messages between the coordinator and workers or assemblers.
 
-use crate::schema;
 use serde::{Deserialize, Serialize};
 use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::grants::SignedRequest;
@@ -20,7 +19,6 @@ pub const PROTOCOL: u32 = 2;
 #[serde(deny_unknown_fields)]
 pub struct Claim {
     /// The wakeup.
-    #[schema(value_type = schema::Ring)]
     #[serde(rename = "ring")]
     pub wakeup: Wakeup,
     /// The worker.
@@ -38,7 +36,6 @@ pub struct Claim {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Claimed {
     /// What to do, with a signed request to read the pinned source.
-    #[schema(value_type = schema::WorkOrder)]
     pub order: WorkOrder,
     /// Proves to every coordinator that the order's key prefix belongs to this caller.
     pub ticket: String,
@@ -114,7 +111,6 @@ pub struct ObjectsToRead {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ObjectGrants {
     /// One request for each object.
-    #[schema(value_type = Vec<schema::SignedRequest>)]
     pub grants: Vec<SignedRequest>,
 }
 
