@@ -33,9 +33,9 @@ impl Attempts {
             EventKind::TaskRetried { task, attempt, failure, .. } => {
                 self.end(*task, Some(*attempt), event.at_ms, AttemptOutcome::Failed, Some(failure.into()));
             }
-            EventKind::Failed { task, failure } | EventKind::Replanned { task, failure, .. } => {
+            EventKind::Failed { task, attempt, failure } | EventKind::Replanned { task, attempt, failure, .. } => {
                 if let Some(task) = task {
-                    self.end(*task, None, event.at_ms, AttemptOutcome::Failed, Some(failure.into()));
+                    self.end(*task, *attempt, event.at_ms, AttemptOutcome::Failed, Some(failure.into()));
                 }
                 self.end_all(event.at_ms);
             }
@@ -50,6 +50,7 @@ impl Attempts {
         }
     }
 
+    /// Ends an attempt that runs; the newest one where the event does not say which.
     fn end(
         &mut self,
         task: u32,
@@ -103,8 +104,15 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use splitreel_core::task::TaskKind;
-    use splitreel_core::{Failure, FailureCode, JobId, WorkerId};
+    use splitreel_backend::store::ClaimRequest;
+    use splitreel_backend::{Wakeup, transition};
+    use splitreel_core::fair::Priority;
+    use splitreel_core::job::{Job, JobRequest};
+    use splitreel_core::profile::Profile;
+    use splitreel_core::source::SourceRef;
+    use splitreel_core::task::{AfterFailure, RetryPolicy, TaskKind, TaskSpec};
+    use splitreel_core::trace::Trace;
+    use splitreel_core::{Failure, FailureCode, JobId, LeaseId, TaskId, WorkerId};
     use uuid::Uuid;
 
     #[test]
@@ -136,5 +144,63 @@ mod tests {
         let outcomes = |task: u32| attempts.by_task[&task].iter().map(|a| (a.outcome, a.ended_ms)).collect::<Vec<_>>();
         assert_eq!(outcomes(1), [(AttemptOutcome::Failed, Some(3)), (AttemptOutcome::Done, Some(5))]);
         assert_eq!(outcomes(2), [(AttemptOutcome::Cancelled, Some(6))]);
+    }
+
+    /// Job, task and event log with two attempts of the task, both running.
+    fn two_running() -> (Job, Task, Vec<EventKind>) {
+        let request = JobRequest {
+            tenant: "t".into(),
+            idempotency_key: "k".into(),
+            source: SourceRef { locator: "s3://b/k".into(), bytes: 1, version: "v".into() },
+            base: "k".into(),
+            profile: Profile::built_in("universal").unwrap(),
+            priority: Priority::Normal,
+            deep_probe: false,
+            output: None,
+            trace: Trace::default(),
+        };
+        let mut job = Job::new(JobId(Uuid::nil()), request, 0).0;
+        job.task_done(TaskKind::Probe, 0);
+        job.planned("hash".into(), 1, false);
+        let spec = TaskSpec { number: 1, kind: TaskKind::Segment, index: 0, expected_cost: 1 };
+        let mut task = Task::new(TaskId { job: job.id, number: 1 }, 1, spec, TaskState::Ready);
+        let mut log = Vec::new();
+        for attempt in [1, 2] {
+            let request = ClaimRequest {
+                wakeup: Wakeup { task: task.id, attempt, kind: TaskKind::Segment, trace: Trace::default() },
+                lease: LeaseId(Uuid::from_u128(attempt.into())),
+                worker: WorkerId(format!("w{attempt}")),
+                now_ms: 5,
+                ttl_ms: 10,
+            };
+            log.extend(transition::claim(&job, &mut task, &request).unwrap());
+            if attempt == 1 {
+                assert!(task.speculate(5));
+            }
+        }
+        (job, task, log)
+    }
+
+    #[test]
+    fn the_attempt_that_spends_the_budget_is_the_one_shown_as_failed() {
+        let policy = RetryPolicy { media_attempts: 1, ..RetryPolicy::default() };
+        let (failed, cancelled) = (AttemptOutcome::Failed, AttemptOutcome::Cancelled);
+        for (code, is_replanned) in [(FailureCode::FfmpegFailed, false), (FailureCode::TimesDiffer, true)] {
+            for (failing, expected) in [(1, [failed, cancelled]), (2, [cancelled, failed])] {
+                let (mut job, mut task, mut log) = two_running();
+                let lease = LeaseId(Uuid::from_u128(failing));
+                let failure = Failure::of(code.clone(), "y");
+                let ended = transition::fail(&mut job, &mut task, lease, failure, 9, &policy).unwrap();
+                assert_eq!(ended.after == AfterFailure::Replan, is_replanned, "{ended:?}");
+                log.push(ended.event);
+                let mut attempts = Attempts::default();
+                for (seq, what) in (1..).zip(log) {
+                    attempts.note(&Event { seq, job: job.id, at_ms: seq, what });
+                }
+                let shown = attempts.view(&task).attempts;
+                let outcomes: Vec<_> = shown.iter().map(|a| (a.outcome, a.failure.is_some(), a.ended_ms)).collect();
+                assert_eq!(outcomes, expected.map(|outcome| (outcome, outcome == failed, Some(3))), "{failing}");
+            }
+        }
     }
 }

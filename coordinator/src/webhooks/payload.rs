@@ -108,8 +108,8 @@ pub fn payload(event: &Event, job: &Job) -> Option<(&'static str, String)> {
             data.failure =
                 Some(FailureData { class: failure.class, code: failure.code.as_str(), message: &failure.message });
         }
-        EventKind::Failed { task, failure } | EventKind::Replanned { task, failure, .. } => {
-            data.task = *task;
+        EventKind::Failed { task, attempt, failure } | EventKind::Replanned { task, attempt, failure, .. } => {
+            (data.task, data.attempt) = (*task, *attempt);
             data.failure =
                 Some(FailureData { class: failure.class, code: failure.code.as_str(), message: &failure.message });
         }
@@ -171,8 +171,8 @@ mod tests {
             EventKind::Claimed { task: 1, kind: TaskKind::Segment, index: 0, attempt: 1, worker: WorkerId("w".into()) },
             EventKind::TaskDone { task: 1, kind: TaskKind::Segment, index: 0, attempt: 1 },
             EventKind::TaskRetried { task: 3, attempt: 1, failure: failure.clone(), not_before_ms: 5 },
-            EventKind::Replanned { generation: 2, task: Some(3), failure: failure.clone() },
-            EventKind::Failed { task: Some(3), failure },
+            EventKind::Replanned { generation: 2, task: Some(3), attempt: Some(2), failure: failure.clone() },
+            EventKind::Failed { task: Some(3), attempt: Some(2), failure },
             EventKind::Published,
             EventKind::Cancelled,
             EventKind::Retried,

@@ -212,21 +212,31 @@ pub fn replan(job: &mut Job, generation: u32, failure: Failure) -> Option<(Task,
     if job.state != JobState::Running || job.generation != generation {
         return None;
     }
-    next_generation(job, None, failure, false)
+    next_generation(job, None, None, failure, false)
 }
 
-fn next_generation(job: &mut Job, task: Option<u32>, failure: Failure, deep: bool) -> Option<(Task, EventKind)> {
+fn next_generation(
+    job: &mut Job,
+    task: Option<u32>,
+    attempt: Option<u32>,
+    failure: Failure,
+    deep: bool,
+) -> Option<(Task, EventKind)> {
     let spec = job.replan(failure.clone(), deep)?;
     let generation = job.generation;
     let probe = Task::new(TaskId { job: job.id, number: spec.number }, generation, spec, TaskState::Ready);
-    Some((probe, EventKind::Replanned { generation, task, failure }))
+    Some((probe, EventKind::Replanned { generation, task, attempt, failure }))
 }
 
 /// Ends a job that cannot be planned in `generation`; its open tasks are to be cancelled. `None`: it had ended, been
 /// planned, or reached another generation.
 pub fn reject(job: &mut Job, generation: u32, failure: Failure, now_ms: i64) -> Option<EventKind> {
     let is_unplanned = job.generation == generation && !job.is_planned();
-    (is_unplanned && job.fail(failure.clone(), now_ms)).then_some(EventKind::Failed { task: None, failure })
+    (is_unplanned && job.fail(failure.clone(), now_ms)).then_some(EventKind::Failed {
+        task: None,
+        attempt: None,
+        failure,
+    })
 }
 
 /// A live lease and its attempt.
@@ -249,12 +259,13 @@ fn attempt_ended(
     }
     let failure = named(task, failure);
     if job.needs_decoded_frames(&failure)
-        && let Some((probe, event)) = next_generation(job, Some(number), failure.clone(), true)
+        && let Some((probe, event)) = next_generation(job, Some(number), Some(attempt), failure.clone(), true)
     {
         return AttemptEnded { after: AfterFailure::Replan, event, insert: Some(probe) };
     }
     job.fail(failure.clone(), now_ms);
-    AttemptEnded { after, event: EventKind::Failed { task: Some(number), failure }, insert: None }
+    let event = EventKind::Failed { task: Some(number), attempt: Some(attempt), failure };
+    AttemptEnded { after, event, insert: None }
 }
 
 /// The failure as stored for the job: names the task, unless the source is to blame.

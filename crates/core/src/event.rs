@@ -82,6 +82,9 @@ pub enum EventKind {
         generation: u32,
         /// The task whose failure calls for the new plan, if one.
         task: Option<u32>,
+        /// The attempt that failed, with `task`; unknown in events of older versions.
+        #[serde(default)]
+        attempt: Option<u32>,
         /// Why.
         failure: Failure,
     },
@@ -89,6 +92,9 @@ pub enum EventKind {
     Failed {
         /// The task that could not be done, if one.
         task: Option<u32>,
+        /// The attempt that failed, with `task`; unknown in events of older versions.
+        #[serde(default)]
+        attempt: Option<u32>,
         /// Why.
         failure: Failure,
     },
@@ -102,4 +108,26 @@ pub enum EventKind {
     Paused,
     /// The user resumed it.
     Resumed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::FailureCode;
+    use serde_json::json;
+
+    #[test]
+    fn events_stored_without_an_attempt_are_read() {
+        let failure = Failure::of(FailureCode::FfmpegFailed, "y");
+        let failed = json!({"event": "failed", "task": 1, "failure": failure});
+        assert_eq!(
+            serde_json::from_value::<EventKind>(failed).unwrap(),
+            EventKind::Failed { task: Some(1), attempt: None, failure: failure.clone() }
+        );
+        let replanned = json!({"event": "replanned", "generation": 2, "task": null, "failure": failure});
+        assert_eq!(
+            serde_json::from_value::<EventKind>(replanned).unwrap(),
+            EventKind::Replanned { generation: 2, task: None, attempt: None, failure }
+        );
+    }
 }

@@ -114,7 +114,12 @@ mod tests {
     }
 
     fn replanned(generation: u32) -> EventKind {
-        EventKind::Replanned { generation, task: None, failure: Failure::of(FailureCode::TimesDiffer, "x") }
+        EventKind::Replanned {
+            generation,
+            task: None,
+            attempt: None,
+            failure: Failure::of(FailureCode::TimesDiffer, "x"),
+        }
     }
 
     #[test]

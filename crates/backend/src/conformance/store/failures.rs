@@ -55,7 +55,8 @@ pub async fn media_failures_use_up_their_attempts(harness: &dyn StoreHarness) {
     let job = stage.job().await;
     let failure = Failure::of(FailureCode::FfmpegFailed, "segment 1: ffmpeg crashed");
     assert_eq!((job.state, job.ended_ms, job.failure.as_ref()), (JobState::Failed, Some(now_ms), Some(&failure)));
-    assert_eq!(stage.happened().await.last(), Some(&EventKind::Failed { task: Some(2), failure }));
+    let attempt = Some(stage.policy.media_attempts);
+    assert_eq!(stage.happened().await.last(), Some(&EventKind::Failed { task: Some(2), attempt, failure }));
     let states: Vec<_> = stage.tasks().await.into_iter().map(|t| t.state).collect();
     assert_eq!(
         states,

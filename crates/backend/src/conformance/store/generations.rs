@@ -48,7 +48,10 @@ pub async fn a_wrong_list_of_frames_is_decoded(harness: &dyn StoreHarness) {
     let probe = stage.task(4).await;
     assert_eq!((probe.spec.kind, probe.generation, probe.attempt), (TaskKind::Probe, 2, 1));
     let happened = stage.happened().await;
-    assert!(matches!(happened.last(), Some(EventKind::Replanned { generation: 2, task: Some(2), .. })), "{happened:?}");
+    let Some(EventKind::Replanned { generation: 2, task: Some(2), attempt, .. }) = happened.last() else {
+        panic!("{happened:?}")
+    };
+    assert_eq!(*attempt, Some(stage.task(2).await.attempt));
     assert_eq!(stage.store.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap(), 1);
     assert_eq!(stage.store.unsent(&None, 10).await.unwrap()[0].task.number, 4);
     stage.audit().await;

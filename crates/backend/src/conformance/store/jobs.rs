@@ -114,7 +114,10 @@ pub async fn a_job_that_cannot_be_planned_is_rejected(harness: &dyn StoreHarness
     assert!(!stage.store.reject(stage.job, 0, failure.clone(), 8).await.unwrap());
     let job = stage.job().await;
     assert_eq!((job.state, job.ended_ms, job.failure), (JobState::Failed, Some(7), Some(failure.clone())));
-    assert_eq!(stage.happened().await.last(), Some(&EventKind::Failed { task: None, failure: failure.clone() }));
+    assert_eq!(
+        stage.happened().await.last(),
+        Some(&EventKind::Failed { task: None, attempt: None, failure: failure.clone() })
+    );
     assert!(!stage.store.record_plan(stage.job, 0, &plan(1, 0), 9).await.unwrap());
     stage.audit().await;
 
