@@ -171,7 +171,7 @@ impl Coordinator {
                 extra_attempts,
                 profile: job.request.profile.name.clone(),
                 generation: row.generation,
-                replanned: row.replanned,
+                replanned: row.replanned.map(|replanned| replanned.failure),
             },
         })
     }

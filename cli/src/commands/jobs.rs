@@ -104,7 +104,7 @@ pub async fn status(config: &Config, args: StatusArgs) -> Result<Exit, Problem> 
     say!("output    {}", job.request.output.as_deref().map_or_else(|| "-".into(), printable));
     say!("progress  {:.0} %", progress(tasks.iter().filter(|task| job.owns(task))));
     say!("age       {}", ago(job.created_ms));
-    if let Some(f) = &job.replanned {
+    if let Some(f) = job.replanned.as_ref().map(|replanned| &replanned.failure) {
         say!("replanned {} ({})", printable(&f.message), f.code);
     }
     if let Some(f) = &job.failure {

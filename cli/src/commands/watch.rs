@@ -334,7 +334,7 @@ impl Watched {
         self.costs.clear();
         (self.total_cost, self.done_cost, self.num_tasks, self.num_done) = (0, 0, 0, 0);
         let locator = &self.served.job.request.source.locator;
-        match &job.replanned {
+        match job.replanned.as_ref().map(|replanned| &replanned.failure) {
             Some(reason) if reason.may_be_of_the_frame_list() => display.say(format!(
                 "{locator}: the container's list of frames may be wrong; decoding the source once to list its frames"
             )),

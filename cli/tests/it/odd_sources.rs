@@ -63,5 +63,5 @@ fn a_wrong_index_is_replaced_by_decoding_once() {
 async fn a_server_replaces_a_wrong_index_too() {
     let job = gate::ended(&clips::lying_index(), None).await;
     assert_eq!((job.state, job.generation, job.deep_probe), (JobState::Published, 2, true), "{:?}", job.failure);
-    assert!(job.replanned.is_some_and(|reason| reason.may_be_of_the_frame_list()));
+    assert!(job.replanned.is_some_and(|replanned| replanned.failure.may_be_of_the_frame_list()));
 }

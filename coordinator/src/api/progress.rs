@@ -7,9 +7,10 @@ use splitreel_core::task::{Task, TaskState};
 /// Below this fraction nothing is said of the time to go.
 const ETA_FROM: f64 = 0.02;
 
-/// By the job's own row.
+/// By the job's own row. Counts the tasks of its plan: those after the generation's probe.
 pub(crate) fn coarse(job: &Job) -> JobProgress {
-    let total = job.next_task.saturating_sub(1).max(job.remaining);
+    let num_planned = job.next_task.saturating_sub(job.first_task()).saturating_sub(1);
+    let total = num_planned.max(job.remaining);
     let done = total.saturating_sub(job.remaining);
     let percent = match job.state {
         JobState::Published => 100.0,
@@ -45,7 +46,7 @@ pub(crate) fn exact(job: &Job, tasks: &[Task], now_ms: i64) -> JobProgress {
     let fraction = if !job.is_planned() || total <= 0.0 { 0.0 } else { done / total };
     let is_running = started.is_some() && job.state == JobState::Running && !job.is_paused;
     let eta_seconds = (is_running && (ETA_FROM..1.0).contains(&fraction)).then(|| {
-        let elapsed = now_ms.saturating_sub(job.created_ms).max(0) as f64 / 1000.0;
+        let elapsed = now_ms.saturating_sub(job.generation_started_ms()).max(0) as f64 / 1000.0;
         rounded(elapsed * (1.0 - fraction) / fraction)
     });
     JobProgress {
@@ -101,7 +102,7 @@ pub(crate) fn view(job: Job, progress: JobProgress, waiting: Option<Waiting>) ->
         waiting,
         output: None,
         generation: job.generation,
-        replanned: job.replanned.as_ref().map(FailureView::from),
+        replanned: job.replanned.as_ref().map(|replanned| FailureView::from(&replanned.failure)),
         plan_hash: job.plan_hash,
         failure: job.failure.as_ref().map(FailureView::from),
         created_ms: job.created_ms,
@@ -116,7 +117,7 @@ mod tests {
     use splitreel_core::profile::Profile;
     use splitreel_core::source::SourceRef;
     use splitreel_core::task::{Progress, TaskKind, TaskSpec};
-    use splitreel_core::{JobId, LeaseId, TaskId, WorkerId};
+    use splitreel_core::{Failure, FailureCode, JobId, LeaseId, TaskId, WorkerId};
     use uuid::Uuid;
 
     fn job() -> Job {
@@ -158,6 +159,42 @@ mod tests {
         assert_eq!(p.eta_seconds, Some(50.0));
         assert_eq!(p.tasks, Some(TaskCounts { ready: 2, leased: 1, done: 1, ended: 0 }));
         assert_eq!(waiting(&job, &tasks, 1, 0), None);
+    }
+
+    /// A plan of `num_tasks` tasks dropped at `at_ms`, and planned again with as many.
+    fn replanned(num_tasks: u32, at_ms: i64) -> Job {
+        let mut job = job();
+        (job.remaining, job.next_task) = (num_tasks, 1 + num_tasks);
+        let probe = job.replan(Failure::of(FailureCode::TimesDiffer, "other times"), true, at_ms).unwrap();
+        job.task_done(probe.kind, at_ms);
+        assert!(job.planned("second".into(), num_tasks, true));
+        job
+    }
+
+    #[test]
+    fn by_the_row_tasks_of_a_dropped_plan_do_not_count() {
+        let mut job = replanned(100, 0);
+        assert_eq!((coarse(&job).percent, job.remaining), (0.0, 100));
+        for _ in 0..50 {
+            job.task_done(TaskKind::Segment, 1);
+        }
+        assert_eq!(coarse(&job).percent, 50.0);
+    }
+
+    #[test]
+    fn the_time_to_go_is_measured_from_the_start_of_the_current_plan() {
+        let job = replanned(4, 1_000_000);
+        let mut all = tasks();
+        all.iter_mut().for_each(|task| task.state = TaskState::Cancelled);
+        all.extend((6..=9).map(|number| {
+            let spec = TaskSpec { number, kind: TaskKind::Segment, index: number - 6, expected_cost: 10 };
+            Task::new(TaskId { job: job.id, number }, 2, spec, TaskState::Ready)
+        }));
+        all[4].state = TaskState::Done;
+        all[5].claim(1, LeaseId(Uuid::nil()), WorkerId("w".into()), 1_010_000, 1_000).unwrap();
+        let p = exact(&job, &all, 1_030_000);
+        assert_eq!((p.percent, p.eta_seconds), (25.0, Some(90.0)));
+        assert_eq!(p.tasks, Some(TaskCounts { ready: 2, leased: 1, done: 1, ended: 0 }));
     }
 
     #[test]

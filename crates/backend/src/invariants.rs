@@ -122,6 +122,10 @@ fn audit_job(job: &Job, tasks: &[Task], found: &mut Violations) {
     found.unless((job.generation > 1) == job.replanned.is_some(), || {
         format!("generation {} with the reason {:?}", job.generation, job.replanned)
     });
+    let first = current().next().map(|task| task.id.number);
+    found.unless(first == Some(job.first_task()), || {
+        format!("the generation begins with task {first:?}, not {}", job.first_task())
+    });
     found.unless(num_assemble <= 1, || format!("{num_assemble} assemble tasks"));
     if num_assemble > 0 {
         let num_parts_open = count(|t| t.spec.kind != TaskKind::Assemble && t.state != TaskState::Done);
@@ -237,11 +241,16 @@ mod tests {
     use crate::conformance::fixture::{job_id, lease_id, plan, request, worker};
     use crate::memory::MemoryStore;
     use crate::store::{ClaimRequest, LeaseStore, Scheduling, Submissions};
-    use splitreel_core::TaskId;
     use splitreel_core::fair::Shares;
+    use splitreel_core::job::Replanned;
     use splitreel_core::task::RetryPolicy;
+    use splitreel_core::{Failure, FailureCode, TaskId};
 
     type Fault = fn(&mut Snapshot);
+
+    fn replanned(first_task: u32) -> Replanned {
+        Replanned { failure: Failure::of(FailureCode::TimesDiffer, "x"), first_task, at_ms: 0 }
+    }
 
     /// A job with two segments, the first of them leased, the second in the outbox.
     async fn running() -> Snapshot {
@@ -272,7 +281,7 @@ mod tests {
     #[tokio::test]
     async fn every_planted_fault_is_reported() {
         let sound = running().await;
-        let faults: [(&str, Fault); 16] = [
+        let faults: [(&str, Fault); 17] = [
             ("beside attempt", |s| {
                 let lease = s.tasks[1].lease.clone().unwrap();
                 s.tasks[1].superseded = Some(splitreel_core::task::SupersededAttempt { attempt: 1, lease });
@@ -281,8 +290,9 @@ mod tests {
             ("ended_ms", |s| s.job.ended_ms = Some(1)),
             ("without a plan", |s| s.job.plan_hash = None),
             ("with the reason", |s| {
-                s.job.replanned = Some(splitreel_core::Failure::of(splitreel_core::FailureCode::TimesDiffer, "x"))
+                s.job.replanned = Some(replanned(0));
             }),
+            ("begins with task", |s| s.job.replanned = Some(replanned(1))),
             ("of earlier generations", |s| s.job.generation = 2),
             ("is of generation", |s| s.tasks[2].generation = 7),
             ("next number", |s| s.job.next_task += 1),

@@ -208,11 +208,11 @@ pub fn plan(job: &mut Job, generation: u32, plan: &Plan) -> Option<(Vec<Task>, E
 /// Calls for a new plan of a running job whose plan of `generation` cannot be carried out: the probe task to insert and
 /// the event. The job's other open tasks are to be cancelled, its outbox rows and its plan deleted. `None`: the job does
 /// not run, or not by this plan.
-pub fn replan(job: &mut Job, generation: u32, failure: Failure) -> Option<(Task, EventKind)> {
+pub fn replan(job: &mut Job, generation: u32, failure: Failure, now_ms: i64) -> Option<(Task, EventKind)> {
     if job.state != JobState::Running || job.generation != generation {
         return None;
     }
-    next_generation(job, None, None, failure, false)
+    next_generation(job, None, None, failure, false, now_ms)
 }
 
 fn next_generation(
@@ -221,8 +221,9 @@ fn next_generation(
     attempt: Option<u32>,
     failure: Failure,
     deep: bool,
+    now_ms: i64,
 ) -> Option<(Task, EventKind)> {
-    let spec = job.replan(failure.clone(), deep)?;
+    let spec = job.replan(failure.clone(), deep, now_ms)?;
     let generation = job.generation;
     let probe = Task::new(TaskId { job: job.id, number: spec.number }, generation, spec, TaskState::Ready);
     Some((probe, EventKind::Replanned { generation, task, attempt, failure }))
@@ -259,7 +260,7 @@ fn attempt_ended(
     }
     let failure = named(task, failure);
     if job.needs_decoded_frames(&failure)
-        && let Some((probe, event)) = next_generation(job, Some(number), Some(attempt), failure.clone(), true)
+        && let Some((probe, event)) = next_generation(job, Some(number), Some(attempt), failure.clone(), true, now_ms)
     {
         return AttemptEnded { after: AfterFailure::Replan, event, insert: Some(probe) };
     }

@@ -102,9 +102,9 @@ pub struct Job {
     /// container's list proved wrong.
     #[serde(default)]
     pub deep_probe: bool,
-    /// Why the job was last planned again, if ever.
+    /// Why and when the job was last planned again, if ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replanned: Option<Failure>,
+    pub replanned: Option<Replanned>,
     /// Number that the next inserted task gets.
     pub next_task: u32,
     /// How fast its segments were so far.
@@ -118,6 +118,25 @@ pub struct Job {
     pub created_ms: i64,
     /// Milliseconds since the Unix epoch; set with the ended state.
     pub ended_ms: Option<i64>,
+}
+
+/// The start of a generation after the first. Stored as one JSON value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replanned {
+    /// Why the plan before was dropped.
+    #[serde(flatten)]
+    pub failure: Failure,
+    /// Number of the generation's first task, its probe. 0 in rows of versions that did not store the number.
+    #[serde(default)]
+    pub first_task: u32,
+    /// Milliseconds since the Unix epoch. 0 in rows of versions that did not store the time.
+    #[serde(default)]
+    pub at_ms: i64,
+}
+
+/// Lowest generation among the tasks that count in a job of `generation`: the first plan's probe task is of generation 0.
+pub const fn first_generation(generation: u32) -> u32 {
+    if generation <= 1 { 0 } else { generation }
 }
 
 /// What a store does, in the same transaction, after a task became done.
@@ -179,7 +198,7 @@ impl Job {
     /// Calls for a new plan: the next generation begins with a probe, the task returned. The job's other open tasks are
     /// to be cancelled with it, its outbox rows and its plan deleted. `deep`: list frames by decoding from now on. `None`,
     /// and nothing changes: the job has no plan, or has ended.
-    pub fn replan(&mut self, reason: Failure, deep: bool) -> Option<TaskSpec> {
+    pub fn replan(&mut self, reason: Failure, deep: bool, now_ms: i64) -> Option<TaskSpec> {
         if self.state.is_ended() || !self.is_planned() {
             return None;
         }
@@ -187,7 +206,7 @@ impl Job {
         self.state = JobState::Probing;
         self.generation = self.generation.saturating_add(1);
         self.deep_probe |= deep;
-        self.replanned = Some(reason);
+        self.replanned = Some(Replanned { failure: reason, first_task: number, at_ms: now_ms });
         self.plan_hash = None;
         self.remaining = 1;
         self.next_task = number.saturating_add(1);
@@ -199,9 +218,19 @@ impl Job {
         self.plan_hash.is_some()
     }
 
-    /// Lowest generation among the tasks that count: the first plan's probe task is of generation 0.
+    /// Lowest generation among the tasks that count.
     pub const fn first_generation(&self) -> u32 {
-        if self.generation <= 1 { 0 } else { self.generation }
+        first_generation(self.generation)
+    }
+
+    /// Lowest number among the tasks that count: the probe task of the current generation.
+    pub fn first_task(&self) -> u32 {
+        self.replanned.as_ref().map_or(0, |replanned| replanned.first_task)
+    }
+
+    /// Start of the current generation, milliseconds since the Unix epoch: the submit, or the last call for a new plan.
+    pub fn generation_started_ms(&self) -> i64 {
+        self.replanned.as_ref().map_or(self.created_ms, |replanned| replanned.at_ms.max(self.created_ms))
     }
 
     /// Whether a task counts: parts of earlier generations are garbage.
@@ -333,15 +362,26 @@ mod tests {
         let wrong = Failure::of(FailureCode::TimesDiffer, "other times");
         assert!(!job.needs_decoded_frames(&Failure::of(FailureCode::FfmpegFailed, "x")));
         assert!(job.needs_decoded_frames(&wrong));
-        let probe = job.replan(wrong.clone(), true).unwrap();
+        let probe = job.replan(wrong.clone(), true, 7).unwrap();
         assert_eq!((probe.number, probe.kind), (4, TaskKind::Probe));
         assert_eq!((job.state, job.generation, job.remaining, job.next_task), (JobState::Probing, 2, 1, 5));
-        assert_eq!((job.plan_hash.as_deref(), job.replanned.as_ref()), (None, Some(&wrong)));
-        assert_eq!(job.replan(wrong.clone(), true), None, "there is no plan yet to replace");
+        assert_eq!((job.plan_hash.as_deref(), job.replanned.as_ref().map(|r| &r.failure)), (None, Some(&wrong)));
+        assert_eq!((job.first_task(), job.generation_started_ms()), (4, 7));
+        assert_eq!(job.replan(wrong.clone(), true, 8), None, "there is no plan yet to replace");
         job.task_done(TaskKind::Probe, 0);
         assert!(job.planned("second".into(), 2, true));
         assert_eq!((job.state, job.generation), (JobState::Running, 2));
         assert!(!job.needs_decoded_frames(&wrong), "a decoded list is not decoded again");
+    }
+
+    #[test]
+    fn a_reason_stored_without_the_start_of_its_generation_is_read() {
+        let failure = Failure::of(FailureCode::TimesDiffer, "other times");
+        let stored = serde_json::to_string(&failure).unwrap();
+        let read: Replanned = serde_json::from_str(&stored).unwrap();
+        assert_eq!(read, Replanned { failure, first_task: 0, at_ms: 0 });
+        let job = Job { replanned: Some(read), created_ms: 5, ..running() };
+        assert_eq!((job.first_task(), job.generation_started_ms()), (0, 5));
     }
 
     #[test]
@@ -354,7 +394,7 @@ mod tests {
         };
         let (first_probe, first, second_probe) = (task(0, 0), task(1, 1), task(4, 2));
         assert!(job.owns(&first_probe) && job.owns(&first));
-        job.replan(Failure::of(FailureCode::TimesDiffer, "other times"), true).unwrap();
+        job.replan(Failure::of(FailureCode::TimesDiffer, "other times"), true, 1).unwrap();
         assert!(!job.owns(&first_probe) && !job.owns(&first) && job.owns(&second_probe));
     }
 
@@ -362,7 +402,7 @@ mod tests {
     fn an_ended_job_is_not_planned_again() {
         let mut job = running();
         job.cancel(1);
-        assert_eq!(job.replan(Failure::of(FailureCode::TimesDiffer, "other times"), true), None);
+        assert_eq!(job.replan(Failure::of(FailureCode::TimesDiffer, "other times"), true, 2), None);
     }
 
     #[test]

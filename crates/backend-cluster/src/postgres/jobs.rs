@@ -117,7 +117,7 @@ pub(super) async fn replan(
     now_ms: i64,
 ) -> Result<bool, Fault> {
     let Some(mut job) = lock_job(c, id, Lock::Update).await? else { return Ok(false) };
-    let Some((probe, event)) = transition::replan(&mut job, generation, failure) else { return Ok(false) };
+    let Some((probe, event)) = transition::replan(&mut job, generation, failure, now_ms) else { return Ok(false) };
     drop_generation(c, id).await?;
     save_job(c, &job).await?;
     insert_tasks(c, id, &[probe]).await?;

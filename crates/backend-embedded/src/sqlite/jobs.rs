@@ -125,7 +125,7 @@ pub(super) async fn replan(
     now_ms: i64,
 ) -> Result<bool, StoreError> {
     let Some(mut job) = load_job(c, id).await? else { return Ok(false) };
-    let Some((probe, event)) = transition::replan(&mut job, generation, failure) else { return Ok(false) };
+    let Some((probe, event)) = transition::replan(&mut job, generation, failure, now_ms) else { return Ok(false) };
     next_generation(c, &job, &probe).await?;
     log(c, id, now_ms, &event).await?;
     Ok(true)

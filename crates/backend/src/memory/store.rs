@@ -154,7 +154,8 @@ impl Scheduling for MemoryStore {
 
     async fn replan(&self, job: JobId, generation: u32, failure: Failure, now_ms: i64) -> Result<bool, StoreError> {
         let mut rows = self.lock();
-        let found = rows.jobs.get_mut(&job).and_then(|found| transition::replan(&mut found.job, generation, failure));
+        let found =
+            rows.jobs.get_mut(&job).and_then(|found| transition::replan(&mut found.job, generation, failure, now_ms));
         let Some((probe, event)) = found else { return Ok(false) };
         rows.next_generation(probe, now_ms, event);
         Ok(true)

@@ -40,7 +40,7 @@ pub async fn a_wrong_list_of_frames_is_decoded(harness: &dyn StoreHarness) {
     let stage = doubted(harness).await;
     let job = stage.job().await;
     assert_eq!((job.state, job.generation, job.remaining, job.deep_probe), (JobState::Probing, 2, 1, true));
-    assert_eq!(job.replanned.as_ref().map(|f| f.code.as_str()), Some("times_differ"));
+    assert_eq!(job.replanned.as_ref().map(|r| (r.failure.code.as_str(), r.first_task)), Some(("times_differ", 4)));
     assert_eq!((job.plan_hash, job.failure, stage.store.plan(stage.job).await.unwrap()), (None, None, None));
     let states: Vec<_> = stage.tasks().await.iter().map(|t| t.state).collect();
     let [done, failed, cancelled, ready] = [TaskState::Done, TaskState::Failed, TaskState::Cancelled, TaskState::Ready];
@@ -145,6 +145,7 @@ pub async fn a_plan_of_another_version_is_made_again(harness: &dyn StoreHarness)
     assert!(!stage.store.replan(stage.job, 1, outdated(), 5).await.unwrap(), "done before");
     let job = stage.job().await;
     assert_eq!((job.state, job.generation, job.deep_probe), (JobState::Probing, 2, false));
+    assert_eq!((job.first_task(), job.generation_started_ms()), (4, 5));
     assert_eq!(stage.complete(3, 3, 6).await, Err(Refusal::Cancelled));
     stage.audit().await;
     stage.finish(4).await;
