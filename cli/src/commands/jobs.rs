@@ -113,23 +113,43 @@ pub async fn status(config: &Config, args: StatusArgs) -> Result<Exit, Problem> 
             say!("          {}", printable(line));
         }
     }
-    say!("\n task  kind      index  state      attempt  by / why");
-    for t in &tasks {
+    say!("");
+    for line in table(&job, &tasks) {
+        say!("{line}");
+    }
+    Ok(Exit::Done)
+}
+
+/// The tasks that count, and how many do not.
+fn table(job: &Job, tasks: &[Task]) -> Vec<String> {
+    let (owned, dropped): (Vec<&Task>, Vec<&Task>) = tasks.iter().partition(|task| job.owns(task));
+    let head = " task  kind      index  state      attempt  by / why".to_owned();
+    let rows = owned.into_iter().map(|t| {
         let why = match (&t.lease, &t.failure) {
             (Some(l), _) => format!("{}, {} %", l.worker, l.progress.done_per_mille / 10),
             (None, Some(f)) => format!("{}: {}", f.code, printable(&f.message)),
-            (None, None) => waits(t, &job),
+            (None, None) => waits(t, job),
         };
-        say!(
+        format!(
             "{:>5}  {:<9} {:>5}  {:<10} {:>6}  {why}",
             t.spec.number,
             t.spec.kind.as_str(),
             t.spec.index,
             t.state.as_str(),
             t.attempt
-        );
-    }
-    Ok(Exit::Done)
+        )
+    });
+    std::iter::once(head).chain(rows).chain(dropped_tasks(dropped.len())).collect()
+}
+
+/// The line about tasks that the table leaves out, if any.
+pub(super) fn dropped_tasks(num: usize) -> Option<String> {
+    let tasks = match num {
+        0 => return None,
+        1 => "1 task was".to_owned(),
+        _ => format!("{num} tasks were"),
+    };
+    Some(format!("{tasks} dropped with the earlier plan (--json lists all)"))
 }
 
 fn waits(t: &Task, job: &Job) -> String {
@@ -143,7 +163,8 @@ fn waits(t: &Task, job: &Job) -> String {
 
 fn brief(t: &Task) -> serde_json::Value {
     json!({
-        "number": t.spec.number, "kind": t.spec.kind, "index": t.spec.index, "state": t.state, "attempt": t.attempt,
+        "number": t.spec.number, "generation": t.generation, "kind": t.spec.kind, "index": t.spec.index,
+        "state": t.state, "attempt": t.attempt,
         "media_failures": t.media_failures, "infra_failures": t.infra_failures, "lease": t.lease, "failure": t.failure,
     })
 }
@@ -247,4 +268,50 @@ async fn migrate_postgres(url: &Secret<String>) -> Result<Exit, Problem> {
 #[cfg(not(feature = "cluster"))]
 async fn migrate_postgres(_: &Secret<String>) -> Result<Exit, Problem> {
     Err(crate::features::needs_cluster("migration of a Postgres database (DATABASE_URL)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use splitreel_core::job::JobRequest;
+    use splitreel_core::profile::Profile;
+    use splitreel_core::source::SourceRef;
+    use splitreel_core::task::{TaskKind, TaskSpec};
+    use splitreel_core::{Failure, FailureCode, JobId, TaskId};
+
+    fn job() -> Job {
+        let request = JobRequest {
+            tenant: "t".into(),
+            idempotency_key: "k".into(),
+            source: SourceRef { locator: "/film".into(), version: "1".into(), bytes: 1 },
+            base: "film".into(),
+            profile: Profile::built_in("universal").unwrap(),
+            priority: Default::default(),
+            deep_probe: false,
+            output: None,
+            trace: Default::default(),
+        };
+        let mut job = Job::new(JobId(uuid::Uuid::nil()), request, 0).0;
+        job.task_done(TaskKind::Probe, 0);
+        assert!(job.planned("first".into(), 2, false));
+        job
+    }
+
+    fn task(number: u32, generation: u32) -> Task {
+        let spec = TaskSpec { number, kind: TaskKind::Segment, index: number, expected_cost: 1 };
+        Task::new(TaskId { job: JobId(uuid::Uuid::nil()), number }, generation, spec, TaskState::Done)
+    }
+
+    #[test]
+    fn the_table_leaves_out_tasks_of_a_dropped_plan_and_counts_them() {
+        let (mut job, mut tasks) = (job(), vec![task(0, 0), task(1, 1), task(2, 1)]);
+        assert_eq!(table(&job, &tasks).len(), 4, "a plan and its probe");
+        job.replan(Failure::of(FailureCode::TimesDiffer, "other times"), true, 1).unwrap();
+        tasks.push(task(3, 2));
+        let lines = table(&job, &tasks);
+        let [_, row, note] = lines.as_slice() else { panic!("{lines:?}") };
+        assert!(row.starts_with("    3  segment"), "{row}");
+        assert_eq!(note, "3 tasks were dropped with the earlier plan (--json lists all)");
+        assert_eq!(tasks.iter().map(|t| brief(t)["generation"].clone()).collect::<Vec<_>>(), [0, 1, 1, 2]);
+    }
 }

@@ -87,6 +87,7 @@ impl Attempts {
         });
         TaskView {
             number: task.id.number,
+            generation: task.generation,
             kind: task.spec.kind,
             index: task.spec.index,
             state: task.state,

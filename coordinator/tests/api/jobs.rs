@@ -1,10 +1,11 @@
 //! Making, listing and steering jobs.
 
-use crate::stage::{ROOT, SOURCE, Stage, fresh, request, until};
+use crate::stage::{ROOT, SOURCE, START_MS, Stage, fresh, probe_result, request, until};
 use serde_json::{Value, json};
-use splitreel_backend::Submissions;
+use splitreel_backend::conformance::fixture;
 use splitreel_backend::lease::Leases;
 use splitreel_backend::store::JobFilter;
+use splitreel_backend::{Scheduling, Submissions};
 use splitreel_client::types::Scope;
 use splitreel_core::job::JobState;
 use splitreel_core::part::{Cost, ProbeResult, StoredObject, TaskResult};
@@ -130,6 +131,30 @@ async fn tasks_come_with_their_attempts_and_failures() {
     stage.plan(stage.job(&token).await).await;
     let page = stage.ask("GET", &format!("/v1/jobs/{job}/tasks?limit=0"), &token, None).await;
     assert_eq!(page.code(), "invalid");
+}
+
+#[tokio::test]
+async fn a_job_that_is_planned_again_starts_at_zero_and_shows_its_dropped_tasks() {
+    let stage = Stage::new();
+    let token = stage.token("a", &BOTH).await;
+    let job = stage.job(&token).await;
+    let percent =
+        async || stage.ask("GET", "/v1/jobs", &token, None).await.json()["jobs"][0]["progress"]["percent"].clone();
+    stage.plan_of(job, 4).await;
+    let reason = Failure::of(FailureCode::TimesDiffer, "other times");
+    assert!(stage.store.replan(job, 1, reason, START_MS).await.unwrap());
+    stage.finish(&stage.wakeup(job, 5, TaskKind::Probe), probe_result).await;
+    assert!(stage.store.record_plan(job, 2, &fixture::plan(4, 0), START_MS).await.unwrap());
+    assert_eq!(percent().await, 0.0);
+    for number in [6, 7] {
+        stage
+            .finish(&stage.wakeup(job, number, TaskKind::Segment), |_| fixture::result(TaskKind::Segment, number - 6))
+            .await;
+    }
+    assert_eq!(percent().await, 50.0);
+    let tasks = stage.ask("GET", &format!("/v1/jobs/{job}/tasks"), &token, None).await.json();
+    let generations: Vec<&Value> = tasks["tasks"].as_array().unwrap().iter().map(|t| &t["generation"]).collect();
+    assert_eq!(generations, [0, 1, 1, 1, 1, 2, 2, 2, 2, 2]);
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! `splitreel status`, `list`, `cancel`, `pause`, `resume` and `retry` for the jobs of a server.
 
 use super::{RemoteJobArgs, client, print_json, refused};
+use crate::commands::jobs::dropped_tasks;
 use crate::config::Config;
 use crate::exit::{Exit, Problem, printable};
 use crate::roles::settings::Upstream;
-use splitreel_client::types::{TaskCounts, TaskList};
+use splitreel_client::types::{JobView, TaskCounts, TaskList, TaskView};
 use splitreel_client::{ClientError, JobQuery};
 
 /// What can be done to a job.
@@ -44,13 +45,15 @@ pub async fn status(config: &Config, args: RemoteJobArgs) -> Result<Exit, Proble
     let no = |e: ClientError| refused(&format!("job {}", args.job), &e);
     let job = client.job(args.job).await.map_err(no)?;
     let TaskList { mut tasks, mut next } = client.tasks(args.job, None, None).await.map_err(no)?;
+    // A program gets all pages; a person gets the first one that has tasks of the current plan.
+    while let Some(after) = next
+        && (args.json || tasks.last().is_some_and(|task| !job.owns(task)))
+    {
+        let page = client.tasks(args.job, Some(after), None).await.map_err(no)?;
+        tasks.extend(page.tasks);
+        next = page.next;
+    }
     if args.json {
-        // A program wants all of them.
-        while let Some(after) = next {
-            let page = client.tasks(args.job, Some(after), None).await.map_err(no)?;
-            tasks.extend(page.tasks);
-            next = page.next;
-        }
         print_json(&serde_json::json!({ "job": job, "tasks": tasks }));
         return Ok(Exit::Done);
     }
@@ -76,24 +79,25 @@ pub async fn status(config: &Config, args: RemoteJobArgs) -> Result<Exit, Proble
     if let Some(f) = &job.failure {
         say!("failure   {}", printable(&f.message));
     }
-    for t in tasks {
-        let lease = t.lease.map(|l| format!(" on {}", printable(&l.worker))).unwrap_or_default();
-        say!(
-            "{:>6}  {:<9} {:>5}  {:<10} attempt {}{lease}",
-            t.number,
-            t.kind.as_str(),
-            t.index,
-            t.state.as_str(),
-            t.attempt
-        );
-    }
-    if next.is_some() {
-        say!("and more (--json lists all)");
+    for line in table(&job, &tasks, next.is_some()) {
+        say!("{line}");
     }
     if let Some(TaskCounts { ready, leased, done, ended }) = job.progress.tasks {
         say!("tasks     {ready} wait, {leased} run, {done} are done, {ended} failed or were cancelled");
     }
     Ok(Exit::Done)
+}
+
+/// The tasks that count, whether more follow, and how many do not count.
+fn table(job: &JobView, tasks: &[TaskView], has_more: bool) -> Vec<String> {
+    let (owned, dropped): (Vec<&TaskView>, Vec<&TaskView>) = tasks.iter().partition(|task| job.owns(task));
+    let rows = owned.into_iter().map(|t| {
+        let lease = t.lease.as_ref().map(|l| format!(" on {}", printable(&l.worker))).unwrap_or_default();
+        let (kind, state) = (t.kind.as_str(), t.state.as_str());
+        format!("{:>6}  {kind:<9} {:>5}  {state:<10} attempt {}{lease}", t.number, t.index, t.attempt)
+    });
+    let more = has_more.then(|| "and more (--json lists all)".to_owned());
+    rows.chain(more).chain(dropped_tasks(dropped.len())).collect()
 }
 
 /// The server's jobs, newest first.
@@ -111,4 +115,38 @@ pub async fn list(config: &Config, upstream: Upstream, limit: usize, json: bool)
         say!("{}  {state:<10} {:>5.0}  {:<12} {}", j.id, j.progress.percent, j.profile, printable(&j.source.locator));
     }
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn job(generation: u32) -> JobView {
+        let job = json!({
+            "id": "00000000-0000-0000-0000-000000000007", "tenant": "t", "state": "running", "is_paused": false,
+            "priority": "normal", "source": {"locator": "s3://b/k", "bytes": 1, "version": "v"}, "profile": "universal",
+            "base": "k", "progress": {"percent": 0.0, "remaining": 1}, "generation": generation, "created_ms": 0,
+        });
+        serde_json::from_value(job).unwrap()
+    }
+
+    fn task(number: u32, generation: u32) -> TaskView {
+        let task = json!({
+            "number": number, "generation": generation, "kind": "segment", "index": 0, "state": "ready", "attempt": 1,
+            "media_failures": 0, "infra_failures": 0, "attempts": [],
+        });
+        serde_json::from_value(task).unwrap()
+    }
+
+    #[test]
+    fn the_table_leaves_out_tasks_of_a_dropped_plan_and_counts_them() {
+        let tasks = [task(0, 0), task(1, 1), task(2, 2)];
+        assert_eq!(table(&job(1), &tasks, false).len(), 3);
+        let lines = table(&job(2), &tasks, true);
+        let [row, more, dropped] = lines.as_slice() else { panic!("{lines:?}") };
+        assert!(row.starts_with("     2  segment"), "{row}");
+        assert_eq!(more, "and more (--json lists all)");
+        assert_eq!(dropped, "2 tasks were dropped with the earlier plan (--json lists all)");
+    }
 }

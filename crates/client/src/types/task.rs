@@ -1,7 +1,8 @@
 //! Tasks of a job and their attempts.
 
-use super::FailureView;
+use super::{FailureView, JobView};
 use serde::{Deserialize, Serialize};
+use splitreel_core::job::first_generation;
 use splitreel_core::task::{TaskKind, TaskState};
 use utoipa::ToSchema;
 
@@ -61,6 +62,10 @@ pub struct AttemptView {
 pub struct TaskView {
     /// Number in the job.
     pub number: u32,
+    /// Number of the plan that the task belongs to; 0 for the first probe, which belongs to plan 1. When the job's
+    /// `generation` is 2 or more, tasks of lower generations were dropped with their plan.
+    #[serde(default)]
+    pub generation: u32,
     /// Kind.
     pub kind: TaskKind,
     /// Index into the plan's list for its kind.
@@ -84,6 +89,13 @@ pub struct TaskView {
     pub failure: Option<FailureView>,
     /// Its attempts, oldest first.
     pub attempts: Vec<AttemptView>,
+}
+
+impl JobView {
+    /// Whether a task counts; tasks of earlier generations were dropped with their plan.
+    pub const fn owns(&self, task: &TaskView) -> bool {
+        task.generation >= first_generation(self.generation)
+    }
 }
 
 /// A page of tasks, by number.
