@@ -209,7 +209,8 @@ impl Display {
             media.map_or_else(String::new, |m| format!(", {:.2}× real time", m / took.as_secs_f64().max(0.001)));
         self.say(format!("{name}: done in {}{speed}", clock(took.as_secs_f64())));
         if let Some(n) = frames {
-            self.say(format!("  exact   {n} of {n} frames over {num_segments} segments, proof in report.json"));
+            let segments = if num_segments == 1 { "segment" } else { "segments" };
+            self.say(format!("  exact   {n} of {n} frames over {num_segments} {segments}, proof in report.json"));
         }
         self.say(format!(
             "  output  {} ({:.1} MB in {} files)",

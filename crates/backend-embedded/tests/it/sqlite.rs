@@ -7,7 +7,7 @@ use splitreel_backend::store::JobFilter;
 use splitreel_backend::{StoreError, Submissions};
 use splitreel_backend_embedded::{SqliteStore, migrate, schema_version};
 use splitreel_core::fair::Shares;
-use splitreel_core::job::JobState;
+use splitreel_core::job::{JobRequest, JobState};
 use splitreel_core::task::RetryPolicy;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
@@ -121,6 +121,19 @@ async fn an_unreadable_row_is_corrupt_and_not_a_panic() {
     sqlx::query("UPDATE jobs SET request = '{\"tenant\": 1}'").execute(&mut raw(&directory).await).await.unwrap();
     let error = stage.store.job(stage.job).await.unwrap_err();
     assert!(matches!(&error, StoreError::Corrupt { what } if what.starts_with("request: ")), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_requested_deep_probe_holds_in_rows_of_programs_that_did_not_store_it() {
+    let directory = Directory::new();
+    let store = StoreHarness::open(&directory).await;
+    for (n, deep_probe) in [(1, true), (2, false)] {
+        let request = JobRequest { deep_probe, ..request("t", &n.to_string()) };
+        store.submit(job_id(n), request, 0).await.unwrap();
+    }
+    sqlx::query("UPDATE jobs SET deep_probe = 0").execute(&mut raw(&directory).await).await.unwrap();
+    assert!(store.job(job_id(1)).await.unwrap().unwrap().deep_probe);
+    assert!(!store.job(job_id(2)).await.unwrap().unwrap().deep_probe);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
