@@ -268,3 +268,17 @@ pub fn sparse_mpg() -> PathBuf {
 pub fn raw_h264() -> PathBuf {
     make("raw.264", &lavfi(&[PICTURE], &[B_FRAMES]))
 }
+
+/// FLV recording in which every tenth picture has the time of the one before.
+pub fn equal_times() -> PathBuf {
+    const REPEAT: &str =
+        r"setts=pts=if(eq(mod(N\,10)\,9)\,PREV_OUTPTS\,PTS):dts=if(eq(mod(N\,10)\,9)\,PREV_OUTDTS\,DTS)";
+    const CODEC: &[&str] =
+        &["-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "50", "-pix_fmt", "yuv420p", "-bsf:v", REPEAT];
+    make("equal-times.flv", &lavfi(&[PICTURE], &[CODEC]))
+}
+
+/// MP4 with B-frames whose muxer stored decode times as presentation times.
+pub fn decode_times() -> PathBuf {
+    make("decode-times.mp4", &lavfi(&[PICTURE], &[B_FRAMES, &["-bsf:v", "setts=pts=DTS", "-use_editlist", "0"]]))
+}

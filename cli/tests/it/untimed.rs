@@ -1,4 +1,4 @@
-//! Sources without presentation times: every frame comes out once, in order, with its own pixels.
+//! Sources whose presentation times are missing, repeat or run back: every frame comes out once, in order, with its own pixels.
 
 use crate::clips;
 use crate::decoded::{self, pixels};
@@ -58,6 +58,16 @@ fn program_stream_with_sparse_times() {
 #[test]
 fn raw_stream() {
     holds_for(&clips::raw_h264());
+}
+
+#[test]
+fn recording_that_repeats_times() {
+    holds_for(&clips::equal_times());
+}
+
+#[test]
+fn mp4_that_stores_decode_times_only() {
+    holds_for(&clips::decode_times());
 }
 
 #[test]

@@ -196,7 +196,6 @@ codes! {
     SourceNotFound "source_not_found" Source "The source does not exist." None;
     SourceUnusable "source_unusable" Source "The source cannot be used." None;
     Timebase "timebase" Source "The source's time base is too fine to be kept exactly." None;
-    TimesUnordered "times_unordered" Source "The times of the source's frames repeat or run back." Some("remux the source first, then make a new job");
     Truncated "truncated" Source "The source ends before its media." UPLOAD_AGAIN;
     UnsupportedCodec "unsupported_codec" Source "ffmpeg has no decoder for the source's codec." Some("convert the source first, or install an ffmpeg that decodes it");
 }

@@ -55,7 +55,6 @@ pub fn video_track(pts: Vec<i64>, timebase: Rational, keyframe_every: usize) -> 
             evidence: IndexEvidence::Moov,
             is_seekable: true,
             needs_run_in: false,
-            has_repeats: false,
             stamping: Default::default(),
         },
     }

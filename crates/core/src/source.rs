@@ -148,9 +148,6 @@ pub struct FrameIndex {
     /// Random access needs one keyframe more of run-in (intra refresh, recovery points).
     #[serde(default)]
     pub needs_run_in: bool,
-    /// The decoder also shows frames whose time repeats or runs back; they are not in `pts` and have to be dropped.
-    #[serde(default)]
-    pub has_repeats: bool,
     /// Origin of the times in `pts`.
     #[serde(default, skip_serializing_if = "Stamping::is_own")]
     pub stamping: Stamping,

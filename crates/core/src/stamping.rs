@@ -4,7 +4,7 @@
 use crate::time::Rational;
 use serde::{Deserialize, Serialize};
 
-/// Number of stretches after which times that depart from the frame rate are ignored.
+/// Number of stretches after which times that depart from the frame rate are ignored; the same for distances.
 const MAX_STRETCHES: usize = 1_000;
 /// Steps with larger parts are rounded to whole ticks: ffmpeg evaluates the times with 53-bit floating point.
 const MAX_STEP: Rational = Rational::whole(100_000_000);
@@ -22,6 +22,8 @@ pub enum Stamping {
     Tail(Tail),
     /// Frames are placed by their number in a decode from the start of the source.
     Counted(Counted),
+    /// Frames whose time repeats or runs back follow their predecessors.
+    Spaced(Spaced),
 }
 
 impl Stamping {
@@ -38,6 +40,74 @@ pub struct Tail {
     pub after: i64,
     /// Ticks from each of the frames behind to the next, > 0.
     pub step: i64,
+}
+
+/// Rule for frames whose own time is not later than the time given to the frame before: each follows that frame at a
+/// distance that the place in the timeline decides. All other frames keep their own time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spaced {
+    /// Distances, by the time from which on they hold; the first holds from the start.
+    pub spacings: Vec<Spacing>,
+}
+
+/// A distance between frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spacing {
+    /// Time of the predecessor, source ticks, from which on the distance holds.
+    pub from: i64,
+    /// Ticks from the predecessor to the frame, > 0.
+    pub step: i64,
+}
+
+impl Spaced {
+    /// Spaces the frames that have no later time than their predecessor evenly between the neighbours that keep theirs.
+    /// `own` are all frames' times in order of display, `usual` the distance where no frame with a later time follows.
+    ///
+    /// The times that result increase strictly. Where there are more frames than ticks, the frames behind move, too.
+    pub fn new(own: &[i64], usual: i64) -> (Self, Vec<i64>) {
+        let (mut rule, mut times) = (Spaced::default(), Vec::with_capacity(own.len()));
+        for (at, &pts) in own.iter().enumerate() {
+            if let Some(&before) = times.last().filter(|before| pts <= **before) {
+                // Frames that continue a run were looked at with its first one.
+                let is_first = at.checked_sub(1).and_then(|at| own.get(at)).is_none_or(|own| *own == before);
+                if is_first {
+                    rule.make_room(before, own.get(at..).unwrap_or_default(), usual);
+                }
+            }
+            let time = rule.time(times.last().copied(), pts);
+            times.push(time);
+        }
+        (rule, times)
+    }
+
+    /// Adds a distance behind the frame at `before` where the one in force does not suit the run of frames that follows.
+    fn make_room(&mut self, before: i64, follow: &[i64], usual: i64) {
+        let length = follow.iter().take_while(|pts| **pts <= before).count();
+        let frames = i64::try_from(length).unwrap_or(i64::MAX);
+        let room = follow.get(length).map(|next| next.saturating_sub(before));
+        let even = room.map_or(usual, |room| room / frames.saturating_add(1)).max(1);
+        let suits = |step: i64| {
+            let fits = room.is_none_or(|room| step.saturating_mul(frames) < room);
+            fits && (step - even).abs() <= (even / 8).max(1)
+        };
+        let is_full = self.spacings.len() >= MAX_STRETCHES;
+        if !is_full && !self.step(before).is_some_and(suits) {
+            self.spacings.push(Spacing { from: before, step: even });
+        }
+    }
+
+    /// Time of a frame, source ticks, given the time of the frame before.
+    pub fn time(&self, before: Option<i64>, own: i64) -> i64 {
+        match before {
+            Some(before) if own <= before => before.saturating_add(self.step(before).unwrap_or(1)),
+            _ => own,
+        }
+    }
+
+    fn step(&self, before: i64) -> Option<i64> {
+        let behind = self.spacings.partition_point(|spacing| spacing.from <= before).max(1);
+        self.spacings.get(behind - 1).map(|spacing| spacing.step)
+    }
 }
 
 /// Frame times by frame number, counted from 0 in presentation order.
@@ -116,8 +186,8 @@ fn half(step: Rational) -> u64 {
     step.num().div_euclid(step.den().saturating_mul(2)).unsigned_abs()
 }
 
-/// Ticks per frame: the announced value that the known times bear out, else the median of the known times (the lower
-/// one: gaps make distances longer).
+/// Ticks per frame: the announced value that the known times bear out by their median distance or else by their mean,
+/// else the median (the lower one: gaps make distances longer).
 fn step(anchors: &[Stretch], announced: &[Rational]) -> Rational {
     let pairs = anchors.iter().zip(anchors.iter().skip(1));
     let mut measured: Vec<Rational> = pairs
@@ -126,8 +196,15 @@ fn step(anchors: &[Stretch], announced: &[Rational]) -> Rational {
         .collect();
     measured.sort_unstable();
     let median = measured.get(measured.len().saturating_sub(1) / 2).copied();
-    let agrees = |step: &&Rational| median.is_none_or(|median| (step.to_f64() / median.to_f64() - 1.0).abs() < 0.01);
-    let chosen = announced.iter().filter(|step| step.is_positive()).find(agrees).copied().or(median);
+    let mean = anchors.first().zip(anchors.last()).and_then(|(a, b)| {
+        Rational::new(b.pts.checked_sub(a.pts)?, i64::try_from(b.frame - a.frame).ok()?)
+            .filter(|step| step.is_positive())
+    });
+    let borne_out = |measured: Option<Rational>| {
+        let agrees = |step: &&Rational| measured.is_none_or(|by| (step.to_f64() / by.to_f64() - 1.0).abs() < 0.01);
+        announced.iter().filter(|step| step.is_positive()).find(agrees).copied()
+    };
+    let chosen = borne_out(median).or_else(|| borne_out(mean)).or(median);
     let chosen = chosen.unwrap_or(Rational::ONE).max(Rational::ONE);
     if chosen.den() <= MAX_STEP_DENOMINATOR && Rational::whole(chosen.num()) <= MAX_STEP {
         chosen
@@ -169,6 +246,13 @@ mod tests {
     }
 
     #[test]
+    fn times_in_bursts_bear_the_rate_out_by_their_mean() {
+        let known: Vec<_> =
+            (0..31).map(|n| Some(if n % 3 == 0 { n * 512 } else { (n + 3) / 3 * 1536 + n % 3 })).collect();
+        assert_eq!(times(&Counted::new(&known, &[Rational::whole(512)]), 4), [0, 512, 1024, 1536]);
+    }
+
+    #[test]
     fn a_gap_that_is_confirmed_starts_a_stretch_and_a_single_wild_time_does_not() {
         let announced = [Rational::whole(10)];
         let wild = [Some(0), Some(10), Some(9000), Some(30), None];
@@ -179,7 +263,54 @@ mod tests {
         assert_eq!(times(&Counted::new(&back, &announced), 5), [50, 60, 70, 80, 90]);
     }
 
+    #[test]
+    fn a_repeated_time_becomes_the_middle_between_its_neighbours() {
+        let (rule, times) = Spaced::new(&[0, 40, 40, 120, 160, 160, 160, 280], 40);
+        assert_eq!(times, [0, 40, 80, 120, 160, 200, 240, 280]);
+        assert_eq!(rule.spacings, [Spacing { from: 40, step: 40 }]);
+        let (_, back) = Spaced::new(&[0, 40, 20, 120, 160], 40);
+        assert_eq!(back, [0, 40, 80, 120, 160]);
+    }
+
+    #[test]
+    fn repeated_times_at_the_end_go_on_at_the_usual_distance() {
+        assert_eq!(Spaced::new(&[0, 33, 33, 10], 33).1, [0, 33, 66, 99]);
+        assert_eq!(Spaced::new(&[5, 5, 5], 33).1, [5, 38, 71]);
+    }
+
+    #[test]
+    fn frames_without_room_move_the_ones_behind() {
+        assert_eq!(Spaced::new(&[0, 0, 0, 1, 9, 19], 9).1, [0, 1, 2, 3, 9, 19]);
+    }
+
+    #[test]
+    fn jitter_needs_no_distance_of_its_own() {
+        // 30 frames per second in milliseconds, every third with the time of the one before.
+        let own: Vec<i64> = (0..300).map(|n| (n - i64::from(n % 3 == 2)) * 1000 / 30).collect();
+        let (rule, times) = Spaced::new(&own, 33);
+        assert!(rule.spacings.len() <= 2, "{:?}", rule.spacings);
+        assert!(times.windows(2).all(|pair| (30..=37).contains(&(pair[1] - pair[0]))), "{times:?}");
+    }
+
     proptest! {
+        #[test]
+        fn any_times_are_spaced_in_order_wherever_a_decode_starts(
+            own in prop::collection::vec(-300i64..300, 1..60), usual in 1i64..50, start in 0usize..60,
+        ) {
+            let (rule, times) = Spaced::new(&own, usual);
+            prop_assert_eq!(times.len(), own.len());
+            prop_assert!(times.is_sorted_by(|a, b| a < b), "{:?}", times);
+            prop_assert!(rule.spacings.is_sorted_by(|a, b| a.from < b.from));
+            // A decode that starts at a frame with a time of its own goes on the same way.
+            if let Some(start) = (start..own.len()).find(|at| own[*at] == times[*at]) {
+                let mut before = None;
+                for at in start..own.len() {
+                    before = Some(rule.time(before, own[at]));
+                    prop_assert_eq!(before, Some(times[at]));
+                }
+            }
+        }
+
         #[test]
         fn any_known_times_give_increasing_times(
             known in prop::collection::vec(prop::option::of(-100_000i64..100_000), 0..80),

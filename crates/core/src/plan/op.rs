@@ -7,8 +7,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum VideoOp {
-    /// Drop frames whose time is not later than that of the frame before.
-    DropRepeats,
     /// HDR (PQ or HLG) to BT.709 SDR, 8 bit.
     ToneMap,
     /// Keep the frames of a list.
@@ -39,8 +37,8 @@ impl VideoOp {
     /// Whether the operation reads neighbouring frames: frames may be cut off only behind it.
     pub fn reads_neighbours(&self) -> bool {
         match self {
-            // These two compare times of neighbours, which trimming keeps; they read no neighbour's pixels.
-            VideoOp::DropRepeats | VideoOp::Choose { .. } => false,
+            // Times of neighbours are compared, which trimming keeps; no neighbour's pixels are read.
+            VideoOp::Choose { .. } => false,
             VideoOp::ToneMap | VideoOp::Scale { .. } | VideoOp::Format { .. } | VideoOp::SampleAspect { .. } => false,
         }
     }

@@ -46,7 +46,7 @@ fn slots_without_frames_stay_empty() {
 fn a_plan_of_another_version_is_not_read() {
     assert!(matches!(Plan::decode(br#"{"version":1,"video":null}"#), Err(PlanError::Outdated { version: 1 })));
     assert!(matches!(Plan::decode(br#"{"version":99}"#), Err(PlanError::Newer { version: 99 })));
-    assert!(matches!(Plan::decode(br#"{"version":2}"#), Err(PlanError::Unreadable(_))));
+    assert!(matches!(Plan::decode(br#"{"version":3}"#), Err(PlanError::Unreadable(_))));
     assert!(matches!(Plan::decode(b"nothing"), Err(PlanError::Unreadable(_))));
 }
 

@@ -50,11 +50,8 @@ pub(super) fn look(track: &VideoTrack, policy: PixelFormat, caps: &Capabilities)
 }
 
 /// The operations of a rendition, in order. Operations that renditions may share come first.
-pub(super) fn ops(track: &VideoTrack, look: &Look, list: &Chosen, rung: &ResolvedRung<'_>) -> Vec<VideoOp> {
+pub(super) fn ops(look: &Look, list: &Chosen, rung: &ResolvedRung<'_>) -> Vec<VideoOp> {
     let mut ops = Vec::new();
-    if track.frames.has_repeats {
-        ops.push(VideoOp::DropRepeats);
-    }
     if look.needs_tone_map {
         ops.push(VideoOp::ToneMap);
     }

@@ -65,7 +65,6 @@ pub(super) struct Rendition<'a> {
 /// The track of a rendition.
 pub(super) fn track(
     clock: &Clock,
-    source: &VideoTrack,
     rendition: &Rendition<'_>,
     list: &Chosen,
     (grid, is_whole): (u32, bool),
@@ -81,7 +80,7 @@ pub(super) fn track(
         sar: rung.sar,
         pixel_format: look.pixel_format.clone(),
         color: look.color.clone(),
-        ops: ops::ops(source, look, list, rung),
+        ops: ops::ops(look, list, rung),
         coding: Coding::Encode(VideoEncoding {
             codec: settings.codec,
             encoder: settings.encoder.clone(),

@@ -10,6 +10,7 @@ use crate::ladder::{self, Picture};
 use crate::plan::{FrameRule, Timeline};
 use crate::profile::{FrameRate, VideoCodec};
 use crate::source::VideoTrack;
+use crate::stamping::Stamping;
 
 /// Adds timeline, frame lists, grids and video tracks to the draft.
 pub(super) fn produce(context: &Context<'_>, draft: &mut Draft) -> Result<(), Failure> {
@@ -37,8 +38,9 @@ fn copy(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut Dr
             format!("{codec} video cannot be carried in fMP4 unchanged: use --profile universal to re-encode it");
         return Err(Failure::of(FailureCode::CopyUnsupported, message));
     }
-    if !track.frames.stamping.is_own() {
-        let message = "the video's packets have no presentation times, and fMP4 needs them: use --profile universal to re-encode it";
+    if let Some(fault) = fault_of_packets(&track.frames.stamping) {
+        let message =
+            format!("the video's packets {fault}, and fMP4 needs them: use --profile universal to re-encode it");
         return Err(Failure::of(FailureCode::CopyUnsupported, message));
     }
     let why = "nothing is re-encoded: copying is bound by the disk, splitting cannot help";
@@ -54,6 +56,15 @@ fn copy(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut Dr
     draft.grids = vec![grids::copied(clock, track, &cut_at, aim(context, context.profile.video.gop_seconds))];
     draft.tracks.push(planned);
     Ok(())
+}
+
+/// Why the packets of a video cannot be copied with their times.
+fn fault_of_packets(stamping: &Stamping) -> Option<&'static str> {
+    match stamping {
+        Stamping::Own => None,
+        Stamping::Tail(_) | Stamping::Counted(_) => Some("have no presentation times of their own"),
+        Stamping::Spaced(_) => Some("have presentation times that repeat or run back, not one for each frame"),
+    }
 }
 
 fn encode(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut Draft) -> Result<(), Failure> {
@@ -74,7 +85,7 @@ fn encode(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut 
             draft.grids.len() - 1
         });
         let number = u32::try_from(number).unwrap_or(u32::MAX);
-        let planned = renditions::track(clock, track, rendition, list, (number, cut_at.len() == 1));
+        let planned = renditions::track(clock, rendition, list, (number, cut_at.len() == 1));
         renditions::note(&planned, (picture.width, picture.height), &mut draft.notes);
         draft.tracks.push(planned);
     }

@@ -4,8 +4,6 @@
 use super::stamps::stamp_filter;
 use splitreel_core::plan::{FrameRule, Segment, Timeline, VideoOp, slot_ratio};
 
-/// Keeps a frame only when it is later than the one before.
-const DROP_REPEATS: &str = r"select=isnan(prev_selected_pts)+gt(pts\,prev_selected_pts)";
 /// PQ or HLG to linear light, mapped, and back as BT.709.
 const TONE_MAP: &str =
     "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv";
@@ -58,7 +56,6 @@ fn trimmed(
 /// frame of the source.
 fn filter(op: &VideoOp, timeline: &Timeline, offset: i64) -> Option<String> {
     Some(match op {
-        VideoOp::DropRepeats => DROP_REPEATS.to_owned(),
         VideoOp::ToneMap => TONE_MAP.to_owned(),
         VideoOp::Choose { rule: FrameRule::All } => return None,
         // Segments start on frames of the list, so that counting starts anew in each.
@@ -174,13 +171,9 @@ mod tests {
     #[test]
     fn shared_operations_are_done_once_at_each_level() {
         let half = VideoOp::Choose { rule: FrameRule::EverySecond };
-        let graph = text(&[
-            &[VideoOp::DropRepeats, scale(40)],
-            &[VideoOp::DropRepeats, VideoOp::ToneMap, scale(20)],
-            &[VideoOp::DropRepeats, VideoOp::ToneMap, half, scale(10)],
-        ]);
+        let graph = text(&[&[scale(40)], &[VideoOp::ToneMap, scale(20)], &[VideoOp::ToneMap, half, scale(10)]]);
         let lines: Vec<&str> = graph.split(';').collect();
-        assert_eq!(lines[0], format!("[0:0]TRIM,{DROP_REPEATS},split=2[s0][s1]"));
+        assert_eq!(lines[0], format!("[0:0]TRIM,split=2[s0][s1]"));
         assert_eq!(lines[1], format!("[s0]scale=w=80:h=40:flags={SCALER_FLAGS}[v0]"));
         assert_eq!(lines[2], format!("[s1]{TONE_MAP},split=2[s1_1][s1_2]"));
         assert_eq!(lines[3], format!("[s1_1]scale=w=40:h=20:flags={SCALER_FLAGS}[v1]"));

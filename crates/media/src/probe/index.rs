@@ -13,7 +13,7 @@ use super::tracks::is_intra_only;
 use crate::process::RunError;
 use crate::request::Effort;
 use splitreel_core::source::{ByteIndex, Container, FrameIndex, IndexEvidence, Keyframe, PtsList};
-use splitreel_core::stamping::{Counted, Stamping, Tail};
+use splitreel_core::stamping::{Counted, Spaced, Stamping, Tail};
 use splitreel_core::{MediaTime, Rational};
 
 /// The outcome.
@@ -22,8 +22,6 @@ pub(crate) struct Indexed {
     pub(crate) frames: Option<FrameIndex>,
     pub(crate) is_interlaced: bool,
     pub(crate) bytes: u64,
-    /// Frames of the decode whose time repeats or runs back.
-    pub(crate) num_unordered: u64,
     pub(crate) warnings: Vec<String>,
     /// ffprobe's words about the decode.
     pub(crate) tail: Vec<String>,
@@ -39,7 +37,6 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         frames: None,
         is_interlaced: job.stream.is_interlaced(),
         bytes: 0,
-        num_unordered: 0,
         warnings: Vec::new(),
         tail: Vec::new(),
         byte_index: None,
@@ -84,12 +81,13 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
     if is_full {
         indexed.warnings.extend(warnings(&shown, &candidate));
         indexed.is_interlaced = shown.num_interlaced * 2 > shown.num_frames;
-        if shown.num_untimed > 0 {
-            indexed.frames = without_times(job, candidate, shown);
+        indexed.frames = if shown.num_untimed > 0 {
+            without_times(job, candidate, shown)
+        } else if shown.unordered.is_empty() {
+            from_decoder(job, candidate, shown)
         } else {
-            indexed.num_unordered = shown.num_unordered;
-            indexed.frames = from_decoder(job, candidate, shown);
-        }
+            out_of_order(job, candidate, shown)
+        };
     } else {
         indexed.is_interlaced |= shown.num_interlaced > 0;
         indexed
@@ -205,10 +203,12 @@ fn warnings(shown: &Shown, candidate: &Candidate) -> Vec<String> {
     let mut warnings = Vec::new();
     if shown.num_untimed > 0 {
         warnings.push(format!("{} frames have no time; they are placed by the frame rate", shown.num_untimed));
-    } else if shown.num_unordered > 0 {
+    } else if permuted(shown).is_some() {
+        warnings.push("the frames' times are not in the order of the frames; they are placed by the frame rate".into());
+    } else if !shown.unordered.is_empty() {
         warnings.push(format!(
-            "{} frames have a time that repeats or runs back; they cannot be kept in a timeline and are left out",
-            shown.num_unordered
+            "{} frames have a time that repeats or runs back; they are placed between their neighbours",
+            shown.unordered.len()
         ));
     }
     let lost = candidate.pts.len().saturating_sub(usize::try_from(shown.num_frames).unwrap_or(usize::MAX));
@@ -236,7 +236,6 @@ fn from_candidate(job: &Job<'_>, candidate: Candidate) -> Option<FrameIndex> {
         evidence: candidate.evidence,
         is_seekable,
         needs_run_in: false,
-        has_repeats: false,
         stamping: Stamping::Own,
     })
 }
@@ -261,15 +260,43 @@ fn from_decoder(job: &Job<'_>, candidate: Candidate, shown: Shown) -> Option<Fra
         evidence: IndexEvidence::DecodeScan,
         is_seekable,
         needs_run_in: false,
-        has_repeats: shown.num_unordered > 0,
         stamping: Stamping::Own,
     })
+}
+
+/// The frames' own times in increasing order, where they are no more than permuted: a muxer has stored the times in
+/// decode order. A decoder makes up its mind about such times as it goes, so that its choice says nothing.
+fn permuted(shown: &Shown) -> Option<Vec<Option<i64>>> {
+    if shown.unordered.is_empty() || shown.num_departed == 0 || shown.own.contains(&None) {
+        return None;
+    }
+    let mut own = shown.own.clone();
+    own.sort_unstable();
+    own.is_sorted_by(|a, b| a < b).then_some(own)
+}
+
+/// The list of a source in which times repeat or run back: every frame is kept.
+fn out_of_order(job: &Job<'_>, candidate: Candidate, mut shown: Shown) -> Option<FrameIndex> {
+    if let Some(known) = permuted(&shown) {
+        return counted(job, &known);
+    }
+    let usual = PtsList::from_sorted(shown.pts.iter().copied()).ok()?.nominal_delta();
+    let usual = usual.unwrap_or_else(|| last_duration(job, &[], 0));
+    let (rule, times) = Spaced::new(&shown.all_times(), usual);
+    shown.pts.retain(|pts| times.binary_search(pts).is_ok());
+    let is_stable = shown.num_departed == 0;
+    let mut index = from_decoder(job, candidate, shown)?;
+    index.pts = PtsList::from_sorted(times).ok()?;
+    index.last_duration = usual;
+    index.is_seekable &= is_stable;
+    index.stamping = Stamping::Spaced(rule);
+    Some(index)
 }
 
 /// The list of a source with frames that have no time. When only the last frames lack one, the others keep theirs;
 /// otherwise only a decode from the start identifies the frames, by their number.
 fn without_times(job: &Job<'_>, candidate: Candidate, mut shown: Shown) -> Option<FrameIndex> {
-    let is_tail = shown.num_trailing == shown.num_untimed && shown.num_unordered == 0;
+    let is_tail = shown.num_trailing == shown.num_untimed && shown.unordered.is_empty();
     let timed = PtsList::from_sorted(shown.pts.iter().copied()).ok()?;
     if let (true, Some(after), Some(step)) = (is_tail, timed.last(), timed.nominal_delta()) {
         let tail = (1..=i64::try_from(shown.num_trailing).ok()?).map(|n| after.saturating_add(step.saturating_mul(n)));
@@ -281,12 +308,16 @@ fn without_times(job: &Job<'_>, candidate: Candidate, mut shown: Shown) -> Optio
             keyframes: shown.keyframes.into_iter().map(|pts| Keyframe { pts, position: None }).collect(),
             evidence: IndexEvidence::DecodeScan,
             needs_run_in: false,
-            has_repeats: false,
             stamping: Stamping::Tail(Tail { after, step }),
         });
     }
-    let counted = Counted::new(&shown.own, &job.ticks_per_frame());
-    let pts = PtsList::from_sorted((0..shown.num_frames).map(|frame| counted.time(frame))).ok()?;
+    counted(job, &shown.own)
+}
+
+/// The list of frames that a decode from the start identifies by their number, given the times that are known.
+fn counted(job: &Job<'_>, known: &[Option<i64>]) -> Option<FrameIndex> {
+    let counted = Counted::new(known, &job.ticks_per_frame());
+    let pts = PtsList::from_sorted((0u64..).zip(known).map(|(frame, _)| counted.time(frame))).ok()?;
     Some(FrameIndex {
         last_duration: last_duration(job, &[], pts.nominal_delta().unwrap_or(0)),
         pts,
@@ -294,7 +325,6 @@ fn without_times(job: &Job<'_>, candidate: Candidate, mut shown: Shown) -> Optio
         evidence: IndexEvidence::DecodeScan,
         is_seekable: false,
         needs_run_in: false,
-        has_repeats: false,
         stamping: Stamping::Counted(counted),
     })
 }

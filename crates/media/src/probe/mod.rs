@@ -28,7 +28,7 @@ use job::Job;
 use moov::Boxed;
 use scans::{Reach, Subject};
 use sniff::{HEAD_BYTES, Head, sniff};
-use splitreel_core::source::{AudioTrack, ByteIndex, Container, SourceInfo, UnusedTrack, VideoTrack};
+use splitreel_core::source::{AudioTrack, ByteIndex, SourceInfo, UnusedTrack, VideoTrack};
 use splitreel_core::{Failure, FailureCode};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -86,7 +86,7 @@ pub(crate) async fn probe(
     };
     let mut video = Video::default();
     if let (Some(stream), Some(indexed)) = (stream, indexed) {
-        video = Video::of(name, container, &stream, indexed)?;
+        video = Video::of(&stream, indexed);
         if video.track.is_none() {
             sorted.unused.push(tracks::unused(&stream, "no frame of it can be decoded".into()));
         }
@@ -124,20 +124,16 @@ struct Video {
 }
 
 impl Video {
-    /// Refuses times that repeat in containers whose demuxers invent them: no two passes would agree on the frames.
-    fn of(name: &str, container: Container, stream: &Stream, indexed: Indexed) -> Result<Self, Failure> {
-        let Indexed { frames, is_interlaced, bytes, num_unordered, mut warnings, tail, .. } = indexed;
+    fn of(stream: &Stream, indexed: Indexed) -> Self {
+        let Indexed { frames, is_interlaced, bytes, mut warnings, tail, .. } = indexed;
         let byte_index = indexed.byte_index.filter(|_| frames.as_ref().is_some_and(|frames| frames.is_seekable));
-        if container == Container::Other && num_unordered > 0 && frames.is_some() {
-            return Err(refuse::times_unordered(name, num_unordered));
-        }
         let track = frames.and_then(|frames| tracks::video_track(stream, frames, is_interlaced, bytes));
         if track.is_some() {
-            return Ok(Video { track, byte_index, warnings, tail: Vec::new() });
+            return Video { track, byte_index, warnings, tail: Vec::new() };
         }
         let codec = stream.codec_or_tag();
         warnings.push(format!("no frame of the video track ({codec}) can be decoded; it is left out"));
-        Ok(Video { track, byte_index, warnings, tail })
+        Video { track, byte_index, warnings, tail }
     }
 }
 

@@ -42,17 +42,6 @@ pub(crate) fn empty_file(name: &str) -> Failure {
     )
 }
 
-pub(crate) fn times_unordered(name: &str, count: u64) -> Failure {
-    Failure::of(
-        FailureCode::TimesUnordered,
-        format!(
-            "{}: {count} frames have a time that repeats or runs back, so that no output could keep every frame at its time. \
-             Remux it first, for example: ffmpeg -fflags +genpts -i IN -c copy OUT.mkv",
-            shown_name(name)
-        ),
-    )
-}
-
 pub(crate) fn is_playlist(name: &str, what: &str) -> Failure {
     Failure::of(
         FailureCode::IsPlaylist,

@@ -239,8 +239,11 @@ pub(crate) struct Shown {
     pub(crate) num_untimed: u64,
     /// Frames without a time behind the last one that has a time.
     pub(crate) num_trailing: u64,
-    /// Frames whose time repeats or runs back.
-    pub(crate) num_unordered: u64,
+    /// Frames whose time repeats or runs back: number among all frames, and time.
+    pub(crate) unordered: Vec<(u64, i64)>,
+    /// Frames for which the decoder chose another time than their own packet's. The choice depends on the frames
+    /// decoded before.
+    pub(crate) num_departed: u64,
     pub(crate) num_interlaced: u64,
 }
 
@@ -249,21 +252,38 @@ impl Shown {
         let Some(text) = field(line, "best_effort_timestamp") else { return };
         self.num_frames += 1;
         self.num_interlaced += u64::from(field(line, "interlaced_frame") == Some("1"));
-        self.own.push(number(line, "pts"));
+        let own = number(line, "pts");
+        self.own.push(own);
         let Ok(pts) = text.parse::<i64>() else {
             self.num_untimed += 1;
             self.num_trailing += 1;
             return;
         };
         self.num_trailing = 0;
+        self.num_departed += u64::from(own != Some(pts));
         if self.pts.last().is_some_and(|last| pts <= *last) {
-            self.num_unordered += 1;
+            self.unordered.push((self.num_frames - 1, pts));
             return;
         }
         if field(line, "key_frame") == Some("1") {
             self.keyframes.push(pts);
         }
         self.pts.push(pts);
+    }
+}
+
+impl Shown {
+    /// Times of all frames in the order of display, those included that repeat or run back. Untimed frames have no
+    /// place in it.
+    pub(crate) fn all_times(&self) -> Vec<i64> {
+        let mut unordered = self.unordered.iter().peekable();
+        let mut ordered = self.pts.iter();
+        (0..self.num_frames)
+            .filter_map(|frame| match unordered.next_if(|(number, _)| *number == frame) {
+                Some((_, pts)) => Some(*pts),
+                None => ordered.next().copied(),
+            })
+            .collect()
     }
 }
 
@@ -328,11 +348,21 @@ mod tests {
         shown.line(b"something else");
         assert_eq!(shown.pts, [0, 10, 20]);
         assert_eq!(shown.keyframes, [0, 10, 20]);
-        assert_eq!((shown.num_frames, shown.num_untimed, shown.num_unordered, shown.num_interlaced), (6, 1, 2, 6));
+        assert_eq!((shown.num_frames, shown.num_untimed, shown.num_departed, shown.num_interlaced), (6, 1, 5, 6));
+        assert_eq!(shown.unordered, [(2, 10), (3, 5)]);
         assert_eq!((shown.num_trailing, shown.own.len()), (0, 6));
         shown.line(b"key_frame=0|pts=N/A|best_effort_timestamp=N/A|interlaced_frame=0|");
         shown.line(b"key_frame=0|pts=7|best_effort_timestamp=N/A|interlaced_frame=0");
         assert_eq!((shown.num_trailing, shown.num_untimed, shown.own.last()), (2, 3, Some(&Some(7))));
+    }
+
+    #[test]
+    fn times_out_of_order_keep_their_places() {
+        let mut shown = Shown::default();
+        for text in ["0", "10", "10", "5", "20", "20"] {
+            shown.line(format!("key_frame=1|pts={text}|best_effort_timestamp={text}").as_bytes());
+        }
+        assert_eq!((shown.all_times(), shown.num_departed), (vec![0, 10, 10, 5, 20, 20], 0));
     }
 
     proptest! {

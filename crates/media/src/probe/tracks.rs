@@ -209,7 +209,6 @@ mod tests {
             evidence: IndexEvidence::Moov,
             is_seekable: true,
             needs_run_in: false,
-            has_repeats: false,
             stamping: Default::default(),
         }
     }

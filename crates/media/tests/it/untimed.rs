@@ -1,4 +1,5 @@
-//! Sources whose packets or last frames have no presentation time: the probe lists every frame, and pieces hold them.
+//! Sources whose packets or last frames have no presentation time, or one that repeats or runs back: the probe lists every
+//! frame, and pieces hold them.
 
 use crate::clips::{self, Dir, make};
 use crate::pieces::assert_exact;
@@ -125,6 +126,48 @@ async fn frames_between_sparse_times_are_counted() {
             assert!(matches!(stamping(&info), Stamping::Counted(_)), "{name} {kept}: {:?}", stamping(&info));
             assert_eq!(info.video.as_ref().unwrap().frames.pts.first(), Some(first));
         }
+    }
+}
+
+/// Renames a box, so that it is skipped.
+fn without_box(path: &Path, kind: &[u8; 4]) {
+    let mut data = std::fs::read(path).unwrap();
+    let at = data.windows(4).rposition(|word| word == kind).unwrap();
+    data[at..at + 4].copy_from_slice(b"free");
+    std::fs::write(path, data).unwrap();
+}
+
+#[tokio::test]
+async fn frames_with_the_time_of_their_predecessor_are_placed_behind_it() {
+    const REPEAT: &str =
+        r"-bsf:v setts=pts=if(eq(mod(N\,10)\,9)\,PREV_OUTPTS\,PTS):dts=if(eq(mod(N\,10)\,9)\,PREV_OUTDTS\,DTS)";
+    let dir = Dir::new();
+    let codec = "-c:v libx264 -preset veryfast -bf 0 -g 20";
+    for (name, is_seekable) in [("equal.flv", false), ("equal.mkv", true)] {
+        let info = check(&dir, &source(&dir, name, &format!("{codec} {REPEAT}"))).await;
+        assert!(matches!(stamping(&info), Stamping::Spaced(_)), "{name}: {:?}", stamping(&info));
+        assert_eq!(info.video.as_ref().unwrap().frames.is_seekable, is_seekable, "{name}");
+        assert!(
+            info.warnings.iter().any(|warning| warning.contains("between their neighbours")),
+            "{:?}",
+            info.warnings
+        );
+    }
+}
+
+#[tokio::test]
+async fn decode_times_in_place_of_presentation_times_are_sorted() {
+    let dir = Dir::new();
+    let boxed = source(&dir, "decode-times.mp4", &format!("{H264} -use_editlist 0"));
+    without_box(&boxed, b"ctts");
+    let cases = [
+        boxed,
+        source(&dir, "decode-times.mkv", &format!("{H264} -bsf:v setts=pts=DTS")),
+        source(&dir, "decode-times.flv", &format!("{H264} -bsf:v setts=pts=DTS")),
+    ];
+    for path in cases {
+        let info = check(&dir, &path).await;
+        assert!(matches!(stamping(&info), Stamping::Counted(_)), "{}: {:?}", path.display(), stamping(&info));
     }
 }
 
