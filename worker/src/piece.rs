@@ -225,7 +225,7 @@ pub fn cut_audio_track(
     encoded_samples: Option<u64>,
     step_seconds: f64,
 ) -> Result<CutAudio, Failure> {
-    let (Some(_), Cut::Whole { start, .. }) = (plan.audio(), &plan.cut) else {
+    let (Some(audio), Cut::Whole { start, .. }) = (plan.audio(), &plan.cut) else {
         return Err(Failure::of(FailureCode::Plan, format!("{} is not a whole audio track", plan.id)));
     };
     if track.timescale != plan.timescale {
@@ -237,6 +237,9 @@ pub fn cut_audio_track(
     let first_pts = track.samples.first().map_or(0, |s| s.pts);
     let priming = u32::try_from(-first_pts.min(0)).map_err(|_| unfit(FailureCode::Priming, "too much of it"))?;
     let frame = track.samples.first().map_or(1, |s| s.duration.max(1));
+    if !audio.coding.is_copy() {
+        check_packets(&plan.id, track, audio.frame_samples)?;
+    }
     let held: u64 = track.samples.iter().map(|s| u64::from(s.duration)).sum();
     let num_samples = encoded_samples
         .or(track.presented)
@@ -277,6 +280,18 @@ pub fn cut_audio_track(
     let header = audio_header(plan, track_id, track, priming);
     let gapless = Gapless::of(&track.sample_entry, priming, held, num_samples);
     Ok(CutAudio { track: finish(&header, gapless, segments)?, frame_samples: frame, priming, num_samples })
+}
+
+/// Refuses packets that are shorter or longer than a codec frame: an encoder makes full frames and one rest, so another
+/// length is a jump of the encoder's clock, behind which nothing plays at its time.
+fn check_packets(id: &str, track: &EncodedTrack, frame_samples: u32) -> Result<(), Failure> {
+    let (last, full) = track.samples.split_last().ok_or_else(|| unfit(FailureCode::NoAudio, "no packets"))?;
+    let odd = full.iter().position(|s| s.duration != frame_samples);
+    let odd = odd.or_else(|| (last.duration > frame_samples).then_some(full.len()));
+    let Some(odd) = odd else { return Ok(()) };
+    let held = track.samples.get(odd).map_or(0, |s| s.duration);
+    let m = format!("{id}: packet {odd} has {held} samples, a codec frame has {frame_samples}");
+    Err(Failure::of(FailureCode::SamplesDiffer, m))
 }
 
 fn audio_header(plan: &TrackPlan, id: u32, track: &EncodedTrack, priming: u32) -> TrackHeader {

@@ -156,6 +156,7 @@ codes! {
     OutputUnreadable "output_unreadable" Media "The encoder's output cannot be read." None;
     Renditions "renditions" Media "The encoder made another number of renditions than planned." None;
     NoAudio "no_audio" Media "The encoder made no audio." None;
+    SamplesDiffer "samples_differ" Media "The encoder made other audio samples than the source has." None;
     FramesDiffer "frames_differ" Media "The encoder made another number of frames than the source has." OTHER_FRAMES;
     TimesDiffer "times_differ" Media "The times of the encoded frames differ from the source's." OTHER_FRAMES;
     NoKeyframe "no_keyframe" Media "A media segment does not start with a keyframe." OTHER_FRAMES;

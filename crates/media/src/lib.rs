@@ -16,7 +16,7 @@ mod scratch;
 mod toolkit;
 
 pub use detect::{DetectError, Ffmpeg, ToolPaths, Version};
-pub use encode::{ArgsError, AudioFacts, Spelling, audio_args, video_args};
+pub use encode::{ArgsError, AudioArgs, AudioFacts, Spelling, audio_args, video_args};
 pub use probe::ProbeOptions;
 pub use process::{Access, Limits, Output, Progress, ProgressSink, Run, RunError, Sandbox, Stdout, run};
 pub use request::{AudioFile, AudioRequest, Effort, Encoded, ProbeRequest, Probed, Request, VideoFiles, VideoRequest};

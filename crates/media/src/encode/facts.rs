@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct AudioFacts {
     /// Samples that the decoder delivered, at the source's rate. `None` for copies.
     pub decoded_samples: Option<u64>,
+    /// The same samples at the output's rate, before silence is added or overlaps are cut. `None` for copies.
+    pub converted_samples: Option<u64>,
     /// Samples that the encoder was given, at the output's rate. `None` for copies.
     pub encoded_samples: Option<u64>,
     /// Packets that the decoder could not make sense of, when ffmpeg says so.
@@ -14,9 +16,16 @@ pub struct AudioFacts {
 }
 
 impl AudioFacts {
+    /// Counts of an encode that two processes make: one decodes and converts, the other one encodes.
+    pub(crate) fn of(decoding: &[String], encoding: &[String]) -> Self {
+        let decoding = AudioFacts::read(decoding);
+        let encoded_samples = AudioFacts::read(encoding).encoded_samples;
+        AudioFacts { converted_samples: decoding.encoded_samples, encoded_samples, ..decoding }
+    }
+
     /// Reads the last lines of standard error. Spellings differ: `173 frames decoded (176400 samples)` until 6,
     /// `173 frames decoded; 0 decode errors (176400 samples)` since.
-    pub(crate) fn read(tail: &[String]) -> Self {
+    fn read(tail: &[String]) -> Self {
         let mut facts = AudioFacts::default();
         for line in tail {
             let is_input = line.contains("Input stream #") && line.contains("(audio)");
@@ -65,7 +74,12 @@ mod tests {
         ]);
         assert_eq!(
             old,
-            AudioFacts { decoded_samples: Some(177_152), encoded_samples: Some(192_819), decode_errors: None }
+            AudioFacts {
+                decoded_samples: Some(177_152),
+                converted_samples: None,
+                encoded_samples: Some(192_819),
+                decode_errors: None,
+            }
         );
         let new = read(&[
             "[out#0/mp4 @ 0x1] [verbose]   Output stream #0:0 (audio): 188 frames encoded (192000 samples); 189 packets muxed (48438 bytes); ",
@@ -73,7 +87,12 @@ mod tests {
         ]);
         assert_eq!(
             new,
-            AudioFacts { decoded_samples: Some(176_400), encoded_samples: Some(192_000), decode_errors: Some(2) }
+            AudioFacts {
+                decoded_samples: Some(176_400),
+                converted_samples: None,
+                encoded_samples: Some(192_000),
+                decode_errors: Some(2),
+            }
         );
         assert_eq!(read(&["Input stream #0:1 (audio): 5 packets read"]), AudioFacts::default());
     }

@@ -10,7 +10,7 @@ mod runner;
 mod stamps;
 mod video_args;
 
-pub use audio_args::audio_args;
+pub use audio_args::{AudioArgs, audio_args};
 pub use facts::AudioFacts;
 pub use input::Spelling;
 pub(crate) use input::{PULLED_BACK_US, WELL_BEFORE_US, has_seek_room, input_options};

@@ -3,7 +3,7 @@
 use super::{AudioFacts, Spelling, audio_args, video_args};
 use crate::detect::Ffmpeg;
 use crate::failure::{Context, from_run, unknown_encoder};
-use crate::process::{Access, Limits, Output, ProgressSink, Run, Stdout, run};
+use crate::process::{Access, Limits, Output, ProgressSink, Run, RunError, Stdout, run};
 use crate::scratch::{NeutralName, file_url};
 use splitreel_core::plan::Plan;
 use splitreel_core::profile::AudioCodec;
@@ -68,11 +68,64 @@ pub(crate) async fn encode_audio(
     let file = out_dir.join(format!("audio-{index}.mp4"));
     let input = neutral_name(places)?;
     let args = audio_args(plan, index, &input.url(), &file_url(&file))?;
-    let output = start(ffmpeg, args, places, limits, progress, cancel).await.map_err(|error| {
+    let failed = |error: RunError| {
         from_run(&error, &Context { doing: &format!("encoding audio track {index}"), directory: &out_dir })
-    })?;
-    let facts = AudioFacts::read(&output.stderr_tail);
-    Ok((file, facts, output))
+    };
+    let Some(decode) = args.decode else {
+        let output = start(ffmpeg, args.write, places, limits, progress, cancel).await.map_err(failed)?;
+        return Ok((file, AudioFacts::default(), output));
+    };
+    let (reader, writer) = std::io::pipe().map_err(|source| failed(not_piped(ffmpeg, source)))?;
+    let mut decoding = process(ffmpeg, decode, &limits);
+    decoding.stdout = Stdout::Pipe(writer);
+    decoding.access.read.push(places.source.to_owned());
+    let mut encoding = process(ffmpeg, args.write, &limits);
+    encoding.stdin = Some(reader);
+    encoding.stdout = Stdout::Progress(progress);
+    encoding.access.write.push(places.out_dir.to_owned());
+    let ends = tokio::join!(run(decoding, cancel.clone()), run(encoding, cancel));
+    let (decoded, output) = joined(ends).map_err(failed)?;
+    let facts = AudioFacts::of(&decoded.stderr_tail, &output.stderr_tail);
+    Ok((file, facts, both(decoded, output)))
+}
+
+/// The outcome of two processes joined by a pipe. A first process whose reader went away says only that, so the second
+/// one's failure is the cause.
+fn joined(ends: (Result<Output, RunError>, Result<Output, RunError>)) -> Result<(Output, Output), RunError> {
+    match ends {
+        (Ok(first), Ok(second)) => Ok((first, second)),
+        (Err(first), Err(_)) if !lost_its_reader(&first) => Err(first),
+        (_, Err(second)) => Err(second),
+        (Err(first), Ok(_)) => Err(first),
+    }
+}
+
+fn lost_its_reader(error: &RunError) -> bool {
+    matches!(error, RunError::Killed { signal, .. } if *signal == libc::SIGPIPE)
+        || error.tail().iter().any(|line| line.contains("Broken pipe"))
+}
+
+/// What two processes took that ran at the same time.
+fn both(mut first: Output, second: Output) -> Output {
+    first.stderr_tail.extend(second.stderr_tail);
+    Output {
+        cpu_ms: first.cpu_ms.saturating_add(second.cpu_ms),
+        wall_ms: first.wall_ms.max(second.wall_ms),
+        stderr_tail: first.stderr_tail,
+        stdout: second.stdout,
+        is_stopped: second.is_stopped,
+    }
+}
+
+fn not_piped(ffmpeg: &Ffmpeg, source: std::io::Error) -> RunError {
+    RunError::Spawn { program: ffmpeg.ffmpeg.clone(), source }
+}
+
+fn process(ffmpeg: &Ffmpeg, args: Vec<OsString>, limits: &Limits) -> Run {
+    let mut process = Run::new(&ffmpeg.ffmpeg, args);
+    process.limits = limits.clone();
+    process.landlock = ffmpeg.landlock();
+    process
 }
 
 async fn start(
@@ -82,12 +135,10 @@ async fn start(
     limits: Limits,
     progress: ProgressSink,
     cancel: CancellationToken,
-) -> Result<Output, crate::process::RunError> {
-    let mut encode = Run::new(&ffmpeg.ffmpeg, args);
+) -> Result<Output, RunError> {
+    let mut encode = process(ffmpeg, args, &limits);
     encode.stdout = Stdout::Progress(progress);
     encode.access = Access { read: vec![places.source.to_owned()], write: vec![places.out_dir.to_owned()] };
-    encode.limits = limits;
-    encode.landlock = ffmpeg.landlock();
     run(encode, cancel).await
 }
 

@@ -2,6 +2,7 @@
 
 use super::progress::Progress;
 use std::ffi::OsString;
+use std::io::{PipeReader, PipeWriter};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub enum Stdout {
     Discard,
     /// Read as the key=value blocks of `-progress pipe:1`.
     Progress(ProgressSink),
+    /// Written by the process itself into a pipe: the other end is the standard input of another process.
+    Pipe(PipeWriter),
     /// Kept whole; the process is killed beyond this many bytes.
     Collect {
         /// The limit in bytes.
@@ -81,6 +84,8 @@ pub struct Run {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
+    /// Pipe that is its standard input; `None` = empty input.
+    pub stdin: Option<PipeReader>,
     /// What becomes of standard output.
     pub stdout: Stdout,
     /// What it may touch.
@@ -97,6 +102,7 @@ impl Run {
         Run {
             program: program.to_owned(),
             args: args.into_iter().map(Into::into).collect(),
+            stdin: None,
             stdout: Stdout::Discard,
             access: Access::default(),
             limits: Limits::default(),

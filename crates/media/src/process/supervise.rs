@@ -110,14 +110,19 @@ fn await_end(leader: libc::pid_t) {
 
 /// Runs the process to its end on the calling thread.
 pub(super) fn supervise(run: Run, group: &Group) -> Result<Output, RunError> {
-    let Run { program, args, stdout, access, limits, landlock } = run;
+    let Run { program, args, stdin, stdout, access, limits, landlock } = run;
     let spawn_error = |source| RunError::Spawn { program: program.clone(), source };
     let cage = Cage::new(&program, &access, &limits, landlock);
     let mut builder = FfmpegCommand::new_with_path(&program);
     builder.args(&args);
     let command = builder.as_inner_mut();
-    command.stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0);
-    command.stdout(if matches!(stdout, Stdout::Discard) { Stdio::null() } else { Stdio::piped() });
+    command.stdin(stdin.map_or_else(Stdio::null, Stdio::from)).stderr(Stdio::piped()).process_group(0);
+    let (output, stdout) = match stdout {
+        Stdout::Pipe(writer) => (Stdio::from(writer), Stdout::Discard),
+        Stdout::Discard => (Stdio::null(), Stdout::Discard),
+        read => (Stdio::piped(), read),
+    };
+    command.stdout(output);
     command.env_clear().envs(cage.environment());
     let mut lock = cage.into_lock();
     // SAFETY: the closure makes system calls only; it neither allocates nor takes locks.
@@ -125,6 +130,8 @@ pub(super) fn supervise(run: Run, group: &Group) -> Result<Output, RunError> {
 
     let started = Instant::now();
     let mut child = command.spawn().map_err(spawn_error)?;
+    // The command holds this program's copies of a pipe's ends: the other process must see the pipe close.
+    drop(builder);
     let leader = libc::pid_t::try_from(child.id()).unwrap_or(0);
     group.started(leader);
     let (out, err) = (child.stdout.take(), child.stderr.take());
@@ -209,7 +216,7 @@ fn read_stdout(mut pipe: impl Read, mode: Stdout, group: &Group) -> Vec<u8> {
     let mut buffer = vec![0u8; 64 << 10];
     let mut kept = Vec::new();
     match mode {
-        Stdout::Discard => {}
+        Stdout::Discard | Stdout::Pipe(_) => {}
         Stdout::Collect { limit_bytes } => {
             while let Some(block) = read_block(&mut pipe, &mut buffer) {
                 if kept.len().saturating_add(block.len()) > limit_bytes {

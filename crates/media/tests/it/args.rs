@@ -164,7 +164,8 @@ fn audio() {
         }
         let args =
             audio_args(&plan, 0, OsStr::new("file:/scratch/input"), OsStr::new("file:/out/audio-0.mp4")).unwrap();
-        all.push_str(&format!("== {}\n{}\n", codec.as_str(), text(&args)));
+        let decode = args.decode.map(|decode| format!("-- decode\n{}\n-- encode\n", text(&decode)));
+        all.push_str(&format!("== {}\n{}{}\n", codec.as_str(), decode.unwrap_or_default(), text(&args.write)));
     }
     insta::assert_snapshot!(all);
 }

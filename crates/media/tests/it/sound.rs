@@ -105,3 +105,116 @@ async fn copies_keep_priming() {
     assert_eq!(first, Some(0));
     assert_eq!(out.facts.decoded_samples, None);
 }
+
+/// Chirp whose every moment differs from every other one.
+const CHIRP: &str = "-f lavfi -i aevalsrc='0.3*sin(2*PI*(200*t+300*t*t))':s=48000:d=6";
+
+/// Decoded samples of the first channel.
+async fn first_channel(path: &Path) -> Vec<f32> {
+    let output = Command::new(&clips::ffmpeg().await.ffmpeg)
+        .args(["-v", "error", "-nostdin", "-i"])
+        .arg(path)
+        .args(["-map", "0:a:0", "-af", "pan=mono|c0=c0", "-ar", "48000", "-f", "f32le", "-"])
+        .output()
+        .unwrap();
+    output.stdout.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
+
+/// Lag of `out` behind `reference` at a sample, by the highest correlation of 100 ms within ±10 ms.
+fn lag(reference: &[f32], out: &[f32], at: usize) -> i64 {
+    let wanted = &reference[at..at + 4800];
+    let correlation = |lag: i64| {
+        let found = &out[usize::try_from(at as i64 + lag).unwrap()..];
+        wanted.iter().zip(found).step_by(3).map(|(a, b)| a * b).sum::<f32>()
+    };
+    (-480..=480).max_by(|a, b| correlation(*a).total_cmp(&correlation(*b))).unwrap()
+}
+
+/// A part of the chirp, from frame to frame of `frame` samples, in a raw stream or, at `place` seconds, in a transport
+/// stream.
+fn part(dir: &Dir, name: &str, (from, to): (u32, u32), made: &str, place: Option<f64>) -> std::path::PathBuf {
+    let cut = format!("atrim=start_sample={from}:end_sample={to},asetpts=N/SR/TB");
+    let format = place.map_or(String::new(), |place| format!("-muxdelay 0 -muxpreload 0 -output_ts_offset {place}"));
+    let part = dir.file(name);
+    clips::make(&part, &format!("-i {} -af {cut},{made} {format}", dir.file("chirp.wav").display()));
+    part
+}
+
+/// The bytes of files, one behind the other.
+fn joined(dir: &Dir, name: &str, parts: &[std::path::PathBuf]) -> std::path::PathBuf {
+    let file = dir.file(name);
+    std::fs::write(&file, parts.iter().flat_map(|part| std::fs::read(part).unwrap()).collect::<Vec<u8>>()).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn sound_keeps_its_time_where_the_layout_changes() {
+    let dir = Dir::new();
+    let wide = "pan=5.1|c0=c0|c1=c0|c2=c0|c3=c0|c4=c0|c5=c0 -c:a ac3 -b:a 384k";
+    let narrow = "pan=stereo|c0=c0|c1=c0 -c:a ac3 -b:a 192k";
+    // 71 and 130 frames of 1536 samples end inside codec frames of AAC and of Opus.
+    clips::make(&dir.file("chirp.wav"), &format!("{CHIRP} -c:a pcm_s16le"));
+    let parts = [(0, 71, wide), (71, 130, narrow), (130, 187, wide)]
+        .map(|(from, to, made)| part(&dir, &format!("{from}.ac3"), (from * 1536, to * 1536), made, None));
+    let all = joined(&dir, "all.ac3", &parts);
+    let source = dir.file("source.ts");
+    clips::make(&source, &format!("-f ac3 -i {} -c copy -f mpegts", all.display()));
+    let reference = first_channel(&dir.file("chirp.wav")).await;
+    let info = clips::probe(&source, dir.path()).await.unwrap().info;
+    assert_eq!(info.audio[0].channels, 6);
+    for (codec, frame, channels) in [(AudioCodec::Aac, 1024, 6), (AudioCodec::Opus, 960, 2)] {
+        let mut made = plan(&info, &[], vec![]);
+        let media = audio(&mut made.tracks[0]);
+        media.coding = Coding::Encode(AudioEncoding { codec, kbps: 256 });
+        media.channels = channels;
+        media.ops[1] = AudioOp::Remix { layout: String::new(), channels };
+        let out = encode(&source, &Arc::new(made), 0, dir.path()).await;
+        assert_eq!(out.facts.converted_samples, Some(187 * 1536), "{codec:?}");
+        assert_eq!(out.facts.encoded_samples, Some(187 * 1536), "{codec:?}");
+        assert_full_packets(&out.file, frame);
+        let heard = first_channel(&out.file).await;
+        assert!(heard.len() as u64 >= 187 * 1536, "{codec:?}: {}", heard.len());
+        for tenth in (1..57).step_by(2) {
+            // AC-3 encoders delay by 256 samples.
+            let lag = lag(&reference, &heard, tenth * 4800) - 256;
+            assert!(lag.abs() <= 48, "{codec:?}: {lag} samples at {tenth}00 ms");
+        }
+    }
+}
+
+#[tokio::test]
+async fn sound_keeps_its_time_where_the_rate_changes() {
+    let dir = Dir::new();
+    clips::make(&dir.file("chirp.wav"), &format!("{CHIRP} -c:a pcm_s16le"));
+    let low = part(&dir, "low.ts", (0, 144_384), "aresample=32000 -c:a aac -b:a 96k", Some(1.0));
+    let high = part(&dir, "high.ts", (144_384, 281_600), "anull -c:a aac -b:a 96k", Some(4.2));
+    let mut places = Vec::new();
+    for part in [&low, &high] {
+        places
+            .push((clips::probe(part, dir.path()).await.unwrap().info.audio[0].first_pts.seconds() * 48_000.0) as i64);
+    }
+    let source = joined(&dir, "source.ts", &[low, high]);
+    let info = clips::probe(&source, dir.path()).await.unwrap().info;
+    assert_eq!(info.audio[0].sample_rate, 32_000);
+    let out = encode(&source, &Arc::new(plan(&info, &[], vec![])), 0, dir.path()).await;
+    assert_full_packets(&out.file, 1024);
+    let reference = first_channel(&dir.file("chirp.wav")).await;
+    let heard = first_channel(&out.file).await;
+    // Both parts begin with 1024 samples of their encoder's delay, at their own rate.
+    let second = places[1] - places[0] - 144_384 + 1024;
+    for tenth in (1..55).step_by(2).filter(|tenth| !(28..33).contains(tenth)) {
+        let wanted = if tenth < 30 { 1536 } else { second };
+        let lag = lag(&reference, &heard[usize::try_from(wanted).unwrap()..], tenth * 4800);
+        assert!(lag.abs() <= 48, "{lag} samples at {tenth}00 ms, beyond {wanted}");
+    }
+}
+
+/// All packets but the last are codec frames of `frame` samples.
+fn assert_full_packets(path: &Path, frame: u32) {
+    let data = std::fs::read(path).unwrap();
+    let at = data.windows(4).position(|word| word == b"moov").unwrap() - 4;
+    let movie = Movie::parse(&data[at..], at as u64).unwrap();
+    let durations: Vec<u32> = movie.tracks[0].samples.iter().map(|sample| sample.duration).collect();
+    let (last, full) = durations.split_last().unwrap();
+    assert!(full.iter().all(|duration| *duration == frame) && *last <= frame);
+}
