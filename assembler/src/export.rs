@@ -1,16 +1,13 @@
-//! Exports a published presentation to a local directory: everything into a staging directory next to the target, then
+//! Exports a published presentation to a local directory: everything into a helper directory next to the target, then
 //! one rename. A half-written directory is never visible under the final name.
 
-#![allow(unsafe_code, reason = "exchanges two directories by a system call")]
-
+use crate::output::{OutputLock, Permit, PlaceError, Staging, clear_leftovers, place};
 use splitreel_backend::whole::{ReadError, read_whole};
 use splitreel_backend::{BlobError, BlobReader};
 use splitreel_core::part::{Presentation, PresentationFile};
 use splitreel_presentation::{Catalogue, CatalogueError};
 use std::collections::BTreeSet;
-use std::ffi::{CString, OsString};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Why a presentation could not be exported. The target is unchanged.
@@ -22,6 +19,14 @@ pub enum ExportError {
     /// An object could not be linked or copied.
     #[error(transparent)]
     Blob(#[from] BlobError),
+    /// The directory holds something that the permit does not cover.
+    #[error("{} holds something that is not part of the earlier presentation{}", dir.display(), named(path))]
+    Holds {
+        /// The directory.
+        dir: PathBuf,
+        /// The file or folder inside; empty when the directory itself is a file.
+        path: PathBuf,
+    },
     /// A directory could not be made, synced or renamed.
     #[error("{path} cannot be written")]
     Io {
@@ -36,11 +41,8 @@ pub enum ExportError {
     Catalogue(#[from] CatalogueError),
 }
 
-/// A sibling of `dir` with `suffix` after its name.
-pub fn sibling(dir: &Path, suffix: &str) -> PathBuf {
-    let mut name = dir.file_name().map_or_else(|| OsString::from("out"), OsString::from);
-    name.push(suffix);
-    dir.with_file_name(name)
+fn named(path: &Path) -> String {
+    if path.as_os_str().is_empty() { String::new() } else { format!(": {}", path.display()) }
 }
 
 /// Reads the catalogue of a presentation.
@@ -52,76 +54,82 @@ pub async fn catalogue(blobs: &dyn BlobReader, presentation: &Presentation) -> R
     Ok(Catalogue::from_json(&json)?)
 }
 
-/// Exports a presentation to `dir`, replacing existing content in one step.
+/// Exports a presentation to the locked directory, replacing in one step what the permit covers.
 ///
 /// # Errors
-/// [`ExportError`]; `dir` is then unchanged.
-pub async fn export(blobs: &dyn BlobReader, presentation: &Presentation, dir: &Path) -> Result<(), ExportError> {
+/// [`ExportError`]; the directory is then unchanged.
+pub async fn export(
+    blobs: &dyn BlobReader,
+    presentation: &Presentation,
+    lock: &OutputLock,
+    permit: &Permit,
+) -> Result<(), ExportError> {
     let files: Vec<PresentationFile> = catalogue(blobs, presentation).await?.files().collect();
-    export_files(blobs, &files, dir).await
+    export_files(blobs, &files, lock, permit).await
 }
 
-/// Exports the files of a presentation to `dir`, replacing existing content in one step.
+/// Exports the files of a presentation to the locked directory, replacing in one step what the permit covers.
 ///
 /// # Errors
-/// [`ExportError::Blob`], [`ExportError::Io`]; `dir` is then unchanged.
-pub async fn export_files(blobs: &dyn BlobReader, files: &[PresentationFile], dir: &Path) -> Result<(), ExportError> {
-    let staging = sibling(dir, ".staging");
-    let io_error = |path: &Path| {
-        let path = path.to_owned();
-        move |source| ExportError::Io { path, source }
+/// [`ExportError::Blob`], [`ExportError::Holds`], [`ExportError::Io`]; the directory is then unchanged.
+pub async fn export_files(
+    blobs: &dyn BlobReader,
+    files: &[PresentationFile],
+    lock: &OutputLock,
+    permit: &Permit,
+) -> Result<(), ExportError> {
+    let io_error = |source| ExportError::Io { path: lock.dir().to_owned(), source };
+    let (held, permitted) = (lock.clone(), permit.clone());
+    let helper = blocking(move || {
+        clear_leftovers(&held)?;
+        Staging::make(&held, &permitted.job, &permitted.base)
+    });
+    let helper = helper.await.map_err(io_error)?;
+    if let Err(error) = fill(blobs, files, &helper).await {
+        discard(helper).await;
+        return Err(error);
+    }
+    let (filled, held, permitted) = (helper.clone(), lock.clone(), permit.clone());
+    let placed = blocking(move || Ok(place(&filled, &held, &permitted)));
+    let refused = match placed.await.map_err(io_error)? {
+        Ok(()) => return Ok(()),
+        Err(PlaceError::Holds(path)) => ExportError::Holds { dir: lock.dir().to_owned(), path },
+        Err(PlaceError::Io(source)) => io_error(source),
     };
-    remove_dir(&staging).await.map_err(io_error(&staging))?;
+    discard(helper).await;
+    Err(refused)
+}
+
+/// Links or copies the files into the helper's staging folder, and syncs its folders.
+async fn fill(blobs: &dyn BlobReader, files: &[PresentationFile], helper: &Staging) -> Result<(), ExportError> {
+    let staging = helper.folder();
     let folders: BTreeSet<PathBuf> =
         files.iter().filter_map(|f| Path::new(&f.path).parent()).map(|p| staging.join(p)).collect();
     for folder in &folders {
-        tokio::fs::create_dir_all(folder).await.map_err(io_error(folder))?;
+        let made = tokio::fs::create_dir_all(folder).await;
+        made.map_err(|source| ExportError::Io { path: folder.clone(), source })?;
     }
     for f in files {
         blobs.export(&f.object.key, &staging.join(&f.path)).await?;
     }
-    for folder in folders.iter().chain([&staging]) {
-        sync_dir(folder).await.map_err(io_error(folder))?;
+    for folder in folders.into_iter().chain([staging]) {
+        let path = folder.clone();
+        let synced = blocking(move || std::fs::File::open(path)?.sync_all()).await;
+        synced.map_err(|source| ExportError::Io { path: folder, source })?;
     }
-    swap(&staging, dir).await.map_err(io_error(dir))?;
-    remove_dir(&staging).await.map_err(io_error(&staging))?;
     Ok(())
 }
 
-/// Puts `staging` in the place of `dir`. Afterwards `staging` holds the former content of `dir`, if any.
-async fn swap(staging: &Path, dir: &Path) -> io::Result<()> {
-    let (staging, dir) = (staging.to_owned(), dir.to_owned());
-    tokio::task::spawn_blocking(move || {
-        let swapped =
-            if dir.symlink_metadata().is_ok() { exchange(&staging, &dir) } else { std::fs::rename(&staging, &dir) };
-        swapped?;
-        let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::File::open(parent)?.sync_all()
-    })
-    .await
-    .map_err(io::Error::other)?
-}
-
-/// Atomically exchanges two directories (renameat2(2) with RENAME_EXCHANGE).
-fn exchange(a: &Path, b: &Path) -> io::Result<()> {
-    let (a, b) = (CString::new(a.as_os_str().as_bytes())?, CString::new(b.as_os_str().as_bytes())?);
-    // SAFETY: both are valid NUL-terminated strings that live over the call.
-    let rc = unsafe { libc::renameat2(libc::AT_FDCWD, a.as_ptr(), libc::AT_FDCWD, b.as_ptr(), libc::RENAME_EXCHANGE) };
-    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-async fn sync_dir(path: &Path) -> io::Result<()> {
-    let path = path.to_owned();
-    tokio::task::spawn_blocking(move || std::fs::File::open(path)?.sync_all()).await.map_err(io::Error::other)?
-}
-
-/// Removes a directory tree; a missing one is no error.
-///
-/// # Errors
-/// Those of the file system.
-pub async fn remove_dir(path: &Path) -> io::Result<()> {
-    match tokio::fs::remove_dir_all(path).await {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+/// Deletes a helper that was not put in place. What stays is deleted by the next run.
+async fn discard(helper: Staging) {
+    if let Err(error) = blocking(move || helper.remove()).await {
+        tracing::warn!(%error, "helper directory not removed; the next run will");
     }
+}
+
+/// Runs work on files on a thread of its own.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -5,6 +5,7 @@
 mod attempt_files;
 pub mod export;
 mod gate;
+pub mod output;
 mod package;
 pub mod preview;
 mod report;

@@ -1,7 +1,7 @@
 //! `report.json`: the certificate, which is the same for every run of a plan, the decisions, and figures of this run.
 
 use serde::Serialize;
-use splitreel_backend::lease::Assembly;
+use splitreel_backend::lease::{Assembly, SourceName};
 use splitreel_core::Failure;
 use splitreel_core::assembly::Certificate;
 use splitreel_core::part::Cost;
@@ -12,6 +12,9 @@ use splitreel_core::plan::Decision;
 pub(crate) struct Report<'a> {
     /// Format version.
     version: u32,
+    /// What was transcoded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'a SourceName>,
     /// The certificate.
     certificate: &'a Certificate,
     /// The planner's decisions and their reasons.
@@ -23,6 +26,8 @@ pub(crate) struct Report<'a> {
 #[derive(Serialize)]
 struct Run<'a> {
     job: &'a str,
+    /// Base name of single files.
+    base: &'a str,
     profile: &'a str,
     created_ms: i64,
     assembled_ms: i64,
@@ -46,7 +51,7 @@ struct TaskCost {
 
 impl<'a> Report<'a> {
     pub(crate) fn new(certificate: &'a Certificate, assembly: &'a Assembly) -> Self {
-        let Assembly { plan, probe, video, audio, history, .. } = assembly;
+        let Assembly { plan, base, probe, video, audio, history, .. } = assembly;
         let mut tasks = vec![TaskCost { task: "probe".into(), cost: probe.cost }];
         tasks.extend(video.iter().map(|v| TaskCost { task: format!("segment {}", v.segment), cost: v.cost }));
         tasks.extend(audio.iter().map(|a| TaskCost { task: format!("audio {}", a.stored.track), cost: a.cost }));
@@ -59,6 +64,7 @@ impl<'a> Report<'a> {
         });
         let run = Run {
             job: &history.job,
+            base,
             profile: &history.profile,
             created_ms: history.created_ms,
             assembled_ms: history.assembled_ms,
@@ -69,6 +75,6 @@ impl<'a> Report<'a> {
             cost,
             tasks,
         };
-        Report { version: 1, certificate, decisions: &plan.decisions, run }
+        Report { version: 1, source: history.source.as_ref(), certificate, decisions: &plan.decisions, run }
     }
 }

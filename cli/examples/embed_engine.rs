@@ -8,6 +8,7 @@
 use anyhow::{Context, bail};
 use splitreel_assembler::Assembler;
 use splitreel_assembler::export::export;
+use splitreel_assembler::output::{OutputLock, Permit, Whose};
 use splitreel_backend::channel::ChannelDoorbell;
 use splitreel_backend::grants::pin_file;
 use splitreel_backend::store::Submitted;
@@ -15,7 +16,7 @@ use splitreel_backend::{BlobStore, Doorbell, JobStore, Leases, World};
 use splitreel_backend_embedded::{LocalBlobs, SqliteStore};
 use splitreel_coordinator::Coordinator;
 use splitreel_core::WorkerId;
-use splitreel_core::job::{JobRequest, output_base};
+use splitreel_core::job::{Job, JobRequest, output_base};
 use splitreel_core::part::{Presentation, TaskResult};
 use splitreel_core::planner::Capabilities;
 use splitreel_core::profile::Profile;
@@ -39,9 +40,12 @@ async fn main() -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let (coordinator, running) = start(&store, &blobs, &state.path().join("scratch"), &stop).await?;
 
-    let presentation = transcode(&coordinator, store.as_ref(), &file).await?;
-    // The presentation lists every file; the export puts them into a directory that appears whole.
-    export(&*blobs, &presentation, Path::new(&output)).await?;
+    let (job, presentation) = transcode(&coordinator, store.as_ref(), &file).await?;
+    // The presentation lists every file; the export puts them into a directory that appears whole. The lock keeps other
+    // processes away from the directory, the permit says what of it may be replaced.
+    let lock = OutputLock::acquire(&std::path::absolute(&output)?, "")?;
+    let permit = Permit { job: job.id.to_string(), base: job.request.base, whose: Whose::Job };
+    export(&*blobs, &presentation, &lock, &permit).await?;
     println!("{output}/master.m3u8");
     stop.cancel();
     running.await?;
@@ -91,7 +95,7 @@ async fn start(
 
 /// Submits a file and waits for its presentation. A job is a pinned source and a profile: plan and output follow from
 /// the two.
-async fn transcode(coordinator: &Coordinator, store: &dyn JobStore, file: &str) -> anyhow::Result<Presentation> {
+async fn transcode(coordinator: &Coordinator, store: &dyn JobStore, file: &str) -> anyhow::Result<(Job, Presentation)> {
     let request = JobRequest {
         tenant: "local".to_owned(),
         idempotency_key: "first".to_owned(),
@@ -111,10 +115,10 @@ async fn transcode(coordinator: &Coordinator, store: &dyn JobStore, file: &str) 
             break job;
         }
     };
-    if let Some(failure) = ended.failure {
+    if let Some(failure) = &ended.failure {
         bail!("{}: {}", failure.code, failure.message);
     }
     let mut results = store.tasks(job.id).await?.into_iter().filter_map(|task| task.result);
     let published = results.find_map(|result| if let TaskResult::Assemble(p) = result { Some(p) } else { None });
-    published.context("nothing was published")
+    Ok((ended, published.context("nothing was published")?))
 }

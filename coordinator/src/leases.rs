@@ -6,7 +6,7 @@ use crate::measure::{self, refused};
 use async_trait::async_trait;
 use splitreel_backend::StoreError;
 use splitreel_backend::doorbell::Wakeup;
-use splitreel_backend::lease::{Assembly, History, LeaseError, Leases, Work, WorkOrder};
+use splitreel_backend::lease::{Assembly, History, LeaseError, Leases, SourceName, Work, WorkOrder};
 use splitreel_backend::store::ClaimRequest;
 use splitreel_core::job::Job;
 use splitreel_core::key::AttemptPrefix;
@@ -172,6 +172,7 @@ impl Coordinator {
                 profile: job.request.profile.name.clone(),
                 generation: row.generation,
                 replanned: row.replanned.map(|replanned| replanned.failure),
+                source: Some(SourceName::of(&job.request.source.locator)),
             },
         })
     }

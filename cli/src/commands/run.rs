@@ -1,7 +1,7 @@
 //! `run`, `repackage` and `retry`: submit or take up jobs, serve them until they end, lay out the results.
 
 use super::jobs::{existing_store, find, store_problem};
-use super::target::{Holds, base_of, inspect, output_of, pin_source};
+use super::target::{Holds, Output, base_of, output_of, pin_source};
 use super::watch::{Served, Watch};
 use crate::config::{Config, EncodeArgs};
 use crate::display::{Display, OutputArgs};
@@ -11,7 +11,6 @@ use crate::roles::settings::Upstream;
 use crate::state::{State, process_name};
 use clap::Args;
 use sha2::{Digest, Sha256};
-use splitreel_assembler::export::sibling;
 use splitreel_backend::store::{JobFilter, Submitted};
 use splitreel_core::JobId;
 use splitreel_core::job::{Job, JobRequest, JobState};
@@ -92,15 +91,14 @@ pub async fn run(config: &Config, args: RunArgs) -> Result<Exit, Problem> {
     let many = args.inputs.len() > 1;
     let mut wanted = Vec::new();
     for input in &args.inputs {
-        wanted.push(Wanted::new(input, output_of(input, args.output.as_deref(), many)?, &profile)?);
-    }
-    for (i, w) in wanted.iter().enumerate() {
-        if wanted.iter().take(i).any(|other| other.output == w.output) {
+        let output = output_of(input, args.output.as_deref(), many)?;
+        if wanted.iter().any(|other: &Wanted| other.output.dir() == output) {
             return Err(Problem::usage(format!(
                 "two inputs would both go to {}: rename one, or run them one by one",
-                w.output.display()
+                output.display()
             )));
         }
+        wanted.push(Wanted::new(input, &output, &profile, args.force)?);
     }
     carry_out(config, wanted, slots, args.force, args.show).await
 }
@@ -114,21 +112,20 @@ pub async fn repackage(config: &Config, args: RepackageArgs) -> Result<Exit, Pro
         keep_full: args.keep_full,
     };
     let profile = config.profile(&encode)?;
-    let wanted = Wanted::new(&args.input, output_of(&args.input, Some(&args.output), false)?, &profile)?;
+    let wanted = Wanted::new(&args.input, &output_of(&args.input, Some(&args.output), false)?, &profile, args.force)?;
     carry_out(config, vec![wanted], 2, args.force, args.show).await
 }
 
 /// One input and where its presentation goes.
 struct Wanted {
     request: JobRequest,
-    output: PathBuf,
-    holds: Holds,
+    output: Output,
 }
 
 impl Wanted {
-    fn new(input: &Path, output: PathBuf, profile: &Profile) -> Result<Self, Problem> {
+    fn new(input: &Path, dir: &Path, profile: &Profile, force: bool) -> Result<Self, Problem> {
         let source = pin_source(input)?;
-        let holds = inspect(&output)?;
+        let output = Output::claim(dir, &source.locator, force)?;
         let request = JobRequest {
             tenant: TENANT.into(),
             idempotency_key: String::new(),
@@ -136,11 +133,11 @@ impl Wanted {
             priority: Default::default(),
             profile: profile.clone(),
             deep_probe: false,
-            output: output.to_str().map(str::to_owned),
+            output: dir.to_str().map(str::to_owned),
             trace: Default::default(),
             source,
         };
-        Ok(Wanted { request, output, holds })
+        Ok(Wanted { request, output })
     }
 
     /// Same source version, settings, output and tools: same job.
@@ -173,8 +170,8 @@ async fn carry_out(
     let mut served = Vec::new();
     for mut w in wanted {
         w.key(&ffmpeg);
-        if let Some(job) = accept(&backends, &w, force, &mut display).await? {
-            served.push(job);
+        if let Some((job, num_reused)) = accept(&backends, &w, force, &mut display).await? {
+            served.push(Served { job, output: Some(w.output), num_reused });
         }
     }
     let exit = serve(&state, &backends, &ffmpeg, served, slots, &mut display).await?;
@@ -182,13 +179,13 @@ async fn carry_out(
     Ok(exit)
 }
 
-/// Submits, or takes up what is there. `None`: nothing to do.
+/// Submits, or takes up what is there. Answers the job and how many of its tasks are done; `None`: nothing to do.
 async fn accept(
     backends: &Backends,
     w: &Wanted,
     force: bool,
     display: &mut Display,
-) -> Result<Option<Served>, Problem> {
+) -> Result<Option<(Job, usize)>, Problem> {
     let now = || backends.world.clock.now_ms();
     let store = &backends.store;
     let mut notice = None;
@@ -213,8 +210,12 @@ async fn accept(
             }
             Submitted::Existing(job) if force && tried < 3 => discard(backends, job.id).await?,
             Submitted::Existing(job) => match job.state {
-                JobState::Published if w.holds == (Holds::Presentation { job: job.id.to_string() }) => {
-                    display.say(format!("{}: up to date (job {}); --force starts over", w.output.display(), job.id));
+                JobState::Published if w.output.holds == (Holds::Presentation { job: job.id.to_string() }) => {
+                    display.say(format!(
+                        "{}: up to date (job {}); --force starts over",
+                        w.output.dir().display(),
+                        job.id
+                    ));
                     return Ok(None);
                 }
                 // Published, but its directory is gone: its objects may be gone too.
@@ -233,21 +234,16 @@ async fn accept(
             },
         }
     };
-    match &w.holds {
+    match &w.output.holds {
         Holds::Nothing => {}
         _ if force => {}
         Holds::Presentation { job: held } if *held == job.id.to_string() => {}
         holds => {
-            let what = if *holds == Holds::Other {
-                "holds other files"
-            } else {
-                "holds the presentation of another source or of other settings"
-            };
             if notice.is_none() {
                 discard(backends, job.id).await?;
             }
-            return Err(Problem::usage(format!("{}: the output directory {what}", w.output.display()))
-                .line("give another with -o, or --force to replace it"));
+            let refusal = holds.refusal(w.output.dir());
+            return Err(refusal.line("give another with -o, or --force to replace it"));
         }
     }
     supersede(backends, &job).await?;
@@ -257,13 +253,13 @@ async fn accept(
     if let Some(word) = notice {
         display.say(format!("{word} job {}: {done} of {} known tasks are done and kept", job.id, tasks.len()));
     }
-    Ok(Some(Served { job, output: Some(w.output.clone()), num_reused: done }))
+    Ok(Some((job, done)))
 }
 
 /// The job whose presentation the output directory holds, when it is one of an older version for the same request: a
 /// deep probe that became necessary made another job then.
 async fn held_job(backends: &Backends, w: &Wanted) -> Result<Option<Job>, Problem> {
-    let Holds::Presentation { job } = &w.holds else { return Ok(None) };
+    let Holds::Presentation { job } = &w.output.holds else { return Ok(None) };
     let Ok(id) = job.parse() else { return Ok(None) };
     let held = backends.store.job(id).await.map_err(|e| store_problem(&e))?;
     Ok(held.filter(|j| {
@@ -315,11 +311,19 @@ pub async fn retry(config: &Config, args: RetryArgs) -> Result<Exit, Problem> {
     let store = &backends.store;
     store.retry(found.id, backends.world.clock.now_ms()).await.map_err(|e| store_problem(&e))?;
     let job = store.job(found.id).await.map_err(|e| store_problem(&e))?.unwrap_or(found);
-    let output = job.request.output.clone().map(PathBuf::from);
     let mut display = Display::new(args.show.json, args.show.quiet);
-    if job.state == JobState::Published && output.as_ref().is_some_and(|d| d.join("report.json").is_file()) {
+    let dir = job.request.output.as_deref().map(Path::new);
+    if job.state == JobState::Published && dir.is_some_and(|d| d.join("report.json").is_file()) {
         display.say(format!("job {} is done: nothing to retry", job.id));
         return Ok(Exit::Done);
+    }
+    let output = dir.map(|dir| Output::claim(dir, &job.request.source.locator, false)).transpose()?;
+    if let Some(Output { holds, lock, .. }) = &output
+        && !matches!(holds, Holds::Nothing)
+        && *holds != (Holds::Presentation { job: job.id.to_string() })
+    {
+        let advice = "move it away, or use splitreel run with another -o, or with --force to replace it";
+        return Err(holds.refusal(lock.dir()).line(advice));
     }
     let mut tasks = store.tasks(job.id).await.map_err(|e| store_problem(&e))?;
     tasks.retain(|task| job.owns(task));
@@ -344,7 +348,7 @@ async fn serve(
     }
     let ids = jobs.iter().map(|j| j.job.id).collect();
     let mut engine = backends.start(state, ffmpeg, Terms::of_one_person(ids, slots));
-    let mut watch = Watch::new(backends, jobs, |dir| sibling(dir, ".partial"));
+    let mut watch = Watch::new(backends, jobs);
     let outcome = watch.until_ended(&mut engine, display).await;
     engine.stop().await;
     outcome

@@ -1,7 +1,9 @@
 //! Inputs and output directories: what may be read, what may be replaced.
 
-use crate::exit::{Exit, Problem};
+use crate::exit::Problem;
+use splitreel_assembler::output::{Contents, LockError, OutputLock, Whose, clear_leftovers};
 use splitreel_backend::grants::pin_file;
+use splitreel_core::digest::sha256_hex;
 use splitreel_core::job::output_base;
 use splitreel_core::source::SourceRef;
 use std::io::ErrorKind;
@@ -44,7 +46,9 @@ pub fn output_of(input: &Path, output: Option<&Path>, is_one_of_many: bool) -> R
     if dir.file_name().is_none() || dir.to_str().is_none() {
         return Err(Problem::usage(format!("{}: give an output directory with a name of its own", dir.display())));
     }
-    Ok(dir)
+    // What a link leads to is replaced, not the link.
+    let is_link = dir.symlink_metadata().is_ok_and(|m| m.is_symlink());
+    if is_link { dir.canonicalize().map_err(|e| unusable(&dir, &e)) } else { Ok(dir) }
 }
 
 /// What an output directory holds now.
@@ -61,32 +65,70 @@ pub enum Holds {
     Other,
 }
 
-/// Looks at an output directory and makes sure that it can be written.
-pub fn inspect(dir: &Path) -> Result<Holds, Problem> {
-    let unusable = |e: std::io::Error| Problem {
-        exit: Exit::Usage,
-        lines: vec![format!("{}: the output directory cannot be written: {e}", dir.display())],
-    };
-    let parent = dir.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(parent).map_err(unusable)?;
-    let trial = splitreel_assembler::export::sibling(dir, ".staging");
-    let _ = std::fs::remove_dir_all(&trial);
-    std::fs::create_dir(&trial).and_then(|()| std::fs::remove_dir(&trial)).map_err(unusable)?;
-    match std::fs::read_dir(dir) {
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Holds::Nothing),
-        Err(e) if e.kind() == ErrorKind::NotADirectory => {
-            Err(Problem::usage(format!("{}: this is a file: give an output directory", dir.display())))
+impl Holds {
+    /// Why a directory is not replaced, for people.
+    pub fn refusal(&self, dir: &Path) -> Problem {
+        let what = match self {
+            Holds::Presentation { .. } => "holds the presentation of another source or of other settings",
+            Holds::Nothing | Holds::Other => "holds other files",
+        };
+        Problem::usage(format!("{}: the output directory {what}", dir.display()))
+    }
+}
+
+/// A locked output directory.
+pub struct Output {
+    /// The right to write it.
+    pub lock: OutputLock,
+    /// What it held when it was locked.
+    pub holds: Holds,
+    /// What of it may be replaced.
+    pub whose: Whose,
+}
+
+impl Output {
+    /// Locks an output directory, makes sure that it can be written, and looks at it. `force`: whatever it holds now may
+    /// be replaced.
+    pub fn claim(dir: &Path, locator: &str, force: bool) -> Result<Output, Problem> {
+        std::fs::create_dir_all(dir.parent().unwrap_or(Path::new("/"))).map_err(|e| unusable(dir, &e))?;
+        let lock = OutputLock::acquire(dir, &sha256_hex(locator.as_bytes())).map_err(|e| locked(dir, e))?;
+        for kept in clear_leftovers(&lock).map_err(|e| unusable(dir, &e))? {
+            tracing::warn!(helper = %kept.display(), "helper directory of an earlier run holds other files; kept");
         }
-        Err(e) => Err(unusable(e)),
-        Ok(mut entries) => {
-            if entries.next().is_none() {
-                return Ok(Holds::Nothing);
+        let found = if force { Contents::look(dir) } else { Contents::glance(dir) };
+        let found = found.map_err(|e| match e.kind() {
+            ErrorKind::NotADirectory => {
+                Problem::usage(format!("{}: this is a file: give an output directory", dir.display()))
             }
-            let report = std::fs::read(dir.join("report.json"))
-                .ok()
-                .and_then(|b| serde_json::from_slice::<serde_json::Value>(&b).ok());
-            let job = report.as_ref().and_then(|r| r.pointer("/run/job")).and_then(|j| j.as_str());
-            Ok(job.map_or(Holds::Other, |j| Holds::Presentation { job: j.to_owned() }))
+            _ => unusable(dir, &e),
+        })?;
+        let holds = match &found {
+            None => Holds::Nothing,
+            Some(Contents { job: Some(job), .. }) => Holds::Presentation { job: job.clone() },
+            Some(_) => Holds::Other,
+        };
+        let whose = if force { Whose::Seen(found.unwrap_or_default()) } else { Whose::Job };
+        Ok(Output { lock, holds, whose })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        self.lock.dir()
+    }
+}
+
+fn unusable(dir: &Path, error: &std::io::Error) -> Problem {
+    Problem::usage(format!("{}: the output directory cannot be written: {error}", dir.display()))
+}
+
+/// Why an output directory could not be locked, for people.
+pub fn locked(dir: &Path, error: LockError) -> Problem {
+    match error {
+        LockError::Busy(holder) => {
+            let process = holder.process.map_or_else(String::new, |id| format!(" (process {id})"));
+            Problem::usage(format!("{}: another splitreel{process} is writing this directory", dir.display()))
+                .line("wait until that one has ended, or give another directory with -o")
         }
+        LockError::Io { source, .. } => unusable(dir, &source),
     }
 }

@@ -1,12 +1,14 @@
 //! Watches jobs while the engine runs them: progress, preview, results, failures, Ctrl-C.
 
 use super::jobs::store_problem;
+use super::target::Output;
 use crate::display::{Display, Snapshot};
 use crate::engine::{Backends, Engine};
 use crate::exit::{Exit, Problem};
 use crate::observe::{Seen, label};
-use splitreel_assembler::export::{export, sibling};
-use splitreel_assembler::preview::PreviewDir;
+use splitreel_assembler::export::{ExportError, export};
+use splitreel_assembler::output::Permit;
+use splitreel_assembler::preview::{self, PreviewDir};
 use splitreel_backend::StoreError;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::{AudioPart, Presentation, TaskResult, VideoPart};
@@ -15,7 +17,7 @@ use splitreel_core::task::{Progress, Task, TaskKind};
 use splitreel_core::{Failure, FailureClass, JobId, LeaseId, TaskId};
 use splitreel_presentation::{Preview, Rows};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::SignalKind;
@@ -34,7 +36,7 @@ pub struct Served {
     /// Its row.
     pub job: Job,
     /// Where it is laid out.
-    pub output: Option<PathBuf>,
+    pub output: Option<Output>,
     /// Tasks that were done before.
     pub num_reused: usize,
 }
@@ -72,7 +74,6 @@ struct Running {
 struct Watched {
     served: Served,
     name: String,
-    partial: Option<PathBuf>,
     plan: Option<Arc<Plan>>,
     /// Generation of the job that is watched.
     generation: u32,
@@ -99,15 +100,14 @@ pub struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// `partial` names the preview directory of an output directory.
-    pub fn new(backends: &'a Backends, jobs: Vec<Served>, partial: impl Fn(&Path) -> PathBuf) -> Self {
+    /// Watches the jobs, from where they are.
+    pub fn new(backends: &'a Backends, jobs: Vec<Served>) -> Self {
         let watched = jobs.into_iter().map(|served| {
             let name = Path::new(&served.job.request.source.locator)
                 .file_name()
                 .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
             let w = Watched {
                 name,
-                partial: served.output.as_deref().map(&partial),
                 plan: None,
                 generation: served.job.generation,
                 costs: BTreeMap::new(),
@@ -371,11 +371,10 @@ impl Watched {
         }
         self.started = Instant::now();
         self.cost_at_start = self.done_cost;
-        if let Some(dir) = &self.partial {
-            self.preview = PreviewDir::start(Arc::clone(&backends.blobs) as _, dir.clone())
-                .await
-                .map_err(|e| Problem::because(dir.display(), &e))
-                .map(Some)?;
+        if let Some(output) = &self.served.output {
+            let started = PreviewDir::start(Arc::clone(&backends.blobs) as _, &output.lock, &job.request.base).await;
+            let started = started.map_err(|e| Problem::because(output.dir().display(), &e));
+            self.preview = Some(started?);
         }
         self.update_preview(display).await;
         Ok(())
@@ -393,7 +392,7 @@ impl Watched {
         match dir.show(&preview).await {
             Ok(()) if !self.is_previewed => {
                 self.is_previewed = true;
-                if let Some(dir) = &self.partial {
+                if let Some(dir) = dir.path() {
                     display.detail(format!("playable now: {}", dir.join("master.m3u8").display()));
                 }
             }
@@ -416,12 +415,29 @@ impl Watched {
         let Some(presentation) = presentation_of(&tasks) else {
             return Err(Problem::failed(format!("job {id} is published without a presentation")));
         };
-        if let Some(dir) = self.served.output.clone() {
-            export(&*backends.blobs, &presentation, &dir)
-                .await
-                .map_err(|e| Problem::because(format!("{}: the presentation cannot be laid out", dir.display()), &e))?;
-            self.drop_preview().await;
-            let _ = splitreel_assembler::export::remove_dir(&sibling(&dir, ".partial")).await;
+        if let Some(output) = &self.served.output {
+            let dir = output.dir().to_owned();
+            let base = self.served.job.request.base.clone();
+            let permit = Permit { job: id.to_string(), base: base.clone(), whose: output.whose.clone() };
+            match export(&*backends.blobs, &presentation, &output.lock, &permit).await {
+                Ok(()) => {}
+                Err(error @ ExportError::Holds { .. }) => {
+                    let refused = Problem { exit: Exit::Usage, ..Problem::because(&self.name, &error) };
+                    let refused =
+                        refused.line("move that away and run the same command again: nothing is encoded twice");
+                    refused.print_above(display);
+                    self.exit = Some(Exit::Usage);
+                    return Ok(());
+                }
+                Err(error) => {
+                    let what = format!("{}: the presentation cannot be laid out", dir.display());
+                    return Err(Problem::because(what, &error));
+                }
+            }
+            if let Err(error) = preview::clear(&output.lock, &base).await {
+                tracing::warn!(%error, "preview directory not removed");
+            }
+            self.preview = None;
             // The directory holds everything now.
             if let Err(error) = engine.coordinator.release_objects(id).await {
                 tracing::warn!(%error, "could not delete objects; the next clean-up will");

@@ -1,9 +1,11 @@
 //! Outputs in directories: the output seam over the assembler's export of a presentation.
 
 use async_trait::async_trait;
-use splitreel_assembler::export::export_files;
+use splitreel_assembler::export::{ExportError, export_files};
+use splitreel_assembler::output::{NAME_MAX, OutputLock, Permit, Whose, cut};
 use splitreel_backend::BlobReader;
 use splitreel_backend::outputs::{OutputError, OutputStore};
+use splitreel_core::digest::sha256_hex;
 use splitreel_core::job::Job;
 use splitreel_core::part::PresentationFile;
 use std::path::{Path, PathBuf};
@@ -11,29 +13,53 @@ use std::sync::Arc;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Outputs in directories: `DIR/SOURCE-FILE-NAME.streams`, replaced in one step when the source is.
+/// Outputs in directories: `DIR/SOURCE-FILE-NAME.streams`, replaced in one step when the source is. A directory of that
+/// name which holds anything else stays, and the presentation goes to `DIR/SOURCE-FILE-NAME-HASH.streams`.
 pub struct LocalOutputs {
     /// Objects.
     pub blobs: Arc<dyn BlobReader>,
 }
 
-/// The directory of a job's presentation.
-pub fn directory(job: &Job, location: &str) -> PathBuf {
-    let name = Path::new(&job.request.source.locator).file_name().unwrap_or(job.request.base.as_ref());
-    let mut name = name.to_owned();
-    name.push(".streams");
-    Path::new(location).join(name)
+/// End of the name of a presentation's directory.
+const END: &str = ".streams";
+
+/// The directories where a job's presentation may go, by preference: the second has a hash of the source's locator.
+fn directories(job: &Job, location: &str) -> [PathBuf; 2] {
+    let locator = &job.request.source.locator;
+    let name = Path::new(locator).file_name().unwrap_or(job.request.base.as_ref());
+    let mut hash = sha256_hex(locator.as_bytes());
+    hash.truncate(8);
+    let dir = |end: String| {
+        let mut name = cut(name, NAME_MAX - end.len());
+        name.push(end);
+        Path::new(location).join(name)
+    };
+    [dir(END.to_owned()), dir(format!("-{hash}{END}"))]
+}
+
+impl LocalOutputs {
+    async fn lay_out(&self, job: &Job, files: &[PresentationFile], location: &str) -> Result<(), Cause> {
+        tokio::fs::create_dir_all(location).await?;
+        let source = sha256_hex(job.request.source.locator.as_bytes());
+        let permit =
+            Permit { job: job.id.to_string(), base: job.request.base.clone(), whose: Whose::Source(source.clone()) };
+        let mut refused = None;
+        for dir in directories(job, location) {
+            let lock = OutputLock::acquire(&dir, &source)?;
+            match export_files(self.blobs.as_ref(), files, &lock, &permit).await {
+                Err(error @ ExportError::Holds { .. }) => refused = Some(error),
+                exported => return Ok(exported?),
+            }
+        }
+        refused.map_or(Ok(()), |error| Err(error.into()))
+    }
 }
 
 #[async_trait]
 impl OutputStore for LocalOutputs {
     async fn copy(&self, job: &Job, files: &[PresentationFile], location: &str) -> Result<(), OutputError> {
-        let exported = async {
-            tokio::fs::create_dir_all(location).await?;
-            export_files(self.blobs.as_ref(), files, &directory(job, location)).await?;
-            Ok(())
-        };
-        exported.await.map_err(|source: Cause| OutputError { location: location.to_owned(), source })
+        let exported = self.lay_out(job, files, location).await;
+        exported.map_err(|source| OutputError { location: location.to_owned(), source })
     }
 }
 
@@ -65,7 +91,8 @@ mod tests {
             file.to_str().unwrap().to_owned()
         }
         async fn content(&self, job: &Job, path: &str) -> Option<Bytes> {
-            std::fs::read(directory(job, &self.location()).join(path)).ok().map(Bytes::from)
+            let [dir, _] = directories(job, &self.location());
+            std::fs::read(dir.join(path)).ok().map(Bytes::from)
         }
     }
 

@@ -29,6 +29,7 @@ mod ladders;
 mod laptop;
 mod odd_sources;
 mod output;
+mod output_directory;
 mod preview;
 mod reel;
 mod resume;

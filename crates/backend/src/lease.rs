@@ -4,6 +4,7 @@ use crate::doorbell::Wakeup;
 pub use crate::store::LeaseError;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use splitreel_core::digest::sha256_hex;
 use splitreel_core::part::{AudioPart, ProbeResult, TaskResult, VideoPart};
 use splitreel_core::plan::Plan;
 use splitreel_core::source::SourceRef;
@@ -143,6 +144,27 @@ pub struct History {
     /// Why the job was last planned again, if ever.
     #[serde(default)]
     pub replanned: Option<Failure>,
+    /// The source; `None` from coordinators of earlier versions.
+    #[serde(default)]
+    pub source: Option<SourceName>,
+}
+
+/// A source, without the folders that it lies in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct SourceName {
+    /// The last part of its locator.
+    pub name: String,
+    /// SHA-256 of its locator, hex: the same for every version of the file.
+    pub locator_sha256: String,
+}
+
+impl SourceName {
+    /// The name of the source at a locator.
+    pub fn of(locator: &str) -> Self {
+        let name = locator.rsplit('/').next().unwrap_or(locator).to_owned();
+        SourceName { name, locator_sha256: sha256_hex(locator.as_bytes()) }
+    }
 }
 
 /// The coordinator as workers and assemblers see it. All calls are safe to repeat.

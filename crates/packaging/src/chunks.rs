@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::presentation::{is_safe_path, micros, percent_encode};
+pub use crate::presentation::CHUNK_MANIFEST_NAME;
+use crate::presentation::{CHUNK_FOLDER_END, is_safe_path, micros, percent_encode};
 
 /// Chunk size when the profile says nothing, in MiB.
 pub const DEFAULT_CHUNK_MB: u32 = 48;
@@ -15,8 +16,6 @@ pub const DEFAULT_CHUNK_MB: u32 = 48;
 pub const MIN_CHUNK_MB: u32 = 16;
 /// Largest chunk size, in MiB.
 pub const MAX_CHUNK_MB: u32 = 128;
-/// File name of the chunk manifest, inside the chunk folder.
-pub const CHUNK_MANIFEST_NAME: &str = "manifest.json";
 
 const VERSION: u32 = 1;
 
@@ -139,7 +138,7 @@ pub fn chunk_bytes(units: &[ChunkUnit], range: &Range<usize>, init_bytes: u64) -
 /// [`ChunkError::UnsafeBase`] when `base` cannot be a file name.
 pub fn chunk_folder(base: &str) -> Result<String, ChunkError> {
     check_base(base)?;
-    Ok(format!("{base}.wp.chunks"))
+    Ok(format!("{base}{CHUNK_FOLDER_END}"))
 }
 
 /// The file name of a chunk: `<base>.part0001.mp4`. `index` is 0-based; sets of more than 9,999

@@ -5,6 +5,7 @@
 
 use crate::toolkit::{FakeSource, FakeToolkit, Fate, Turn};
 use splitreel_assembler::Assembler;
+use splitreel_assembler::output::OutputLock;
 use splitreel_assembler::preview::PreviewDir;
 use splitreel_backend::conformance::StoreHarness;
 use splitreel_backend::memory::{ChannelDoorbell, MemoryBlobs};
@@ -193,7 +194,8 @@ fn planned_playlists(plan: &Plan) -> Vec<(String, String)> {
 async fn growing(site: &Site, plan: &Plan, made: &[TaskResult], stored: &[TaskResult], scratch: &Path) {
     let dir = scratch.join("out.partial");
     let blobs: Arc<dyn BlobReader> = Arc::clone(&site.blobs) as Arc<_>;
-    let mut preview_dir = PreviewDir::start(blobs, dir.clone()).await.unwrap_or_else(|e| panic!("{e}"));
+    let lock = OutputLock::acquire(&scratch.join("out"), "").unwrap_or_else(|e| panic!("{e}"));
+    let mut preview_dir = PreviewDir::start(blobs, &lock, "film").await.unwrap_or_else(|e| panic!("{e}"));
     let mut num_shown = 0;
     for known in 1..=made.len() {
         let seen = made.get(..known).unwrap_or_default();

@@ -8,8 +8,8 @@ use splitreel_core::job::Job;
 use splitreel_core::part::{PresentationFile, StoredObject};
 
 /// Paths in order, media last: a store that copied in this order would show manifests too early.
-const PATHS: [&str; 5] =
-    ["manifest.mpd", "master.m3u8", "v/720p/playlist.m3u8", "v/720p/init.mp4", "v/720p/seg-00001.m4s"];
+const PATHS: [&str; 6] =
+    ["report.json", "manifest.mpd", "master.m3u8", "v/720p/playlist.m3u8", "v/720p/init.mp4", "v/720p/seg-00001.m4s"];
 const MEDIA: &str = "v/720p/seg-00001.m4s";
 
 fn job(n: u128) -> Job {
@@ -20,6 +20,9 @@ fn job(n: u128) -> Job {
 }
 
 fn content(job: &Job, path: &str) -> Bytes {
+    if path == "report.json" {
+        return format!(r#"{{"run": {{"job": "{}"}}}}"#, job.id).into();
+    }
     format!("{path} of {}", job.id).into()
 }
 

@@ -15,10 +15,11 @@ pub(crate) use groups::{default_audio, menu_names, sample_entry_code, switching_
 pub use model::{
     AudioFormat, MediaFormat, MediaSegment, MediaTrack, Presentation, TargetDuration, VideoFormat, micros,
 };
+pub(crate) use paths::{CHUNK_FOLDER_END, percent_encode, relative_uri};
 pub use paths::{
-    MEDIA_PLAYLIST_NAME, MPD_NAME, MULTIVARIANT_NAME, init_path, is_safe_path, media_playlist_path, segment_path,
+    CHUNK_MANIFEST_NAME, MEDIA_PLAYLIST_NAME, MPD_NAME, MULTIVARIANT_NAME, REPORT_NAME, init_path,
+    is_presentation_folder, is_presentation_path, is_safe_path, media_playlist_path, segment_path,
 };
-pub(crate) use paths::{percent_encode, relative_uri};
 
 #[cfg(test)]
 pub(crate) mod samples;
