@@ -4,8 +4,9 @@ use crate::blob_failure;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use splitreel_backend::BlobStore;
-use splitreel_backend::blob::Piece;
+use splitreel_backend::blob::{Piece, check_key};
 use splitreel_backend::whole::{ReadError, read_whole};
+use splitreel_core::digest::short_fingerprint;
 use splitreel_core::part::{PresentationFile, StoredObject};
 use splitreel_core::plan::hex;
 use splitreel_core::{Failure, FailureCode};
@@ -18,6 +19,16 @@ pub(crate) fn unpackable(what: &str, e: impl std::fmt::Display) -> Failure {
     Failure::of(FailureCode::Packaging, format!("{what} cannot be written: {e}"))
 }
 
+/// Key of the object of a file. Keys take ASCII letters and digits only, names of files letters of all scripts: such a
+/// path is replaced by its hash.
+fn key_of(prefix: &str, path: &str) -> String {
+    let key = format!("{prefix}{path}");
+    match check_key(&key) {
+        Ok(()) => key,
+        Err(_) => format!("{prefix}named/{:016x}", short_fingerprint(&[path])),
+    }
+}
+
 /// Writer of an attempt's objects.
 pub(crate) struct AttemptFiles<'a> {
     pub(crate) blobs: &'a dyn BlobStore,
@@ -28,7 +39,7 @@ impl AttemptFiles<'_> {
     /// Stores a file.
     pub(crate) async fn put(&self, path: &str, bytes: Vec<u8>) -> Result<PresentationFile, Failure> {
         let object = StoredObject {
-            key: format!("{}{path}", self.prefix),
+            key: key_of(self.prefix, path),
             bytes: bytes.len() as u64,
             sha256: hex(&Sha256::digest(&bytes)),
         };
@@ -43,7 +54,7 @@ impl AttemptFiles<'_> {
         pieces: &[Piece],
         expected: u64,
     ) -> Result<PresentationFile, Failure> {
-        let key = format!("{}{path}", self.prefix);
+        let key = key_of(self.prefix, path);
         let bytes = self.blobs.compose(&key, pieces).await.map_err(|e| blob_failure(&e))?;
         if bytes != expected {
             return Err(Failure::of(FailureCode::Compose, format!("{key} has {bytes} bytes instead of {expected}")));
@@ -70,5 +81,19 @@ impl AttemptFiles<'_> {
             hash.update(&piece);
             at += piece.len() as u64;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_with_letters_of_any_script_have_keys_of_their_own() {
+        let names = ["\u{4e88}\u{544a}.mp4", "\u{672c}\u{7de8}.mp4", "film.mp4", "v/720p/init.mp4"];
+        let keys = names.map(|name| key_of("jobs/1/", name));
+        assert!(keys.iter().all(|key| check_key(key).is_ok()), "{keys:?}");
+        assert_ne!(keys[0], keys[1]);
+        assert_eq!((keys[2].as_str(), keys[3].as_str()), ("jobs/1/film.mp4", "jobs/1/v/720p/init.mp4"));
     }
 }

@@ -98,9 +98,28 @@ impl Problem {
     }
 }
 
-/// Text that cannot move the cursor or change colours: file names and metadata are data.
+/// Text that cannot move the cursor, change colours or reorder the line: file names and metadata are data.
 pub fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| if c.is_control() && c != '\t' { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
-        .collect()
+    let is_harmless = |c: char| (!c.is_control() || c == '\t') && !is_format(c);
+    text.chars().flat_map(|c| if is_harmless(c) { vec![c] } else { c.escape_default().collect() }).collect()
+}
+
+/// Characters without a shape of their own that change how others are shown: directions (Unicode UAX #9), line and
+/// paragraph separators, zero-width spaces and joiners, byte order marks.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn names_cannot_move_the_cursor_or_reorder_the_line() {
+        assert_eq!(printable("a\n\u{1b}[31mb\u{202e}gpj\u{2066}"), "a\\n\\u{1b}[31mb\\u{202e}gpj\\u{2066}");
+        assert_eq!(
+            printable("\u{43c}\u{43e}\u{439} \u{5e9}\u{5dc}\tcafe\u{301}"),
+            "\u{43c}\u{43e}\u{439} \u{5e9}\u{5dc}\tcafe\u{301}"
+        );
+    }
 }

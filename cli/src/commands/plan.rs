@@ -4,6 +4,7 @@ use crate::config::{Config, EncodeArgs};
 use crate::engine;
 use crate::exit::{Exit, Problem, printable};
 use clap::Args;
+use splitreel_backend::grants::local_path;
 use splitreel_core::plan::{Plan, Timeline};
 use splitreel_core::planner;
 use splitreel_core::source::SourceInfo;
@@ -34,12 +35,12 @@ pub async fn plan(config: &Config, args: PlanArgs) -> Result<Exit, Problem> {
     let source = super::target::pin_source(&args.input)?;
     let ffmpeg = engine::detect().await?;
     let capabilities = engine::capabilities(&ffmpeg);
-    let scratch = std::env::temp_dir().join(format!("splitreel-plan-{}", std::process::id()));
+    let scratch = std::env::temp_dir().join(format!("splitreel-plan-{}", uuid::Uuid::now_v7()));
     let tools = FfmpegToolkit::new(ffmpeg, scratch.clone(), Limits::default(), ProbeOptions::default());
     let request = Request {
         lease: LeaseId(uuid::Uuid::now_v7()),
         name: source.locator.clone(),
-        source: source.locator.clone().into(),
+        source: local_path(&source.locator).unwrap_or_default(),
         is_complete: true,
         progress: watch::channel(Progress::default()).0,
         cancel: CancellationToken::new(),

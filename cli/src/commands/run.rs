@@ -1,7 +1,7 @@
 //! `run`, `repackage` and `retry`: submit or take up jobs, serve them until they end, lay out the results.
 
 use super::jobs::{existing_store, find, store_problem};
-use super::target::{Holds, Output, base_of, output_of, pin_source};
+use super::target::{Destination, Holds, Output, base_of, pin_source};
 use super::watch::{Served, Watch};
 use crate::config::{Config, EncodeArgs};
 use crate::display::{Display, OutputArgs};
@@ -11,6 +11,7 @@ use crate::roles::settings::Upstream;
 use crate::state::{State, process_name};
 use clap::Args;
 use sha2::{Digest, Sha256};
+use splitreel_backend::grants::{file_locator, local_path};
 use splitreel_backend::store::{JobFilter, Submitted};
 use splitreel_core::JobId;
 use splitreel_core::job::{Job, JobRequest, JobState};
@@ -18,7 +19,7 @@ use splitreel_core::plan::hex;
 use splitreel_core::profile::Profile;
 use splitreel_media::Ffmpeg;
 use splitreel_telemetry::trace::{self, Parent};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tracing::Instrument;
 
@@ -88,19 +89,9 @@ const TENANT: &str = "local";
 pub async fn run(config: &Config, args: RunArgs) -> Result<Exit, Problem> {
     let profile = config.profile(&args.encode)?;
     let slots = config.workers(args.workers)?;
-    let many = args.inputs.len() > 1;
-    let mut wanted = Vec::new();
-    for input in &args.inputs {
-        let output = output_of(input, args.output.as_deref(), many)?;
-        if wanted.iter().any(|other: &Wanted| other.output.dir() == output) {
-            return Err(Problem::usage(format!(
-                "two inputs would both go to {}: rename one, or run them one by one",
-                output.display()
-            )));
-        }
-        wanted.push(Wanted::new(input, &output, &profile, args.force)?);
-    }
-    carry_out(config, wanted, slots, args.force, args.show).await
+    let inputs = pinned(&args.inputs, &profile)?;
+    let destination = Destination::of(args.output, inputs.len());
+    carry_out(config, inputs, &destination, slots, args.force, args.show).await
 }
 
 /// `repackage`.
@@ -112,8 +103,37 @@ pub async fn repackage(config: &Config, args: RepackageArgs) -> Result<Exit, Pro
         keep_full: args.keep_full,
     };
     let profile = config.profile(&encode)?;
-    let wanted = Wanted::new(&args.input, &output_of(&args.input, Some(&args.output), false)?, &profile, args.force)?;
-    carry_out(config, vec![wanted], 2, args.force, args.show).await
+    let inputs = pinned(&[args.input], &profile)?;
+    carry_out(config, inputs, &Destination::Exactly(args.output), 2, args.force, args.show).await
+}
+
+/// An input and what is to be made of it, without a place for it yet.
+struct Input {
+    path: PathBuf,
+    request: JobRequest,
+}
+
+fn pinned(inputs: &[PathBuf], profile: &Profile) -> Result<Vec<Input>, Problem> {
+    let mut pinned: Vec<Input> = Vec::new();
+    for path in inputs {
+        let source = pin_source(path)?;
+        if pinned.iter().any(|other| other.request.source == source) {
+            return Err(Problem::usage(format!("{}: this file is given twice", path.display())));
+        }
+        let request = JobRequest {
+            tenant: TENANT.into(),
+            idempotency_key: String::new(),
+            base: base_of(path),
+            priority: Default::default(),
+            profile: profile.clone(),
+            deep_probe: false,
+            output: None,
+            trace: Default::default(),
+            source,
+        };
+        pinned.push(Input { path: path.clone(), request });
+    }
+    Ok(pinned)
 }
 
 /// One input and where its presentation goes.
@@ -122,24 +142,30 @@ struct Wanted {
     output: Output,
 }
 
-impl Wanted {
-    fn new(input: &Path, dir: &Path, profile: &Profile, force: bool) -> Result<Self, Problem> {
-        let source = pin_source(input)?;
-        let output = Output::claim(dir, &source.locator, force)?;
-        let request = JobRequest {
-            tenant: TENANT.into(),
-            idempotency_key: String::new(),
-            base: base_of(input),
-            priority: Default::default(),
-            profile: profile.clone(),
-            deep_probe: false,
-            output: dir.to_str().map(str::to_owned),
-            trace: Default::default(),
-            source,
-        };
-        Ok(Wanted { request, output })
+/// Finds and locks an output directory for every input.
+async fn placed(
+    backends: &Backends,
+    inputs: Vec<Input>,
+    destination: &Destination,
+    force: bool,
+) -> Result<Vec<Wanted>, Problem> {
+    let open = unfinished(backends).await?;
+    let places = open.iter().filter_map(|job| {
+        let place = local_path(job.request.output.as_deref()?)?;
+        Some((place, job.request.source.locator.clone()))
+    });
+    let reserved: Vec<(PathBuf, String)> = places.collect();
+    let (mut wanted, mut taken): (Vec<Wanted>, Vec<PathBuf>) = (Vec::new(), Vec::new());
+    for Input { path, mut request } in inputs {
+        let output = destination.claim(&path, &request.source.locator, &taken, &reserved, force)?;
+        taken.push(output.dir().to_owned());
+        request.output = Some(file_locator(output.dir()));
+        wanted.push(Wanted { request, output });
     }
+    Ok(wanted)
+}
 
+impl Wanted {
     /// Same source version, settings, output and tools: same job.
     fn key(&mut self, ffmpeg: &Ffmpeg) {
         let mut hash = Sha256::new();
@@ -157,7 +183,8 @@ impl Wanted {
 
 async fn carry_out(
     config: &Config,
-    wanted: Vec<Wanted>,
+    inputs: Vec<Input>,
+    destination: &Destination,
     slots: usize,
     force: bool,
     show: OutputArgs,
@@ -168,7 +195,7 @@ async fn carry_out(
     engine::forget_old(&backends).await;
     let mut display = Display::new(show.json, show.quiet);
     let mut served = Vec::new();
-    for mut w in wanted {
+    for mut w in placed(&backends, inputs, destination, force).await? {
         w.key(&ffmpeg);
         if let Some((job, num_reused)) = accept(&backends, &w, force, &mut display).await? {
             served.push(Served { job, output: Some(w.output), num_reused });
@@ -210,7 +237,7 @@ async fn accept(
             }
             Submitted::Existing(job) if force && tried < 3 => discard(backends, job.id).await?,
             Submitted::Existing(job) => match job.state {
-                JobState::Published if w.output.holds == (Holds::Presentation { job: job.id.to_string() }) => {
+                JobState::Published if w.output.holds.is_of(job.id) => {
                     display.say(format!(
                         "{}: up to date (job {}); --force starts over",
                         w.output.dir().display(),
@@ -237,7 +264,7 @@ async fn accept(
     match &w.output.holds {
         Holds::Nothing => {}
         _ if force => {}
-        Holds::Presentation { job: held } if *held == job.id.to_string() => {}
+        holds if holds.is_of(job.id) => {}
         holds => {
             if notice.is_none() {
                 discard(backends, job.id).await?;
@@ -259,7 +286,7 @@ async fn accept(
 /// The job whose presentation the output directory holds, when it is one of an older version for the same request: a
 /// deep probe that became necessary made another job then.
 async fn held_job(backends: &Backends, w: &Wanted) -> Result<Option<Job>, Problem> {
-    let Holds::Presentation { job } = &w.output.holds else { return Ok(None) };
+    let Holds::Presentation { job, .. } = &w.output.holds else { return Ok(None) };
     let Ok(id) = job.parse() else { return Ok(None) };
     let held = backends.store.job(id).await.map_err(|e| store_problem(&e))?;
     Ok(held.filter(|j| {
@@ -285,14 +312,19 @@ async fn discard(backends: &Backends, job: JobId) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Unfinished jobs for the same directory, of other settings or an older source, will never be finished.
-async fn supersede(backends: &Backends, job: &Job) -> Result<(), Problem> {
+/// Jobs that have not ended.
+async fn unfinished(backends: &Backends) -> Result<Vec<Job>, Problem> {
     let open = JobFilter {
         states: vec![JobState::Probing, JobState::Planning, JobState::Running],
         limit: 10_000,
         ..JobFilter::default()
     };
-    for other in backends.store.jobs(open).await.map_err(|e| store_problem(&e))? {
+    backends.store.jobs(open).await.map_err(|e| store_problem(&e))
+}
+
+/// Unfinished jobs for the same directory, of other settings or an older source, will never be finished.
+async fn supersede(backends: &Backends, job: &Job) -> Result<(), Problem> {
+    for other in unfinished(backends).await? {
         if other.id != job.id && other.request.output == job.request.output {
             discard(backends, other.id).await?;
         }
@@ -312,15 +344,15 @@ pub async fn retry(config: &Config, args: RetryArgs) -> Result<Exit, Problem> {
     store.retry(found.id, backends.world.clock.now_ms()).await.map_err(|e| store_problem(&e))?;
     let job = store.job(found.id).await.map_err(|e| store_problem(&e))?.unwrap_or(found);
     let mut display = Display::new(args.show.json, args.show.quiet);
-    let dir = job.request.output.as_deref().map(Path::new);
-    if job.state == JobState::Published && dir.is_some_and(|d| d.join("report.json").is_file()) {
+    let dir = job.request.output.as_deref().and_then(local_path);
+    if job.state == JobState::Published && dir.as_ref().is_some_and(|d| d.join("report.json").is_file()) {
         display.say(format!("job {} is done: nothing to retry", job.id));
         return Ok(Exit::Done);
     }
-    let output = dir.map(|dir| Output::claim(dir, &job.request.source.locator, false)).transpose()?;
+    let output = dir.map(|dir| Output::claim(&dir, &job.request.source.locator, false)).transpose()?;
     if let Some(Output { holds, lock, .. }) = &output
         && !matches!(holds, Holds::Nothing)
-        && *holds != (Holds::Presentation { job: job.id.to_string() })
+        && !holds.is_of(job.id)
     {
         let advice = "move it away, or use splitreel run with another -o, or with --force to replace it";
         return Err(holds.refusal(lock.dir()).line(advice));

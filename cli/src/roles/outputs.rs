@@ -4,11 +4,12 @@ use async_trait::async_trait;
 use splitreel_assembler::export::{ExportError, export_files};
 use splitreel_assembler::output::{NAME_MAX, OutputLock, Permit, Whose, cut};
 use splitreel_backend::BlobReader;
+use splitreel_backend::grants::local_path;
 use splitreel_backend::outputs::{OutputError, OutputStore};
 use splitreel_core::digest::sha256_hex;
 use splitreel_core::job::Job;
 use splitreel_core::part::PresentationFile;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -26,20 +27,21 @@ const END: &str = ".streams";
 /// The directories where a job's presentation may go, by preference: the second has a hash of the source's locator.
 fn directories(job: &Job, location: &str) -> [PathBuf; 2] {
     let locator = &job.request.source.locator;
-    let name = Path::new(locator).file_name().unwrap_or(job.request.base.as_ref());
+    let path = local_path(locator).unwrap_or_default();
+    let name = path.file_name().unwrap_or(job.request.base.as_ref());
     let mut hash = sha256_hex(locator.as_bytes());
     hash.truncate(8);
     let dir = |end: String| {
         let mut name = cut(name, NAME_MAX - end.len());
         name.push(end);
-        Path::new(location).join(name)
+        local_path(location).unwrap_or_else(|| PathBuf::from(location)).join(name)
     };
     [dir(END.to_owned()), dir(format!("-{hash}{END}"))]
 }
 
 impl LocalOutputs {
     async fn lay_out(&self, job: &Job, files: &[PresentationFile], location: &str) -> Result<(), Cause> {
-        tokio::fs::create_dir_all(location).await?;
+        tokio::fs::create_dir_all(local_path(location).unwrap_or_else(|| PathBuf::from(location))).await?;
         let source = sha256_hex(job.request.source.locator.as_bytes());
         let permit =
             Permit { job: job.id.to_string(), base: job.request.base.clone(), whose: Whose::Source(source.clone()) };

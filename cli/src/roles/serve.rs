@@ -12,6 +12,7 @@ use crate::exit::{Exit, Problem};
 use crate::state::{State, process_name};
 use clap::Args;
 use splitreel_backend::Records;
+use splitreel_backend::grants::file_locator;
 use splitreel_backend_embedded::{LocalGrants, LocalUploads};
 use splitreel_coordinator::Coordinator;
 use splitreel_coordinator::accept::Target;
@@ -124,7 +125,7 @@ pub async fn serve(config: &Config, args: ServeArgs, log_json: bool) -> Result<E
         oldest_protocol: None,
         follows_slots: false,
         own: Vec::new(),
-        reserved_sources: vec![format!("{}/", uploads.display())],
+        reserved_sources: vec![format!("{}/", file_locator(&uploads))],
     };
     let http = HttpService::new(seams, settings)?;
     let mut services = Services::new(process.stop.clone());
@@ -206,8 +207,7 @@ async fn watch(
     let output = match &folders.watch_output {
         Some(dir) => {
             let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
-            let unusable = || Problem::usage(format!("--watch-output {}: the name is not UTF-8", dir.display()));
-            Some(dir.to_str().ok_or_else(unusable)?.to_owned())
+            Some(file_locator(&dir))
         }
         None => None,
     };

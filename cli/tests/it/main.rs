@@ -30,6 +30,7 @@ mod laptop;
 mod odd_sources;
 mod output;
 mod output_directory;
+mod output_names;
 mod preview;
 mod reel;
 mod resume;

@@ -17,6 +17,7 @@ use splitreel_client::routes as paths;
 use splitreel_client::types::{JobCreate, JobView};
 use splitreel_core::digest::sha256_hex;
 use splitreel_core::job::Job;
+use splitreel_core::names::is_output_base;
 use splitreel_telemetry::labels::Submission;
 use splitreel_telemetry::record;
 
@@ -29,15 +30,6 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
         return Err(ApiError::new(Code::BadRequest, "Idempotency-Key takes 1 to 255 visible ASCII characters, once."));
     }
     Ok(Some(text.to_owned()))
-}
-
-/// Whether a text may name the files of a presentation.
-fn is_base(base: &str) -> bool {
-    let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    (1..=100).contains(&base.len())
-        && base.chars().all(is_safe)
-        && !base.starts_with(['.', '-'])
-        && base.chars().any(|c| c.is_ascii_alphanumeric())
 }
 
 fn answer(job: Job, is_new: bool) -> Response {
@@ -89,8 +81,8 @@ async fn make_job(api: &Api, caller: &Caller, headers: &HeaderMap, wanted: JobCr
 /// Turns a request into one that [`crate::accept::Accept::accept`] takes, or lists every mistake.
 async fn validate(api: &Api, caller: &Caller, wanted: JobCreate, repetition: Repetition) -> Result<NewJob, ApiError> {
     let mut mistakes = Vec::new();
-    if wanted.base.as_deref().is_some_and(|b| !is_base(b)) {
-        let hint = "use 1 to 100 of A-Z a-z 0-9 . _ -, not starting with . or -";
+    if wanted.base.as_deref().is_some_and(|b| !is_output_base(b)) {
+        let hint = "use letters, digits, . _ - in normalization form C, at most 180 bytes, not starting with . or -";
         mistakes.push(Mistake::new("/base", "invalid base name", hint));
     }
     let profile = api.directory().profiles.choose(&caller.tenant, wanted.profile.as_ref()).await?;

@@ -94,7 +94,7 @@ pub fn scan(folder: &Path, subfolders: bool, max: usize) -> io::Result<Vec<SeenF
             Err(_) => continue,
         };
         for entry in entries.flatten() {
-            let is_ignored = entry.file_name().to_str().is_none_or(is_ignored_name);
+            let is_ignored = is_ignored_name(&entry.file_name().to_string_lossy());
             // Of the entry itself: a link is neither a file nor a folder here.
             let Some(metadata) = entry.metadata().ok().filter(|_| !is_ignored) else { continue };
             if metadata.is_dir() && subfolders && depth < MAX_DEPTH {

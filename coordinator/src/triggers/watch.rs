@@ -7,6 +7,7 @@ use crate::accept::Target;
 use crate::documents::put_document;
 use notify::Watcher;
 use serde::{Deserialize, Serialize};
+use splitreel_backend::grants::file_locator;
 use splitreel_backend::records::{Expect, RecordKey};
 use splitreel_backend::{Records, World};
 use splitreel_core::digest::fingerprint;
@@ -175,17 +176,15 @@ impl FolderWatch {
     }
 
     fn is_wanted(&self, path: &Path) -> bool {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         let suffixes = &self.config.suffixes;
         suffixes.is_empty() || suffixes.iter().any(|suffix| name.ends_with(&suffix.to_ascii_lowercase()))
     }
 
     /// `None`: not yet.
     async fn take(&self, file: &SeenFile) -> Result<Option<Outcome>, IntakeError> {
-        let Some(locator) = file.path.to_str() else {
-            tracing::warn!(path = %file.path.display(), "file name is not UTF-8; file ignored");
-            return Ok(Some(Outcome::NoRule));
-        };
+        let locator = file_locator(&file.path);
+        let locator = locator.as_str();
         let path = file.path.clone();
         if tokio::task::spawn_blocking(move || is_open_for_writing(&path)).await.unwrap_or(false) {
             return Ok(None);
@@ -206,8 +205,8 @@ impl FolderWatch {
         if source.bytes != file.bytes {
             return Ok(None);
         }
-        let name = file.path.file_name().and_then(|name| name.to_str()).unwrap_or("video");
-        let started = self.intake.start_job(source, &["file", locator], name, &self.config.target).await;
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+        let started = self.intake.start_job(source, &["file", locator], &name, &self.config.target).await;
         let outcome = counted(TriggerSource::WatchFolder, started)?;
         if outcome == Outcome::Waiting {
             return Ok(Some(outcome));

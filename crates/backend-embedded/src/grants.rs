@@ -2,7 +2,7 @@
 //! themselves, so no request is ever signed.
 
 use async_trait::async_trait;
-use splitreel_backend::grants::{GrantError, Grants, SignedRequest, pin_file};
+use splitreel_backend::grants::{GrantError, Grants, SignedRequest, local_path, pin_file};
 use splitreel_core::source::SourceRef;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -26,17 +26,17 @@ impl LocalGrants {
 fn look(locator: &str, folders: &[PathBuf]) -> Result<SourceRef, GrantError> {
     let what = || locator.to_owned();
     let unusable = |why: &str| GrantError::Unusable { what: what(), why: why.to_owned() };
-    if !Path::new(locator).is_absolute() {
+    let Some(path) = local_path(locator) else {
         return Err(unusable("this server reads uploads, and files of its folders by their whole path"));
-    }
-    let source = match pin_file(Path::new(locator)) {
+    };
+    let source = match pin_file(&path) {
         Ok(source) => source,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied) => {
             return Err(GrantError::NotFound { what: what() });
         }
         Err(e) => return Err(GrantError::Unavailable { what: what(), source: Box::new(e) }),
     };
-    let path = Path::new(&source.locator);
+    let path = local_path(&source.locator).unwrap_or_default();
     if !folders.iter().any(|folder| path.starts_with(folder)) {
         return Err(GrantError::NotFound { what: what() });
     }

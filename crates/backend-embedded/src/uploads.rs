@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use splitreel_backend::grants::file_locator;
 use splitreel_backend::uploads::{Appended, ByteStream, Checksum, UploadRef, UploadStorage, UploadStorageError};
 use std::fs::TryLockError;
 use std::io;
@@ -145,10 +146,7 @@ impl UploadStorage for LocalUploads {
         let (part, whole, folder, bytes) =
             (self.part(upload.id), self.whole(upload.id), self.folder.clone(), upload.bytes);
         blocking(move || {
-            let locator = whole
-                .to_str()
-                .map(str::to_owned)
-                .ok_or(UploadStorageError::Unavailable(io::Error::other("the upload folder's name is not UTF-8")))?;
+            let locator = file_locator(&whole);
             match open_locked(&part) {
                 Ok(file) => {
                     let stored = file.metadata().map_err(failed)?.len();

@@ -65,7 +65,7 @@ pub struct JobRequest {
     pub idempotency_key: String,
     /// Pinned source.
     pub source: SourceRef,
-    /// Name for output files, already sanitised by [`output_base`].
+    /// Name for output files, already sanitised by [`output_base`](crate::names::output_base).
     pub base: String,
     /// Full settings, resolved.
     pub profile: Profile,
@@ -312,24 +312,6 @@ impl Job {
     }
 }
 
-/// A file-system-safe base name from any source name: letters, digits, `.`, `_`, `-`; never empty, never
-/// starting with `.` or `-`, at most 100 characters.
-pub fn output_base(name: &str) -> String {
-    let stem = match name.rsplit_once('.') {
-        Some((stem, ext)) if !stem.is_empty() && ext.len() <= 5 && ext.chars().all(|c| c.is_ascii_alphanumeric()) => {
-            stem
-        }
-        _ => name,
-    };
-    let safe: String = stem
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
-        .take(100)
-        .collect();
-    let safe = safe.trim_start_matches(['.', '-']);
-    if safe.chars().any(|c| c.is_ascii_alphanumeric()) { safe.to_owned() } else { "video".to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -403,15 +385,5 @@ mod tests {
         let mut job = running();
         job.cancel(1);
         assert_eq!(job.replan(Failure::of(FailureCode::TimesDiffer, "other times"), true, 2), None);
-    }
-
-    #[test]
-    fn output_names_hold_only_safe_characters() {
-        assert_eq!(output_base("My film (1).mp4"), "My_film__1_");
-        assert_eq!(output_base("-video-with-dash-.mp4"), "video-with-dash-");
-        assert_eq!(output_base("a%d\n'\"b.mkv"), "a_d___b");
-        assert_eq!(output_base("../../etc/passwd"), "_.._etc_passwd");
-        assert_eq!(output_base("..."), "video");
-        assert_eq!(output_base("v1.final.mp4"), "v1.final");
     }
 }

@@ -18,6 +18,7 @@ pub mod job;
 pub mod key;
 pub mod ladder;
 pub mod measure;
+pub mod names;
 pub mod part;
 pub mod plan;
 pub mod planner;

@@ -2,10 +2,9 @@
 
 use super::{LocalSource, SourceAccess, Sources};
 use async_trait::async_trait;
-use splitreel_backend::grants::pin_file;
+use splitreel_backend::grants::{local_path, pin_file};
 use splitreel_core::ranges::Need;
 use splitreel_core::{Failure, FailureCode};
-use std::path::{Path, PathBuf};
 
 /// Sources that are files of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,9 +14,11 @@ pub struct LocalSources;
 impl Sources for LocalSources {
     async fn local(&self, access: &SourceAccess<'_>) -> Result<LocalSource, Failure> {
         let source = access.source;
-        let path = PathBuf::from(&source.locator);
-        let pinned = source.clone();
-        let now = tokio::task::spawn_blocking(move || pin_file(Path::new(&pinned.locator)))
+        let path = local_path(&source.locator).ok_or_else(|| {
+            Failure::of(FailureCode::SourceUnreadable, format!("{} is no path of this machine", source.locator))
+        })?;
+        let pinned = path.clone();
+        let now = tokio::task::spawn_blocking(move || pin_file(&pinned))
             .await
             .map_err(|e| Failure::of(FailureCode::SourceCheck, e.to_string()))?;
         match now {

@@ -2,7 +2,8 @@
 
 use crate::dice::Dice;
 use splitreel_core::fixture;
-use splitreel_core::job::{JobRequest, output_base};
+use splitreel_core::job::JobRequest;
+use splitreel_core::names::output_base;
 use splitreel_core::profile::{
     AudioProfile, FrameRate, FrameRateWord, PackagingProfile, Profile, Rung, RungHeight, SplitProfile, VideoCodec,
     VideoProfile,
