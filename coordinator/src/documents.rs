@@ -58,6 +58,12 @@ pub(crate) async fn all_records(
 pub(crate) async fn delete_due(records: &dyn Records, kind: &str, now_ms: i64) -> Result<usize, StoreError> {
     let mut deleted = 0;
     for record in records.due(kind, now_ms, 1000).await? {
+        if record.due_ms.is_none_or(|due| due > now_ms) {
+            // Written before the clock was set back: it is kept until its time, as a record of now.
+            let (expect, due) = (Expect::Version(record.version), record.due_ms);
+            let _ = records.put(&record.key, expect, record.doc, due, now_ms).await?;
+            continue;
+        }
         if records.delete(&record.key, Expect::Version(record.version)).await?.is_ok() {
             deleted += 1;
         }

@@ -50,6 +50,7 @@ impl Coordinator {
         let c = &self.inner.config;
         // Wakeups of an earlier process are lost with it; claims make repeated ones harmless.
         self.sweep(i64::MAX).await;
+        let mut swept_ms = self.now();
         let now = Instant::now();
         let mut pump = interval_at(now, c.pump_every);
         let mut reap = interval_at(now, c.reap_every);
@@ -68,7 +69,9 @@ impl Coordinator {
                 }
                 _ = reap.tick() => self.reap().await,
                 _ = sweep.tick() => {
-                    let lost = self.now().saturating_sub(c.wakeup_lost_after_ms);
+                    let earlier = std::mem::replace(&mut swept_ms, self.now());
+                    // After the clock was set back, the age of a wakeup says nothing.
+                    let lost = if swept_ms < earlier { i64::MAX } else { swept_ms.saturating_sub(c.wakeup_lost_after_ms) };
                     self.sweep(lost).await;
                     self.pump().await;
                 }

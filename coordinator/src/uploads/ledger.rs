@@ -6,12 +6,15 @@ use splitreel_backend::records::{Record, RecordKey};
 use splitreel_backend::uploads::UploadRef;
 use splitreel_client::types::UploadState;
 use splitreel_core::JobId;
+use splitreel_core::deadline;
 use splitreel_core::fair::Priority;
 use uuid::Uuid;
 
 /// Time after its expiry during which a complete upload is still turned into an object, in milliseconds. Until then
 /// storage may be at fault; after that storage has dropped the parts too.
 const FINISH_FOR_MS: i64 = 14 * 24 * 3_600_000;
+/// Longest lock of a writer, in milliseconds.
+const LONGEST_LOCK_MS: i64 = 300_000;
 
 /// Kind of the records of uploads.
 pub const UPLOAD_KIND: &str = "upload";
@@ -83,7 +86,13 @@ pub enum NextAction {
 impl Upload {
     /// Whether a request is writing.
     pub fn is_locked(&self, now_ms: i64) -> bool {
-        self.lock.as_ref().is_some_and(|lock| lock.until_ms > now_ms)
+        self.lock.as_ref().is_some_and(|lock| !deadline::is_due(lock.until_ms, now_ms, LONGEST_LOCK_MS))
+    }
+
+    /// Expires no later than an upload of now, kept for `longest_ms`: a later expiry is from before the clock was set
+    /// back.
+    pub fn bound_expiry(&mut self, now_ms: i64, longest_ms: i64) {
+        self.expires_ms = deadline::bounded(self.expires_ms, now_ms, longest_ms);
     }
 
     /// A writer died: `offset` may be too small.
@@ -110,7 +119,7 @@ impl Upload {
     /// Next action of the sweep.
     pub fn next_action(&self, now_ms: i64) -> NextAction {
         match (&self.state, &self.lock) {
-            (_, Some(lock)) if lock.until_ms > now_ms => NextAction::Wait(lock.until_ms),
+            (_, Some(lock)) if self.is_locked(now_ms) => NextAction::Wait(lock.until_ms),
             (UploadState::Open, _) if self.is_complete() && now_ms < self.expires_ms.saturating_add(FINISH_FOR_MS) => {
                 NextAction::Finish
             }

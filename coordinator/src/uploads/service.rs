@@ -409,6 +409,7 @@ impl Uploads {
             };
         }
         let expect = Expect::Version(kept.version);
+        kept.upload.bound_expiry(now, self.inner.config.expire_ms.max(self.inner.config.keep_ms));
         match kept.upload.next_action(now) {
             NextAction::Wait(until_ms) => self.put(kept, expect, until_ms).await,
             NextAction::Finish => self.finish(kept).await,

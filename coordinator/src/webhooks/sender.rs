@@ -220,6 +220,12 @@ impl Sender {
         for delivery in deliveries {
             let now = self.now();
             let is_over = delivery.doc.state != DeliveryState::Pending;
+            if is_over && delivery.due_ms.is_some_and(|due| due > now) {
+                // Written before the clock was set back: it is kept until its time, as a record of now.
+                let expect = Expect::Version(delivery.version);
+                let _ = self.ledger.put(&delivery.key, expect, &delivery.doc, delivery.due_ms, now).await?;
+                continue;
+            }
             let Some(target) = endpoint.as_ref().filter(|_| !is_over) else {
                 self.ledger.delete(&delivery.key).await?;
                 continue;

@@ -6,6 +6,7 @@
 use crate::store::StoreError;
 use async_trait::async_trait;
 use serde_json::Value;
+use splitreel_core::deadline;
 
 /// Names a record. `kind` is a word of the code; `tenant` is empty for what belongs to no tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +61,14 @@ impl Expect {
     }
 }
 
+impl Record {
+    /// Whether its time has come. A record that was written later than now by more than the clocks of machines differ
+    /// was written before the clock was set back: it is due, whatever its time, and a write makes it wait again.
+    pub fn is_due(&self, now_ms: i64) -> bool {
+        self.due_ms.is_some_and(|due| due <= now_ms || self.updated_ms > deadline::latest(now_ms, 0))
+    }
+}
+
 /// The record is not as expected; nothing was changed. Holds the version that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the record was changed by another writer")]
@@ -102,6 +111,6 @@ pub trait Records: Send + Sync {
     async fn delete(&self, key: &RecordKey, expect: Expect) -> Result<Result<(), Conflict>, StoreError>;
     /// Records by (tenant, id), both in byte order.
     async fn list(&self, filter: RecordFilter) -> Result<Vec<Record>, StoreError>;
-    /// Records of a kind that are due, the longest due first, those due at once by (tenant, id).
+    /// Records of a kind that are due ([`Record::is_due`]), the longest due first, those due at once by (tenant, id).
     async fn due(&self, kind: &str, now_ms: i64, limit: usize) -> Result<Vec<Record>, StoreError>;
 }

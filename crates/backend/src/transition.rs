@@ -4,6 +4,7 @@
 //! Pure: no rows are loaded or written here. A refusal leaves the rows as they were.
 
 use crate::store::ClaimRequest;
+use splitreel_core::deadline;
 use splitreel_core::event::EventKind;
 use splitreel_core::job::{AfterDone, Job, JobState};
 use splitreel_core::part::TaskResult;
@@ -127,8 +128,15 @@ pub fn fail(
     Ok(attempt_ended(job, task, attempt, failure, after, now_ms))
 }
 
-/// Takes an expired lease back. `None`: nothing to take; a task may have two.
+/// The latest expiry that a lease can have now; later ones were given before the clock was set back.
+pub const fn latest_expiry(now_ms: i64, policy: &RetryPolicy) -> i64 {
+    deadline::latest(now_ms, policy.lease_ttl_ms)
+}
+
+/// Takes an expired lease back. `None`: nothing to take; a task may have two. Leases that expire after
+/// [`latest_expiry`] are shortened: the task is to be saved then, too.
 pub fn reap(job: &mut Job, task: &mut Task, now_ms: i64, policy: &RetryPolicy) -> Option<AttemptEnded> {
+    task.bound_leases(now_ms, policy);
     let (attempt, lease) = task.live().find(|(_, lease)| lease.expires_ms <= now_ms)?;
     let failure = Failure::of(FailureCode::LeaseExpired, format!("worker {} stopped answering", lease.worker));
     let after = task.lose(lease.id, failure.clone(), now_ms, policy).ok()?;

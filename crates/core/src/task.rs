@@ -1,5 +1,6 @@
 //! Task states and their transitions: pure decisions that every job store applies inside its transaction.
 
+use crate::deadline;
 use crate::failure::{Failure, FailureClass};
 use crate::id::{LeaseId, TaskId, WorkerId};
 use crate::part::TaskResult;
@@ -171,6 +172,9 @@ pub struct Task {
     pub failed_on: Vec<WorkerId>,
 }
 
+/// Longest back-off in milliseconds, whatever the policy says.
+pub const LONGEST_BACKOFF_MS: i64 = 300_000;
+
 /// Budgets and delays. Defaults are those of the requirements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -260,7 +264,8 @@ impl Task {
     ///
     /// # Errors
     /// [`Refusal::NotClaimable`] when the attempt number is not the current one, the task is not ready or
-    /// its back-off has not passed.
+    /// its back-off has not passed. A back-off that ends later than any can was set before the clock was set back: it has
+    /// passed.
     pub fn claim(
         &mut self,
         attempt: u32,
@@ -269,7 +274,7 @@ impl Task {
         now_ms: i64,
         ttl_ms: i64,
     ) -> Result<(), Refusal> {
-        if self.state != TaskState::Ready || self.attempt != attempt || now_ms < self.not_before_ms {
+        if self.state != TaskState::Ready || self.attempt != attempt || !self.is_due(now_ms) {
             return Err(Refusal::NotClaimable);
         }
         self.state = TaskState::Leased;
@@ -282,6 +287,11 @@ impl Task {
             progressed_ms: now_ms,
         });
         Ok(())
+    }
+
+    /// Whether the back-off before the next attempt has passed.
+    pub const fn is_due(&self, now_ms: i64) -> bool {
+        deadline::is_due(self.not_before_ms, now_ms, LONGEST_BACKOFF_MS)
     }
 
     /// Extends the lease and records progress. A lease that is already past its expiry but not yet reaped
@@ -300,6 +310,8 @@ impl Task {
         if progress.done_per_mille > held.progress.done_per_mille || progress.frames > held.progress.frames {
             held.progressed_ms = now_ms;
         }
+        // Progress from before the clock was set back must not let a stall last longer.
+        held.progressed_ms = held.progressed_ms.min(now_ms);
         if now_ms.saturating_sub(held.progressed_ms) > policy.stall_ms {
             return Err(Refusal::LeaseLost);
         }
@@ -412,6 +424,14 @@ impl Task {
         self.superseded.as_mut().map(|e| &mut e.lease).into_iter().chain(self.lease.as_mut())
     }
 
+    /// Ends leases no later than a lease from now on: one that ends later was given before the clock was set back. Its
+    /// holder keeps it by its next renewal.
+    pub fn bound_leases(&mut self, now_ms: i64, policy: &RetryPolicy) {
+        for lease in self.live_mut() {
+            lease.expires_ms = deadline::bounded(lease.expires_ms, now_ms, policy.lease_ttl_ms);
+        }
+    }
+
     /// Cancels the task unless it is final. Returns whether it changed.
     pub fn cancel(&mut self) -> bool {
         if self.state.is_final() {
@@ -448,7 +468,7 @@ impl Task {
     /// Counts a failure against its budget. Returns the back-off in milliseconds before the next attempt, `None` when
     /// the budget is spent or the class allows no other attempt.
     fn count(&mut self, class: FailureClass, policy: &RetryPolicy) -> Option<i64> {
-        match class {
+        let backoff = match class {
             FailureClass::Permanent | FailureClass::Source => None,
             FailureClass::Media => {
                 self.media_failures = self.media_failures.saturating_add(1);
@@ -461,7 +481,8 @@ impl Task {
                 (self.infra_failures <= policy.infra_budget)
                     .then(|| policy.infra_backoff_ms.saturating_mul(1 << doublings).min(policy.infra_backoff_max_ms))
             }
-        }
+        };
+        backoff.map(|ms| ms.min(LONGEST_BACKOFF_MS))
     }
 }
 
@@ -479,6 +500,21 @@ mod tests {
     }
     fn lease(n: u128) -> LeaseId {
         LeaseId(Uuid::from_u128(n))
+    }
+
+    #[test]
+    fn a_clock_set_back_neither_stretches_a_back_off_nor_a_lease_nor_a_stall() {
+        let (hour, policy) = (3_600_000, RetryPolicy::default());
+        let mut t = task();
+        t.claim(1, lease(1), worker(), hour, policy.lease_ttl_ms).unwrap();
+        t.fail(lease(1), Failure::of(FailureCode::FfmpegFailed, "x"), hour, &policy).unwrap();
+        assert!(!t.is_due(hour + policy.media_backoff_ms - 1) && t.is_due(hour + policy.media_backoff_ms));
+        t.claim(2, lease(2), worker(), 0, policy.lease_ttl_ms).unwrap();
+        t.bound_leases(-hour, &policy);
+        assert_eq!(t.lease.as_ref().unwrap().expires_ms, policy.lease_ttl_ms - hour);
+        t.renew(lease(2), Progress::default(), -hour, &policy).unwrap();
+        let stalled = t.renew(lease(2), Progress::default(), policy.stall_ms + 1 - hour, &policy);
+        assert_eq!(stalled, Err(Refusal::LeaseLost));
     }
     fn worker() -> WorkerId {
         WorkerId("w1".into())

@@ -160,6 +160,7 @@ pub(super) fn take_back(
         if rows.job.state.is_ended() || !rows.job.owns(task) {
             break;
         }
+        let before = task.clone();
         let mut is_taken = false;
         // A task may have two leases.
         while let Some(ended) = end(&mut rows.job, task) {
@@ -168,6 +169,8 @@ pub(super) fn take_back(
         }
         if is_taken {
             taken.push(*number);
+        } else if *task != before {
+            rows.changes.tasks.insert(*number);
         }
     }
     taken

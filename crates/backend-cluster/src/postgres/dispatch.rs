@@ -10,7 +10,9 @@ use super::rows::{self, col};
 use splitreel_backend::store::{InFlightLimit, Scope};
 use splitreel_backend::{Queue, StoreError, Wakeup};
 use splitreel_core::JobId;
+use splitreel_core::deadline;
 use splitreel_core::fair::{Demand, Priority, Shares, allot};
+use splitreel_core::task::LONGEST_BACKOFF_MS;
 use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use uuid::Uuid;
@@ -64,7 +66,7 @@ pub(super) const DUE: &str = "SELECT t.job, t.number, t.attempt, t.kind
      FROM unnest($1::uuid[], $2::bigint[]) AS w (job, num)
      CROSS JOIN LATERAL (
          SELECT t.job, t.number, t.attempt, t.kind FROM tasks AS t
-         WHERE t.job = w.job AND t.state = 'ready' AND t.not_before_ms <= $3
+         WHERE t.job = w.job AND t.state = 'ready' AND (t.not_before_ms <= $3 OR t.not_before_ms > $4)
            AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.job = t.job AND o.number = t.number)
          ORDER BY t.number::bigint LIMIT w.num) AS t";
 
@@ -217,6 +219,8 @@ async fn due(c: &mut PgConnection, wanted: &BTreeMap<JobId, usize>, now_ms: i64)
         .bind(wanted.keys().map(|job| job.0).collect::<Vec<_>>())
         .bind(wanted.values().map(|num| limit(*num)).collect::<Vec<_>>())
         .bind(now_ms)
+        // Later ends of back-offs are from before the clock was set back.
+        .bind(deadline::latest(now_ms, LONGEST_BACKOFF_MS))
         .fetch_all(c)
         .await?;
     let mut wakeups: Vec<Wakeup> = found.iter().map(rows::wakeup).collect::<Result<_, _>>()?;

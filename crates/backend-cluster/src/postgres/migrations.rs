@@ -7,11 +7,12 @@ use std::sync::LazyLock;
 
 /// Version, description and SQL of each file in `migrations/postgres`, oldest first. Databases remember all three: never
 /// change a line that was released.
-const FILES: [(i64, &str, &str); 4] = [
+const FILES: [(i64, &str, &str); 5] = [
     (1, "jobs", include_str!("../../../../migrations/postgres/0001_jobs.sql")),
     (2, "second attempts", include_str!("../../../../migrations/postgres/0002_second_attempts.sql")),
     (3, "assembly apart", include_str!("../../../../migrations/postgres/0003_assembly_apart.sql")),
     (4, "generations", include_str!("../../../../migrations/postgres/0004_generations.sql")),
+    (5, "records written", include_str!("../../../../migrations/postgres/0005_records_written.sql")),
 ];
 
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use splitreel_backend::StoreError;
 use splitreel_backend::records::{Conflict, Expect, Record, RecordFilter, RecordKey, Records};
+use splitreel_core::deadline;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
@@ -165,8 +166,21 @@ pub(super) const DUE: &str = concat!(
     " FROM records WHERE kind = $1 AND due_ms <= $2 ORDER BY due_ms, tenant, id LIMIT $3"
 );
 
+/// Records from before the clock was set back.
+pub(super) const WRITTEN_AHEAD: &str = concat!(
+    "SELECT ",
+    record_columns!(),
+    " FROM records WHERE kind = $1 AND due_ms IS NOT NULL AND due_ms > $2 AND updated_ms > $3
+     ORDER BY due_ms, tenant, id LIMIT $4"
+);
+
 async fn due(c: &mut PgConnection, kind: String, now_ms: i64, max: usize) -> Result<Vec<Record>, Fault> {
-    records(&sqlx::query(DUE).bind(kind).bind(now_ms).bind(limit(max)).fetch_all(c).await?)
+    let mut found = sqlx::query(DUE).bind(&kind).bind(now_ms).bind(limit(max)).fetch_all(&mut *c).await?;
+    if found.len() < max {
+        let query = sqlx::query(WRITTEN_AHEAD).bind(kind).bind(now_ms).bind(deadline::latest(now_ms, 0));
+        found.extend(query.bind(limit(max - found.len())).fetch_all(c).await?);
+    }
+    records(&found)
 }
 
 #[async_trait]

@@ -16,8 +16,10 @@ use sqlx::PgConnection;
 use std::collections::BTreeMap;
 
 pub(super) const EXPIRED: &str = "SELECT job, number FROM tasks WHERE state = 'leased' AND lease_expires_ms <= $1
+     UNION SELECT job, number FROM tasks WHERE state = 'leased' AND lease_expires_ms > $2
      UNION SELECT job, number FROM tasks
-         WHERE elder IS NOT NULL AND (elder::jsonb #>> '{lease,expires_ms}')::bigint <= $1
+         WHERE elder IS NOT NULL AND ((elder::jsonb #>> '{lease,expires_ms}')::bigint <= $1
+           OR (elder::jsonb #>> '{lease,expires_ms}')::bigint > $2)
      ORDER BY job, number";
 
 pub(super) const HELD_BY: &str = "SELECT job, number FROM tasks WHERE state = 'leased' AND lease_worker = $1
@@ -32,12 +34,14 @@ enum Whose {
 }
 
 pub(super) async fn reap(database: &Database, now_ms: i64, policy: RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
-    let found = database.plain(move |c| Box::pin(expired(c, now_ms))).await?;
+    let latest = transition::latest_expiry(now_ms, &policy);
+    let found = database.plain(move |c| Box::pin(expired(c, now_ms, latest))).await?;
     take_all(database, found, Whose::Expired, now_ms, policy).await
 }
 
-async fn expired(c: &mut PgConnection, now_ms: i64) -> Result<Vec<TaskId>, Fault> {
-    let found = sqlx::query(EXPIRED).bind(now_ms).fetch_all(c).await?;
+/// Tasks with a lease that has expired, or expires later than `latest`.
+async fn expired(c: &mut PgConnection, now_ms: i64, latest: i64) -> Result<Vec<TaskId>, Fault> {
+    let found = sqlx::query(EXPIRED).bind(now_ms).bind(latest).fetch_all(c).await?;
     Ok(found.iter().map(rows::task_id).collect::<Result<_, _>>()?)
 }
 

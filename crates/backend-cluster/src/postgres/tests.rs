@@ -112,7 +112,9 @@ async fn what_polls_reads_only_what_it_may_act_on() {
         if is_analyzed {
             sqlx::raw_sql("ANALYZE").execute(store.database.pool()).await.unwrap();
         }
-        let due = explained(&store, dispatch::DUE, |q| q.bind(vec![job]).bind(vec![5_i64]).bind(0_i64)).await;
+        let due =
+            explained(&store, dispatch::DUE, |q| q.bind(vec![job]).bind(vec![5_i64]).bind(0_i64).bind(360_000_i64))
+                .await;
         // Four that are leased or done may still stand in the index; ten are notified, five are asked for. Right after
         // statistics were taken, the planner may walk through what is notified for each that it looks at.
         assert_reads_at_most("due", 15 * 10, &due);
@@ -125,7 +127,11 @@ async fn what_polls_reads_only_what_it_may_act_on() {
         let unsent = explained(&store, outbox::UNSENT, |q| q.bind(none.clone()).bind(4_i64)).await;
         assert_reads_at_most("unsent", 10, &unsent);
         assert_reads_at_most("sweep", 0, &explained(&store, outbox::SWEEP, |q| q.bind(none.clone()).bind(5_i64)).await);
-        assert_reads_at_most("expired", 8, &explained(&store, takeback::EXPIRED, |q| q.bind(0_i64)).await);
+        assert_reads_at_most(
+            "expired",
+            8,
+            &explained(&store, takeback::EXPIRED, |q| q.bind(0_i64).bind(1_i64 << 60)).await,
+        );
         assert_reads_at_most("held by", 8, &explained(&store, takeback::HELD_BY, |q| q.bind("w5")).await);
         let nothing = explained(&store, speculate::NOTHING_WAITS, |q| q.bind(none.clone())).await;
         // It looks for one row of the outbox, which is as small as the window.
@@ -168,6 +174,8 @@ async fn what_polls_reads_only_what_it_may_act_on() {
             0,
             &explained(&store, records::DUE, |q| q.bind("k").bind(1_i64).bind(9_i64)).await,
         );
+        let ahead = explained(&store, records::WRITTEN_AHEAD, |q| q.bind("k").bind(1_i64).bind(60_001_i64).bind(9_i64));
+        assert_reads_at_most("records from before the clock was set back", 0, &ahead.await);
     }
 }
 

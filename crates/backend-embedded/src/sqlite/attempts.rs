@@ -86,17 +86,25 @@ pub(super) async fn fail(
     Ok(ended.after)
 }
 
-/// Tasks with an expired lease, by job and number.
-pub(super) async fn expired(c: &mut SqliteConnection, now_ms: i64) -> Result<Vec<TaskId>, StoreError> {
-    let found = sqlx::query(EXPIRED).bind(now_ms).fetch_all(c).await.map_err(db)?;
+/// Tasks with a lease that has expired, or expires later than any can, by job and number.
+pub(super) async fn expired(
+    c: &mut SqliteConnection,
+    now_ms: i64,
+    policy: &RetryPolicy,
+) -> Result<Vec<TaskId>, StoreError> {
+    let latest = transition::latest_expiry(now_ms, policy);
+    let found = sqlx::query(EXPIRED).bind(now_ms).bind(latest).fetch_all(c).await.map_err(db)?;
     found.iter().map(rows::task_id).collect()
 }
 
 /// The indexes are given: the planner would rather read all tasks in order than sort the few leased ones.
 pub(super) const EXPIRED: &str = "SELECT job, number FROM tasks INDEXED BY tasks_leased
         WHERE state = 'leased' AND lease_expires_ms <= ?1
+    UNION SELECT job, number FROM tasks INDEXED BY tasks_leased
+        WHERE state = 'leased' AND lease_expires_ms > ?2
     UNION SELECT job, number FROM tasks INDEXED BY tasks_beside
-        WHERE elder IS NOT NULL AND elder ->> '$.lease.expires_ms' <= ?1
+        WHERE elder IS NOT NULL
+          AND (elder ->> '$.lease.expires_ms' <= ?1 OR elder ->> '$.lease.expires_ms' > ?2)
     ORDER BY job, number";
 
 pub(super) async fn reap(
@@ -104,7 +112,7 @@ pub(super) async fn reap(
     now_ms: i64,
     policy: &RetryPolicy,
 ) -> Result<Vec<TaskId>, StoreError> {
-    let found = expired(c, now_ms).await?;
+    let found = expired(c, now_ms, policy).await?;
     take_back(c, found, now_ms, |job, task| transition::reap(job, task, now_ms, policy)).await
 }
 
@@ -190,6 +198,7 @@ async fn take_back(
     let mut taken = Vec::with_capacity(found.len());
     for id in found {
         let Some((mut job, mut task)) = load_both(c, id).await? else { continue };
+        let before = task.clone();
         let mut is_taken = false;
         // A task may have two leases.
         while let Some(ended) = end(&mut job, &mut task) {
@@ -198,6 +207,8 @@ async fn take_back(
         }
         if is_taken {
             taken.push(id);
+        } else if task != before {
+            save_task(c, &task).await?;
         }
     }
     Ok(taken)

@@ -8,7 +8,9 @@ use splitreel_backend::statistics::{Line, StoreStatistics};
 use splitreel_backend::store::{InFlightLimit, Scope};
 use splitreel_backend::{Queue, StoreError, Wakeup};
 use splitreel_core::JobId;
+use splitreel_core::deadline;
 use splitreel_core::fair::{Demand, Shares, allot};
+use splitreel_core::task::LONGEST_BACKOFF_MS;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use std::collections::{BTreeMap, VecDeque};
@@ -18,7 +20,8 @@ use std::collections::{BTreeMap, VecDeque};
 /// notified for or in back-off, never all that wait: a job waits for an assembler when one task is left.
 pub(super) const DEMANDS: &str = "SELECT j.id, j.tenant, j.priority, j.created_ms, (SELECT count(*) FROM
         (SELECT 1 FROM tasks AS t INDEXED BY tasks_ready
-         WHERE t.job = j.id AND t.state = 'ready' AND t.not_before_ms <= ?2 AND (t.kind = 'assemble') = ?4
+         WHERE t.job = j.id AND t.state = 'ready' AND (t.not_before_ms <= ?2 OR t.not_before_ms > ?5)
+           AND (t.kind = 'assemble') = ?4
            AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.job = t.job AND o.number = t.number)
          LIMIT ?3)) AS waiting
     FROM jobs AS j INDEXED BY jobs_open
@@ -35,7 +38,8 @@ pub(super) const OUT: &str = "SELECT
 
 /// The first waiting tasks of one job and queue.
 pub(super) const WAITING: &str = "SELECT t.job, t.number, t.attempt, t.kind FROM tasks AS t INDEXED BY tasks_ready
-    WHERE t.job = ?1 AND t.state = 'ready' AND t.not_before_ms <= ?2 AND (t.kind = 'assemble') = ?4
+    WHERE t.job = ?1 AND t.state = 'ready' AND (t.not_before_ms <= ?2 OR t.not_before_ms > ?5)
+      AND (t.kind = 'assemble') = ?4
       AND NOT EXISTS (SELECT 1 FROM outbox AS o WHERE o.job = t.job AND o.number = t.number)
     ORDER BY t.number LIMIT ?3";
 
@@ -109,7 +113,9 @@ async fn due_of(
     if room == 0 {
         return Ok(Vec::new());
     }
-    let query = sqlx::query(DEMANDS).bind(scope).bind(now_ms).bind(limit(room)).bind(is_assembly);
+    // Later ends of back-offs are from before the clock was set back.
+    let latest = deadline::latest(now_ms, LONGEST_BACKOFF_MS);
+    let query = sqlx::query(DEMANDS).bind(scope).bind(now_ms).bind(limit(room)).bind(is_assembly).bind(latest);
     let found = query.fetch_all(&mut *c).await.map_err(db)?;
     let mut demands = found.iter().map(demand).collect::<Result<Vec<_>, _>>()?;
     demands.retain(|demand| demand.waiting > 0);
@@ -124,7 +130,8 @@ async fn due_of(
     }
     let mut waiting: BTreeMap<JobId, VecDeque<Wakeup>> = BTreeMap::new();
     for (job, num) in places {
-        let query = sqlx::query(WAITING).bind(job.to_string()).bind(now_ms).bind(limit(num)).bind(is_assembly);
+        let query = sqlx::query(WAITING).bind(job.to_string()).bind(now_ms).bind(limit(num));
+        let query = query.bind(is_assembly).bind(latest);
         let found = query.fetch_all(&mut *c).await.map_err(db)?;
         waiting.insert(job, found.iter().map(wakeup).collect::<Result<_, _>>()?);
     }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use splitreel_backend::records::{Conflict, Expect, Record, RecordFilter, RecordKey};
 use splitreel_backend::{Records, StoreError};
+use splitreel_core::deadline;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
@@ -19,6 +20,10 @@ pub(super) const LIST: &str = "SELECT * FROM records
 
 pub(super) const DUE: &str = "SELECT * FROM records INDEXED BY records_due
     WHERE kind = ?1 AND due_ms IS NOT NULL AND due_ms <= ?2 ORDER BY due_ms, tenant, id LIMIT ?3";
+
+/// Records from before the clock was set back.
+pub(super) const WRITTEN_AHEAD: &str = "SELECT * FROM records INDEXED BY records_written
+    WHERE kind = ?1 AND due_ms IS NOT NULL AND due_ms > ?2 AND updated_ms > ?3 ORDER BY due_ms, tenant, id LIMIT ?4";
 
 #[async_trait]
 impl Records for SqliteStore {
@@ -150,6 +155,11 @@ async fn list(c: &mut SqliteConnection, filter: RecordFilter) -> Result<Vec<Reco
 }
 
 async fn due(c: &mut SqliteConnection, kind: String, now_ms: i64, max: usize) -> Result<Vec<Record>, StoreError> {
-    let query = sqlx::query(DUE).bind(kind).bind(now_ms).bind(limit(max));
-    query.fetch_all(c).await.map_err(db)?.iter().map(record).collect()
+    let query = sqlx::query(DUE).bind(&kind).bind(now_ms).bind(limit(max));
+    let mut found = query.fetch_all(&mut *c).await.map_err(db)?;
+    if found.len() < max {
+        let query = sqlx::query(WRITTEN_AHEAD).bind(&kind).bind(now_ms).bind(deadline::latest(now_ms, 0));
+        found.extend(query.bind(limit(max - found.len())).fetch_all(c).await.map_err(db)?);
+    }
+    found.iter().map(record).collect()
 }

@@ -168,10 +168,11 @@ impl LeaseStore for SqliteStore {
     }
 
     async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
-        if self.read(move |c| Box::pin(attempts::expired(c, now_ms))).await?.is_empty() {
+        let policy = *policy;
+        let found = self.read(move |c| Box::pin(async move { attempts::expired(c, now_ms, &policy).await })).await?;
+        if found.is_empty() {
             return Ok(Vec::new());
         }
-        let policy = *policy;
         self.write(move |c| Box::pin(async move { attempts::reap(c, now_ms, &policy).await })).await
     }
 

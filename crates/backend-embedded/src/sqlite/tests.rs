@@ -28,6 +28,7 @@ async fn polling_statements_use_the_partial_indexes_and_do_not_sort() {
         (attempts::EXPIRED, vec!["tasks_leased", "tasks_beside"]),
         (attempts::HELD_BY, vec!["tasks_leased", "tasks_beside"]),
         (records::DUE, vec!["records_due"]),
+        (records::WRITTEN_AHEAD, vec!["records_written"]),
         (records::LIST, vec!["(kind=? AND (tenant,id)>(?,?))"]),
         (attempts::SHORTEN, vec!["tasks_leased"]),
         (attempts::SHORTEN_BESIDE, vec!["tasks_beside"]),

@@ -23,9 +23,9 @@ async fn a_missing_file_has_no_version_and_stays_missing() {
     let directory = Directory::new();
     assert_eq!(schema_version(&directory.database()).await.unwrap(), None);
     assert!(!directory.database().exists());
-    assert_eq!(migrate(&directory.database()).await.unwrap(), 4);
-    assert_eq!(schema_version(&directory.database()).await.unwrap(), Some(4));
-    assert_eq!(migrate(&directory.database()).await.unwrap(), 4);
+    assert_eq!(migrate(&directory.database()).await.unwrap(), 5);
+    assert_eq!(schema_version(&directory.database()).await.unwrap(), Some(5));
+    assert_eq!(migrate(&directory.database()).await.unwrap(), 5);
 }
 
 /// The file as the first version of the schema left it, with a job in the middle of its work.
@@ -62,7 +62,7 @@ async fn a_database_of_the_first_version_is_read_and_goes_on() {
     assert_eq!(schema_version(&directory.database()).await.unwrap(), Some(1));
 
     let store = StoreHarness::open(&directory).await;
-    assert_eq!(schema_version(&directory.database()).await.unwrap(), Some(4));
+    assert_eq!(schema_version(&directory.database()).await.unwrap(), Some(5));
     let stage = Stage { store, job: job_id(1), policy: RetryPolicy::default() };
     let job = stage.job().await;
     assert_eq!((&job.request, job.is_paused, job.created_ms), (&request("t", "key-1"), false, 5));

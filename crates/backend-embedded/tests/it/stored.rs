@@ -22,6 +22,6 @@ async fn jobs_of_an_older_version_come_to_their_end() {
     assert_eq!(schema_version(&directory.database()).await.unwrap(), Some(3));
 
     let (store, blobs) = (StoreHarness::open(&directory).await, BlobHarness::open(&directory).await);
-    assert_eq!(schema_version(&directory.database()).await.unwrap(), Some(4));
+    assert_eq!(schema_version(&directory.database()).await.unwrap(), Some(5));
     Stored { store, blobs }.check().await.unwrap();
 }

@@ -366,7 +366,9 @@ impl Walk {
         self.now_ms += self.small::<i64>(25);
         self.now_ms += match self.below(300) {
             0 => 600_000,
-            1..=9 => POLICY.lease_ttl_ms,
+            // The clock is set back, further than any wait is long.
+            1 => -900_000,
+            2..=9 => POLICY.lease_ttl_ms,
             _ => 0,
         };
         let now_ms = self.now_ms;

@@ -200,6 +200,30 @@ pub async fn what_is_due_longest_comes_first(harness: &dyn RecordsHarness) {
     assert_eq!(due(1 << 50, 10).await, ["e", "b", "a"]);
 }
 
+/// A record that was written later than now, because the clock was set back since, is due until it is written again.
+pub async fn a_clock_set_back_makes_waiting_records_due(harness: &dyn RecordsHarness) {
+    let records = harness.open().await;
+    let hour = 3_600_000;
+    for (id, due_ms, now_ms) in [
+        ("ahead", Some(hour + 10), hour),
+        ("skewed", Some(60_010), 60_000),
+        ("never", None, hour),
+        ("now", Some(10), 0),
+    ] {
+        records.put(&key("k", "t", id), Expect::Absent, json!({}), due_ms, now_ms).await.unwrap().unwrap();
+    }
+    let due = async |now_ms, limit| {
+        let due = records.due("k", now_ms, limit).await.unwrap();
+        due.into_iter().map(|r| r.key.id).collect::<Vec<_>>()
+    };
+    assert_eq!(due(0, 10).await, ["ahead"], "clocks of machines may differ by a minute");
+    assert_eq!(due(10, 10).await, ["now", "ahead"]);
+    assert_eq!(due(10, 1).await, ["now"]);
+    records.put(&key("k", "t", "ahead"), Expect::Version(1), json!({}), Some(50), 0).await.unwrap().unwrap();
+    assert!(due(9, 10).await.is_empty());
+    assert_eq!(due(50, 10).await, ["now", "ahead"]);
+}
+
 /// Many processes create one record: one of them did.
 pub async fn one_of_many_creators_wins(harness: &dyn RecordsHarness) {
     let mut running = tokio::task::JoinSet::new();

@@ -70,7 +70,7 @@ impl Records for MemoryRecords {
 
     async fn due(&self, kind: &str, now_ms: i64, limit: usize) -> Result<Vec<Record>, StoreError> {
         let records = self.lock();
-        let is_due = |record: &&Record| record.key.kind == kind && record.due_ms.is_some_and(|due| due <= now_ms);
+        let is_due = |record: &&Record| record.key.kind == kind && record.is_due(now_ms);
         let mut due: Vec<_> = records.values().filter(is_due).collect();
         due.sort_by_key(|record| record.due_ms);
         Ok(due.into_iter().take(limit).cloned().collect())

@@ -160,7 +160,7 @@ impl Rows {
                 continue;
             }
             let wakeups: VecDeque<_> = tasks()
-                .filter(|t| t.state == TaskState::Ready && t.not_before_ms <= now_ms && !busy(t))
+                .filter(|t| t.state == TaskState::Ready && t.is_due(now_ms) && !busy(t))
                 .map(|t| Wakeup { task: t.id, attempt: t.attempt, kind: t.spec.kind, trace: Default::default() })
                 .take(free)
                 .collect();

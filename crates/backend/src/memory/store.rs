@@ -327,7 +327,8 @@ impl LeaseStore for MemoryStore {
     async fn reap(&self, now_ms: i64, policy: &RetryPolicy) -> Result<Vec<TaskId>, StoreError> {
         let mut rows = self.lock();
         let mut reaped = Vec::new();
-        for id in rows.under_way(|lease| lease.expires_ms <= now_ms) {
+        let latest = transition::latest_expiry(now_ms, policy);
+        for id in rows.under_way(|lease| lease.expires_ms <= now_ms || lease.expires_ms > latest) {
             let end =
                 |rows: &mut Rows| rows.row(id).and_then(|(job, task)| transition::reap(job, task, now_ms, policy));
             if rows.take_back(id, now_ms, end) {

@@ -1,6 +1,7 @@
 //! What goes wrong and when: the fault mix of a seed, its draws, and the trace of all that happened.
 
 use super::lock;
+use super::world::ClockStep;
 use crate::dice::Dice;
 use crate::toolkit::{Fate, Mishap, Turn};
 use splitreel_backend::fault::WakeupVerdict;
@@ -45,6 +46,8 @@ pub(super) struct Mix {
     pub slow: u32,
     /// How far a clock is off at most, in milliseconds; each start of a process draws anew.
     pub skew_ms: u64,
+    /// When and how far all clocks are set.
+    pub clock_step: ClockStep,
     /// Crashes at any moment, partitions, restarts and wipes of the doorbell, per minute.
     pub strikes_per_minute: u64,
     /// From then on nothing goes wrong any more; only jitter stays.
@@ -84,6 +87,11 @@ impl Mix {
             frame_missing: rate(500),
             slow: rate(3000),
             skew_ms: u64::from(rate(3000)),
+            // With one seed in four, further back than any wait is long, in the middle of the work.
+            clock_step: match seed % 4 {
+                0 => ClockStep { after: Duration::from_secs(3 + seed % 17), by_ms: -7_200_000 },
+                _ => ClockStep::default(),
+            },
             strikes_per_minute: u64::from(rate(30)),
             calm_after: dice.millis(10_000..60_000),
         }
@@ -257,6 +265,11 @@ impl Chaos {
             }
         });
         write.unwrap_or(Write::Whole)
+    }
+
+    /// When and how far all clocks are set.
+    pub(super) fn clock_step(&self) -> ClockStep {
+        self.mix.clock_step
     }
 
     /// How far the clock of a machine is off, in milliseconds.

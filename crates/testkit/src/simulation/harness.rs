@@ -444,7 +444,7 @@ impl Harness {
     async fn collect_garbage(&self) {
         let site = &self.site;
         let store = Arc::clone(site.ledger.store());
-        let world = machine(site.chaos.started(), 0, Arc::clone(&site.ids));
+        let world = machine(site.chaos.started(), 0, site.chaos.clock_step(), Arc::clone(&site.ids));
         let coordinator = Coordinator::new(
             store as Arc<dyn JobStore>,
             Arc::clone(&site.blobs) as Arc<_>,

@@ -9,11 +9,12 @@ use splitreel_backend::blob::BlobReader;
 use splitreel_backend::invariants::{Snapshot, audit_step};
 use splitreel_backend::memory::{MemoryBlobs, MemoryStore};
 use splitreel_backend::store::JobStore;
+use splitreel_core::deadline;
 use splitreel_core::fair::Shares;
 use splitreel_core::job::{Job, JobState};
 use splitreel_core::part::{PresentationFile, StoredObject, TaskResult};
 use splitreel_core::plan::hex;
-use splitreel_core::task::{Task, TaskKind, TaskState};
+use splitreel_core::task::{LONGEST_BACKOFF_MS, Lease, Task, TaskKind, TaskState};
 use splitreel_core::{JobId, LeaseId, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -164,7 +165,7 @@ impl Ledger {
                 if before.job.is_paused && !before.tasks.iter().any(is_held) {
                     found.push(format!("task {}: claimed while its job is paused", task.id));
                 }
-                let was_due = |t: &Task| t.state != TaskState::Ready || t.not_before_ms <= now_ms;
+                let was_due = |t: &Task| t.state != TaskState::Ready || t.is_due(now_ms);
                 if !before.tasks.iter().filter(|t| t.id == task.id).all(was_due) {
                     found.push(format!("task {}: claimed before its time", task.id));
                 }
@@ -202,7 +203,10 @@ impl Ledger {
             let books = lock(&self.books);
             let lasts = |id: &&TaskId| {
                 let row = books.last.get(&id.job).and_then(|s| s.tasks.iter().find(|t| t.id == **id));
-                row.is_some_and(|t| t.live().count() > 0 && t.live().all(|(_, lease)| lease.expires_ms > now_ms))
+                // A lease that ends much later was given before the clocks were set back, and shortened since.
+                let latest = deadline::latest(now_ms, LONGEST_BACKOFF_MS);
+                let lasts = |lease: &Lease| (now_ms + 1..=latest).contains(&lease.expires_ms);
+                row.is_some_and(|t| t.live().count() > 0 && t.live().all(|(_, lease)| lasts(lease)))
             };
             tasks.iter().filter(lasts).copied().collect()
         };

@@ -114,7 +114,7 @@ impl Process {
         match self.role {
             Role::Coordinator => {
                 let skew_ms = site.chaos.skew_ms();
-                let world = machine(site.chaos.started(), skew_ms, Arc::clone(&site.ids));
+                let world = machine(site.chaos.started(), skew_ms, site.chaos.clock_step(), Arc::clone(&site.ids));
                 let store = AuditedStore::new(id.0, Arc::clone(&site.ledger), Arc::clone(&site.chaos));
                 let store: Arc<dyn JobStore> = Arc::new(FaultyStore::new(Arc::new(store), Arc::clone(&gate) as Arc<_>));
                 let config = coordinator_config();

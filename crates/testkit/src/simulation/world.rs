@@ -3,6 +3,7 @@
 use splitreel_backend::world::{Clock, Ids, World};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -12,12 +13,24 @@ pub(super) const EPOCH_MS: i64 = 1_700_000_000_000;
 struct VirtualClock {
     started: Instant,
     skew_ms: i64,
+    step: ClockStep,
+}
+
+/// All clocks are set at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ClockStep {
+    /// When, after the start of the simulation.
+    pub(super) after: Duration,
+    /// By how much, in milliseconds; negative: back.
+    pub(super) by_ms: i64,
 }
 
 impl Clock for VirtualClock {
     fn now_ms(&self) -> i64 {
-        let elapsed = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        EPOCH_MS.saturating_add(elapsed).saturating_add(self.skew_ms)
+        let elapsed = self.started.elapsed();
+        let set_ms = if elapsed < self.step.after { 0 } else { self.step.by_ms };
+        let elapsed_ms = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
+        EPOCH_MS.saturating_add(elapsed_ms).saturating_add(self.skew_ms).saturating_add(set_ms)
     }
 }
 
@@ -41,6 +54,6 @@ impl Ids for CountedIds {
 }
 
 /// The world as one machine sees it, its clock off by `skew_ms`.
-pub(super) fn machine(started: Instant, skew_ms: i64, ids: Arc<CountedIds>) -> World {
-    World { clock: Arc::new(VirtualClock { started, skew_ms }), ids }
+pub(super) fn machine(started: Instant, skew_ms: i64, step: ClockStep, ids: Arc<CountedIds>) -> World {
+    World { clock: Arc::new(VirtualClock { started, skew_ms, step }), ids }
 }

@@ -34,6 +34,40 @@ pub async fn a_failed_attempt_is_retried_later(harness: &dyn StoreHarness) {
     stage.audit().await;
 }
 
+/// The clock is set back while an attempt waits: the back-off, which lies an hour ahead now, has passed.
+pub async fn a_clock_set_back_ends_a_back_off(harness: &dyn StoreHarness) {
+    let stage = Stage::planned(harness, 2).await;
+    let hour = 3_600_000;
+    stage.claim(1, 1, 1, hour).await.unwrap();
+    let failure = Failure::of(FailureCode::FfmpegFailed, "ffmpeg crashed");
+    let after = fail(&stage, 1, 1, failure, hour).await.unwrap();
+    assert_eq!(after, AfterFailure::Retry { not_before_ms: hour + stage.policy.media_backoff_ms });
+    assert_eq!(stage.claim(1, 2, 2, hour).await, Err(Refusal::NotClaimable));
+    stage.store.dispatch(&None, 10.into(), &Shares::default(), hour).await.unwrap();
+    assert!(stage.store.unsent(&None, 10).await.unwrap().iter().all(|w| w.task.number != 1), "its time has not come");
+    stage.store.dispatch(&None, 10.into(), &Shares::default(), 0).await.unwrap();
+    assert!(
+        stage.store.unsent(&None, 10).await.unwrap().iter().any(|w| w.task.number == 1),
+        "it waits for the old clock"
+    );
+    stage.claim(1, 2, 2, 0).await.unwrap();
+    stage.audit().await;
+}
+
+/// The clock is set back under a lease: it ends after its length from now on, and its holder may renew it before.
+pub async fn a_clock_set_back_does_not_lengthen_leases(harness: &dyn StoreHarness) {
+    let stage = Stage::planned(harness, 3).await;
+    let (hour, ttl) = (3_600_000, stage.policy.lease_ttl_ms);
+    stage.claim(1, 1, 1, hour).await.unwrap();
+    stage.claim(2, 1, 2, hour).await.unwrap();
+    assert!(stage.store.reap(0, &stage.policy).await.unwrap().is_empty(), "a live attempt was taken back");
+    let expires = stage.task(1).await.lease.map(|lease| lease.expires_ms);
+    assert_eq!(expires, Some(ttl));
+    stage.store.renew(stage.id(2), lease_id(2), Progress::default(), ttl, &stage.policy).await.unwrap();
+    assert_eq!(stage.store.reap(ttl, &stage.policy).await.unwrap(), [stage.id(1)]);
+    stage.audit().await;
+}
+
 /// Three media failures end the job; the others are cancelled, what is done is kept.
 pub async fn media_failures_use_up_their_attempts(harness: &dyn StoreHarness) {
     let stage = Stage::planned(harness, 4).await;
