@@ -24,6 +24,7 @@ mod exactness;
 mod examples;
 mod full_disk;
 mod gate;
+mod inherited;
 mod ladders;
 #[cfg(not(feature = "cluster"))]
 mod laptop;
