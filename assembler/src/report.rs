@@ -5,7 +5,7 @@ use splitreel_backend::lease::{Assembly, SourceName};
 use splitreel_core::Failure;
 use splitreel_core::assembly::Certificate;
 use splitreel_core::part::Cost;
-use splitreel_core::plan::Decision;
+use splitreel_core::plan::{Decision, FrameCount};
 
 /// The whole report.
 #[derive(Serialize)]
@@ -19,6 +19,8 @@ pub(crate) struct Report<'a> {
     certificate: &'a Certificate,
     /// The planner's decisions and their reasons.
     decisions: &'a [Decision],
+    /// How many frames of the source each rendition shows, and why others are left out.
+    frames: Vec<FrameCount>,
     /// Figures of this run; these differ from run to run.
     run: Run<'a>,
 }
@@ -75,6 +77,13 @@ impl<'a> Report<'a> {
             cost,
             tasks,
         };
-        Report { version: 1, source: history.source.as_ref(), certificate, decisions: &plan.decisions, run }
+        Report {
+            version: 1,
+            source: history.source.as_ref(),
+            certificate,
+            decisions: &plan.decisions,
+            frames: plan.frame_counts(),
+            run,
+        }
     }
 }

@@ -6,7 +6,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use splitreel_core::event::Event;
 use splitreel_core::part::Presentation;
-use splitreel_core::plan::{Plan, Timeline};
+use splitreel_core::plan::{FrameCount, LeftOut, Plan, Timeline};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -61,6 +61,25 @@ enum Form {
 struct Bars {
     overall: ProgressBar,
     workers: Vec<ProgressBar>,
+}
+
+/// The line about the frames of the renditions that share a frame list: "exact" only where every frame is kept.
+fn frames_in_words(count: &FrameCount, names: bool, num_segments: Option<usize>) -> String {
+    let word = if count.left_out.is_empty() { "exact" } else { "frames" };
+    let mut line = format!("  {word:<7} {} of {} frames", count.frames, count.source_frames);
+    if names {
+        line.push_str(&format!(" in {}", count.renditions.join(", ")));
+    }
+    if let Some(num) = num_segments {
+        line.push_str(&format!(" over {num} {}", if num == 1 { "segment" } else { "segments" }));
+    }
+    for LeftOut { frames, reason } in &count.left_out {
+        line.push_str(&format!(", {frames} left out because {reason}"));
+    }
+    if num_segments.is_some() {
+        line.push_str(", proof in report.json");
+    }
+    line
 }
 
 /// The display.
@@ -192,13 +211,14 @@ impl Display {
         took: Duration,
         num_reused: usize,
     ) {
-        let frames = plan.and_then(|p| p.frames.first()).map(|f| f.segments.iter().map(|s| s.num_frames).sum::<u64>());
+        let counts = plan.map(Plan::frame_counts).unwrap_or_default();
+        let frames = counts.first().map(|count| count.frames);
         let media = plan.and_then(|p| p.timeline.as_ref()).map(Timeline::seconds);
         let num_segments = plan.map_or(0, Plan::num_segments);
         if let Form::Json { .. } = self.form {
             emit(
                 &json!({ "event": "done", "output": dir, "files": presentation.num_files, "bytes": presentation.bytes, "hash": presentation.hash,
-                "wall_s": round(took.as_secs_f64()), "frames": frames, "segments": num_segments, "reused_tasks": num_reused }),
+                "wall_s": round(took.as_secs_f64()), "frames": frames, "frame_counts": counts, "segments": num_segments, "reused_tasks": num_reused }),
             );
             return;
         }
@@ -208,9 +228,8 @@ impl Display {
         let speed =
             media.map_or_else(String::new, |m| format!(", {:.2}× real time", m / took.as_secs_f64().max(0.001)));
         self.say(format!("{name}: done in {}{speed}", clock(took.as_secs_f64())));
-        if let Some(n) = frames {
-            let segments = if num_segments == 1 { "segment" } else { "segments" };
-            self.say(format!("  exact   {n} of {n} frames over {num_segments} {segments}, proof in report.json"));
+        for (n, count) in counts.iter().enumerate() {
+            self.say(frames_in_words(count, counts.len() > 1, (n == 0).then_some(num_segments)));
         }
         self.say(format!(
             "  output  {} ({:.1} MB in {} files)",
@@ -308,4 +327,34 @@ fn emit(value: &serde_json::Value) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{value}");
     let _ = out.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(frames: u64, left_out: &[(u64, &str)]) -> FrameCount {
+        FrameCount {
+            renditions: vec!["720p".into(), "360p".into()],
+            source_frames: 200,
+            frames,
+            left_out: left_out.iter().map(|(n, why)| LeftOut { frames: *n, reason: (*why).into() }).collect(),
+        }
+    }
+
+    #[test]
+    fn the_closing_line_says_exact_only_where_every_frame_is_kept() {
+        let all = frames_in_words(&count(200, &[]), false, Some(8));
+        assert_eq!(all, "  exact   200 of 200 frames over 8 segments, proof in report.json");
+        let fewer = frames_in_words(&count(198, &[(2, "they cannot be decoded")]), false, Some(1));
+        assert_eq!(
+            fewer,
+            "  frames  198 of 200 frames over 1 segment, 2 left out because they cannot be decoded, proof in report.json"
+        );
+        let half = frames_in_words(&count(100, &[(100, "the profile asks for every second frame")]), true, None);
+        assert_eq!(
+            half,
+            "  frames  100 of 200 frames in 720p, 360p, 100 left out because the profile asks for every second frame"
+        );
+    }
 }

@@ -57,6 +57,7 @@ pub fn video_track(pts: Vec<i64>, timebase: Rational, keyframe_every: usize) -> 
             needs_run_in: false,
             stamping: Default::default(),
         },
+        num_lost: 0,
     }
 }
 

@@ -105,6 +105,9 @@ pub struct VideoTrack {
     pub bits_per_second: u64,
     /// Every displayed frame and the keyframes.
     pub frames: FrameIndex,
+    /// Frames that the container lists and that do not decode, as far as the source was decoded.
+    #[serde(default)]
+    pub num_lost: u64,
 }
 
 /// Colour description, ffmpeg names.

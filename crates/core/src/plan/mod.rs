@@ -4,6 +4,7 @@
 //! keyframes and media segments start, and [`TrackPlan`] how one output track is made. Frame lists and grids are shared
 //! by number: tracks of the same frame rate or keyframe distance refer to the same ones.
 
+mod counts;
 mod decode;
 mod op;
 mod reads;
@@ -14,6 +15,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use counts::{FrameCount, LeftOut};
 pub use decode::PlanError;
 pub use op::{AudioOp, FrameRule, VideoOp, slot_ratio};
 pub use reads::{AudioReads, Reads, SegmentReads};

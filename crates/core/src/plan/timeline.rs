@@ -69,6 +69,12 @@ pub struct FrameList {
     /// evenly spaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_rate: Option<Rational>,
+    /// Frames of the source that decode, from which the rule chooses. 0 in plans of earlier versions.
+    #[serde(default)]
+    pub num_source: u64,
+    /// Frames that the container lists and that do not decode.
+    #[serde(default)]
+    pub num_lost: u64,
     /// One entry per segment of the timeline.
     pub segments: Vec<SegmentFrames>,
 }

@@ -47,7 +47,14 @@ impl Chosen {
             let inside = inside(clock, &self.at, &range);
             SegmentFrames { num_frames: inside.len() as u64, pts_sha256: pts_fingerprint(inside) }
         });
-        FrameList { rule: self.rule, rate: self.rate, peak_rate: self.peak_rate, segments: segments.collect() }
+        FrameList {
+            rule: self.rule,
+            rate: self.rate,
+            peak_rate: self.peak_rate,
+            num_source: clock.frames.len() as u64,
+            num_lost: clock.num_lost,
+            segments: segments.collect(),
+        }
     }
 }
 

@@ -193,6 +193,16 @@ fn mixed(fps: FrameRate, seconds: f64) -> Profile {
 fn rungs_have_their_own_codec_grid_and_frames() {
     let info = source((0..1440).map(|i| i * 512).collect(), (1, 12_288), 48);
     let p = plan(&info, &mixed(FrameRate::Named(FrameRateWord::Half), 7.0), &Capabilities::default()).unwrap();
+    let counts = p.frame_counts();
+    let of = |at: usize| (counts[at].frames, counts[at].left_out.iter().map(|l| l.frames).sum::<u64>());
+    assert_eq!(counts.iter().map(|c| c.source_frames).collect::<Vec<_>>(), [of(0).0; 2]);
+    assert_eq!((of(0).1, of(1).0 + of(1).1), (0, of(0).0), "{counts:?}");
+    assert_eq!(counts[1].left_out[0].reason, "the profile asks for every second frame");
+    let mut damaged = info.clone();
+    damaged.video.as_mut().unwrap().num_lost = 2;
+    let p2 = plan(&damaged, &mixed(FrameRate::Named(FrameRateWord::Half), 7.0), &Capabilities::default()).unwrap();
+    let lost = &p2.frame_counts()[0];
+    assert_eq!((lost.source_frames, lost.frames, lost.left_out[0].frames), (of(0).0 + 2, of(0).0, 2));
     assert_partition(&info, &p);
     let encodings: Vec<_> = p
         .video_tracks()

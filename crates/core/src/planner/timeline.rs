@@ -12,6 +12,8 @@ pub(super) struct Clock {
     pub(super) frames: Vec<SourceTicks>,
     /// The same frames in the output.
     pub(super) output: Vec<OutputTicks>,
+    /// Frames that the container lists and that do not decode.
+    pub(super) num_lost: u64,
     /// The timeline, without segments.
     pub(super) timeline: Timeline,
 }
@@ -45,7 +47,7 @@ impl Clock {
         let end = timeline.output(last.saturating_add(SourceTicks(track.frames.last_duration.max(1))));
         let past_last = output.last().copied().unwrap_or_default() + OutputTicks(1);
         timeline.output_end = end.max(past_last);
-        Ok(Clock { frames, output, timeline })
+        Ok(Clock { frames, output, num_lost: track.num_lost, timeline })
     }
 
     /// Seconds from the first frame to frame `at`.

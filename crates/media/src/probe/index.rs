@@ -22,6 +22,8 @@ pub(crate) struct Indexed {
     pub(crate) frames: Option<FrameIndex>,
     pub(crate) is_interlaced: bool,
     pub(crate) bytes: u64,
+    /// Frames that the container lists and that do not decode.
+    pub(crate) num_lost: u64,
     pub(crate) warnings: Vec<String>,
     /// ffprobe's words about the decode.
     pub(crate) tail: Vec<String>,
@@ -37,6 +39,7 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         frames: None,
         is_interlaced: job.stream.is_interlaced(),
         bytes: 0,
+        num_lost: 0,
         warnings: Vec::new(),
         tail: Vec::new(),
         byte_index: None,
@@ -79,6 +82,7 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         return Ok(indexed);
     }
     if is_full {
+        indexed.num_lost = num_lost(&shown, &candidate);
         indexed.warnings.extend(warnings(&shown, &candidate));
         indexed.is_interlaced = shown.num_interlaced * 2 > shown.num_frames;
         indexed.frames = if shown.num_untimed > 0 {
@@ -199,6 +203,11 @@ fn is_scan_worthwhile(job: &Job<'_>, candidate: &Candidate) -> bool {
     pixels <= budget
 }
 
+/// Frames that the container lists and that do not decode.
+fn num_lost(shown: &Shown, candidate: &Candidate) -> u64 {
+    (candidate.pts.len() as u64).saturating_sub(shown.num_frames)
+}
+
 fn warnings(shown: &Shown, candidate: &Candidate) -> Vec<String> {
     let mut warnings = Vec::new();
     if shown.num_untimed > 0 {
@@ -211,7 +220,7 @@ fn warnings(shown: &Shown, candidate: &Candidate) -> Vec<String> {
             shown.unordered.len()
         ));
     }
-    let lost = candidate.pts.len().saturating_sub(usize::try_from(shown.num_frames).unwrap_or(usize::MAX));
+    let lost = num_lost(shown, candidate);
     if lost > 0 {
         warnings.push(format!(
             "{lost} of {} frames cannot be decoded (damaged, or cut off from their keyframe)",

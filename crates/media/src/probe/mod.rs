@@ -128,6 +128,7 @@ impl Video {
         let Indexed { frames, is_interlaced, bytes, mut warnings, tail, .. } = indexed;
         let byte_index = indexed.byte_index.filter(|_| frames.as_ref().is_some_and(|frames| frames.is_seekable));
         let track = frames.and_then(|frames| tracks::video_track(stream, frames, is_interlaced, bytes));
+        let track = track.map(|track| VideoTrack { num_lost: indexed.num_lost, ..track });
         if track.is_some() {
             return Video { track, byte_index, warnings, tail: Vec::new() };
         }

@@ -131,6 +131,7 @@ pub(crate) fn video_track(stream: &Stream, frames: FrameIndex, is_interlaced: bo
         frame_rate: frame_rate(stream, &frames, timebase),
         bits_per_second,
         frames,
+        num_lost: 0,
     })
 }
 

@@ -51,6 +51,8 @@ fn timeline() -> (Timeline, FrameList, KeyframeGrid) {
             rule: FrameRule::All,
             rate: Rational::whole(25),
             peak_rate: None,
+            num_source: 0,
+            num_lost: 0,
             segments: vec![frames.clone(), frames],
         },
         KeyframeGrid { gop: OutputTicks(LENGTH / 2), segments: vec![grid(0), grid(1)] },

@@ -149,7 +149,14 @@ fn cut_video(info: &SourceInfo, video: &VideoTrack, cuts: &[usize]) -> (Timeline
         segments: vec![],
     };
     timeline.output_end = timeline.output(pts[pts.len() - 1] + SourceTicks(video.frames.last_duration));
-    let mut list = FrameList { rule: FrameRule::All, rate: video.frame_rate, peak_rate: None, segments: vec![] };
+    let mut list = FrameList {
+        rule: FrameRule::All,
+        rate: video.frame_rate,
+        peak_rate: None,
+        num_source: 0,
+        num_lost: 0,
+        segments: vec![],
+    };
     let mut grid = KeyframeGrid { gop: OutputTicks(0), segments: vec![] };
     let mut edges: Vec<usize> = cuts.iter().copied().filter(|cut| *cut > 0 && *cut < pts.len()).collect();
     edges.insert(0, 0);
