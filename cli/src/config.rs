@@ -23,6 +23,9 @@ pub struct EncodeArgs {
     /// Keep the single MP4 beside the chunk set.
     #[arg(long, env = "SPLITREEL_KEEP_FULL")]
     pub keep_full: bool,
+    /// Number of the programme of a multiplex [default: that of the default or largest picture].
+    #[arg(long, env = "SPLITREEL_PROGRAMME", value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub programme: Option<u32>,
 }
 
 /// What the configuration file may hold.
@@ -123,6 +126,9 @@ impl Config {
         }
         if args.keep_full || self.file.keep_full == Some(true) {
             profile.packaging.keep_full = true;
+        }
+        if let Some(number) = args.programme {
+            profile.source.programme = number;
         }
         let errors = profile.validate();
         if errors.is_empty() {

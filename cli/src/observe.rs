@@ -6,6 +6,7 @@ use splitreel_backend::doorbell::Wakeup;
 use splitreel_backend::lease::{LeaseError, Leases, Work, WorkOrder};
 use splitreel_core::part::TaskResult;
 use splitreel_core::plan::Plan;
+use splitreel_core::profile::SourceProfile;
 use splitreel_core::source::SourceInfo;
 use splitreel_core::task::Progress;
 use splitreel_core::{Failure, LeaseId, TaskId, WorkerId};
@@ -96,9 +97,9 @@ impl ObservedToolkit {
 
 #[async_trait]
 impl Toolkit for ObservedToolkit {
-    async fn probe(&self, request: Request, deep: bool) -> Result<SourceInfo, Failure> {
+    async fn probe(&self, request: Request, deep: bool, source: SourceProfile) -> Result<SourceInfo, Failure> {
         self.tell(&request);
-        self.inner.probe(request, deep).await
+        self.inner.probe(request, deep, source).await
     }
 
     async fn encode_video(

@@ -112,7 +112,10 @@ impl Coordinator {
     async fn work(&self, job: &AcceptedJob, task: &Task) -> Result<Work, LeaseError> {
         let index = task.spec.index;
         Ok(match task.spec.kind {
-            TaskKind::Probe => Work::Probe { deep: self.job_row(task).await?.deep_probe },
+            TaskKind::Probe => {
+                let row = self.job_row(task).await?;
+                Work::Probe { deep: row.deep_probe, source: row.profile.source }
+            }
             TaskKind::Whole | TaskKind::Segment => Work::Video { plan: self.current_plan(task).await?, segment: index },
             TaskKind::Audio => Work::Audio { plan: self.current_plan(task).await?, index },
             TaskKind::Assemble => Work::Assemble(Arc::new(self.assembly(job, task).await?)),

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use splitreel_backend::lease::{Work, WorkOrder};
 use splitreel_core::part::{AudioPart, Cost, ProbeResult, RenditionPart, TaskResult, VideoPart};
 use splitreel_core::plan::{Cut, Plan};
+use splitreel_core::profile::SourceProfile;
 use splitreel_core::ranges::Need;
 use splitreel_core::task::Progress;
 use splitreel_core::time::OutputTicks;
@@ -104,15 +105,20 @@ impl WorkerDeps {
 
     async fn work(&self, order: &WorkOrder, request: Request) -> Result<TaskResult, Failure> {
         match &order.work {
-            Work::Probe { deep } => self.probe(order, request, *deep).await,
+            Work::Probe { deep, source } => self.probe(order, request, (*deep, *source)).await,
             Work::Video { plan, segment } => self.video(order, request, plan, *segment).await,
             Work::Audio { plan, index } => self.audio(order, request, plan, *index).await,
             Work::Assemble { .. } => Err(Failure::of(FailureCode::WrongRole, "an assemble task reached a worker")),
         }
     }
 
-    async fn probe(&self, order: &WorkOrder, request: Request, deep: bool) -> Result<TaskResult, Failure> {
-        let mut info = self.toolkit.probe(request, deep).instrument(step(Step::Probe)).await?;
+    async fn probe(
+        &self,
+        order: &WorkOrder,
+        request: Request,
+        (deep, source): (bool, SourceProfile),
+    ) -> Result<TaskResult, Failure> {
+        let mut info = self.toolkit.probe(request, deep, source).instrument(step(Step::Probe)).await?;
         info.bytes = order.source.bytes;
         let json = serde_json::to_vec(&info).map_err(|e| Failure::of(FailureCode::SourceInfo, e.to_string()))?;
         let cost = Cost { bytes_written: json.len() as u64, ..Cost::default() };

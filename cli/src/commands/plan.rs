@@ -45,7 +45,7 @@ pub async fn plan(config: &Config, args: PlanArgs) -> Result<Exit, Problem> {
         progress: watch::channel(Progress::default()).0,
         cancel: CancellationToken::new(),
     };
-    let probed = tools.probe(request, false).await;
+    let probed = tools.probe(request, false, profile.source).await;
     let _ = std::fs::remove_dir_all(&scratch);
     let refused = |f: Failure| super::watch::failed(&source.locator, &f);
     let mut info = probed.map_err(refused)?;

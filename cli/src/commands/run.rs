@@ -60,6 +60,9 @@ pub struct RepackageArgs {
     /// Keep the single MP4 beside the chunk set.
     #[arg(long)]
     pub keep_full: bool,
+    /// Number of the programme of a multiplex [default: that of the default or largest picture].
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub programme: Option<u32>,
     /// Start over, and replace whatever the output directory holds.
     #[arg(long)]
     pub force: bool,
@@ -101,6 +104,7 @@ pub async fn repackage(config: &Config, args: RepackageArgs) -> Result<Exit, Pro
         segment_seconds: None,
         chunk_mb: args.chunk_mb,
         keep_full: args.keep_full,
+        programme: args.programme,
     };
     let profile = config.profile(&encode)?;
     let inputs = pinned(&[args.input], &profile)?;

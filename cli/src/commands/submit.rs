@@ -55,6 +55,9 @@ pub struct SubmitArgs {
     /// Decode the whole source once to list its frames, whatever its container says of them.
     #[arg(long)]
     deep_probe: bool,
+    /// Number of the programme of a multiplex [default: the profile's, else that of the default or largest picture].
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    programme: Option<u32>,
     /// Key under which the same request makes the same job, however often it is sent.
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
@@ -82,6 +85,7 @@ pub async fn submit(config: &Config, args: SubmitArgs) -> Result<Exit, Problem> 
         priority: args.priority.into(),
         base: args.base,
         deep_probe: args.deep_probe,
+        programme: args.programme,
         ..JobCreate::default()
     };
     let mut sent = None;

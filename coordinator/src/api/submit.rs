@@ -88,9 +88,12 @@ async fn validate(api: &Api, caller: &Caller, wanted: JobCreate, repetition: Rep
     let profile = api.directory().profiles.choose(&caller.tenant, wanted.profile.as_ref()).await?;
     let profile = profile.map_err(|errors| mistakes.extend(errors)).ok();
     let source = source(api, caller, &wanted).await?.map_err(|error| mistakes.push(error)).ok();
-    let (Some(profile), Some(source), true) = (profile, source, mistakes.is_empty()) else {
+    let (Some(mut profile), Some(source), true) = (profile, source, mistakes.is_empty()) else {
         return Err(invalid(mistakes));
     };
+    if let Some(number) = wanted.programme {
+        profile.source.programme = number;
+    }
     Ok(NewJob {
         tenant: caller.tenant.clone(),
         repetition,

@@ -40,7 +40,7 @@ async fn leases_are_claimed_renewed_and_completed_from_afar() {
     // The answer may be lost: the same claim has the same answer.
     let again = leases.claim(&wakeup, &worker(), lease).await.unwrap();
     assert_eq!((order.lease, again.lease, &again.key_prefix), (lease, lease, &order.key_prefix));
-    assert!(matches!(order.work, Work::Probe { deep: false }));
+    assert!(matches!(order.work, Work::Probe { deep: false, .. }));
     let grant = order.grant.as_ref().unwrap();
     assert_eq!((grant.etag.as_deref(), grant.bytes), (Some("\"7\""), 1_000_000_000));
     assert_eq!(grant.headers, [("x-a".to_owned(), "b".to_owned())]);

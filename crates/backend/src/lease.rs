@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use splitreel_core::digest::sha256_hex;
 use splitreel_core::part::{AudioPart, ProbeResult, TaskResult, VideoPart};
 use splitreel_core::plan::Plan;
+use splitreel_core::profile::SourceProfile;
 use splitreel_core::source::SourceRef;
 use splitreel_core::task::Progress;
 use splitreel_core::{Failure, LeaseId, TaskId, WorkerId};
@@ -81,6 +82,9 @@ pub enum Work {
     Probe {
         /// Decode it once, whatever its container says of its frames.
         deep: bool,
+        /// What is taken from the source.
+        #[serde(default)]
+        source: SourceProfile,
     },
     /// Encode one segment (or all) of the video.
     Video {

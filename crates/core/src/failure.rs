@@ -187,6 +187,7 @@ codes! {
     IsDirectory "is_directory" Source "The source is a directory." None;
     IsPlaylist "is_playlist" Source "The source is a playlist, not media." Some("name the media file itself, then make a new job");
     NoDecodableStream "no_decodable_stream" Source "No stream of the source can be decoded." None;
+    NoProgramme "no_programme" Source "The source has no such programme." Some("ask for one of the source's programmes, or leave the choice open");
     NoFrames "no_frames" Source "The video track has no frames." None;
     NotAFile "not_a_file" Source "The source is not a regular file." None;
     NotFound "not_found" Source "The source does not exist." None;

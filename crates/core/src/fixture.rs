@@ -17,6 +17,7 @@ pub fn source_info(video: Option<VideoTrack>, audio: Vec<AudioTrack>) -> SourceI
         demuxer: "mov".into(),
         bytes: 1,
         fragmented: false,
+        programme: None,
         video,
         audio,
         unused: Vec::new(),

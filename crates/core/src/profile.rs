@@ -16,6 +16,9 @@ pub struct Profile {
     /// One plain sentence for people.
     #[serde(default)]
     pub description: String,
+    /// What is taken from the source.
+    #[serde(default)]
+    pub source: SourceProfile,
     /// Video settings.
     #[serde(default)]
     pub video: VideoProfile,
@@ -93,6 +96,15 @@ impl AudioCodec {
             AudioCodec::Copy => "copy",
         }
     }
+}
+
+/// What is taken from the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(default))]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceProfile {
+    /// Number of the programme (service) of a transport stream; 0 takes the one with the chosen picture.
+    pub programme: u32,
 }
 
 /// Video settings of a profile.
@@ -384,6 +396,7 @@ impl Profile {
         let base = |description: &str| Profile {
             name: name.to_owned(),
             description: description.to_owned(),
+            source: SourceProfile::default(),
             video: VideoProfile::default(),
             audio: AudioProfile::default(),
             packaging: PackagingProfile::default(),

@@ -44,9 +44,12 @@ pub struct SourceInfo {
     /// True for fragmented mp4.
     #[serde(default)]
     pub fragmented: bool,
-    /// The video track that is transcoded: the first that is not an attached picture.
+    /// The programme that the tracks belong to, where the source has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub programme: Option<ChosenProgramme>,
+    /// The video track that is transcoded: the default one, of several the largest.
     pub video: Option<VideoTrack>,
-    /// All audio tracks that decode.
+    /// All audio tracks of the programme that decode.
     pub audio: Vec<AudioTrack>,
     /// Tracks that are not used, each with the reason.
     pub unused: Vec<UnusedTrack>,
@@ -56,6 +59,36 @@ pub struct SourceInfo {
     /// Oddities worth telling the user.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// The programme of a multiplex that is transcoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChosenProgramme {
+    /// The programme.
+    pub chosen: Programme,
+    /// Whether the job asks for this programme; else it is the one of the chosen video track.
+    pub is_asked_for: bool,
+    /// All other programmes, in the order of the source.
+    pub others: Vec<Programme>,
+}
+
+/// A programme (service) of a multiplex (ISO/IEC 13818-1 §2.4.4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Programme {
+    /// `program_number`.
+    pub number: u32,
+    /// Name of the service, may be empty.
+    #[serde(default)]
+    pub name: String,
+}
+
+impl std::fmt::Display for Programme {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.name.as_str() {
+            "" => write!(f, "{}", self.number),
+            name => write!(f, "{} ({name})", self.number),
+        }
+    }
 }
 
 /// A track that no output takes.

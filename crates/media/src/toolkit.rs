@@ -8,6 +8,7 @@ use crate::process::{Limits, ProgressSink};
 use crate::request::{AudioRequest, Effort, Encoded, ProbeRequest, Request, VideoRequest};
 use async_trait::async_trait;
 use splitreel_core::plan::{Cut, Plan, Timeline};
+use splitreel_core::profile::SourceProfile;
 use splitreel_core::source::SourceInfo;
 use splitreel_core::task::{Progress, TaskKind};
 use splitreel_core::{Failure, FailureCode};
@@ -24,7 +25,7 @@ pub const ENCODED_PER_MILLE: u16 = 950;
 pub trait Toolkit: Send + Sync {
     /// Describes the source. `deep` decodes it once to list its frames. On a source that is not complete it
     /// fails with [`FailureCode::NeedsWhole`] where the holes matter.
-    async fn probe(&self, request: Request, deep: bool) -> Result<SourceInfo, Failure>;
+    async fn probe(&self, request: Request, deep: bool, source: SourceProfile) -> Result<SourceInfo, Failure>;
     /// Encodes one segment into all renditions. `look_back` raises how far before the segment decoding starts:
     /// 0 = the nearest keyframe, 1 = the one before, 2 = the beginning of the source.
     async fn encode_video(
@@ -99,7 +100,7 @@ async fn read_back(files: Vec<PathBuf>, evidence: Vec<String>) -> Result<Vec<Enc
 
 #[async_trait]
 impl Toolkit for FfmpegToolkit {
-    async fn probe(&self, request: Request, deep: bool) -> Result<SourceInfo, Failure> {
+    async fn probe(&self, request: Request, deep: bool, source: SourceProfile) -> Result<SourceInfo, Failure> {
         let work = self.workspace(&request)?;
         let name = request.name.clone();
         let mut options = self.options.clone();
@@ -107,6 +108,7 @@ impl Toolkit for FfmpegToolkit {
             options.scan_pixels = u64::MAX;
         }
         options.is_partial = !request.is_complete;
+        options.source = source;
         let probe = ProbeRequest { name, scratch: work.dir.clone(), options, source: request.source.clone() };
         let probed = self.ffmpeg.probe(probe, sink(&request, 0), request.cancel.clone()).await?;
         Ok(probed.info)

@@ -79,7 +79,7 @@ impl Leases for Desk {
             source: SourceRef { locator: String::new(), bytes: 0, version: String::new() },
             grant: None,
             key_prefix: String::new(),
-            work: Work::Probe { deep: false },
+            work: Work::Probe { deep: false, source: Default::default() },
         })
     }
     async fn renew(&self, task: TaskId, _: LeaseId, _: Progress) -> Result<i64, LeaseError> {

@@ -94,8 +94,8 @@ pub trait Sources: Send + Sync {
 /// What the work of an order needs of the source.
 pub fn need(order: &WorkOrder) -> Need {
     match &order.work {
-        Work::Probe { deep: false } => Need::Tables,
-        Work::Probe { deep: true } | Work::Assemble(_) => Need::Whole,
+        Work::Probe { deep: false, .. } => Need::Tables,
+        Work::Probe { deep: true, .. } | Work::Assemble(_) => Need::Whole,
         Work::Video { plan, segment } => video_need(plan, *segment, order.media_failures),
         Work::Audio { plan, index } => audio_need(plan, *index),
     }

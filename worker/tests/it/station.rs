@@ -113,7 +113,7 @@ impl Station {
     }
 
     pub async fn probe(&self, source: &Source<'_>) -> (SourceInfo, Cost) {
-        match self.run(source.order(Work::Probe { deep: false })).await.unwrap() {
+        match self.run(source.order(Work::Probe { deep: false, source: Default::default() })).await.unwrap() {
             TaskResult::Probe(probe) => {
                 let data = self.blobs.read(&probe.info.key, 0, 64 << 20).await.unwrap();
                 (serde_json::from_slice(&data).unwrap(), probe.cost)

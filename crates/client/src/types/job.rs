@@ -71,6 +71,9 @@ pub struct JobCreate {
     /// Decode the whole source once to list its frames, whatever the container says of them.
     #[serde(default)]
     pub deep_probe: bool,
+    /// Number of the programme (service) of a multiplex, in place of the profile's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub programme: Option<u32>,
 }
 
 /// Why something failed, for people.

@@ -18,7 +18,7 @@ use crate::failure::{Failure, FailureCode};
 use crate::plan::{Decision, FrameList, KeyframeGrid, PLAN_VERSION, Packaging, Plan, Timeline, TrackPlan};
 use crate::profile::{ContainerRule, Profile, VideoCodec};
 use crate::ranges;
-use crate::source::SourceInfo;
+use crate::source::{ChosenProgramme, SourceInfo};
 use crate::time::{MediaTime, Rational};
 pub use audio::{AudioCut, cut_audio};
 
@@ -112,6 +112,9 @@ pub fn plan_with(
         produce(&context, &mut draft)?;
     }
     let Draft { timeline, frames, grids, tracks, mut notes } = draft;
+    if let Some(programme) = &info.programme {
+        note_programme(programme, &mut notes);
+    }
     for u in &info.unused {
         notes.add(format!("stream {}", u.stream), "left out", format!("{} {}: {}", u.kind, u.codec, u.reason));
     }
@@ -139,6 +142,14 @@ pub fn plan_with(
         decisions: notes.0,
         reads,
     })
+}
+
+/// Notes which of several programmes is used, and how to get another one.
+fn note_programme(programme: &ChosenProgramme, notes: &mut Notes) {
+    let others = programme.others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let why = if programme.is_asked_for { "the job asks for it" } else { "its picture is the default or the largest" };
+    let reason = format!("{why}; choose another one by --programme NUMBER: {others}");
+    notes.add("programme", programme.chosen.to_string(), reason);
 }
 
 /// Whether planning can start.

@@ -1,14 +1,15 @@
 //! Names of the fields of profiles, read from the types themselves: error messages and documents take them from here.
 
-use super::{AudioProfile, PackagingProfile, Profile, Rung, SplitProfile, VideoProfile};
+use super::{AudioProfile, PackagingProfile, Profile, Rung, SourceProfile, SplitProfile, VideoProfile};
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor, value::Error};
 use serde::forward_to_deserialize_any;
 
 impl Profile {
     /// The tables of a profile file by dotted path, `""` for the root, each with its fields in the order of the type.
-    pub fn tables() -> [(&'static str, &'static [&'static str]); 6] {
+    pub fn tables() -> [(&'static str, &'static [&'static str]); 7] {
         [
             ("", fields::<Profile>()),
+            ("source", fields::<SourceProfile>()),
             ("video", fields::<VideoProfile>()),
             ("video.rungs", fields::<Rung>()),
             ("audio", fields::<AudioProfile>()),

@@ -8,15 +8,18 @@ use std::collections::BTreeMap;
 /// Fields that are asked for.
 pub(crate) const ENTRIES: &str = "stream=index,id,codec_name,codec_type,codec_tag_string,profile,width,height,\
 sample_aspect_ratio,pix_fmt,field_order,color_range,color_space,color_transfer,color_primaries,r_frame_rate,\
-avg_frame_rate,time_base,start_pts,duration_ts,bit_rate,sample_rate,channels,channel_layout,bits_per_raw_sample:\
+avg_frame_rate,time_base,start_pts,duration_ts,nb_frames,bit_rate,sample_rate,channels,channel_layout,bits_per_raw_sample:\
 stream_disposition=default,attached_pic,timed_thumbnails,still_image:stream_tags=language,title:\
-stream_side_data=side_data_type,rotation:format=format_name,start_time,duration,bit_rate";
+stream_side_data=side_data_type,rotation:format=format_name,start_time,duration,bit_rate:\
+program=program_id:program_tags=service_name:program_stream=index";
 
 /// The document.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Description {
     #[serde(default)]
     pub(crate) streams: Vec<Stream>,
+    #[serde(default)]
+    pub(crate) programs: Vec<Program>,
     #[serde(default)]
     pub(crate) format: Format,
 }
@@ -27,6 +30,22 @@ impl Description {
         let found = self.streams.iter().find(|found| found.index == stream)?;
         u32::from_str_radix(found.id.as_deref()?.strip_prefix("0x")?, 16).ok()
     }
+}
+
+/// A programme of a multiplex.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Program {
+    pub(crate) program_id: u32,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) streams: Vec<Member>,
+}
+
+/// A stream of a programme.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Member {
+    pub(crate) index: u32,
 }
 
 /// The container.
@@ -62,6 +81,7 @@ pub(crate) struct Stream {
     pub(crate) time_base: Option<String>,
     pub(crate) start_pts: Option<i64>,
     pub(crate) duration_ts: Option<i64>,
+    pub(crate) nb_frames: Option<String>,
     pub(crate) bit_rate: Option<String>,
     pub(crate) sample_rate: Option<String>,
     pub(crate) channels: Option<i64>,

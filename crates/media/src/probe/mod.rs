@@ -35,7 +35,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use tokio_util::sync::CancellationToken;
-use tracks::Sorted;
+use tracks::{NoSuchProgramme, Sorted};
 
 /// Looks at a source.
 pub(crate) async fn probe(
@@ -57,7 +57,9 @@ pub(crate) async fn probe(
     let mut effort = Effort::default();
     let description = describe(&subject, name, &mut effort).await?;
     let (container, demuxer) = tracks::container(&description.format.format_name);
-    let mut sorted = tracks::sort(&description.streams, ffmpeg);
+    let mut sorted = tracks::sort(&description, request.options.source.programme, ffmpeg)
+        .map_err(|NoSuchProgramme { others }| refuse::no_programme(name, request.options.source.programme, &others))?;
+    let programme = sorted.programme.take();
     let mut warnings = structure_warnings(boxed.as_ref());
     let stream = sorted.video.take();
     // Two independent runs over the source, in parallel.
@@ -108,7 +110,18 @@ pub(crate) async fn probe(
     }
     check_durations(&description, video.as_ref(), &audio, &mut warnings);
     let fragmented = boxed.as_ref().is_some_and(Boxed::is_fragmented);
-    let info = SourceInfo { container, demuxer, bytes, fragmented, video, audio, unused, byte_index, warnings };
+    let info = SourceInfo {
+        container,
+        demuxer,
+        bytes,
+        fragmented,
+        programme,
+        video,
+        audio,
+        unused,
+        byte_index,
+        warnings,
+    };
     Ok(Probed { info, effort })
 }
 
@@ -208,7 +221,7 @@ async fn describe(subject: &Subject<'_>, name: &str, effort: &mut Effort) -> Res
     if matches!(demuxer.as_str(), "mpegts" | "mpeg") {
         let (closer, output) = subject.describe(&demuxer).await.map_err(failed)?;
         effort.add(&output);
-        description.streams = closer.streams;
+        (description.streams, description.programs) = (closer.streams, closer.programs);
     }
     Ok(description)
 }

@@ -1,5 +1,6 @@
 //! How much work probing may do.
 
+use splitreel_core::profile::SourceProfile;
 use std::time::Duration;
 
 /// How hard to look.
@@ -17,6 +18,8 @@ pub struct ProbeOptions {
     /// The file has holes: only headers, tables and the first packets of each track are there. Where more would have
     /// to be read, probing fails with the code [`splitreel_core::FailureCode::NeedsWhole`].
     pub is_partial: bool,
+    /// What is taken from the source.
+    pub source: SourceProfile,
 }
 
 impl Default for ProbeOptions {
@@ -28,6 +31,7 @@ impl Default for ProbeOptions {
             scan_wall: Duration::from_secs(20 * 60),
             max_frames: 20_000_000,
             is_partial: false,
+            source: SourceProfile::default(),
         }
     }
 }

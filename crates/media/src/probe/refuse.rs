@@ -1,6 +1,7 @@
 //! Failures of sources that cannot be used: the fault and the remedy. Pure.
 
 use crate::failure::evidence;
+use splitreel_core::source::Programme;
 use splitreel_core::{Failure, FailureCode};
 
 /// The user's name for a source, safe for a terminal and of bounded length.
@@ -40,6 +41,13 @@ pub(crate) fn empty_file(name: &str) -> Failure {
         FailureCode::EmptyFile,
         format!("{}: the file is empty (0 bytes); upload or record it again", shown_name(name)),
     )
+}
+
+/// `others` are the programmes that the source has.
+pub(crate) fn no_programme(name: &str, wanted: u32, others: &[Programme]) -> Failure {
+    let list = others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let has = if others.is_empty() { "it has no programmes".to_owned() } else { format!("it has {list}") };
+    Failure::of(FailureCode::NoProgramme, format!("{}: there is no programme {wanted}; {has}", shown_name(name)))
 }
 
 pub(crate) fn is_playlist(name: &str, what: &str) -> Failure {

@@ -66,7 +66,7 @@ impl Subject<'_> {
         } else {
             input_options(demuxer)
         };
-        args.extend(["-show_streams", "-show_format", "-show_entries", ENTRIES, "-of", "json"].map(str::to_owned));
+        args.extend(["-show_streams", "-show_programs", "-show_format", "-show_entries", ENTRIES, "-of", "json"].map(str::to_owned));
         let stdout = Stdout::Collect { limit_bytes: MAX_DESCRIPTION_BYTES };
         let mut output = self.ffprobe(args, stdout, Duration::from_secs(120)).await?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

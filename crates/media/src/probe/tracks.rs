@@ -1,9 +1,11 @@
 //! Maps ffprobe's streams to the tracks of the domain: selects the tracks to use and describes them. Pure.
 
-use super::describe::{Stream, fraction};
+use super::describe::{Description, Program, Stream, fraction};
 use super::refuse::NO_DECODER;
 use crate::detect::Ffmpeg;
-use splitreel_core::source::{AudioTrack, Container, FrameIndex, UnusedTrack, VideoTrack};
+use splitreel_core::source::{
+    AudioTrack, ChosenProgramme, Container, FrameIndex, Programme, UnusedTrack, VideoTrack,
+};
 use splitreel_core::{MediaTime, Rational};
 
 /// Longest title that is kept.
@@ -14,23 +16,96 @@ const MAX_AUDIO_TRACKS: usize = 64;
 const MAX_DURATION_SECONDS: f64 = 200.0 * 3600.0;
 
 /// What becomes of each stream.
+#[derive(Debug, Default)]
 pub(crate) struct Sorted {
+    pub(crate) programme: Option<ChosenProgramme>,
     pub(crate) video: Option<Stream>,
     pub(crate) audio: Vec<Stream>,
     pub(crate) unused: Vec<UnusedTrack>,
 }
 
-/// Picks the video track and the audio tracks.
-pub(crate) fn sort(streams: &[Stream], ffmpeg: &Ffmpeg) -> Sorted {
-    let mut sorted = Sorted { video: None, audio: Vec::new(), unused: Vec::new() };
-    for stream in streams {
-        match reason_against(stream, &sorted, ffmpeg) {
+/// The source does not have the programme that is asked for.
+#[derive(Debug)]
+pub(crate) struct NoSuchProgramme {
+    /// Programmes that it has.
+    pub(crate) others: Vec<Programme>,
+}
+
+/// Picks the video track and the audio tracks. Where the source has several programmes all tracks are of one: programme
+/// number `wanted`, or if that is 0 the one of the video track that is picked among all.
+pub(crate) fn sort(description: &Description, wanted: u32, ffmpeg: &Ffmpeg) -> Result<Sorted, NoSuchProgramme> {
+    let is_usable = |stream: &&Stream| reason_against(stream, ffmpeg).is_none();
+    let usable: Vec<&Stream> = description.streams.iter().filter(is_usable).collect();
+    let chosen = choose_programme(&description.programs, wanted, &usable)?;
+    let is_outside = |stream: &Stream| {
+        chosen.as_ref().is_some_and(|(program, _)| {
+            let is_in = |program: &Program| program.streams.iter().any(|member| member.index == stream.index);
+            !is_in(program) && description.programs.iter().any(is_in)
+        })
+    };
+    let inside: Vec<&Stream> = usable.iter().copied().filter(|stream| !is_outside(stream)).collect();
+    let picked = main_video(&inside).map(|stream| stream.index);
+    let mut sorted = Sorted::default();
+    for stream in &description.streams {
+        let reason = reason_against(stream, ffmpeg).or_else(|| match (stream.kind(), picked) {
+            _ if is_outside(stream) => Some("it belongs to another programme".to_owned()),
+            ("video", Some(picked)) if picked != stream.index => Some(format!(
+                "one video track is transcoded: stream {picked}, which is the default, moves, or is larger"
+            )),
+            ("audio", _) if sorted.audio.len() >= MAX_AUDIO_TRACKS => {
+                Some(format!("more than {MAX_AUDIO_TRACKS} audio tracks"))
+            }
+            _ => None,
+        });
+        match reason {
             None if stream.kind() == "video" => sorted.video = Some(stream.clone()),
             None => sorted.audio.push(stream.clone()),
             Some(reason) => sorted.unused.push(unused(stream, reason)),
         }
     }
-    sorted
+    sorted.programme = chosen.map(|(_, programme)| programme);
+    Ok(sorted)
+}
+
+/// The programme that is used; `None` when the source has no more than one and none is asked for.
+fn choose_programme<'a>(
+    programs: &'a [Program],
+    wanted: u32,
+    usable: &[&Stream],
+) -> Result<Option<(&'a Program, ChosenProgramme)>, NoSuchProgramme> {
+    let of = |program: &Program| Programme {
+        number: program.program_id,
+        name: program.tags.get("service_name").map(|name| shown_text(name)).unwrap_or_default(),
+    };
+    let found = if wanted > 0 {
+        let found = programs.iter().find(|program| program.program_id == wanted);
+        Some(found.ok_or_else(|| NoSuchProgramme { others: programs.iter().map(of).collect() })?)
+    } else {
+        let lead = main_video(usable).or_else(|| usable.first().copied());
+        let holds = |program: &&Program| {
+            lead.is_some_and(|lead| program.streams.iter().any(|member| member.index == lead.index))
+        };
+        programs.iter().find(holds)
+    };
+    Ok(found.filter(|_| programs.len() > 1).map(|found| {
+        let others = programs.iter().filter(|program| program.program_id != found.program_id).map(of).collect();
+        (found, ChosenProgramme { chosen: of(found), is_asked_for: wanted > 0, others })
+    }))
+}
+
+/// The video track that ffmpeg and players show: one that moves before one with few pictures, then the default one, then
+/// the largest, then the first.
+fn main_video<'a>(streams: &[&'a Stream]) -> Option<&'a Stream> {
+    /// A track with fewer than one of so many pictures of another one is a still beside a film.
+    const STILL: u64 = 5;
+    let pictures = |stream: &Stream| stream.nb_frames.as_deref().and_then(|text| text.parse::<u64>().ok());
+    let videos = || streams.iter().copied().filter(|stream| stream.kind() == "video");
+    let most = videos().filter_map(pictures).max().unwrap_or(0);
+    videos().min_by_key(|stream| {
+        let is_still = pictures(stream).is_some_and(|pictures| pictures.saturating_mul(STILL) < most);
+        let area = stream.width.unwrap_or(0).saturating_mul(stream.height.unwrap_or(0));
+        (is_still, !stream.has("default"), area.saturating_neg(), stream.index)
+    })
 }
 
 pub(crate) fn unused(stream: &Stream, reason: String) -> UnusedTrack {
@@ -38,14 +113,11 @@ pub(crate) fn unused(stream: &Stream, reason: String) -> UnusedTrack {
     UnusedTrack { stream: stream.index, kind: kind.to_owned(), codec: stream.codec_or_tag(), reason }
 }
 
-fn reason_against(stream: &Stream, sorted: &Sorted, ffmpeg: &Ffmpeg) -> Option<String> {
+/// Why a stream cannot be used at all.
+fn reason_against(stream: &Stream, ffmpeg: &Ffmpeg) -> Option<String> {
     let kind = stream.kind();
     match kind {
         "video" if stream.is_picture() => return Some("a still picture (cover or thumbnail)".into()),
-        "video" if sorted.video.is_some() => return Some("only the first video track is transcoded".into()),
-        "audio" if sorted.audio.len() >= MAX_AUDIO_TRACKS => {
-            return Some(format!("more than {MAX_AUDIO_TRACKS} audio tracks"));
-        }
         "video" | "audio" => {}
         "subtitle" => return Some("subtitles are not carried over".into()),
         "attachment" => return Some("an attached file".into()),
@@ -168,8 +240,7 @@ fn frame_rate(stream: &Stream, frames: &FrameIndex, timebase: Rational) -> Ratio
 /// An audio track. `first_pts` is the time of the first decoded sample.
 pub(crate) fn audio_track(stream: &Stream, first_pts: i64) -> Option<AudioTrack> {
     let timebase = stream.timebase()?;
-    let title: String =
-        stream.tag("title").unwrap_or("").chars().filter(|c| !c.is_control()).take(MAX_TITLE_CHARS).collect();
+    let title = shown_text(stream.tag("title").unwrap_or(""));
     let duration = stream
         .duration_ts
         .map(|ticks| MediaTime::new(ticks, timebase))
@@ -189,6 +260,11 @@ pub(crate) fn audio_track(stream: &Stream, first_pts: i64) -> Option<AudioTrack>
         duration,
         bits_per_second: stream.bits_per_second(),
     })
+}
+
+/// A text of the container, without control characters and of bounded length.
+fn shown_text(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_TITLE_CHARS).collect()
 }
 
 /// A tag of letters, digits and hyphens; anything else is `und`.
@@ -226,6 +302,25 @@ mod tests {
         assert_eq!(rate(r#"{"avg_frame_rate":"90000/1"}"#, &[0, 3600, 7200], (1, 90_000)), Rational::whole(25));
         assert_eq!(rate("{}", &[0, 100, 300], (1, 1000)), Rational::new(6667, 1000).unwrap());
         assert_eq!(rate(r#"{"avg_frame_rate":"0/0"}"#, &[5], (1, 1000)), Rational::ZERO);
+    }
+
+    fn main_of(json: &str) -> u32 {
+        let streams: Vec<Stream> = serde_json::from_str(json).unwrap();
+        main_video(&streams.iter().collect::<Vec<_>>()).unwrap().index
+    }
+
+    #[test]
+    fn the_picture_is_the_moving_then_the_default_then_the_largest() {
+        let video = |index: u32, rest: &str| format!(r#"{{"index":{index},"codec_type":"video"{rest}}}"#);
+        let list = |videos: &[String]| format!("[{}]", videos.join(","));
+        let (small, large) = (r#","width":160,"height":90"#, r#","width":640,"height":360"#);
+        assert_eq!(main_of(&list(&[video(0, small), video(1, large), video(2, large)])), 1);
+        let default = format!(r#"{small},"disposition":{{"default":1}}"#);
+        assert_eq!(main_of(&list(&[video(0, large), video(1, &default)])), 1);
+        let still = format!(r#"{large},"nb_frames":"1","disposition":{{"default":1}}"#);
+        let film = format!(r#"{small},"nb_frames":"300""#);
+        assert_eq!(main_of(&list(&[video(0, &still), video(1, &film)])), 1);
+        assert_eq!(main_of(&list(&[video(0, &still)])), 0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Probing: what is refused and how, hostile names, and agreement with a plain decode.
 
 use crate::clips::{self, Dir, PICTURE, TONE, decoded_times, make, probe, probe_with};
+use splitreel_core::profile::SourceProfile;
 use splitreel_core::source::{Container, IndexEvidence};
 use splitreel_core::{FailureClass, MediaTime, Rational};
 use splitreel_media::ProbeOptions;
@@ -108,6 +109,57 @@ async fn fragmented_files_and_transport_streams() {
     assert_eq!(video.frames.keyframes.len(), 4);
     assert!(video.frames.pts.first().unwrap() > 900_000);
     assert!(info.audio[0].first_pts > MediaTime::new(10, Rational::ONE));
+}
+
+/// Two programmes, each with a picture and a tone.
+fn two_programmes(dir: &Dir) -> std::path::PathBuf {
+    let path = dir.file("two-programmes.ts");
+    make(
+        &path,
+        &format!(
+            "{PICTURE} {TONE} -f lavfi -i smptebars=s=320x240:r=25:d=3 -f lavfi -i sine=880:r=48000:d=3 -map 0 -map 1 -map 2 \
+             -map 3 -c:v libx264 -preset veryfast -c:a mp2 -program title=One:st=0:st=1 -program title=Two:st=2:st=3"
+        ),
+    );
+    path
+}
+
+fn used(info: &splitreel_core::source::SourceInfo) -> (u32, Vec<u32>) {
+    (info.video.as_ref().unwrap().stream, info.audio.iter().map(|track| track.stream).collect())
+}
+
+#[tokio::test]
+async fn tracks_are_those_of_one_programme() {
+    let dir = Dir::new();
+    let path = two_programmes(&dir);
+    let of = |programme: u32| ProbeOptions { source: SourceProfile { programme }, ..ProbeOptions::default() };
+    let largest = probe(&path, dir.path()).await.unwrap().info;
+    assert_eq!(used(&largest), (2, vec![3]));
+    let programme = largest.programme.unwrap();
+    assert_eq!((programme.chosen.to_string(), programme.is_asked_for), ("2 (Two)".to_owned(), false));
+    assert_eq!(programme.others.len(), 1);
+    let reasons: Vec<_> = largest.unused.iter().map(|track| (track.stream, track.reason.as_str())).collect();
+    assert_eq!(reasons, [(0, "it belongs to another programme"), (1, "it belongs to another programme")]);
+    let asked = probe_with(&path, dir.path(), of(1)).await.unwrap().info;
+    assert_eq!(used(&asked), (0, vec![1]));
+    assert!(asked.programme.unwrap().is_asked_for);
+    let failure = probe_with(&path, dir.path(), of(7)).await.unwrap_err();
+    assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Source, "no_programme"));
+    assert!(failure.message.contains("it has 1 (One), 2 (Two)"), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn the_default_picture_is_taken_wherever_it_stands() {
+    let dir = Dir::new();
+    let path = dir.file("ladder.mp4");
+    make(
+        &path,
+        &format!(
+            "{PICTURE} {PICTURE} {TONE} -map 0 -map 1 -map 2 -filter:v:0 scale=80:60 -c:v libx264 -preset veryfast -c:a aac \
+             -disposition:v:0 0 -disposition:v:1 default"
+        ),
+    );
+    assert_eq!(used(&probe(&path, dir.path()).await.unwrap().info), (1, vec![2]));
 }
 
 #[tokio::test]

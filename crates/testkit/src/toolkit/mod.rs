@@ -8,6 +8,7 @@ pub use source::FakeSource;
 
 use async_trait::async_trait;
 use splitreel_core::plan::Plan;
+use splitreel_core::profile::SourceProfile;
 use splitreel_core::source::SourceInfo;
 use splitreel_core::task::Progress;
 use splitreel_core::{Failure, FailureClass, FailureCode};
@@ -125,7 +126,7 @@ fn missing(what: &str) -> Failure {
 
 #[async_trait]
 impl Toolkit for FakeToolkit {
-    async fn probe(&self, request: Request, deep: bool) -> Result<SourceInfo, Failure> {
+    async fn probe(&self, request: Request, deep: bool, _: SourceProfile) -> Result<SourceInfo, Failure> {
         let source = self.source(&request.source)?;
         self.labour(&request, Duration::from_millis(200), 0).await?;
         Ok(source.probed(deep))

@@ -100,6 +100,7 @@ fn profile(dice: &mut Dice, segment_seconds: u64) -> Profile {
     let mut profile = Profile {
         name: "simulated".into(),
         description: String::new(),
+        source: Default::default(),
         video: VideoProfile::default(),
         audio: AudioProfile::default(),
         packaging: PackagingProfile::default(),
