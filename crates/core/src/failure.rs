@@ -199,6 +199,7 @@ codes! {
     SourceUnusable "source_unusable" Source "The source cannot be used." None;
     Timebase "timebase" Source "The source's time base is too fine to be kept exactly." None;
     Truncated "truncated" Source "The source ends before its media." UPLOAD_AGAIN;
+    UnsupportedContainer "unsupported_container" Source "The container of the source is not supported." Some("repack the source into mp4 or mkv, then make a new job");
     UnsupportedCodec "unsupported_codec" Source "ffmpeg has no decoder for the source's codec." Some("convert the source first, or install an ffmpeg that decodes it");
 }
 

@@ -55,7 +55,7 @@ pub(crate) async fn probe(
     })?;
     let subject = Subject { ffmpeg, source: &request.source, link: &link, cancel: &cancel };
     let mut effort = Effort::default();
-    let description = describe(&subject, name, &mut effort).await?;
+    let description = describe(&subject, name, head, &mut effort).await?;
     let (container, demuxer) = tracks::container(&description.format.format_name);
     let mut sorted = tracks::sort(&description, request.options.source.programme, ffmpeg)
         .map_err(|NoSuchProgramme { others }| refuse::no_programme(name, request.options.source.programme, &others))?;
@@ -207,12 +207,25 @@ async fn boxes(path: &Path, name: &str) -> Result<Option<Boxed>, Failure> {
 }
 
 /// Describes the source, and again with its demuxer where that decides how far to look for late tracks.
-async fn describe(subject: &Subject<'_>, name: &str, effort: &mut Effort) -> Result<Description, Failure> {
+async fn describe(
+    subject: &Subject<'_>,
+    name: &str,
+    head: Head,
+    effort: &mut Effort,
+) -> Result<Description, Failure> {
     let failed = |error: RunError| match &error {
         RunError::Exit { tail, .. } => refuse::not_opened(name, tail),
         other => from_run(other, &Context { doing: "probing", directory: Path::new("") }),
     };
-    let (mut description, output) = subject.describe("").await.map_err(failed)?;
+    let demuxer = if head == Head::MotionJpeg { "mjpeg" } else { "" };
+    let (mut description, output) = match subject.describe(demuxer).await {
+        Err(RunError::Exit { tail, .. }) if refuse::is_not_allowed(&tail) => {
+            let container = subject.unsupported_container().await;
+            let container = container.as_deref().unwrap_or("of this file");
+            return Err(refuse::unsupported_container(name, container));
+        }
+        described => described.map_err(failed)?,
+    };
     effort.add(&output);
     let (_, demuxer) = tracks::container(&description.format.format_name);
     if demuxer.is_empty() {

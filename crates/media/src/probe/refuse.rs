@@ -85,6 +85,22 @@ pub(crate) fn moov_missing(name: &str, is_broken: bool) -> Failure {
     )
 }
 
+/// `container` is ffmpeg's name of it.
+pub(crate) fn unsupported_container(name: &str, container: &str) -> Failure {
+    Failure::of(
+        FailureCode::UnsupportedContainer,
+        format!(
+            "{}: the container {container} is not supported; repack the media first, for example: ffmpeg -i IN -c copy OUT.mkv",
+            shown_name(name)
+        ),
+    )
+}
+
+/// Whether ffprobe knows the container and was not allowed to open it.
+pub(crate) fn is_not_allowed(tail: &[String]) -> bool {
+    tail.iter().any(|line| line.contains("Format not on whitelist"))
+}
+
 /// ffprobe could not open it.
 pub(crate) fn not_opened(name: &str, tail: &[String]) -> Failure {
     let says = |words: &str| tail.iter().any(|line| line.contains(words));

@@ -16,9 +16,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Demuxers that may open a source: files that hold their media themselves, nothing that points elsewhere.
-pub(crate) const DEMUXERS: &str = "mov,matroska,mpegts,avi,flv,live_flv,ogg,ivf,mxf,wav,w64,aiff,caf,flac,mp3,aac,ac3,\
-eac3,dts,truehd,h264,hevc,vvc,obu,av1,m4v,mpeg,mpegvideo,asf,dv,gxf,nut,y4m,yuv4mpegpipe";
+/// Demuxers that may open a source: files that hold their media themselves, nothing that points elsewhere. A demuxer belongs
+/// here when its source code in ffmpeg opens no file, address or further demuxer.
+pub(crate) const DEMUXERS: &str = "mov,matroska,mpegts,avi,flv,live_flv,kux,ogg,ivf,mxf,wav,w64,aiff,caf,flac,mp3,aac,ac3,\
+eac3,dts,truehd,h261,h263,h264,hevc,vvc,obu,av1,m4v,mpeg,mpegvideo,vc1,vc1test,cavsvideo,dirac,dnxhd,asf,wtv,dv,gxf,nut,\
+y4m,yuv4mpegpipe,gif,apng,mjpeg,mpjpeg,smjpeg,dhav,nsv,nuv,rm,swf,pva,ty,loas,amr,amrnb,amrwb,ape,wv,tta,tak,au,voc,oma,\
+dsf,mpc,mpc8";
 
 /// Bytes of a description: a thousand streams fit.
 const MAX_DESCRIPTION_BYTES: usize = 16 << 20;
@@ -73,6 +76,15 @@ impl Subject<'_> {
         output.stdout.clear();
         // Something that is no JSON describes nothing.
         Ok((serde_json::from_str(&text).unwrap_or_default(), output))
+    }
+
+    /// Name of the source's container, where it is none of [`DEMUXERS`]. Opens no demuxer.
+    pub(crate) async fn unsupported_container(&self) -> Option<String> {
+        let args = ["-loglevel", "level+debug", "-protocol_whitelist", "file", "-format_whitelist", DEMUXERS];
+        let stdout = Stdout::Collect { limit_bytes: MAX_DESCRIPTION_BYTES };
+        let ended = self.ffprobe(args.map(str::to_owned).into(), stdout, Duration::from_secs(60)).await;
+        let Err(RunError::Exit { tail, .. }) = ended else { return None };
+        tail.iter().find_map(|line| probed_container(line))
     }
 
     /// All packets of a stream.
@@ -187,6 +199,13 @@ impl Subject<'_> {
         let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
         Ok((found, output))
     }
+}
+
+/// The container in ffmpeg's words about its first look at a file.
+fn probed_container(line: &str) -> Option<String> {
+    let name = line.split_once("] Format ")?.1.split_once(" probed with ")?.0;
+    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ',' | '-'));
+    is_name.then(|| name.to_owned())
 }
 
 /// Accepts an error exit: ffprobe may list enough of a damaged source before it fails.
@@ -337,6 +356,13 @@ mod tests {
         let hidden = parse_packet(b"pts=0|dts=-1|duration=1|size=1|pos=N/A|flags=KD", true).unwrap();
         assert_eq!((hidden.is_key, hidden.is_discarded, hidden.position), (false, true, None));
         assert!(parse_packet(b"side_data|pts=", false).is_none());
+    }
+
+    #[test]
+    fn containers_are_named_in_the_words_of_the_first_look() {
+        let line = "[bink @ 0x55bd] [debug] Format bink probed with size=2048 and score=100";
+        assert_eq!(probed_container(line).as_deref(), Some("bink"));
+        assert_eq!(probed_container("[bink @ 0x55bd] [error] Format not on whitelist 'mov'"), None);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Looks at the first bytes of a source: refuses what must never reach a demuxer, whatever its name. Pure.
 
-/// Bytes that are looked at.
-pub(crate) const HEAD_BYTES: usize = 4096;
+/// Bytes that are looked at: an image of a Motion JPEG stream fits.
+pub(crate) const HEAD_BYTES: usize = 1 << 20;
+/// Bytes that decide whether a file is a text.
+const TEXT_BYTES: usize = 4096;
 
 /// What the first bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub(crate) enum Head {
     Text,
     /// ISO BMFF or QuickTime boxes.
     Boxes,
+    /// JPEG images one behind the other.
+    MotionJpeg,
     /// Anything else: the demuxers decide.
     Binary,
 }
@@ -21,11 +25,21 @@ pub(crate) enum Head {
 /// Box types that files start with.
 const FIRST_BOXES: [&[u8; 4]; 9] = [b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"sidx"];
 
+/// Start of image (ITU-T T.81 table B.1), and the first byte of the marker behind it.
+const JPEG_START: &[u8] = b"\xff\xd8\xff";
+/// End of an image and start of the next one.
+const JPEG_NEXT: &[u8] = b"\xff\xd9\xff\xd8\xff";
+
 /// Classifies the first [`HEAD_BYTES`] of a source.
 pub(crate) fn sniff(head: &[u8]) -> Head {
     if head.is_empty() {
         return Head::Empty;
     }
+    // ffmpeg takes such a file for a single image unless it is told.
+    if head.starts_with(JPEG_START) && head.windows(JPEG_NEXT.len()).any(|bytes| bytes == JPEG_NEXT) {
+        return Head::MotionJpeg;
+    }
+    let head = head.get(..TEXT_BYTES).unwrap_or(head);
     let start = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     let begins = |words: &str| start.get(..words.len()).is_some_and(|s| s.eq_ignore_ascii_case(words.as_bytes()));
     let has = |words: &str| start.windows(words.len()).any(|w| w.eq_ignore_ascii_case(words.as_bytes()));
@@ -88,6 +102,8 @@ mod tests {
         assert_eq!(sniff("Grüße".as_bytes()), Head::Text);
         assert_eq!(sniff(b"\0\0\0\x18ftypisom"), Head::Boxes);
         assert_eq!(sniff(b"\x1a\x45\xdf\xa3"), Head::Binary);
+        assert_eq!(sniff(b"\xff\xd8\xff\xe0 one \xff\xd9"), Head::Binary);
+        assert_eq!(sniff(b"\xff\xd8\xff\xe0 one \xff\xd9\xff\xd8\xff\xe0 two \xff\xd9"), Head::MotionJpeg);
         assert_eq!(sniff(b"\x47\x40\x00\x10\0\0"), Head::Binary);
     }
 

@@ -10,6 +10,7 @@
 
 mod args;
 mod clips;
+mod containers;
 mod pieces;
 mod planning;
 mod probing;
