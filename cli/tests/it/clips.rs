@@ -282,3 +282,47 @@ pub fn equal_times() -> PathBuf {
 pub fn decode_times() -> PathBuf {
     make("decode-times.mp4", &lavfi(&[PICTURE], &[B_FRAMES, &["-bsf:v", "setts=pts=DTS", "-use_editlist", "0"]]))
 }
+
+/// H.264 whose pictures are renewed column by column: one IDR, then recovery points.
+pub fn intra_refresh() -> PathBuf {
+    const REFRESH: &[&str] = &[
+        "-c:v",
+        "libx264",
+        "-preset",
+        "veryfast",
+        "-bf",
+        "0",
+        "-pix_fmt",
+        "yuv420p",
+        "-x264-params",
+        "intra-refresh=1:keyint=25:ref=1",
+    ];
+    make("refresh.mp4", &lavfi(&[PICTURE], &[REFRESH]))
+}
+
+/// MP4 without a sync sample table: every sample counts as one, though one in 100 is.
+pub fn all_sync() -> PathBuf {
+    const ONE_GOP: &[&str] = &[
+        "-c:v",
+        "libx264",
+        "-preset",
+        "veryfast",
+        "-bf",
+        "0",
+        "-g",
+        "100",
+        "-sc_threshold",
+        "0",
+        "-pix_fmt",
+        "yuv420p",
+    ];
+    let path = make("all-sync.mp4", &lavfi(&[PICTURE], &[ONE_GOP]));
+    let mut data = std::fs::read(&path).unwrap();
+    if let Some(at) = data.windows(4).rposition(|word| word == b"stss") {
+        data[at..at + 4].copy_from_slice(b"free");
+        let changed = draft(&path);
+        std::fs::write(&changed, data).unwrap();
+        std::fs::rename(&changed, &path).unwrap();
+    }
+    path
+}

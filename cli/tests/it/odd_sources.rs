@@ -7,6 +7,7 @@ use crate::output::Output;
 use crate::reel::{Reel, finish};
 use serde_json::Value;
 use splitreel_core::job::JobState;
+use std::path::Path;
 
 #[test]
 fn a_single_frame() {
@@ -57,6 +58,29 @@ fn a_wrong_index_is_replaced_by_decoding_once() {
     let run = &Output::open(&out).report()["run"];
     assert_eq!(run["generation"], 2, "{run}");
     assert!(["frames_differ", "times_differ"].contains(&run["replanned"]["code"].as_str().unwrap()), "{run}");
+}
+
+/// Every frame with the source's pixels, and no attempt that fails.
+#[track_caller]
+fn holds_at_once(source: &Path) {
+    let (reel, truth) = (Reel::new(), decoded::pixels(source));
+    for every in ["1", "2.5"] {
+        let out = reel.path(every);
+        reel.run_lossless(source, &out, every).done();
+        let output = Output::open(&out);
+        assert_eq!(decoded::pixels(&output.mp4().unwrap()), truth, "{} at {every} s", source.display());
+        assert_eq!(output.report()["run"]["extra_attempts"], 0, "{} at {every} s", source.display());
+    }
+}
+
+#[test]
+fn gradual_refresh_in_place_of_keyframes() {
+    holds_at_once(&clips::intra_refresh());
+}
+
+#[test]
+fn samples_that_are_all_called_keyframes() {
+    holds_at_once(&clips::all_sync());
 }
 
 #[tokio::test]

@@ -12,8 +12,9 @@ mod video_args;
 
 pub use audio_args::{AudioArgs, audio_args};
 pub use facts::AudioFacts;
+pub(crate) use input::Seeking;
 pub use input::Spelling;
-pub(crate) use input::{PULLED_BACK_US, WELL_BEFORE_US, has_seek_room, input_options};
+pub(crate) use input::{PULLED_BACK_US, WELL_BEFORE_US, has_seek_room, input_options, seconds};
 pub(crate) use runner::{Places, encode_audio, encode_video};
 pub use video_args::video_args;
 

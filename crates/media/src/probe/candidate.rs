@@ -37,6 +37,8 @@ pub(crate) struct Candidate {
     pub(crate) bytes: u64,
     /// Where the list comes from.
     pub(crate) evidence: IndexEvidence,
+    /// Some packets are shown before earlier ones.
+    pub(crate) is_reordered: bool,
     /// Every packet has a decode time, and these neither run back nor jump.
     pub(crate) is_sequential: bool,
     pub(crate) doubts: Vec<Doubt>,
@@ -101,6 +103,7 @@ impl Collector {
             last_duration: 0,
             bytes: 0,
             evidence,
+            is_reordered: false,
             is_sequential: true,
             doubts: Vec::new(),
             runs: RunCollector::new(margins),
@@ -158,6 +161,8 @@ impl Collector {
         }
         if self.last.is_none_or(|(last, _)| pts > last) {
             self.last = Some((pts, packet.duration));
+        } else {
+            self.out.is_reordered = true;
         }
         self.pts.push(pts);
         true

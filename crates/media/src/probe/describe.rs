@@ -6,7 +6,7 @@ use splitreel_core::source::Color;
 use std::collections::BTreeMap;
 
 /// Fields that are asked for.
-pub(crate) const ENTRIES: &str = "stream=index,id,codec_name,codec_type,codec_tag_string,profile,width,height,\
+pub(crate) const ENTRIES: &str = "stream=index,id,codec_name,codec_type,codec_tag_string,profile,width,height,has_b_frames,\
 sample_aspect_ratio,pix_fmt,field_order,color_range,color_space,color_transfer,color_primaries,r_frame_rate,\
 avg_frame_rate,time_base,start_pts,duration_ts,nb_frames,bit_rate,sample_rate,channels,channel_layout,bits_per_raw_sample:\
 stream_disposition=default,attached_pic,timed_thumbnails,still_image:stream_tags=language,title:\
@@ -69,6 +69,8 @@ pub(crate) struct Stream {
     pub(crate) profile: Option<String>,
     pub(crate) width: Option<i64>,
     pub(crate) height: Option<i64>,
+    /// Frames that the decoder holds back to put them in order.
+    pub(crate) has_b_frames: i64,
     pub(crate) sample_aspect_ratio: Option<String>,
     pub(crate) pix_fmt: Option<String>,
     pub(crate) field_order: Option<String>,

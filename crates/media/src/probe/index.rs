@@ -10,6 +10,7 @@ use super::margins::margins;
 use super::moov::frames_of;
 use super::scans::{Shown, Threading};
 use super::tracks::is_intra_only;
+use super::trial::{self, Entry};
 use crate::process::RunError;
 use crate::request::Effort;
 use splitreel_core::source::{ByteIndex, Container, FrameIndex, IndexEvidence, Keyframe, PtsList};
@@ -57,7 +58,18 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         Some(runs) if can_be_sought(job) => byte_index(job, outline, runs, candidate.evidence),
         _ => None,
     };
-    let is_full = is_scan_worthwhile(job, &candidate);
+    let mut is_full = is_scan_worthwhile(job, &candidate);
+    let mut needs_run_in = false;
+    if !is_full && !job.options.is_partial && has_claimed_keyframes(job, &candidate) {
+        match trial::entry(job, &candidate.keyframes, &candidate.pts, effort).await? {
+            Entry::Keyframe => {}
+            Entry::KeyframeBefore => needs_run_in = true,
+            Entry::Nowhere => {
+                candidate.doubt(Weight::Strong, "decoding cannot start at its keyframes");
+                is_full = true;
+            }
+        }
+    }
     if is_full && job.options.is_partial {
         indexed.needs_whole = true;
         return Ok(indexed);
@@ -83,6 +95,7 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
     }
     if is_full {
         indexed.num_lost = num_lost(&shown, &candidate);
+        needs_run_in = keep_true_keyframes(job, &mut candidate, &shown, effort).await?;
         indexed.warnings.extend(warnings(&shown, &candidate));
         indexed.is_interlaced = shown.num_interlaced * 2 > shown.num_frames;
         indexed.frames = if shown.num_untimed > 0 {
@@ -99,7 +112,52 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
             .extend(candidate.doubts.iter().map(|doubt| format!("the frame list may be inexact: {}", doubt.reason)));
         indexed.frames = from_candidate(job, candidate);
     }
+    if let Some(frames) = &mut indexed.frames {
+        frames.needs_run_in = needs_run_in;
+    }
     Ok(indexed)
+}
+
+/// Whether seeks depend on what the container calls a keyframe.
+fn has_claimed_keyframes(job: &Job<'_>, candidate: &Candidate) -> bool {
+    can_be_sought(job)
+        && candidate.is_timed()
+        && candidate.weight() != Some(Weight::Structural)
+        && candidate.keyframes.len() > 1
+        && is_predicting(job)
+}
+
+/// Whether pictures refer to others.
+fn is_predicting(job: &Job<'_>) -> bool {
+    let is_intra_profile = job.stream.profile.as_deref().is_some_and(|profile| profile.contains("Intra"));
+    !is_intra_only(job.stream.codec()) && !is_intra_profile
+}
+
+/// Leaves only those keyframes that decoding can start at; true when it has to start one keyframe earlier.
+async fn keep_true_keyframes(
+    job: &Job<'_>,
+    candidate: &mut Candidate,
+    shown: &Shown,
+    effort: &mut Effort,
+) -> Result<bool, RunError> {
+    if !has_claimed_keyframes(job, candidate) {
+        return Ok(false);
+    }
+    let is_among = |list: &[i64], keyframe: &Keyframe| list.binary_search(&keyframe.pts).is_ok();
+    let claimed: Vec<Keyframe> =
+        candidate.keyframes.iter().filter(|keyframe| is_among(&shown.pts, keyframe)).copied().collect();
+    let known: Vec<Keyframe> =
+        claimed.iter().filter(|keyframe| is_among(&shown.keyframes, keyframe)).copied().collect();
+    // A few that are none are common where streams were cut; gradual refresh has none but the first.
+    let entry = match known.len() {
+        all if all == claimed.len() => return Ok(false),
+        most if most * 2 > claimed.len() => Entry::Nowhere,
+        _ => trial::entry(job, &claimed, &shown.pts, effort).await?,
+    };
+    if entry == Entry::Nowhere {
+        candidate.keyframes = known;
+    }
+    Ok(entry == Entry::KeyframeBefore)
 }
 
 /// Decodes all frames, or the first one. A healthy source decodes fast; where anything is amiss the result must be
@@ -188,6 +246,15 @@ fn add_doubts(job: &Job<'_>, candidate: &mut Candidate) {
     }
     if candidate.pts.is_empty() {
         candidate.doubt(Weight::Structural, "the container lists no frames");
+    }
+    let is_all_keyframes = candidate.pts.len() > 1 && candidate.keyframes.len() == candidate.pts.len();
+    if job.options.is_partial && is_all_keyframes && is_predicting(job) {
+        // The bytes for a trial are not there.
+        candidate.doubt(Weight::Strong, "every frame is called a keyframe");
+    }
+    let is_reordered = job.stream.has_b_frames > 0 && !candidate.is_reordered && candidate.is_timed();
+    if is_reordered && is_predicting(job) {
+        candidate.doubt(Weight::Mild, "times are in decode order");
     }
 }
 

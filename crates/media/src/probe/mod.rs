@@ -14,6 +14,7 @@ mod refuse;
 mod scans;
 mod sniff;
 mod tracks;
+mod trial;
 
 pub use options::ProbeOptions;
 
@@ -110,18 +111,8 @@ pub(crate) async fn probe(
     }
     check_durations(&description, video.as_ref(), &audio, &mut warnings);
     let fragmented = boxed.as_ref().is_some_and(Boxed::is_fragmented);
-    let info = SourceInfo {
-        container,
-        demuxer,
-        bytes,
-        fragmented,
-        programme,
-        video,
-        audio,
-        unused,
-        byte_index,
-        warnings,
-    };
+    let info =
+        SourceInfo { container, demuxer, bytes, fragmented, programme, video, audio, unused, byte_index, warnings };
     Ok(Probed { info, effort })
 }
 
@@ -207,12 +198,7 @@ async fn boxes(path: &Path, name: &str) -> Result<Option<Boxed>, Failure> {
 }
 
 /// Describes the source, and again with its demuxer where that decides how far to look for late tracks.
-async fn describe(
-    subject: &Subject<'_>,
-    name: &str,
-    head: Head,
-    effort: &mut Effort,
-) -> Result<Description, Failure> {
+async fn describe(subject: &Subject<'_>, name: &str, head: Head, effort: &mut Effort) -> Result<Description, Failure> {
     let failed = |error: RunError| match &error {
         RunError::Exit { tail, .. } => refuse::not_opened(name, tail),
         other => from_run(other, &Context { doing: "probing", directory: Path::new("") }),

@@ -3,12 +3,12 @@
 use super::candidate::{Candidate, Collector, Packet};
 use super::describe::{Description, ENTRIES};
 use crate::detect::Ffmpeg;
-use crate::encode::input_options;
+use crate::encode::{input_options, seconds};
 use crate::process::{Access, Output, Progress, ProgressSink, Run, RunError, Stdout, run};
 use crate::scratch::NeutralName;
 use splitreel_core::ranges::Margins;
 use splitreel_core::source::IndexEvidence;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -69,7 +69,10 @@ impl Subject<'_> {
         } else {
             input_options(demuxer)
         };
-        args.extend(["-show_streams", "-show_programs", "-show_format", "-show_entries", ENTRIES, "-of", "json"].map(str::to_owned));
+        args.extend(
+            ["-show_streams", "-show_programs", "-show_format", "-show_entries", ENTRIES, "-of", "json"]
+                .map(str::to_owned),
+        );
         let stdout = Stdout::Collect { limit_bytes: MAX_DESCRIPTION_BYTES };
         let mut output = self.ffprobe(args, stdout, Duration::from_secs(120)).await?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -154,6 +157,36 @@ impl Subject<'_> {
         };
         let stdout = Stdout::Lines { sink: Box::new(sink), limit_bytes: MAX_SCAN_BYTES };
         let output = tolerate_exit(self.ffprobe(args, stdout, limits.wall).await)?;
+        let shown = std::mem::take(&mut *shown.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok((shown, output))
+    }
+
+    /// Times of the frames that a decoder shows of parts of a stream: each from a seek (`None`: the beginning) up to a time,
+    /// in microseconds.
+    pub(crate) async fn frames_within(
+        &self,
+        (demuxer, stream): (&str, u32),
+        spans: &[(Option<i64>, i64)],
+    ) -> Result<(BTreeSet<i64>, Output), RunError> {
+        let mut args = input_options(demuxer);
+        let intervals: Vec<String> = spans
+            .iter()
+            .map(|(from, end)| format!("{}%{}", from.map(seconds).unwrap_or_default(), seconds(*end)))
+            .collect();
+        args.extend(["-read_intervals".into(), intervals.join(",")]);
+        args.extend(["-select_streams".to_owned(), stream.to_string()]);
+        args.extend(["-show_entries", "frame=best_effort_timestamp", "-of", "compact=p=0"].map(str::to_owned));
+        let shown = Arc::new(Mutex::new(BTreeSet::new()));
+        let sink = {
+            let shown = Arc::clone(&shown);
+            move |line: &[u8]| {
+                let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+                shown.extend(number(line, "best_effort_timestamp"));
+                ControlFlow::Continue(())
+            }
+        };
+        let stdout = Stdout::Lines { sink: Box::new(sink), limit_bytes: 16 << 20 };
+        let output = tolerate_exit(self.ffprobe(args, stdout, Duration::from_secs(120)).await)?;
         let shown = std::mem::take(&mut *shown.lock().unwrap_or_else(PoisonError::into_inner));
         Ok((shown, output))
     }

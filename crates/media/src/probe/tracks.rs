@@ -3,9 +3,7 @@
 use super::describe::{Description, Program, Stream, fraction};
 use super::refuse::NO_DECODER;
 use crate::detect::Ffmpeg;
-use splitreel_core::source::{
-    AudioTrack, ChosenProgramme, Container, FrameIndex, Programme, UnusedTrack, VideoTrack,
-};
+use splitreel_core::source::{AudioTrack, ChosenProgramme, Container, FrameIndex, Programme, UnusedTrack, VideoTrack};
 use splitreel_core::{MediaTime, Rational};
 
 /// Longest title that is kept.

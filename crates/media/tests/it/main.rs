@@ -11,6 +11,7 @@
 mod args;
 mod clips;
 mod containers;
+mod keyframes;
 mod pieces;
 mod planning;
 mod probing;

@@ -171,7 +171,7 @@ fn cut_video(info: &SourceInfo, video: &VideoTrack, cuts: &[usize]) -> (Timeline
         let may_seek = index > 0 && video.frames.is_seekable && info.container != Container::Other;
         let keys: Vec<SourceTicks> = video.frames.keyframes.iter().map(|key| SourceTicks(key.pts)).collect();
         let before = keys.iter().rev().copied().filter(|key| may_seek && *key <= frames[0]);
-        let seek: Vec<SourceTicks> = before.take(3).collect();
+        let seek: Vec<SourceTicks> = before.skip(usize::from(video.frames.needs_run_in)).take(3).collect();
         let seek_limit = seek.first().and_then(|key| keys.get(keys.partition_point(|k| k <= key))).copied();
         timeline.segments.push(Segment {
             index,
