@@ -114,7 +114,7 @@ impl Coordinator {
         Ok(match task.spec.kind {
             TaskKind::Probe => {
                 let row = self.job_row(task).await?;
-                Work::Probe { deep: row.deep_probe, source: row.profile.source }
+                Work::Probe { deep: row.deep_probe, source: row.request.profile.source }
             }
             TaskKind::Whole | TaskKind::Segment => Work::Video { plan: self.current_plan(task).await?, segment: index },
             TaskKind::Audio => Work::Audio { plan: self.current_plan(task).await?, index },
