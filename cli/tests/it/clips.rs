@@ -326,3 +326,18 @@ pub fn all_sync() -> PathBuf {
     }
     path
 }
+
+/// Transport stream that starts behind the first keyframe: its first packets refer to pictures that are not there.
+pub fn cut_ts() -> PathBuf {
+    let whole = make("whole.ts", &lavfi(&[PICTURE], &[B_FRAMES]));
+    let path = whole.with_file_name("cut.ts");
+    if !path.exists() {
+        const PACKET: usize = 188;
+        let data = std::fs::read(&whole).unwrap();
+        // Tables come again with the next keyframe; what stands between belongs to the first group of pictures.
+        let changed = draft(&path);
+        std::fs::write(&changed, &data[data.len() / 8 / PACKET * PACKET..]).unwrap();
+        std::fs::rename(&changed, &path).unwrap();
+    }
+    path
+}

@@ -71,6 +71,15 @@ fn mp4_that_stores_decode_times_only() {
 }
 
 #[test]
+fn a_recording_that_starts_between_keyframes_is_not_copied() {
+    let reel = Reel::new();
+    let out = reel.path("out");
+    let ended = reel.run(&clips::cut_ts(), &out, &["--profile", "passthrough"]);
+    ended.refused(3, &["show no frame", "--profile universal"]);
+    assert!(!out.exists());
+}
+
+#[test]
 fn packets_without_times_are_not_copied() {
     let reel = Reel::new();
     let out = reel.path("out");

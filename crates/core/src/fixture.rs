@@ -56,6 +56,7 @@ pub fn video_track(pts: Vec<i64>, timebase: Rational, keyframe_every: usize) -> 
             evidence: IndexEvidence::Moov,
             is_seekable: true,
             needs_run_in: false,
+            packet_fault: None,
             stamping: Default::default(),
         },
         num_lost: 0,

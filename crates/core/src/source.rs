@@ -184,9 +184,27 @@ pub struct FrameIndex {
     /// Random access needs one keyframe more of run-in (intra refresh, recovery points).
     #[serde(default)]
     pub needs_run_in: bool,
+    /// Why the packets cannot be copied; `None` as far as is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packet_fault: Option<PacketFault>,
     /// Origin of the times in `pts`.
     #[serde(default, skip_serializing_if = "Stamping::is_own")]
     pub stamping: Stamping,
+}
+
+/// Why the packets of a video are not its frames one by one: they cannot be copied exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PacketFault {
+    /// Some packets have no presentation time.
+    Untimed,
+    /// Some packets show no frame: they are damaged, or refer to pictures in front of the recording.
+    Undecodable {
+        /// Packets that should be shown.
+        packets: u64,
+        /// Frames that a decoder shows.
+        frames: u64,
+    },
 }
 
 /// A random-access point.

@@ -9,7 +9,7 @@ use crate::failure::{Failure, FailureCode};
 use crate::ladder::{self, Picture};
 use crate::plan::{FrameRule, Timeline};
 use crate::profile::{FrameRate, VideoCodec};
-use crate::source::VideoTrack;
+use crate::source::{FrameIndex, PacketFault, VideoTrack};
 use crate::stamping::Stamping;
 
 /// Adds timeline, frame lists, grids and video tracks to the draft.
@@ -38,9 +38,8 @@ fn copy(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut Dr
             format!("{codec} video cannot be carried in fMP4 unchanged: use --profile universal to re-encode it");
         return Err(Failure::of(FailureCode::CopyUnsupported, message));
     }
-    if let Some(fault) = fault_of_packets(&track.frames.stamping) {
-        let message =
-            format!("the video's packets {fault}, and fMP4 needs them: use --profile universal to re-encode it");
+    if let Some(fault) = fault_of_packets(&track.frames) {
+        let message = format!("the video's packets cannot be copied: {fault}; use --profile universal to re-encode it");
         return Err(Failure::of(FailureCode::CopyUnsupported, message));
     }
     let why = "nothing is re-encoded: copying is bound by the disk, splitting cannot help";
@@ -59,11 +58,15 @@ fn copy(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut Dr
 }
 
 /// Why the packets of a video cannot be copied with their times.
-fn fault_of_packets(stamping: &Stamping) -> Option<&'static str> {
-    match stamping {
-        Stamping::Own => None,
-        Stamping::Tail(_) | Stamping::Counted(_) => Some("have no presentation times of their own"),
-        Stamping::Spaced(_) => Some("have presentation times that repeat or run back, not one for each frame"),
+fn fault_of_packets(frames: &FrameIndex) -> Option<String> {
+    let untimed = "some have no presentation times of their own, and fMP4 needs them";
+    match (frames.packet_fault, &frames.stamping) {
+        (Some(PacketFault::Undecodable { packets, frames }), _) => {
+            Some(format!("{} of {packets} show no frame", packets.saturating_sub(frames)))
+        }
+        (Some(PacketFault::Untimed), _) | (None, Stamping::Tail(_) | Stamping::Counted(_)) => Some(untimed.to_owned()),
+        (None, Stamping::Spaced(_)) => Some("some have presentation times that repeat or run back".to_owned()),
+        (None, Stamping::Own) => None,
     }
 }
 

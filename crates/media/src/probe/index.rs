@@ -13,7 +13,7 @@ use super::tracks::is_intra_only;
 use super::trial::{self, Entry};
 use crate::process::RunError;
 use crate::request::Effort;
-use splitreel_core::source::{ByteIndex, Container, FrameIndex, IndexEvidence, Keyframe, PtsList};
+use splitreel_core::source::{ByteIndex, Container, FrameIndex, IndexEvidence, Keyframe, PacketFault, PtsList};
 use splitreel_core::stamping::{Counted, Spaced, Stamping, Tail};
 use splitreel_core::{MediaTime, Rational};
 
@@ -59,7 +59,7 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         _ => None,
     };
     let mut is_full = is_scan_worthwhile(job, &candidate);
-    let mut needs_run_in = false;
+    let (mut needs_run_in, mut packet_fault) = (false, None);
     if !is_full && !job.options.is_partial && has_claimed_keyframes(job, &candidate) {
         match trial::entry(job, &candidate.keyframes, &candidate.pts, effort).await? {
             Entry::Keyframe => {}
@@ -97,6 +97,7 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         indexed.num_lost = num_lost(&shown, &candidate);
         needs_run_in = keep_true_keyframes(job, &mut candidate, &shown, effort).await?;
         indexed.warnings.extend(warnings(&shown, &candidate));
+        packet_fault = fault_of_packets(&candidate, &shown);
         indexed.is_interlaced = shown.num_interlaced * 2 > shown.num_frames;
         indexed.frames = if shown.num_untimed > 0 {
             without_times(job, candidate, shown)
@@ -114,6 +115,7 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
     }
     if let Some(frames) = &mut indexed.frames {
         frames.needs_run_in = needs_run_in;
+        frames.packet_fault = packet_fault;
     }
     Ok(indexed)
 }
@@ -275,6 +277,14 @@ fn num_lost(shown: &Shown, candidate: &Candidate) -> u64 {
     (candidate.pts.len() as u64).saturating_sub(shown.num_frames)
 }
 
+fn fault_of_packets(candidate: &Candidate, shown: &Shown) -> Option<PacketFault> {
+    let packets = candidate.pts.len() as u64;
+    if !candidate.is_timed() {
+        return Some(PacketFault::Untimed);
+    }
+    (shown.num_frames < packets).then_some(PacketFault::Undecodable { packets, frames: shown.num_frames })
+}
+
 fn warnings(shown: &Shown, candidate: &Candidate) -> Vec<String> {
     let mut warnings = Vec::new();
     if shown.num_untimed > 0 {
@@ -312,6 +322,7 @@ fn from_candidate(job: &Job<'_>, candidate: Candidate) -> Option<FrameIndex> {
         evidence: candidate.evidence,
         is_seekable,
         needs_run_in: false,
+        packet_fault: None,
         stamping: Stamping::Own,
     })
 }
@@ -336,6 +347,7 @@ fn from_decoder(job: &Job<'_>, candidate: Candidate, shown: Shown) -> Option<Fra
         evidence: IndexEvidence::DecodeScan,
         is_seekable,
         needs_run_in: false,
+        packet_fault: None,
         stamping: Stamping::Own,
     })
 }
@@ -384,6 +396,7 @@ fn without_times(job: &Job<'_>, candidate: Candidate, mut shown: Shown) -> Optio
             keyframes: shown.keyframes.into_iter().map(|pts| Keyframe { pts, position: None }).collect(),
             evidence: IndexEvidence::DecodeScan,
             needs_run_in: false,
+            packet_fault: None,
             stamping: Stamping::Tail(Tail { after, step }),
         });
     }
@@ -401,6 +414,7 @@ fn counted(job: &Job<'_>, known: &[Option<i64>]) -> Option<FrameIndex> {
         evidence: IndexEvidence::DecodeScan,
         is_seekable: false,
         needs_run_in: false,
+        packet_fault: None,
         stamping: Stamping::Counted(counted),
     })
 }

@@ -284,6 +284,7 @@ mod tests {
             evidence: IndexEvidence::Moov,
             is_seekable: true,
             needs_run_in: false,
+            packet_fault: None,
             stamping: Default::default(),
         }
     }
