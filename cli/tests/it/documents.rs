@@ -213,7 +213,7 @@ fn the_described_profile_is_that_of_the_code() {
     for ((table, rows), (_, fields)) in described.iter().zip(Profile::tables()) {
         let named: Vec<&str> = rows.iter().map(|(field, _)| field.as_str()).filter(|f| fields.contains(f)).collect();
         assert_eq!(rows.len(), named.len(), "docs/profiles.md, [{table}]: a field that does not exist, in {rows:?}");
-        let tables = ["video", "audio", "packaging", "split"];
+        let tables = ["source", "video", "audio", "packaging", "split"];
         let wanted: Vec<&str> =
             fields.iter().copied().filter(|field| !table.is_empty() || !tables.contains(field)).collect();
         assert_eq!(named, wanted, "docs/profiles.md, [{table}]");

@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn fields_keep_the_order_of_the_type() {
-        assert_eq!(fields::<Profile>(), ["name", "description", "video", "audio", "packaging", "split"]);
+        assert_eq!(fields::<Profile>(), ["name", "description", "source", "video", "audio", "packaging", "split"]);
         assert_eq!(fields::<String>(), [""; 0]);
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn sniff(head: &[u8]) -> Head {
     if head.is_empty() {
         return Head::Empty;
     }
-    // ffmpeg takes such a file for a single image unless it is told.
+    // ffmpeg takes such a file for a single image unless the demuxer is named.
     if head.starts_with(JPEG_START) && head.windows(JPEG_NEXT.len()).any(|bytes| bytes == JPEG_NEXT) {
         return Head::MotionJpeg;
     }

@@ -94,7 +94,7 @@ fn choose_programme<'a>(
 /// The video track that ffmpeg and players show: one that moves before one with few pictures, then the default one, then
 /// the largest, then the first.
 fn main_video<'a>(streams: &[&'a Stream]) -> Option<&'a Stream> {
-    /// A track with fewer than one of so many pictures of another one is a still beside a film.
+    /// A track with less than this part (one fifth) of another one's pictures is a still beside a film.
     const STILL: u64 = 5;
     let pictures = |stream: &Stream| stream.nb_frames.as_deref().and_then(|text| text.parse::<u64>().ok());
     let videos = || streams.iter().copied().filter(|stream| stream.kind() == "video");

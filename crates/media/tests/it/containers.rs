@@ -46,7 +46,7 @@ async fn recordings_of_receivers_and_cameras() {
     let small = "-s 176x144 -q:v 4";
     for (name, demuxer, codecs) in [
         ("a.rm", "rm", "-c:v rv20 -c:a ac3"),
-        ("a.mpjpeg", "mpjpeg", "-an -c:v mjpeg"),
+        ("a.mpjpeg", "mpjpeg", "-an -c:v mjpeg -f mpjpeg"),
         ("a.mjpeg", "mjpeg", "-an -c:v mjpeg"),
         ("a.h261", "h261", "-an -c:v h261"),
         ("a.swf", "swf", "-c:v flv -c:a mp3"),
