@@ -58,18 +58,8 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         Some(runs) if can_be_sought(job) => byte_index(job, outline, runs, candidate.evidence),
         _ => None,
     };
-    let mut is_full = is_scan_worthwhile(job, &candidate);
-    let (mut needs_run_in, mut packet_fault) = (false, None);
-    if !is_full && !job.options.is_partial && has_claimed_keyframes(job, &candidate) {
-        match trial::entry(job, &candidate.keyframes, &candidate.pts, effort).await? {
-            Entry::Keyframe => {}
-            Entry::KeyframeBefore => needs_run_in = true,
-            Entry::Nowhere => {
-                candidate.doubt(Weight::Strong, "decoding cannot start at its keyframes");
-                is_full = true;
-            }
-        }
-    }
+    let (mut needs_run_in, mut packet_fault) = (try_keyframes(job, &mut candidate, effort).await?, None);
+    let is_full = is_scan_worthwhile(job, &candidate);
     if is_full && job.options.is_partial {
         indexed.needs_whole = true;
         return Ok(indexed);
@@ -118,6 +108,20 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         frames.packet_fault = packet_fault;
     }
     Ok(indexed)
+}
+
+/// Tries the keyframes of a source that is not decoded whole; true when decoding has to start one keyframe earlier. Adds a
+/// doubt, which leads to a decode, where it cannot start at them.
+async fn try_keyframes(job: &Job<'_>, candidate: &mut Candidate, effort: &mut Effort) -> Result<bool, RunError> {
+    let is_listed = !is_scan_worthwhile(job, candidate) && !job.options.is_partial;
+    if !is_listed || !has_claimed_keyframes(job, candidate) {
+        return Ok(false);
+    }
+    let entry = trial::entry(job, &candidate.keyframes, &candidate.pts, effort).await?;
+    if entry == Entry::Nowhere {
+        candidate.doubt(Weight::Strong, "decoding cannot start at its keyframes");
+    }
+    Ok(entry == Entry::KeyframeBefore)
 }
 
 /// Whether seeks depend on what the container calls a keyframe.
