@@ -341,3 +341,27 @@ pub fn cut_ts() -> PathBuf {
     }
     path
 }
+
+/// Two transport streams of 3 s, joined byte by byte; their clocks start at given seconds. In the second one the picture
+/// turns white and a tone begins after 1 s.
+pub fn two_clocks(name: &str, starts: [&str; 2]) -> PathBuf {
+    const QUIET: [&str; 2] = ["testsrc2=size=192x108:rate=25:duration=3", "anullsrc=r=48000:cl=mono:d=3"];
+    const MARKED: [&str; 2] = [
+        "color=black:size=192x108:rate=25:duration=3,geq=lum='if(gte(T,0.999),235,16)':cb=128:cr=128",
+        "aevalsrc='gte(t,1)*0.5*sin(2*PI*880*t)':s=48000:d=3",
+    ];
+    const CODECS: &[&str] =
+        &["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "mp2"];
+    let part = |at: usize, sources: [&str; 2]| {
+        let name = format!("clock-{name}-{at}.ts");
+        std::fs::read(make(&name, &lavfi(&sources, &[CODECS, &["-output_ts_offset", starts[at]]]))).unwrap()
+    };
+    let joined = [part(0, QUIET), part(1, MARKED)].concat();
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clips-2").join(format!("clock-{name}.ts"));
+    if !path.exists() {
+        let changed = draft(&path);
+        std::fs::write(&changed, joined).unwrap();
+        std::fs::rename(&changed, &path).unwrap();
+    }
+    path
+}

@@ -129,6 +129,25 @@ pub fn pixels(path: &Path) -> Vec<String> {
     text.lines().filter(|l| !l.starts_with('#')).filter_map(|l| Some(l.rsplit_once(',')?.1.trim().to_owned())).collect()
 }
 
+/// When a picture is mostly white for the first time, and when the first audio track is loud for the first time, in seconds.
+pub fn onsets(path: &Path) -> (f64, f64) {
+    let ffmpeg = |args: &[&str]| {
+        let mut command = Command::new("ffmpeg");
+        command.args(["-v", "error", "-nostdin", "-i"]).arg(file_url(path)).args(args).stdin(Stdio::null());
+        command.output().unwrap().stdout
+    };
+    let grey =
+        ffmpeg(&["-map", "0:v:0", "-fps_mode", "passthrough", "-vf", "scale=8:8,format=gray", "-f", "rawvideo", "-"]);
+    let bright = |frame: &[u8]| frame.iter().map(|byte| u32::from(*byte)).sum::<u32>() > 64 * 220;
+    let white = grey.chunks_exact(64).position(bright).expect("a white picture");
+    let frames = frames(path).unwrap();
+    let sound = sound(path, 0).unwrap();
+    let samples = ffmpeg(&["-map", "0:a:0", "-ac", "1", "-f", "s16le", "-"]);
+    let loud = samples.chunks_exact(2).position(|pair| i16::from_le_bytes([pair[0], pair[1]]).unsigned_abs() > 3000);
+    let tone = sound.start.to_f64() + loud.expect("a tone") as f64 / sound.rate as f64;
+    (frames.at(frames.ticks[white]).to_f64(), tone)
+}
+
 /// Same number of frames at the same times from the first on, to half an output tick.
 #[track_caller]
 pub fn assert_same_times(what: &str, source: &Frames, output: &Frames) {

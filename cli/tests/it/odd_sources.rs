@@ -73,6 +73,48 @@ fn holds_at_once(source: &Path) {
     }
 }
 
+/// Two recordings of 3 s with clocks of their own, one behind the other.
+#[track_caller]
+fn clock_jump_is_closed(name: &str, starts: [&str; 2]) {
+    let (reel, source) = (Reel::new(), clips::two_clocks(name, starts));
+    let truth = decoded::pixels(&source);
+    assert_eq!(truth.len(), 150);
+    for every in ["3600", "1"] {
+        let out = reel.path(every);
+        let ended = reel.run_lossless(&source, &out, every).done();
+        let output = Output::open(&out);
+        let mp4 = output.mp4().unwrap();
+        assert_eq!(decoded::pixels(&mp4), truth, "{name} at {every} s");
+        let frames = decoded::frames(&mp4).unwrap();
+        assert!((frames.span() - 149.0 / 25.0).abs() < 0.001, "{name}: {} s; {}", frames.span(), ended.stderr);
+        let sound = decoded::sound(&mp4, 0).unwrap();
+        assert!((sound.samples - 6 * 48_000).abs() < 4 * 1024, "{name}: {} samples", sound.samples);
+        let decisions = output.report()["decisions"].to_string();
+        assert!(decisions.contains("the jump is closed for all tracks alike"), "{name}: {decisions}");
+    }
+    // Behind the jump a tone and a white picture start at the same time, at 1 s of the second recording.
+    let at = decoded::onsets(&Output::open(&reel.path("1")).mp4().unwrap());
+    assert!((at.0 - at.1).abs() < 0.045, "{name}: picture at {} s, sound at {} s", at.0, at.1);
+    assert!((at.0 - 4.0).abs() < 0.001, "{name}: picture at {} s", at.0);
+    let ended = reel.run(&source, &reel.path("copy"), &["--profile", "passthrough"]);
+    ended.refused(3, &["the clock of the source jumps", "--profile universal"]);
+}
+
+#[test]
+fn clock_that_runs_back() {
+    clock_jump_is_closed("back", ["140", "3"]);
+}
+
+#[test]
+fn clock_that_starts_anew() {
+    clock_jump_is_closed("anew", ["3", "3"]);
+}
+
+#[test]
+fn clock_that_runs_ahead() {
+    clock_jump_is_closed("ahead", ["140", "5000"]);
+}
+
 #[test]
 fn gradual_refresh_in_place_of_keyframes() {
     holds_at_once(&clips::intra_refresh());

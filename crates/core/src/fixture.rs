@@ -21,6 +21,7 @@ pub fn source_info(video: Option<VideoTrack>, audio: Vec<AudioTrack>) -> SourceI
         video,
         audio,
         unused: Vec::new(),
+        clocks: Default::default(),
         byte_index: None,
         warnings: Vec::new(),
     }

@@ -7,6 +7,7 @@
 
 pub mod assembly;
 pub mod cicp;
+pub mod clock;
 pub mod deadline;
 pub mod digest;
 pub mod event;

@@ -99,12 +99,21 @@ impl AudioCodec {
 }
 
 /// What is taken from the source.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(default))]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceProfile {
     /// Number of the programme (service) of a transport stream; 0 takes the one with the chosen picture.
     pub programme: u32,
+    /// Seconds beyond which a step of a transport stream's clock is a jump that is closed. Steps backwards by more than a
+    /// second always are.
+    pub clock_jump_seconds: f64,
+}
+
+impl Default for SourceProfile {
+    fn default() -> Self {
+        SourceProfile { programme: 0, clock_jump_seconds: 10.0 }
+    }
 }
 
 /// Video settings of a profile.

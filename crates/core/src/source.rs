@@ -1,8 +1,10 @@
 //! What a source is (a pinned object) and what probing found in it.
 
+use crate::clock::TrackClock;
 use crate::stamping::Stamping;
 use crate::time::{MediaTime, Rational};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The input object, pinned: a job reads only this version of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +55,9 @@ pub struct SourceInfo {
     pub audio: Vec<AudioTrack>,
     /// Tracks that are not used, each with the reason.
     pub unused: Vec<UnusedTrack>,
+    /// The clocks of the tracks where the source's clock jumps; all times in this structure are without the jumps.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub clocks: BTreeMap<u32, TrackClock>,
     /// Where the bytes of the tracks lie, when segments can be read without the rest of the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub byte_index: Option<ByteIndex>,

@@ -80,6 +80,7 @@ pub fn plan(segments: u32, audio: u32) -> Plan {
         stream: 0,
         evidence: splitreel_core::source::IndexEvidence::Moov,
         source_timebase: Rational::ONE,
+        clock: None,
         stamping: Default::default(),
         timescale: 25,
         first: SourceTicks(0),
@@ -113,6 +114,7 @@ fn audio_track(index: u32) -> TrackPlan {
         media: Media::Audio(AudioMedia {
             channels: 2,
             frame_samples: 1024,
+            clock: None,
             source_start: MediaTime::new(0, Rational::ONE),
             ops: vec![
                 AudioOp::Resample { sample_rate: 48_000 },

@@ -95,6 +95,7 @@ impl Plan {
             demuxer: self.demuxer.clone(),
             timeline: Some(Timeline {
                 segments: only(&timeline.segments, place),
+                clock: timeline.clock.clone(),
                 stamping: timeline.stamping.clone(),
                 ..*timeline
             }),

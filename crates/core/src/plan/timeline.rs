@@ -3,6 +3,7 @@
 //! The three lists run side by side: entry `i` of a frame list and of a grid belongs to segment `i` of the timeline.
 
 use super::FrameRule;
+use crate::clock::TrackClock;
 use crate::plan::hex;
 use crate::source::IndexEvidence;
 use crate::stamping::Stamping;
@@ -20,6 +21,9 @@ pub struct Timeline {
     pub evidence: IndexEvidence,
     /// Seconds per source tick.
     pub source_timebase: Rational,
+    /// Jumps of the source's clock; `None`: it has none. All times are without the jumps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<TrackClock>,
     /// How decoded frames get their times.
     #[serde(default, skip_serializing_if = "Stamping::is_own")]
     pub stamping: Stamping,

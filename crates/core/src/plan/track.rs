@@ -1,6 +1,7 @@
 //! Output tracks: which stream they come from, how they are cut and how they are made.
 
 use super::{AudioOp, VideoOp};
+use crate::clock::TrackClock;
 use crate::profile::{AudioCodec, VideoCodec};
 use crate::source::Color;
 use crate::time::{MediaTime, OutputTicks, Rational};
@@ -227,6 +228,9 @@ pub struct AudioMedia {
     pub frame_samples: u32,
     /// Time of the first sample in the source.
     pub source_start: MediaTime,
+    /// Jumps of the source's clock; `None`: it has none. `source_start` is without the jumps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<TrackClock>,
     /// Operations between decoder and encoder, in order.
     pub ops: Vec<AudioOp>,
     /// How packets are made.

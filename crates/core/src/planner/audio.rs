@@ -82,6 +82,7 @@ fn plan_track(context: &Context<'_>, track: &AudioTrack, codec: AudioCodec, numb
             channels,
             frame_samples: if codec == AudioCodec::Opus { 960 } else { 1024 },
             source_start: track.first_pts,
+            clock: context.info.clocks.get(&track.stream).cloned(),
             ops: if is_copy { Vec::new() } else { ops },
             coding: if is_copy {
                 Coding::Copy
@@ -111,6 +112,10 @@ fn choose_codec(info: &SourceInfo, track: &AudioTrack, profile: &Profile) -> Res
     let fits = matches!(track.codec.as_str(), "aac" | "opus" | "mp3" | "ac3" | "eac3" | "flac" | "alac");
     let wanted = profile.audio.codec;
     if wanted == AudioCodec::Copy {
+        if info.clocks.contains_key(&track.stream) {
+            let m = "the clock of the source jumps, and copied sound would jump with it: use --profile universal to re-encode it";
+            return Err(Failure::of(FailureCode::CopyUnsupported, m));
+        }
         return if fits {
             Ok((AudioCodec::Copy, format!("the profile asks for it and fMP4 carries {}", track.codec)))
         } else {

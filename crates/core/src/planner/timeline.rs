@@ -31,6 +31,7 @@ impl Clock {
             stream: track.stream,
             evidence: track.frames.evidence,
             source_timebase: track.timebase,
+            clock: context.info.clocks.get(&track.stream).cloned(),
             stamping: track.frames.stamping.clone(),
             timescale,
             first,

@@ -38,6 +38,10 @@ fn copy(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut Dr
             format!("{codec} video cannot be carried in fMP4 unchanged: use --profile universal to re-encode it");
         return Err(Failure::of(FailureCode::CopyUnsupported, message));
     }
+    if context.info.clocks.contains_key(&track.stream) {
+        let message = "the clock of the source jumps, and copied video would jump with it: use --profile universal to re-encode it";
+        return Err(Failure::of(FailureCode::CopyUnsupported, message));
+    }
     if let Some(fault) = fault_of_packets(&track.frames) {
         let message = format!("the video's packets cannot be copied: {fault}; use --profile universal to re-encode it");
         return Err(Failure::of(FailureCode::CopyUnsupported, message));

@@ -44,6 +44,8 @@ impl Profile {
             let message = format!("{:?} is not a profile name", self.name);
             mistakes.add("name", message, "use letters, digits, - and _");
         }
+        let jump = self.source.clock_jump_seconds;
+        mistakes.range("source.clock_jump_seconds", jump, 0.5..=86_400.0, "use 0.5 to 86400 (10 is usual)");
         self.video.check(&mut mistakes);
         self.audio.check(&mut mistakes);
         self.packaging.check(&self.video, &self.audio, &mut mistakes);

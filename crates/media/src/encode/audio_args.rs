@@ -7,6 +7,7 @@
 
 use super::ArgsError;
 use super::input::{input_options, nearest_seconds, words};
+use super::stamps::sound_filter;
 use super::video_args::head;
 use splitreel_core::MediaTime;
 use splitreel_core::plan::{AudioEncoding, AudioMedia, AudioOp, Cut, Plan, TrackPlan};
@@ -78,7 +79,9 @@ fn decode_args(plan: &Plan, track: &TrackPlan, audio: &AudioMedia, input: &OsStr
     args.extend(words(&["-copyts", "-i"]));
     let mut args: Vec<OsString> = strings(args).collect();
     args.push(input.to_owned());
-    let mut filters: Vec<String> = audio.ops.iter().map(|op| filter(op, track.timescale)).collect();
+    let clock = audio.clock.as_ref().map(|clock| sound_filter(clock, audio.source_start.timebase));
+    let mut filters: Vec<String> =
+        clock.into_iter().chain(audio.ops.iter().map(|op| filter(op, track.timescale))).collect();
     let first = rescale(audio.source_start.ticks, audio.source_start.timebase, track.timebase());
     // The planned time of the first sample as a constant: STARTPTS would be another one after each change of format.
     let shift = first.saturating_sub(lead(track).saturating_add(start(track)));

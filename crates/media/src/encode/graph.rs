@@ -1,7 +1,7 @@
 //! The filter graph of one segment in ffmpeg's syntax: one decode, operations that several renditions share done once,
 //! one branch for each rendition. Pure.
 
-use super::stamps::stamp_filter;
+use super::stamps::stamp_filters;
 use splitreel_core::plan::{FrameRule, Segment, Timeline, VideoOp, slot_ratio};
 
 /// PQ or HLG to linear light, mapped, and back as BT.709.
@@ -38,7 +38,7 @@ fn trimmed(
     before: Vec<String>,
     after: impl Iterator<Item = String>,
 ) -> Vec<String> {
-    let mut chain: Vec<String> = stamp_filter(&timeline.stamping).into_iter().collect();
+    let mut chain = stamp_filters(timeline);
     let reads_neighbours = !before.is_empty();
     chain.extend(before);
     if reads_neighbours {
@@ -133,6 +133,7 @@ mod tests {
             stream: 0,
             evidence: IndexEvidence::Moov,
             source_timebase: Rational::new(1, 90_000).unwrap(),
+            clock: None,
             stamping: Default::default(),
             timescale: 90_000,
             first: SourceTicks(1_000),

@@ -23,6 +23,9 @@ pub(crate) struct Doubt {
 
 /// Doubt about a list in which packets have no presentation time.
 const UNTIMED: &str = "packets have no presentation time";
+/// Doubts about decode times.
+const RUN_BACK: &str = "timestamps run back";
+const JUMP: &str = "timestamps jump";
 
 /// Frames as the container lists them.
 #[derive(Clone, Debug)]
@@ -56,6 +59,11 @@ impl Candidate {
     /// The heaviest doubt.
     pub(crate) fn weight(&self) -> Option<Weight> {
         self.doubts.iter().map(|doubt| doubt.weight).max()
+    }
+
+    /// Whether decode times run back or jump.
+    pub(crate) fn has_broken_clock(&self) -> bool {
+        self.doubts.iter().any(|doubt| matches!(doubt.reason, RUN_BACK | JUMP))
     }
 
     /// Whether every packet has a presentation time: without that, only a decode lists the frames.
@@ -175,9 +183,9 @@ impl Collector {
         };
         let step = self.last_dts.map_or(Some(0), |before| dts.checked_sub(before));
         let fault = match step {
-            Some(step) if step < 0 => Some("timestamps run back"),
+            Some(step) if step < 0 => Some(RUN_BACK),
             Some(step) if step <= self.max_gap => None,
-            _ => Some("timestamps jump"),
+            _ => Some(JUMP),
         };
         if let Some(fault) = fault {
             self.out.is_sequential = false;

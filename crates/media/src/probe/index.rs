@@ -5,7 +5,7 @@ use super::bytes::{byte_index, outline};
 use super::candidate::{Candidate, Weight};
 use super::describe::fraction;
 use super::ebml::Outline;
-use super::job::Job;
+use super::job::{Job, step_limits};
 use super::margins::margins;
 use super::moov::frames_of;
 use super::scans::{Shown, Threading};
@@ -13,9 +13,11 @@ use super::tracks::is_intra_only;
 use super::trial::{self, Entry};
 use crate::process::RunError;
 use crate::request::Effort;
+use splitreel_core::clock::{Jump, TrackClock};
 use splitreel_core::source::{ByteIndex, Container, FrameIndex, IndexEvidence, Keyframe, PacketFault, PtsList};
 use splitreel_core::stamping::{Counted, Spaced, Stamping, Tail};
 use splitreel_core::{MediaTime, Rational};
+use std::collections::BTreeMap;
 
 /// The outcome.
 pub(crate) struct Indexed {
@@ -30,9 +32,14 @@ pub(crate) struct Indexed {
     pub(crate) tail: Vec<String>,
     /// Where the packets lie, when segments can be read alone.
     pub(crate) byte_index: Option<ByteIndex>,
+    /// The clocks of all tracks, and the jumps of the source's clock.
+    pub(crate) clocks: Option<Clocks>,
     /// Nothing is found yet: bytes that are not there would have to be read.
     pub(crate) needs_whole: bool,
 }
+
+/// The clocks of all tracks by stream, and the jumps that are closed.
+pub(crate) type Clocks = (BTreeMap<u32, TrackClock>, Vec<Jump>);
 
 /// Finds the frames.
 pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed, RunError> {
@@ -44,6 +51,7 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         warnings: Vec::new(),
         tail: Vec::new(),
         byte_index: None,
+        clocks: None,
         needs_whole: false,
     };
     let outline = outline(job).await;
@@ -64,7 +72,9 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         indexed.needs_whole = true;
         return Ok(indexed);
     }
-    let scanned = decode(job, &candidate, is_full, effort).await;
+    indexed.clocks = clocks(job, &candidate, effort).await?;
+    let clock = indexed.clocks.as_ref().and_then(|(clocks, _)| clocks.get(&job.stream.index));
+    let scanned = decode(job, &candidate, (is_full, clock), effort).await;
     let (shown, tail) = match scanned {
         Ok(found) => found,
         Err(RunError::TimedOut { .. }) if !candidate.pts.is_empty() && candidate.is_timed() => {
@@ -73,6 +83,7 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
                 job.options.scan_wall.as_secs()
             ));
             indexed.frames = from_candidate(job, candidate);
+            indexed.clocks = None;
             return Ok(indexed);
         }
         Err(error) => return Err(error),
@@ -171,21 +182,30 @@ async fn keep_true_keyframes(
 async fn decode(
     job: &Job<'_>,
     candidate: &Candidate,
-    is_full: bool,
+    (is_full, clock): (bool, Option<&TrackClock>),
     effort: &mut Effort,
 ) -> Result<(Shown, Vec<String>), RunError> {
     let limits = job.limits(if is_full { job.options.max_frames } else { 1 }, job.options.scan_wall);
     let track = (job.demuxer, job.stream.index);
     if is_full && candidate.weight() <= Some(Weight::Mild) {
-        let (shown, output) = job.subject.frames(track, Threading::Fast, limits, job.progress.clone()).await?;
+        let (shown, output) = job.subject.frames(track, Threading::Fast, limits, clock, job.progress.clone()).await?;
         effort.add(&output);
         if shown.pts == candidate.pts && shown.num_untimed == 0 && output.stderr_tail.is_empty() {
             return Ok((shown, output.stderr_tail));
         }
     }
-    let (shown, output) = job.subject.frames(track, Threading::Exact, limits, job.progress.clone()).await?;
+    let (shown, output) = job.subject.frames(track, Threading::Exact, limits, clock, job.progress.clone()).await?;
     effort.add(&output);
     Ok((shown, output.stderr_tail))
+}
+
+/// Looks at the packets of all tracks where the video's own say that the clock may jump.
+async fn clocks(job: &Job<'_>, candidate: &Candidate, effort: &mut Effort) -> Result<Option<Clocks>, RunError> {
+    let limits = step_limits(job.demuxer, job.timebase(), job.options).filter(|_| candidate.has_broken_clock());
+    let Some(limits) = limits else { return Ok(None) };
+    let (scan, output) = job.subject.clock(job.demuxer, limits, job.options.scan_wall).await?;
+    effort.add(&output);
+    Ok(scan.finish(Some(job.stream.index)))
 }
 
 /// The container's own list: the `moov` where it has everything, a packet scan otherwise. `None` when there are not

@@ -5,12 +5,10 @@ use super::moov::Boxed;
 use super::options::ProbeOptions;
 use super::scans::{ScanLimits, Subject};
 use crate::process::ProgressSink;
+use splitreel_core::Rational;
+use splitreel_core::clock::StepLimits;
 use splitreel_core::source::Container;
-use splitreel_core::{MediaTime, Rational};
 use std::time::Duration;
-
-/// A transport stream whose decode times jump by more has a break.
-const MAX_GAP_SECONDS: i64 = 10;
 
 /// What is known when a video track is indexed.
 pub(crate) struct Job<'a> {
@@ -24,15 +22,21 @@ pub(crate) struct Job<'a> {
     pub(crate) progress: &'a ProgressSink,
 }
 
+/// Longest step backwards in seconds that is disorder; beyond it the clock was set back.
+const MAX_STEP_BACK_SECONDS: f64 = 1.0;
+
+/// Steps of the clock that are no jump. `None`: only a transport's clock jumps; elsewhere a long pause is a long picture.
+pub(crate) fn step_limits(demuxer: &str, timebase: Rational, options: &ProbeOptions) -> Option<StepLimits> {
+    let jump = options.source.clock_jump_seconds;
+    let ticks = |seconds: f64| (seconds / timebase.to_f64()) as i64;
+    let limits = StepLimits { ahead: ticks(jump), back: ticks(jump.min(MAX_STEP_BACK_SECONDS)) };
+    matches!(demuxer, "mpegts" | "mpeg").then_some(limits)
+}
+
 impl Job<'_> {
     pub(crate) fn limits(&self, max_frames: usize, wall: Duration) -> ScanLimits {
-        // Only a transport's clock breaks; elsewhere a long pause is a long picture.
-        let max_gap = match (self.demuxer, self.stream.timebase()) {
-            ("mpegts" | "mpeg", Some(timebase)) => {
-                MediaTime::new(MAX_GAP_SECONDS, Rational::ONE).rescale(timebase).ticks
-            }
-            _ => i64::MAX,
-        };
+        let limits = step_limits(self.demuxer, self.timebase(), self.options);
+        let max_gap = limits.map_or(i64::MAX, |limits| limits.ahead);
         ScanLimits { max_frames, max_gap, wall }
     }
 

@@ -3,6 +3,7 @@
 
 mod bytes;
 mod candidate;
+mod clocks;
 mod describe;
 mod ebml;
 mod index;
@@ -45,28 +46,28 @@ pub(crate) async fn probe(
     progress: ProgressSink,
     cancel: CancellationToken,
 ) -> Result<Probed, Failure> {
-    let name = request.name.as_str();
+    let (name, options) = (request.name.as_str(), &request.options);
     let (bytes, head) = open(&request.source, name)?;
     let boxed = if head == Head::Boxes { boxes(&request.source, name).await? } else { None };
-    let link = NeutralName::new(&request.scratch, &request.source).map_err(|error| {
-        Failure::of(
-            FailureCode::ScratchUnusable,
-            format!("no link can be made in {}: {error}", request.scratch.display()),
-        )
-    })?;
+    let link = link(request)?;
     let subject = Subject { ffmpeg, source: &request.source, link: &link, cancel: &cancel };
     let mut effort = Effort::default();
     let description = describe(&subject, name, head, &mut effort).await?;
     let (container, demuxer) = tracks::container(&description.format.format_name);
-    let mut sorted = tracks::sort(&description, request.options.source.programme, ffmpeg)
-        .map_err(|NoSuchProgramme { others }| refuse::no_programme(name, request.options.source.programme, &others))?;
+    let wanted = options.source.programme;
+    let mut sorted = tracks::sort(&description, wanted, ffmpeg)
+        .map_err(|NoSuchProgramme { others }| refuse::no_programme(name, wanted, &others))?;
     let programme = sorted.programme.take();
     let mut warnings = structure_warnings(boxed.as_ref());
     let stream = sorted.video.take();
     // Two independent runs over the source, in parallel.
     let (mut frames_effort, mut sound_effort) = (Effort::default(), Effort::default());
+    let sounds = sorted.audio.clone();
     let indexing = async {
-        let Some(stream) = &stream else { return Ok(None) };
+        let Some(stream) = &stream else {
+            let clocks = clocks::of_sound(&subject, &demuxer, &sounds, options, &mut frames_effort).await?;
+            return Ok((None, clocks));
+        };
         let job = Job {
             subject: &subject,
             demuxer: &demuxer,
@@ -74,46 +75,73 @@ pub(crate) async fn probe(
             stream,
             boxed: boxed.as_ref(),
             file_bytes: bytes,
-            options: &request.options,
+            options,
             progress: &progress,
         };
-        index(&job, &mut frames_effort).await.map(Some)
+        let mut indexed = index(&job, &mut frames_effort).await?;
+        let clocks = indexed.clocks.take();
+        Ok((Some(indexed), clocks))
     };
-    let listening = audio_tracks(&subject, &demuxer, &mut sorted, &request.options, &mut sound_effort);
-    let (indexed, audio) = tokio::try_join!(indexing, listening).map_err(|error| run_failure(&error, request))?;
+    let listening = audio_tracks(&subject, &demuxer, &mut sorted, options, &mut sound_effort);
+    let found = tokio::try_join!(indexing, listening);
+    let ((indexed, clocks), audio) = found.map_err(|error| run_failure(&error, request))?;
     effort.merge(frames_effort);
     effort.merge(sound_effort);
-    let Some(audio) = audio.filter(|_| !indexed.as_ref().is_some_and(|indexed| indexed.needs_whole)) else {
-        let message = "probing: the tables of the source are not sufficient; the whole source has to be read";
-        return Err(Failure::of(FailureCode::NeedsWhole, message));
+    let Some(mut audio) = audio.filter(|_| !indexed.as_ref().is_some_and(|indexed| indexed.needs_whole)) else {
+        return Err(refuse::needs_whole());
     };
-    let mut video = Video::default();
-    if let (Some(stream), Some(indexed)) = (stream, indexed) {
-        video = Video::of(&stream, indexed);
-        if video.track.is_none() {
-            sorted.unused.push(tracks::unused(&stream, "no frame of it can be decoded".into()));
-        }
-    }
+    let video = video_of(stream, indexed, &mut sorted.unused);
     let Video { track: video, mut byte_index, warnings: found, tail } = video;
     warnings.extend(found);
-    let Sorted { mut unused, .. } = sorted;
-    unused.sort_by_key(|track| track.stream);
+    sorted.unused.sort_by_key(|track| track.stream);
     if video.is_none() && audio.is_empty() {
-        let is_cut = boxed.as_ref().is_some_and(|boxed| boxed.layout.missing_bytes > 0);
-        return Err(refuse::nothing_decodable(name, &reasons(&unused), is_cut, &tail));
+        return Err(refuse::nothing_decodable(name, &reasons(&sorted.unused), is_cut(boxed.as_ref()), &tail));
     }
-    let mut audio = audio;
+    let clocks = clocks::close(clocks.unwrap_or_default(), video.as_ref(), &mut audio, &mut warnings);
     for track in &mut audio {
         track.priming = hidden_samples(boxed.as_ref(), &description, track);
     }
     if let (Some(index), Some(boxed)) = (&mut byte_index, &boxed) {
         index.audio = bytes::audio_bytes(boxed, &description, &audio);
     }
-    check_durations(&description, video.as_ref(), &audio, &mut warnings);
-    let fragmented = boxed.as_ref().is_some_and(Boxed::is_fragmented);
-    let info =
-        SourceInfo { container, demuxer, bytes, fragmented, programme, video, audio, unused, byte_index, warnings };
+    check_durations(&description, video.as_ref().filter(|_| clocks.is_empty()), &audio, &mut warnings);
+    let info = SourceInfo {
+        container,
+        demuxer,
+        bytes,
+        fragmented: boxed.as_ref().is_some_and(Boxed::is_fragmented),
+        programme,
+        video,
+        audio,
+        unused: sorted.unused,
+        clocks,
+        byte_index,
+        warnings,
+    };
     Ok(Probed { info, effort })
+}
+
+/// The video track as indexed; joins the unused ones when no frame of it can be decoded.
+fn video_of(stream: Option<Stream>, indexed: Option<Indexed>, unused: &mut Vec<UnusedTrack>) -> Video {
+    let (Some(stream), Some(indexed)) = (stream, indexed) else { return Video::default() };
+    let video = Video::of(&stream, indexed);
+    if video.track.is_none() {
+        unused.push(tracks::unused(&stream, "no frame of it can be decoded".into()));
+    }
+    video
+}
+
+/// Whether the file ends before its header says.
+fn is_cut(boxed: Option<&Boxed>) -> bool {
+    boxed.is_some_and(|boxed| boxed.layout.missing_bytes > 0)
+}
+
+/// A name for the source that means nothing to ffmpeg.
+fn link(request: &ProbeRequest) -> Result<NeutralName, Failure> {
+    NeutralName::new(&request.scratch, &request.source).map_err(|error| {
+        let scratch = request.scratch.display();
+        Failure::of(FailureCode::ScratchUnusable, format!("no link can be made in {scratch}: {error}"))
+    })
 }
 
 /// The video track as indexed.
@@ -279,7 +307,8 @@ fn structure_warnings(boxed: Option<&Boxed>) -> Vec<String> {
     vec![format!("the file is {missing} bytes shorter than its header says; the bytes that exist are used")]
 }
 
-/// Warns when the container claims a much longer duration than its frames have; the frames decide.
+/// Warns when the container claims a much longer duration than its frames have; the frames decide. The video of a source
+/// whose clock jumps is not given: containers compute lengths with the jumps.
 fn check_durations(
     description: &Description,
     video: Option<&VideoTrack>,

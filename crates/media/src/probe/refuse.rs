@@ -14,6 +14,12 @@ pub(crate) fn shown_name(name: &str) -> String {
     format!("\"{text}\"")
 }
 
+/// A partial source was not enough.
+pub(crate) fn needs_whole() -> Failure {
+    let message = "probing: the tables of the source are not sufficient; the whole source has to be read";
+    Failure::of(FailureCode::NeedsWhole, message)
+}
+
 pub(crate) fn not_found(name: &str) -> Failure {
     Failure::of(FailureCode::NotFound, format!("{}: there is no such file; check the path", shown_name(name)))
 }

@@ -6,6 +6,7 @@ use crate::detect::Ffmpeg;
 use crate::encode::{input_options, seconds};
 use crate::process::{Access, Output, Progress, ProgressSink, Run, RunError, Stdout, run};
 use crate::scratch::NeutralName;
+use splitreel_core::clock::{ClockScan, Closing, StepLimits, TrackClock};
 use splitreel_core::ranges::Margins;
 use splitreel_core::source::IndexEvidence;
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,12 +128,41 @@ impl Subject<'_> {
         Ok((collector.finish(), output))
     }
 
+    /// Looks for jumps of the clock in the packets of all streams. `limits`: steps that are none.
+    pub(crate) async fn clock(
+        &self,
+        demuxer: &str,
+        limits: StepLimits,
+        wall: Duration,
+    ) -> Result<(ClockScan, Output), RunError> {
+        let mut args = input_options(demuxer);
+        args.extend(["-show_entries", "packet=stream_index,pts,dts,duration", "-of", "compact=p=0"].map(str::to_owned));
+        let scan = Arc::new(Mutex::new(ClockScan::new(limits)));
+        let sink = {
+            let scan = Arc::clone(&scan);
+            move |line: &[u8]| {
+                let stream = field(line, "stream_index").and_then(|text| text.parse::<u32>().ok());
+                let (pts, dts) = (number(line, "pts"), number(line, "dts"));
+                if let (Some(stream), Some(pts), Some(dts)) = (stream, pts.or(dts), dts.or(pts)) {
+                    let duration = number(line, "duration").unwrap_or(0);
+                    scan.lock().unwrap_or_else(PoisonError::into_inner).push(stream, pts, dts, duration);
+                }
+                ControlFlow::Continue(())
+            }
+        };
+        let stdout = Stdout::Lines { sink: Box::new(sink), limit_bytes: MAX_SCAN_BYTES };
+        let output = self.ffprobe(args, stdout, wall).await?;
+        let scan = scan.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok((scan, output))
+    }
+
     /// Decodes a stream once; at most `limits.max_frames` frames.
     pub(crate) async fn frames(
         &self,
         (demuxer, stream): (&str, u32),
         threading: Threading,
         limits: ScanLimits,
+        clock: Option<&TrackClock>,
         progress: ProgressSink,
     ) -> Result<(Shown, Output), RunError> {
         let mut args = input_options(demuxer);
@@ -144,7 +174,8 @@ impl Subject<'_> {
             ["-show_entries", "frame=key_frame,pts,best_effort_timestamp,interlaced_frame", "-of", "compact=p=0"]
                 .map(str::to_owned),
         );
-        let shown = Arc::new(Mutex::new(Shown::default()));
+        let closing = clock.cloned().map(Closing::new);
+        let shown = Arc::new(Mutex::new(Shown { closing, ..Shown::default() }));
         let sink = {
             let shown = Arc::clone(&shown);
             move |line: &[u8]| {
@@ -297,6 +328,8 @@ pub(crate) struct Shown {
     /// decoded before.
     pub(crate) num_departed: u64,
     pub(crate) num_interlaced: u64,
+    /// Takes the jumps of the clock out of all times.
+    closing: Option<Closing>,
 }
 
 impl Shown {
@@ -304,9 +337,14 @@ impl Shown {
         let Some(text) = field(line, "best_effort_timestamp") else { return };
         self.num_frames += 1;
         self.num_interlaced += u64::from(field(line, "interlaced_frame") == Some("1"));
-        let own = number(line, "pts");
+        let (chosen, own) = (text.parse::<i64>().ok(), number(line, "pts"));
+        let shift = match (&mut self.closing, chosen) {
+            (Some(closing), Some(time)) => time.saturating_sub(closing.close(time)),
+            _ => 0,
+        };
+        let (chosen, own) = (chosen.map(|pts| pts.saturating_sub(shift)), own.map(|pts| pts.saturating_sub(shift)));
         self.own.push(own);
-        let Ok(pts) = text.parse::<i64>() else {
+        let Some(pts) = chosen else {
             self.num_untimed += 1;
             self.num_trailing += 1;
             return;

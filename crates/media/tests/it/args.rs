@@ -37,6 +37,7 @@ fn timeline() -> (Timeline, FrameList, KeyframeGrid) {
         stream: 1,
         evidence: IndexEvidence::Moov,
         source_timebase: Rational::new(1, 12_800).unwrap(),
+        clock: None,
         stamping: Default::default(),
         timescale: 12_800,
         first: SourceTicks(0),

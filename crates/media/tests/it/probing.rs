@@ -132,7 +132,10 @@ fn used(info: &splitreel_core::source::SourceInfo) -> (u32, Vec<u32>) {
 async fn tracks_are_those_of_one_programme() {
     let dir = Dir::new();
     let path = two_programmes(&dir);
-    let of = |programme: u32| ProbeOptions { source: SourceProfile { programme }, ..ProbeOptions::default() };
+    let of = |programme: u32| ProbeOptions {
+        source: SourceProfile { programme, ..SourceProfile::default() },
+        ..ProbeOptions::default()
+    };
     let largest = probe(&path, dir.path()).await.unwrap().info;
     assert_eq!(used(&largest), (2, vec![3]));
     let programme = largest.programme.unwrap();
