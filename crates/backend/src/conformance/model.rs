@@ -29,7 +29,7 @@ const EXPECTED: [(&str, usize); 12] = [
     ("shortened", 1_500),
     ("swept", 1_500),
     ("speculated", 1_500),
-    ("reaped", 1_000),
+    ("reaped", 1_500),
     ("released", 1_500),
     ("paused", 250),
     ("resumed", 1_000),
