@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(
             at(5).1,
             "video.preest: there is no such field; did you mean preset? \
-             Fields here: codec, encoder, preset, gop_seconds, pixel_format, rungs, upscale"
+             Fields here: codec, encoder, preset, gop_seconds, pixel_format, deinterlace, rungs, upscale"
         );
         assert!(at(6).1.contains("0.1 to 20"));
         assert!(at(9).1.contains("crf"));

@@ -145,7 +145,7 @@ impl WorkerDeps {
                 format!("{} renditions came out, {} were asked for", encoded.tracks.len(), planned.len()),
             ));
         }
-        let Encoded { tracks, cpu_ms, keep, .. } = encoded;
+        let Encoded { tracks, content, cpu_ms, keep, .. } = encoded;
         let mut cuts = Vec::with_capacity(tracks.len());
         for (part, track) in planned.iter().zip(&tracks) {
             cuts.push((part, track, cut_video(part, track)?));
@@ -154,13 +154,13 @@ impl WorkerDeps {
         let transfer = Transfer::new(&progress, STORING, to_store);
         let mut renditions = Vec::with_capacity(tracks.len());
         let mut written = 0;
-        for (part, track, cut) in cuts {
+        for ((part, track, cut), content) in cuts.into_iter().zip(content) {
             let CutVideo { track: cut, num_frames, pts_sha256 } = cut;
             let prefix = format!("{}{}/", order.key_prefix, part.track.id);
             let store = store_track(self.blobs.as_ref(), (&part.track.id, &prefix), cut, track, &transfer);
             let stored = store.instrument(step(Step::Upload)).await?;
             written += stored.objects().map(|object| object.bytes).sum::<u64>();
-            renditions.push(RenditionPart { stored, num_frames, pts_sha256 });
+            renditions.push(RenditionPart { stored, num_frames, pts_sha256, content });
         }
         drop(keep);
         Ok(TaskResult::Video(VideoPart {
@@ -185,7 +185,7 @@ impl WorkerDeps {
         let progress = request.progress.clone();
         let encode = self.toolkit.encode_audio(request, Arc::clone(plan), index);
         let encoded = encode.instrument(step(Step::Encode)).await?;
-        let Encoded { tracks, cpu_ms, decoded_samples, encoded_samples, keep } = encoded;
+        let Encoded { tracks, cpu_ms, decoded_samples, encoded_samples, keep, .. } = encoded;
         let track = tracks.first().ok_or_else(|| Failure::of(FailureCode::NoAudio, "no audio came out"))?;
         let cut = cut_audio_track(planned, index, track, encoded_samples, plan.packaging.media_segment_seconds)?;
         let transfer = Transfer::new(&progress, STORING, bytes_to_store(&cut.track, track));

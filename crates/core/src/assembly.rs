@@ -4,6 +4,7 @@
 mod audio;
 mod video;
 
+use crate::content::{Content, Likeness};
 use crate::measure::{MeasuredSegment, Stored};
 use crate::part::{AudioPart, StoredSegment, VideoPart};
 use crate::plan::Plan;
@@ -60,6 +61,38 @@ pub struct FrameCount {
     pub pts_sha256: String,
 }
 
+/// Pictures of a rendition held against the source's, shrunk to [`WIDTH`](crate::content::WIDTH) by
+/// [`HEIGHT`](crate::content::HEIGHT) pixels, luma and chroma.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pictures {
+    /// Pictures that the encoder was given.
+    pub input: Compared,
+    /// Pictures decoded from its output.
+    pub output: Compared,
+}
+
+/// Result of a comparison.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compared {
+    /// Frames compared.
+    pub frames: u64,
+    /// Lowest PSNR of a frame, hundredths of a decibel; 9900 for equal pictures.
+    pub worst_centi_db: u32,
+    /// Mean PSNR, hundredths of a decibel.
+    pub mean_centi_db: u64,
+}
+
+impl From<Content> for Pictures {
+    fn from(content: Content) -> Self {
+        let compared = |likeness: Likeness| Compared {
+            frames: likeness.frames,
+            worst_centi_db: likeness.worst_centi_db,
+            mean_centi_db: likeness.mean_centi_db(),
+        };
+        Pictures { input: compared(content.input), output: compared(content.output) }
+    }
+}
+
 /// Proof for a video rendition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VideoCertificate {
@@ -77,6 +110,8 @@ pub struct VideoCertificate {
     pub measured: Measured<FrameCount, FrameCount>,
     /// Each fragment's decode time is where the one before ended.
     pub is_continuous: bool,
+    /// What the pictures show, against the source; `None` for copies, whose packets are the source's.
+    pub content: Option<Pictures>,
     /// All pieces have this same header.
     pub init_sha256: String,
     /// SHA-256 of every media segment, in order.

@@ -160,6 +160,7 @@ codes! {
     FramesDiffer "frames_differ" Media "The encoder made another number of frames than the source has." OTHER_FRAMES;
     TimesDiffer "times_differ" Media "The times of the encoded frames differ from the source's." OTHER_FRAMES;
     NoKeyframe "no_keyframe" Media "A media segment does not start with a keyframe." OTHER_FRAMES;
+    PicturesDiffer "pictures_differ" Media "The encoded pictures do not show what the source shows." None;
     OpenGop "open_gop" Media "A media segment holds frames of another one." None;
     SamplesLeft "samples_left" Media "Some samples belong to no media segment." None;
     Timescale "timescale" Media "The encoder's output has another timescale than planned." None;

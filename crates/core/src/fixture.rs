@@ -1,8 +1,9 @@
 //! Sources and parts for tests: complete values, of which a test overrides the fields that it is about. Built with the
 //! feature `testing`.
 
+use crate::content::{Content, Likeness};
 use crate::part::{Cost, RenditionPart, StoredObject, StoredSegment, TrackPart, VideoPart};
-use crate::plan::{MediaSegmentPlan, Plan, TrackPlan};
+use crate::plan::{MediaSegmentPlan, Plan, PlannedPart, TrackPlan};
 use crate::planner::{Capabilities, plan};
 use crate::profile::Profile;
 use crate::source::{
@@ -46,7 +47,7 @@ pub fn video_track(pts: Vec<i64>, timebase: Rational, keyframe_every: usize) -> 
         bit_depth: 8,
         color: Color::default(),
         rotation: 0,
-        interlaced: false,
+        scan: Default::default(),
         timebase,
         frame_rate: Rational::ZERO,
         bits_per_second: 0,
@@ -95,6 +96,14 @@ pub fn plan_of_four_segments() -> Option<Plan> {
     plan(&source_info(Some(video), vec![audio]), &profile, &Capabilities::default()).ok()
 }
 
+/// The comparison of pictures that all equal the source's; `None` for copies.
+pub fn equal_pictures(part: &PlannedPart<'_>) -> Option<Content> {
+    let frames = part.frames.num_frames;
+    let equal = Likeness { frames, worst_centi_db: 9900, worst_frame: 0, sum_centi_db: frames.saturating_mul(9900) };
+    let is_copy = part.track.video().is_some_and(|video| video.coding.is_copy());
+    (!is_copy).then_some(Content { input: equal, output: equal })
+}
+
 /// The part of a segment that fulfils a plan exactly: `init` and `stored` are the objects behind it. `None` when the
 /// plan has no such segment.
 pub fn video_part(
@@ -112,6 +121,7 @@ pub fn video_part(
         },
         num_frames: part.frames.num_frames,
         pts_sha256: part.frames.pts_sha256.clone(),
+        content: equal_pictures(&part),
     });
     Some(VideoPart { segment, renditions: renditions.collect(), cost: Cost::default() })
 }

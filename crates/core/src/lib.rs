@@ -8,6 +8,7 @@
 pub mod assembly;
 pub mod cicp;
 pub mod clock;
+pub mod content;
 pub mod deadline;
 pub mod digest;
 pub mod event;

@@ -1,5 +1,6 @@
 //! What successful attempts report: the parts that assembly is made of.
 
+use crate::content::Content;
 use crate::time::OutputTicks;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,9 @@ pub struct RenditionPart {
     pub num_frames: u64,
     /// SHA-256 over their presentation times (little-endian i64 output ticks, presentation order), hex.
     pub pts_sha256: String,
+    /// Comparison of the pictures with the source's; `None` for copies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Content>,
 }
 
 /// Result of a segment or whole task.

@@ -131,6 +131,8 @@ pub struct VideoProfile {
     pub gop_seconds: f64,
     /// Pixel format.
     pub pixel_format: PixelFormat,
+    /// What becomes of interlaced sources.
+    pub deinterlace: Deinterlace,
     /// The ladder, best first. Rungs above the source are dropped, unless `upscale`.
     pub rungs: Vec<Rung>,
     /// Allow rungs larger than the source.
@@ -148,6 +150,18 @@ pub enum PixelFormat {
     Auto420,
     /// As the source, where the encoder takes it.
     Source,
+}
+
+/// What becomes of interlaced sources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Deinterlace {
+    /// Sources that are found to be interlaced are deinterlaced: one frame from each frame.
+    #[default]
+    Auto,
+    /// Frames stay as they are.
+    Off,
 }
 
 /// Height of a rung.
@@ -292,6 +306,7 @@ impl Default for VideoProfile {
             preset: String::new(),
             gop_seconds: 2.0,
             pixel_format: PixelFormat::Yuv420p,
+            deinterlace: Deinterlace::Auto,
             rungs: standard_rungs(22.0, [5_500, 3_000, 1_400, 800]),
             upscale: false,
         }

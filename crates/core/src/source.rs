@@ -133,8 +133,9 @@ pub struct VideoTrack {
     pub color: Color,
     /// Clockwise rotation a player applies: 0, 90, 180 or 270; other matrices are rounded to these.
     pub rotation: u16,
-    /// Fields are interleaved or separate.
-    pub interlaced: bool,
+    /// Progressive or interlaced.
+    #[serde(default)]
+    pub scan: Scan,
     /// Seconds per tick of `frames`.
     pub timebase: Rational,
     /// Average frame rate, frames per second; 0 when unknown.
@@ -159,6 +160,69 @@ pub struct Color {
     pub transfer: String,
     /// Primaries.
     pub primaries: String,
+}
+
+/// Which field of an interlaced frame is earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FieldOrder {
+    /// The one with the uppermost line.
+    TopFirst,
+    /// The other.
+    BottomFirst,
+}
+
+/// What is known of the scan of a source: its header, and a look at some of its frames. Headers are often wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scan {
+    /// What the header says; `None`: progressive, or nothing.
+    pub header: Option<FieldOrder>,
+    /// Frames of the sample whose fields differ in time, the top one earlier.
+    pub top_first: u32,
+    /// The same with the bottom one earlier.
+    pub bottom_first: u32,
+    /// Frames of the sample without a difference between their fields.
+    pub progressive: u32,
+    /// Frames of the sample that say nothing: too little moves, or only a fine pattern.
+    #[serde(default)]
+    pub undetermined: u32,
+}
+
+impl Scan {
+    /// Frames of the sample that say something; the others have too little motion.
+    pub fn num_sampled(&self) -> u32 {
+        self.combed().saturating_add(self.progressive)
+    }
+
+    /// Frames of the sample whose fields differ in time.
+    pub fn combed(&self) -> u32 {
+        self.top_first.saturating_add(self.bottom_first)
+    }
+
+    /// The field order of an interlaced source; `None` for a progressive one. The sample decides where it is large
+    /// enough and of one order: fine patterns look like fields of both orders. A third of all frames has to be combed
+    /// (film spread over fields has two in five), or one in twenty of the moving ones where the header says the same:
+    /// still pictures look progressive.
+    pub fn field_order(&self) -> Option<FieldOrder> {
+        const MIN_SAMPLE: u32 = 6;
+        const ONE_ORDER: u32 = 8;
+        if self.num_sampled() < MIN_SAMPLE {
+            return self.header;
+        }
+        let is_interlaced = match self.header {
+            Some(_) => self.combed().saturating_mul(20) >= self.num_sampled(),
+            None => self.combed().saturating_mul(3) >= self.num_sampled().saturating_add(self.undetermined),
+        };
+        let (more, less) = (self.top_first.max(self.bottom_first), self.top_first.min(self.bottom_first));
+        let seen = if more < less.saturating_mul(ONE_ORDER) {
+            self.header
+        } else if self.top_first >= self.bottom_first {
+            Some(FieldOrder::TopFirst)
+        } else {
+            Some(FieldOrder::BottomFirst)
+        };
+        seen.filter(|_| is_interlaced)
+    }
 }
 
 /// How the frame list was found, from the least to the most certain.
@@ -439,6 +503,26 @@ mod tests {
             prop_assert_eq!(list.last(), v.last().copied());
             prop_assert_eq!(list.iter().collect::<Vec<_>>(), v);
         }
+    }
+
+    #[test]
+    fn a_sample_of_frames_outweighs_the_header() {
+        let scan = |header, top_first, bottom_first, progressive| {
+            Scan { header, top_first, bottom_first, progressive, undetermined: 0 }.field_order()
+        };
+        let (top, bottom) = (Some(FieldOrder::TopFirst), Some(FieldOrder::BottomFirst));
+        assert_eq!(scan(None, 30, 0, 0), top, "a header that says progressive");
+        assert_eq!(scan(top, 0, 0, 97), None, "a header that says interlaced");
+        assert_eq!(scan(top, 0, 36, 2), bottom, "the other order");
+        assert_eq!(scan(top, 3, 0, 33), top, "mostly still pictures");
+        assert_eq!(scan(None, 3, 0, 33), None, "a few frames of a progressive source with fine lines");
+        assert_eq!(scan(None, 0, 6, 21), None, "more of them, in a noisy picture");
+        assert_eq!(scan(None, 38, 27, 0), None, "a pattern that looks like fields of both orders");
+        assert_eq!(scan(None, 14, 0, 22), top, "film spread over fields");
+        let still = Scan { top_first: 6, undetermined: 54, ..Scan::default() };
+        assert_eq!(still.field_order(), None, "a progressive source that hardly moves");
+        assert_eq!(scan(bottom, 2, 0, 0), bottom, "too few frames");
+        assert_eq!(scan(None, 0, 0, 0), None);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! stores: the plan defines the output, the result is plain MP4 files in a scratch directory. An exit code of 0 is not
 //! proof: callers count and compare the frames of the output.
 
+mod again;
+mod content;
 mod detect;
 mod encode;
 mod failure;
@@ -16,7 +18,7 @@ mod scratch;
 mod toolkit;
 
 pub use detect::{DetectError, Ffmpeg, ToolPaths, Version};
-pub use encode::{ArgsError, AudioArgs, AudioFacts, Spelling, audio_args, video_args};
+pub use encode::{ArgsError, AudioArgs, AudioFacts, Spelling, Written, audio_args, video_args};
 pub use probe::ProbeOptions;
 pub use process::{Access, Limits, Output, Progress, ProgressSink, Run, RunError, Sandbox, Stdout, run};
 pub use request::{AudioFile, AudioRequest, Effort, Encoded, ProbeRequest, Probed, Request, VideoFiles, VideoRequest};

@@ -6,6 +6,7 @@ use crate::piece::EncodedTrack;
 use crate::probe::ProbeOptions;
 use crate::process::{Limits, Output};
 use splitreel_core::LeaseId;
+use splitreel_core::content::Content;
 use splitreel_core::plan::Plan;
 use splitreel_core::source::SourceInfo;
 use splitreel_core::task::Progress;
@@ -36,6 +37,8 @@ pub struct Request {
 pub struct Encoded {
     /// One per rendition, in the plan's order.
     pub tracks: Vec<EncodedTrack>,
+    /// Comparison of each track's pictures with the source's; `None` for copies and audio.
+    pub content: Vec<Option<Content>>,
     /// CPU milliseconds used.
     pub cpu_ms: u64,
     /// Samples that the decoder delivered (audio).

@@ -1,6 +1,7 @@
 //! The one door to the media tools, which the simulation fakes, and the real tools behind it: ffmpeg runs in a
 //! per-attempt scratch directory, its progress becomes the attempt's, its output is parsed.
 
+use crate::again;
 use crate::detect::Ffmpeg;
 use crate::piece::EncodedTrack;
 use crate::probe::ProbeOptions;
@@ -126,7 +127,7 @@ impl Toolkit for FfmpegToolkit {
             let ticks = timeline.segment(segment).map_or(0, |s| s.duration().get());
             ticks.saturating_mul(1_000_000) / i64::from(timeline.timescale.max(1))
         });
-        let ask = VideoRequest {
+        let mut ask = VideoRequest {
             plan,
             segment,
             look_back,
@@ -136,10 +137,35 @@ impl Toolkit for FfmpegToolkit {
             source: request.source.clone(),
         };
         let kind = ask.plan.timeline.as_ref().map_or(TaskKind::Whole, Timeline::task_kind);
-        let made = self.ffmpeg.encode_video(ask, sink(&request, length_us), request.cancel.clone()).await?;
-        encoded_as(kind, length_us, &made.effort);
+        let mut total = Effort::default();
+        let made = loop {
+            let made = self.ffmpeg.encode_video(ask.clone(), sink(&request, length_us), request.cancel.clone()).await?;
+            encoded_as(kind, length_us, &made.effort);
+            total.merge(made.effort);
+            let Some(further) = again::second_look(&ask.plan, segment, ask.look_back, &made.stderr_tail) else {
+                break made;
+            };
+            if !request.is_complete {
+                let message = "the segment decodes with errors, and a decode from further back needs the whole source";
+                return Err(Failure::of(FailureCode::NeedsWhole, message));
+            }
+            let second = VideoRequest { look_back: further, ..ask.clone() };
+            let (is_alike, effort) = self.ffmpeg.decodes_alike(&second, request.cancel.clone()).await?;
+            total.merge(effort);
+            if is_alike {
+                break made;
+            }
+            tracing::info!(
+                segment,
+                look_back = further,
+                "a decode from further back shows other pictures; encoding that one"
+            );
+            ask = second;
+        };
         let tracks = read_back(made.files, made.stderr_tail).await?;
-        Ok(encoded(tracks, made.effort, work))
+        let (content, effort) = self.ffmpeg.compare_video(&ask, &tracks, request.cancel.clone()).await?;
+        total.merge(effort);
+        Ok(Encoded { content, ..encoded(tracks, total, work) })
     }
 
     async fn encode_audio(&self, request: Request, plan: Arc<Plan>, index: u32) -> Result<Encoded, Failure> {
@@ -179,7 +205,14 @@ fn encoded_as(kind: TaskKind, length_us: i64, effort: &Effort) {
 }
 
 fn encoded(tracks: Vec<EncodedTrack>, effort: Effort, work: Workspace) -> Encoded {
-    Encoded { tracks, cpu_ms: effort.cpu_ms, decoded_samples: None, encoded_samples: None, keep: Some(Box::new(work)) }
+    Encoded {
+        content: vec![None; tracks.len()],
+        tracks,
+        cpu_ms: effort.cpu_ms,
+        decoded_samples: None,
+        encoded_samples: None,
+        keep: Some(Box::new(work)),
+    }
 }
 
 /// Progress of an attempt in per mille when ffmpeg is at `at` of `length`; 0 when the length is 0.

@@ -82,6 +82,7 @@ pub fn plan(segments: u32, audio: u32) -> Plan {
         source_timebase: Rational::ONE,
         clock: None,
         stamping: Default::default(),
+        assumed_matrix: String::new(),
         timescale: 25,
         first: SourceTicks(0),
         output_start: OutputTicks(0),

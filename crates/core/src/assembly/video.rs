@@ -1,7 +1,10 @@
 //! The video half of the check: per segment, frames and presentation times of plan, part and stored headers; per media
 //! segment, its place, its samples and its keyframe.
 
-use super::{FrameCount, Measured, Origin, VideoCertificate, Violations, check_record, is_contiguous, is_continuous};
+use super::{
+    FrameCount, Measured, Origin, Pictures, VideoCertificate, Violations, check_record, is_contiguous, is_continuous,
+};
+use crate::content::Content;
 use crate::measure::{MeasuredSegment, MeasuredTrack};
 use crate::part::{RenditionPart, StoredSegment, VideoPart};
 use crate::plan::{Plan, PlannedPart, TrackPlan, hex, pts_fingerprint};
@@ -72,6 +75,7 @@ impl<'a> Rendition<'a> {
         let mut first: Option<&RenditionPart> = None;
         let mut segments: Vec<&StoredSegment> = Vec::new();
         let mut read: Vec<&MeasuredSegment> = Vec::new();
+        let mut content: Option<Content> = None;
         self.check_track(bad);
         let id = &self.track.id;
         for (at, s) in self.plan.timeline.iter().flat_map(|timeline| &timeline.segments).enumerate() {
@@ -89,6 +93,8 @@ impl<'a> Rendition<'a> {
                 bad.add(&place, "its header differs from the first segment's");
             }
             check_part(&place, &wanted, part, bad);
+            self.check_content(&place, part, bad);
+            content = content.into_iter().chain(part.content).reduce(Content::join);
             let found = self.check_stored(&place, &wanted, part, bad);
             let (frames, pts_sha256) = frames(&found);
             check_frames(&place, &wanted, part, (frames, &pts_sha256), bad);
@@ -115,6 +121,7 @@ impl<'a> Rendition<'a> {
             pts_sha256_out: measured.stored.pts_sha256.clone(),
             measured,
             is_continuous,
+            content: content.map(Pictures::from),
             init_sha256: first.map(|f| f.stored.init.sha256.clone()).unwrap_or_default(),
             segments_sha256: segments.iter().map(|s| s.object.sha256.clone()).collect(),
         }
@@ -123,6 +130,25 @@ impl<'a> Rendition<'a> {
     fn part(&self, segment: u32) -> Option<&'a RenditionPart> {
         let part = self.parts.get(&segment)?.renditions.get(self.place)?;
         (part.stored.track == self.track.id).then_some(part)
+    }
+
+    /// Every picture that was encoded was compared with the source's.
+    fn check_content(&self, place: &str, part: &RenditionPart, bad: &mut Violations) {
+        let is_copy = self.track.video().is_some_and(|video| video.coding.is_copy());
+        match &part.content {
+            None if is_copy => {}
+            None => bad.add(place, "its pictures were not compared with the source's"),
+            Some(Content { input, output }) => {
+                if input.frames != part.num_frames || output.frames == 0 {
+                    let (given, decoded) = (input.frames, output.frames);
+                    let what = format!(
+                        "{given} given and {decoded} decoded pictures were compared, the part has {} frames",
+                        part.num_frames
+                    );
+                    bad.add(place, what);
+                }
+            }
+        }
     }
 
     /// The stored header states the planned clock and composition delay.

@@ -27,7 +27,8 @@ const AUDIO: &str = r#"{"kind":"audio","rendition":"1-eng","init":{"key":"k/init
 #[test]
 fn results_are_stored_as_they_always_were() {
     let cost = Cost { cpu_ms: 7, wall_ms: 8, bytes_read: 9, requests: 1, bytes_written: 65_800 };
-    let rendition = RenditionPart { stored: stored("720p", "avc1.64001f"), num_frames: 94, pts_sha256: "ab".into() };
+    let rendition =
+        RenditionPart { stored: stored("720p", "avc1.64001f"), num_frames: 94, pts_sha256: "ab".into(), content: None };
     let video = TaskResult::Video(VideoPart { segment: 3, renditions: vec![rendition], cost });
     let audio = TaskResult::Audio(AudioPart {
         stored: stored("1-eng", "mp4a.40.2"),

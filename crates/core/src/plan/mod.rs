@@ -17,7 +17,7 @@ mod tests;
 
 pub use counts::{FrameCount, LeftOut};
 pub use decode::PlanError;
-pub use op::{AudioOp, FrameRule, VideoOp, slot_ratio};
+pub use op::{AudioOp, FrameRule, Levels, VideoOp, slot_ratio};
 pub use reads::{AudioReads, Reads, SegmentReads};
 pub use timeline::{
     FrameList, GridSegment, KeyframeGrid, MediaSegmentPlan, Segment, SegmentFrames, Timeline, pts_fingerprint,
@@ -97,6 +97,7 @@ impl Plan {
                 segments: only(&timeline.segments, place),
                 clock: timeline.clock.clone(),
                 stamping: timeline.stamping.clone(),
+                assumed_matrix: timeline.assumed_matrix.clone(),
                 ..*timeline
             }),
             frames: self.frames.iter().map(|f| FrameList { segments: only(&f.segments, place), ..*f }).collect(),

@@ -1,5 +1,6 @@
 //! Operations on decoded frames and samples. What each means is here; how ffmpeg is asked for it, only `media` knows.
 
+use crate::source::{Color, FieldOrder};
 use crate::time::{Rational, SourceTicks};
 use serde::{Deserialize, Serialize};
 
@@ -7,19 +8,31 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum VideoOp {
-    /// HDR (PQ or HLG) to BT.709 SDR, 8 bit.
-    ToneMap,
+    /// One full frame from the fields of each frame, at the frame's time.
+    Deinterlace {
+        /// Which field is earlier.
+        order: FieldOrder,
+    },
+    /// HDR (PQ or HLG) to BT.709 SDR, 8 bit 4:2:0, limited range.
+    ToneMap {
+        /// Colour of the frames. Every field is set.
+        from: Color,
+    },
     /// Keep the frames of a list.
     Choose {
         /// The rule of the list.
         rule: FrameRule,
     },
-    /// Resize.
+    /// Resize, and convert range and matrix. Both ends are stated: frames may carry other tags, or none.
     Scale {
         /// Storage width in pixels.
         width: u32,
         /// Storage height in pixels.
         height: u32,
+        /// Samples of the frames.
+        from: Levels,
+        /// Samples of the result.
+        to: Levels,
     },
     /// Convert to a pixel format.
     Format {
@@ -33,13 +46,25 @@ pub enum VideoOp {
     },
 }
 
+/// What the numbers of samples mean.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Levels {
+    /// Black to white take all numbers (`pc`), not 16 to 235 at 8 bit (`tv`).
+    pub is_full: bool,
+    /// Matrix coefficients by ffmpeg's name; `gbr` for red, green and blue, empty to leave them alone.
+    pub matrix: String,
+}
+
 impl VideoOp {
     /// Whether the operation reads neighbouring frames: frames may be cut off only behind it.
     pub fn reads_neighbours(&self) -> bool {
         match self {
             // Times of neighbours are compared, which trimming keeps; no neighbour's pixels are read.
             VideoOp::Choose { .. } => false,
-            VideoOp::ToneMap | VideoOp::Scale { .. } | VideoOp::Format { .. } | VideoOp::SampleAspect { .. } => false,
+            VideoOp::Deinterlace { .. } => true,
+            VideoOp::ToneMap { .. } | VideoOp::Scale { .. } | VideoOp::Format { .. } | VideoOp::SampleAspect { .. } => {
+                false
+            }
         }
     }
 }

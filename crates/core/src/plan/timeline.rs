@@ -27,6 +27,9 @@ pub struct Timeline {
     /// How decoded frames get their times.
     #[serde(default, skip_serializing_if = "Stamping::is_own")]
     pub stamping: Stamping,
+    /// Matrix that frames without one are taken to have, by ffmpeg's name; empty: they state it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub assumed_matrix: String,
     /// Ticks per second of the output tracks that are cut along this timeline.
     pub timescale: u32,
     /// First frame of the source.

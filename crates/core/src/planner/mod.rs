@@ -4,11 +4,14 @@
 //! same bytes, on one worker or fifty. Each kind of media has a producer that adds its tracks to the draft.
 
 mod audio;
+mod color;
 mod cuts;
+mod formats;
 mod frames;
 mod grids;
 mod ops;
 mod renditions;
+mod scan;
 #[cfg(test)]
 mod tests;
 mod timeline;

@@ -10,7 +10,7 @@ use crate::plan::{
     Coding, Cut, Label, Media, Protection, TrackContainer, TrackPlan, VideoEncoding, VideoMedia, VideoRate,
 };
 use crate::profile::{PixelFormat, RungSettings, VideoCodec};
-use crate::source::VideoTrack;
+use crate::source::{FieldOrder, VideoTrack};
 use crate::time::OutputTicks;
 
 /// Encoder threads of a whole task. A constant: the output must not depend on the machine.
@@ -58,6 +58,8 @@ pub(super) struct Rendition<'a> {
     pub(super) rung: ResolvedRung<'a>,
     pub(super) settings: Settings,
     pub(super) look: Look,
+    /// Field order, where frames are deinterlaced.
+    pub(super) deinterlace: Option<FieldOrder>,
     /// Number of its frame list.
     pub(super) frames: u32,
 }
@@ -65,11 +67,12 @@ pub(super) struct Rendition<'a> {
 /// The track of a rendition.
 pub(super) fn track(
     clock: &Clock,
+    source: &VideoTrack,
     rendition: &Rendition<'_>,
     list: &Chosen,
     (grid, is_whole): (u32, bool),
 ) -> TrackPlan {
-    let Rendition { rung, settings, look, frames } = rendition;
+    let Rendition { rung, settings, look, deinterlace, frames } = rendition;
     let level = match settings.codec {
         VideoCodec::H264 => h264_level(rung.width, rung.height, list.rate.to_f64(), rung.rate.max_kbps()),
         _ => String::new(),
@@ -80,7 +83,7 @@ pub(super) fn track(
         sar: rung.sar,
         pixel_format: look.pixel_format.clone(),
         color: look.color.clone(),
-        ops: ops::ops(look, list, rung),
+        ops: ops::ops(source, *deinterlace, look, list, rung),
         coding: Coding::Encode(VideoEncoding {
             codec: settings.codec,
             encoder: settings.encoder.clone(),

@@ -249,11 +249,14 @@ fn a_rate_above_the_source_keeps_its_frames_and_says_so() {
 fn hdr_is_mapped_only_for_the_rung_that_asks_for_8_bit() {
     let mut info = source((0..240).map(|i| i * 512).collect(), (1, 12_288), 48);
     let track = info.video.as_mut().unwrap();
-    (track.color.transfer, track.bit_depth, track.pix_fmt) = ("smpte2084".into(), 10, "yuv420p10le".into());
+    let [range, space, transfer, primaries] = ["tv", "bt2020nc", "smpte2084", "bt2020"].map(str::to_owned);
+    track.color = Color { range, space, transfer, primaries };
+    (track.bit_depth, track.pix_fmt) = (10, "yuv420p10le".into());
     let mut wanted = mixed(FrameRate::Named(FrameRateWord::Source), 0.0);
     wanted.video.rungs[0].pixel_format = Some(PixelFormat::Auto420);
     let p = plan(&info, &wanted, &Capabilities::default()).unwrap();
-    let maps: Vec<_> = p.video_tracks().map(|(_, v)| v.ops.contains(&VideoOp::ToneMap)).collect();
+    let maps: Vec<_> =
+        p.video_tracks().map(|(_, v)| v.ops.iter().any(|op| matches!(op, VideoOp::ToneMap { .. }))).collect();
     assert_eq!(maps, [false, true, true]);
     let formats: Vec<_> = p.video_tracks().map(|(_, v)| v.pixel_format.as_str()).collect();
     assert_eq!(formats, ["yuv420p10le", "yuv420p", "yuv420p"]);

@@ -1,5 +1,6 @@
 //! The source's frames on the output clock, and the timeline's segments with their seek points.
 
+use super::color::Assumed;
 use super::{Context, ticks_between};
 use crate::failure::{Failure, FailureCode};
 use crate::plan::{Segment, Timeline};
@@ -33,6 +34,7 @@ impl Clock {
             source_timebase: track.timebase,
             clock: context.info.clocks.get(&track.stream).cloned(),
             stamping: track.frames.stamping.clone(),
+            assumed_matrix: Assumed::of(track).missing_matrix(),
             timescale,
             first,
             output_start: OutputTicks::ZERO,

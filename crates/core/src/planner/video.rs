@@ -4,12 +4,12 @@ use super::frames::{self, Chosen};
 use super::grids::{self, Aim};
 use super::renditions::{self, Rendition, Settings};
 use super::timeline::Clock;
-use super::{Context, Draft, Notes, cuts, ops};
+use super::{Context, Draft, Notes, cuts, ops, scan};
 use crate::failure::{Failure, FailureCode};
 use crate::ladder::{self, Picture};
 use crate::plan::{FrameRule, Timeline};
 use crate::profile::{FrameRate, VideoCodec};
-use crate::source::{FrameIndex, PacketFault, VideoTrack};
+use crate::source::{FieldOrder, FrameIndex, PacketFault, VideoTrack};
 use crate::stamping::Stamping;
 
 /// Adds timeline, frame lists, grids and video tracks to the draft.
@@ -46,6 +46,7 @@ fn copy(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut Dr
         let message = format!("the video's packets cannot be copied: {fault}; use --profile universal to re-encode it");
         return Err(Failure::of(FailureCode::CopyUnsupported, message));
     }
+    scan::note_kept(track, &mut draft.notes);
     let why = "nothing is re-encoded: copying is bound by the disk, splitting cannot help";
     draft.notes.add("split", "whole", why);
     draft.notes.add("video", "copy", format!("the profile asks for it and fMP4 carries {codec}"));
@@ -76,7 +77,8 @@ fn fault_of_packets(frames: &FrameIndex) -> Option<String> {
 
 fn encode(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut Draft) -> Result<(), Failure> {
     let picture = Picture::rotated(track.width, track.height, track.sar, track.rotation);
-    let (lists, renditions) = resolve(context, track, clock, picture)?;
+    let deinterlace = scan::deinterlace(context, track, &mut draft.notes);
+    let (lists, renditions) = resolve(context, track, clock, (picture, deinterlace))?;
     let common = frames::common(&lists);
     let cut_at = cuts::choose(context, track, clock, &common, &mut draft.notes);
     note_looks(&renditions, draft);
@@ -92,7 +94,7 @@ fn encode(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut 
             draft.grids.len() - 1
         });
         let number = u32::try_from(number).unwrap_or(u32::MAX);
-        let planned = renditions::track(clock, rendition, list, (number, cut_at.len() == 1));
+        let planned = renditions::track(clock, track, rendition, list, (number, cut_at.len() == 1));
         renditions::note(&planned, (picture.width, picture.height), &mut draft.notes);
         draft.tracks.push(planned);
     }
@@ -104,7 +106,7 @@ fn resolve<'a>(
     context: &Context<'a>,
     track: &VideoTrack,
     clock: &Clock,
-    picture: Picture,
+    (picture, deinterlace): (Picture, Option<FieldOrder>),
 ) -> Result<(Vec<Chosen>, Vec<Rendition<'a>>), Failure> {
     let profile = &context.profile.video;
     let source_rate = frames::source_rate(clock);
@@ -123,8 +125,8 @@ fn resolve<'a>(
         let rule = rule(&rung);
         let number = rules.iter().position(|known| *known == rule).unwrap_or(0);
         let settings = Settings::of(profile.settings(rung.rung), context.caps)?;
-        let look = ops::look(track, settings.pixel_format, context.caps);
-        renditions.push(Rendition { rung, settings, look, frames: u32::try_from(number).unwrap_or(0) });
+        let look = ops::look(track, settings.pixel_format, &settings.encoder, context.caps);
+        renditions.push(Rendition { rung, settings, look, deinterlace, frames: u32::try_from(number).unwrap_or(0) });
     }
     Ok((rules.into_iter().map(|rule| Chosen::new(clock, rule)).collect(), renditions))
 }
@@ -160,9 +162,10 @@ fn note_rates(context: &Context<'_>, clock: &Clock, lists: &[Chosen], renditions
 fn note_looks(renditions: &[Rendition<'_>], draft: &mut Draft) {
     let is_same = renditions.iter().zip(renditions.iter().skip(1)).all(|(a, b)| a.look == b.look);
     for rendition in renditions.iter().take(if is_same { 1 } else { usize::MAX }) {
-        let Some((choice, reason)) = &rendition.look.note else { continue };
         let subject = if is_same { "colour".to_owned() } else { format!("colour {}", rendition.rung.id) };
-        draft.notes.add(subject, *choice, reason.clone());
+        for (choice, reason) in &rendition.look.notes {
+            draft.notes.add(&subject, choice, reason);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Hands the arguments to ffmpeg and maps its ending to the domain.
 
-use super::{AudioFacts, Spelling, audio_args, video_args};
+use super::{AudioFacts, Spelling, Written, audio_args, video_args};
 use crate::detect::Ffmpeg;
 use crate::failure::{Context, from_run, unknown_encoder};
 use crate::process::{Access, Limits, Output, ProgressSink, Run, RunError, Stdout, run};
@@ -35,10 +35,10 @@ pub(crate) async fn encode_video(
     }
     let renditions = plan.timeline_tracks().count();
     let out_dir = absolute(places.out_dir)?;
-    let files: Vec<PathBuf> = (0..renditions).map(|number| out_dir.join(format!("video-{number}.mp4"))).collect();
-    let outputs: Vec<OsString> = files.iter().map(|file| file_url(file)).collect();
+    let files: Vec<PathBuf> = (0..renditions).map(|number| out_dir.join(Written::Track(number).file_name())).collect();
+    let url = |written: Written| file_url(&out_dir.join(written.file_name()));
     let input = neutral_name(places)?;
-    let args = video_args(Spelling::of(ffmpeg.version), plan, index, look_back, &input.url(), &outputs)?;
+    let args = video_args(Spelling::of(ffmpeg.version), plan, index, look_back, &input.url(), &url)?;
     let output = start(ffmpeg, args, places, limits, progress, cancel).await.map_err(|error| {
         from_run(&error, &Context { doing: &format!("encoding segment {index}"), directory: &out_dir })
     })?;

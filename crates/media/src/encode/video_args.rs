@@ -2,7 +2,7 @@
 
 use super::ArgsError;
 use super::encoder::encoder_args;
-use super::graph::graph;
+use super::graph::{Use, graph};
 use super::input::{Seeking, Spelling, decoder_options, input_options, nearest_seconds, seconds, words};
 use splitreel_core::plan::{GridSegment, Media, Plan, PlannedPart, Segment, Timeline, VideoMedia, VideoOp};
 use std::ffi::{OsStr, OsString};
@@ -12,8 +12,45 @@ const MAX_LIST_BYTES: usize = 120_000;
 /// Beyond this many keyframes only those at media segment starts are forced.
 const MAX_KEYFRAMES: usize = 6_000;
 
-/// Builds the arguments for segment `index` of the plan. `outputs` has one `file:` URL per rendition, in the plan's
-/// order. `look_back` 0 seeks to the nearest keyframe, 1 to the one before, more (or no such keyframe) starts at the
+/// A file that the ffmpeg of a segment writes. Numbers count renditions in the plan's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Plain MP4 of a rendition.
+    Track(usize),
+    /// Shrunk pictures of what its encoder is given, see [`splitreel_core::content`].
+    Given(usize),
+    /// Shrunk pictures of the source; renditions may share a file, see [`references`].
+    Source(usize),
+}
+
+impl Written {
+    /// Name of the file.
+    pub fn file_name(self) -> String {
+        match self {
+            Written::Track(number) => format!("video-{number}.mp4"),
+            Written::Given(number) => format!("given-{number}.rgb"),
+            Written::Source(number) => format!("source-{number}.rgb"),
+        }
+    }
+}
+
+/// The operations in front of scaling, each list once, and the number of its list for each rendition: what a rendition
+/// is compared with.
+pub(crate) fn references<'a>(renditions: &[&'a [VideoOp]]) -> (Vec<&'a [VideoOp]>, Vec<usize>) {
+    let mut lists: Vec<&[VideoOp]> = Vec::new();
+    let numbers = renditions.iter().map(|ops| {
+        let end = ops.iter().position(|op| matches!(op, VideoOp::Scale { .. })).unwrap_or(ops.len());
+        let list = ops.get(..end).unwrap_or_default();
+        lists.iter().position(|known| *known == list).unwrap_or_else(|| {
+            lists.push(list);
+            lists.len() - 1
+        })
+    });
+    let numbers = numbers.collect();
+    (lists, numbers)
+}
+
+/// Builds the arguments for segment `index` of the plan. `url` names the `file:` URL of each output. `look_back` 0 seeks to the nearest keyframe, 1 to the one before, more (or no such keyframe) starts at the
 /// beginning of the source. The timeline of each output starts at the segment: its first frame is at 0.
 ///
 /// # Errors
@@ -24,7 +61,7 @@ pub fn video_args(
     index: u32,
     look_back: u32,
     input: &OsStr,
-    outputs: &[OsString],
+    url: &dyn Fn(Written) -> OsString,
 ) -> Result<Vec<OsString>, ArgsError> {
     let missing = ArgsError::NoSuchTask { what: "video segment", index };
     let timeline = plan.timeline.as_ref().ok_or(missing.clone())?;
@@ -45,29 +82,22 @@ pub fn video_args(
         let offset = nearest_seconds(splitreel_core::MediaTime::new(origin.ticks.saturating_neg(), origin.timebase));
         args.extend(strings(words(&["-copyts", "-itsoffset", &offset])));
         args.extend([OsString::from("-i"), input.to_owned()]);
-        for ((part, _), output) in parts.iter().zip(outputs) {
+        for (number, (part, _)) in parts.iter().enumerate() {
             args.extend(strings(words(&["-map", &format!("0:{}", timeline.stream), "-c:v", "copy"])));
             args.extend(strings(muxer_args(part.track.timescale)));
-            args.push(output.clone());
+            args.push(url(Written::Track(number)));
         }
         return Ok(args);
     }
-    args.extend(strings(input_options(&plan.demuxer)));
-    args.extend(strings(decoder_options()));
-    // Frame threads show other frames of a damaged source than a decoder without threads does.
-    args.extend(strings(words(&["-thread_type:v", "slice"])));
-    if segment.is_piece() {
-        // Side by side on one machine, single threads cost less than each process taking all cores.
-        let threads = parts.iter().filter_map(|(_, video)| Some(video.coding.encoding()?.threads)).max();
-        args.extend(strings(vec!["-threads:v".into(), threads.unwrap_or(1).max(1).to_string()]));
-    }
-    if let Some(target) = seek_target(plan, timeline, segment, look_back) {
-        args.extend(strings(words(&["-ss", &seconds(target), "-seek_timestamp", "1", "-noaccurate_seek"])));
-    }
-    args.extend([OsString::from("-copyts"), OsString::from("-i"), input.to_owned()]);
+    let threads = parts.iter().filter_map(|(_, video)| Some(video.coding.encoding()?.threads)).max();
+    args.extend(decoding_args(plan, (timeline, segment), threads, look_back, input));
     let ops: Vec<&[VideoOp]> = parts.iter().map(|(_, video)| video.ops.as_slice()).collect();
-    args.extend(strings(words(&["-filter_complex", &graph(timeline, segment, &ops)])));
-    for (number, ((part, video), output)) in parts.iter().zip(outputs).enumerate() {
+    let pictures = pictures(&ops);
+    let encoded = ops.iter().map(|ops| (*ops, Use::Encoded));
+    let outputs: Vec<(&[VideoOp], Use<'_>)> =
+        encoded.chain(pictures.iter().map(|(ops, wanted, _)| (*ops, *wanted))).collect();
+    args.extend(strings(words(&["-filter_complex", &graph(timeline, segment, &outputs)])));
+    for (number, (part, video)) in parts.iter().enumerate() {
         args.extend(strings(words(&["-map", &format!("[v{number}]")])));
         args.extend(strings(words(&spelling.passthrough())));
         if let Some(encoding) = video.coding.encoding() {
@@ -76,9 +106,91 @@ pub fn video_args(
         args.extend(strings(picture_args(video)));
         args.extend(strings(keyframe_args(part.grid, segment, part.track.timescale)?));
         args.extend(strings(muxer_args(part.track.timescale)));
-        args.push(output.clone());
+        args.push(url(Written::Track(number)));
+    }
+    for (number, (.., written)) in (parts.len()..).zip(&pictures) {
+        args.extend(raw_args(spelling, number));
+        args.push(url(*written));
     }
     Ok(args)
+}
+
+/// The options of the source and its decoder.
+fn decoding_args(
+    plan: &Plan,
+    (timeline, segment): (&Timeline, &Segment),
+    threads: Option<u32>,
+    look_back: u32,
+    input: &OsStr,
+) -> Vec<OsString> {
+    let mut args = input_options(&plan.demuxer);
+    args.extend(decoder_options());
+    // Frame threads show other frames of a damaged source than a decoder without threads does.
+    args.extend(words(&["-thread_type:v", "slice"]));
+    if segment.is_piece() {
+        // Side by side on one machine, single threads cost less than each process taking all cores.
+        args.extend(["-threads:v".into(), threads.unwrap_or(1).max(1).to_string()]);
+    }
+    if let Some(target) = seek_target(plan, timeline, segment, look_back) {
+        args.extend(words(&["-ss", &seconds(target), "-seek_timestamp", "1", "-noaccurate_seek"]));
+    }
+    args.extend(words(&["-copyts", "-i"]));
+    strings(args).chain([input.to_owned()]).collect()
+}
+
+/// Builds the arguments of a run that decodes a segment and writes the shrunk pictures of the source alone, and lists
+/// the files. Every file has the pictures that the encoding run of the same `look_back` writes under this name.
+///
+/// # Errors
+/// [`ArgsError`] when the plan cannot be expressed.
+pub(crate) fn reference_args(
+    spelling: Spelling,
+    plan: &Plan,
+    (index, look_back): (u32, u32),
+    input: &OsStr,
+    url: &dyn Fn(Written) -> OsString,
+) -> Result<(Vec<OsString>, Vec<Written>), ArgsError> {
+    let missing = ArgsError::NoSuchTask { what: "video segment", index };
+    let timeline = plan.timeline.as_ref().ok_or(missing.clone())?;
+    let segment = timeline.segment(index).ok_or(missing)?;
+    let ops: Vec<&[VideoOp]> = plan.video_tracks().map(|(_, video)| video.ops.as_slice()).collect();
+    let threads = plan.video_tracks().filter_map(|(_, video)| Some(video.coding.encoding()?.threads)).max();
+    let (lists, _) = references(&ops);
+    let outputs: Vec<(&[VideoOp], Use<'_>)> = lists.into_iter().map(|ops| (ops, Use::ShrunkByTags)).collect();
+    let mut args: Vec<OsString> = strings(head()).collect();
+    args.extend(decoding_args(plan, (timeline, segment), threads, look_back, input));
+    args.extend(strings(words(&["-filter_complex", &graph(timeline, segment, &outputs)])));
+    let written: Vec<Written> = (0..outputs.len()).map(Written::Source).collect();
+    for (number, file) in written.iter().enumerate() {
+        args.extend(raw_args(spelling, number));
+        args.push(url(*file));
+    }
+    Ok((args, written))
+}
+
+/// Writes pad `[vN]` as raw pictures.
+fn raw_args(spelling: Spelling, number: usize) -> Vec<OsString> {
+    let mut args = words(&["-map", &format!("[v{number}]")]);
+    args.extend(words(&spelling.passthrough()));
+    args.extend(words(&["-f", "rawvideo"]));
+    strings(args).collect()
+}
+
+/// The shrunk pictures to write: of what each encoder is given, and of the source.
+fn pictures<'a>(renditions: &[&'a [VideoOp]]) -> Vec<(&'a [VideoOp], Use<'a>, Written)> {
+    let levels = |ops: &'a [VideoOp]| {
+        ops.iter().find_map(|op| match op {
+            VideoOp::Scale { to, .. } => Some(to),
+            _ => None,
+        })
+    };
+    let given = renditions.iter().enumerate().map(|(number, ops)| {
+        let wanted = levels(ops).map_or(Use::ShrunkByTags, Use::Shrunk);
+        (*ops, wanted, Written::Given(number))
+    });
+    let (lists, _) = references(renditions);
+    let source = lists.into_iter().enumerate().map(|(number, ops)| (ops, Use::ShrunkByTags, Written::Source(number)));
+    given.chain(source).collect()
 }
 
 /// What every ffmpeg here starts with.

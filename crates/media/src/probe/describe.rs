@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use splitreel_core::Rational;
-use splitreel_core::source::Color;
+use splitreel_core::source::{Color, FieldOrder};
 use std::collections::BTreeMap;
 
 /// Fields that are asked for.
@@ -168,8 +168,17 @@ impl Stream {
         (quarter as u16 % 4) * 90
     }
 
+    /// Field order by the header; the second letter is the field shown first.
+    pub(crate) fn field_order(&self) -> Option<FieldOrder> {
+        match self.field_order.as_deref() {
+            Some("tt" | "bt") => Some(FieldOrder::TopFirst),
+            Some("bb" | "tb") => Some(FieldOrder::BottomFirst),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_interlaced(&self) -> bool {
-        matches!(self.field_order.as_deref(), Some("tt" | "bb" | "tb" | "bt"))
+        self.field_order().is_some()
     }
 
     /// Bits per component, from the pixel format's name where the stream does not say.

@@ -14,7 +14,9 @@ use super::trial::{self, Entry};
 use crate::process::RunError;
 use crate::request::Effort;
 use splitreel_core::clock::{Jump, TrackClock};
-use splitreel_core::source::{ByteIndex, Container, FrameIndex, IndexEvidence, Keyframe, PacketFault, PtsList};
+use splitreel_core::source::{
+    ByteIndex, Container, FieldOrder, FrameIndex, IndexEvidence, Keyframe, PacketFault, PtsList, Scan,
+};
 use splitreel_core::stamping::{Counted, Spaced, Stamping, Tail};
 use splitreel_core::{MediaTime, Rational};
 use std::collections::BTreeMap;
@@ -23,7 +25,10 @@ use std::collections::BTreeMap;
 pub(crate) struct Indexed {
     /// `None`: no frame can be decoded.
     pub(crate) frames: Option<FrameIndex>,
-    pub(crate) is_interlaced: bool,
+    /// By the header, or by the flags of decoded frames.
+    pub(crate) field_order: Option<FieldOrder>,
+    /// A look at some of the frames.
+    pub(crate) scan: Scan,
     pub(crate) bytes: u64,
     /// Frames that the container lists and that do not decode.
     pub(crate) num_lost: u64,
@@ -45,7 +50,8 @@ pub(crate) type Clocks = (BTreeMap<u32, TrackClock>, Vec<Jump>);
 pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed, RunError> {
     let mut indexed = Indexed {
         frames: None,
-        is_interlaced: job.stream.is_interlaced(),
+        field_order: job.stream.field_order(),
+        scan: Scan::default(),
         bytes: 0,
         num_lost: 0,
         warnings: Vec::new(),
@@ -99,7 +105,7 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
         needs_run_in = keep_true_keyframes(job, &mut candidate, &shown, effort).await?;
         indexed.warnings.extend(warnings(&shown, &candidate));
         packet_fault = fault_of_packets(&candidate, &shown);
-        indexed.is_interlaced = shown.num_interlaced * 2 > shown.num_frames;
+        indexed.field_order = shown.field_order().filter(|_| shown.num_interlaced * 2 > shown.num_frames);
         indexed.frames = if shown.num_untimed > 0 {
             without_times(job, candidate, shown)
         } else if shown.unordered.is_empty() {
@@ -108,7 +114,7 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
             out_of_order(job, candidate, shown)
         };
     } else {
-        indexed.is_interlaced |= shown.num_interlaced > 0;
+        indexed.field_order = shown.field_order().or(indexed.field_order);
         indexed
             .warnings
             .extend(candidate.doubts.iter().map(|doubt| format!("the frame list may be inexact: {}", doubt.reason)));

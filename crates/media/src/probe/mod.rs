@@ -6,6 +6,7 @@ mod candidate;
 mod clocks;
 mod describe;
 mod ebml;
+mod fields;
 mod index;
 mod job;
 mod margins;
@@ -78,7 +79,7 @@ pub(crate) async fn probe(
             options,
             progress: &progress,
         };
-        let mut indexed = index(&job, &mut frames_effort).await?;
+        let mut indexed = frames(&job, &mut frames_effort).await?;
         let clocks = indexed.clocks.take();
         Ok((Some(indexed), clocks))
     };
@@ -121,6 +122,13 @@ pub(crate) async fn probe(
     Ok(Probed { info, effort })
 }
 
+/// The frames of the video track, and a look at their fields.
+async fn frames(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed, RunError> {
+    let mut indexed = index(job, effort).await?;
+    indexed.scan = fields::scan(job, &indexed, effort).await?;
+    Ok(indexed)
+}
+
 /// The video track as indexed; joins the unused ones when no frame of it can be decoded.
 fn video_of(stream: Option<Stream>, indexed: Option<Indexed>, unused: &mut Vec<UnusedTrack>) -> Video {
     let (Some(stream), Some(indexed)) = (stream, indexed) else { return Video::default() };
@@ -157,9 +165,9 @@ struct Video {
 
 impl Video {
     fn of(stream: &Stream, indexed: Indexed) -> Self {
-        let Indexed { frames, is_interlaced, bytes, mut warnings, tail, .. } = indexed;
+        let Indexed { frames, scan, bytes, mut warnings, tail, .. } = indexed;
         let byte_index = indexed.byte_index.filter(|_| frames.as_ref().is_some_and(|frames| frames.is_seekable));
-        let track = frames.and_then(|frames| tracks::video_track(stream, frames, is_interlaced, bytes));
+        let track = frames.and_then(|frames| tracks::video_track(stream, frames, scan, bytes));
         let track = track.map(|track| VideoTrack { num_lost: indexed.num_lost, ..track });
         if track.is_some() {
             return Video { track, byte_index, warnings, tail: Vec::new() };

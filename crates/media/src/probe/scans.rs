@@ -8,7 +8,7 @@ use crate::process::{Access, Output, Progress, ProgressSink, Run, RunError, Stdo
 use crate::scratch::NeutralName;
 use splitreel_core::clock::{ClockScan, Closing, StepLimits, TrackClock};
 use splitreel_core::ranges::Margins;
-use splitreel_core::source::IndexEvidence;
+use splitreel_core::source::{FieldOrder, IndexEvidence};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::ops::ControlFlow;
@@ -171,8 +171,13 @@ impl Subject<'_> {
         }
         args.extend(["-select_streams".to_owned(), stream.to_string()]);
         args.extend(
-            ["-show_entries", "frame=key_frame,pts,best_effort_timestamp,interlaced_frame", "-of", "compact=p=0"]
-                .map(str::to_owned),
+            [
+                "-show_entries",
+                "frame=key_frame,pts,best_effort_timestamp,interlaced_frame,top_field_first",
+                "-of",
+                "compact=p=0",
+            ]
+            .map(str::to_owned),
         );
         let closing = clock.cloned().map(Closing::new);
         let shown = Arc::new(Mutex::new(Shown { closing, ..Shown::default() }));
@@ -328,15 +333,26 @@ pub(crate) struct Shown {
     /// decoded before.
     pub(crate) num_departed: u64,
     pub(crate) num_interlaced: u64,
+    /// Interlaced frames whose top field is the earlier one.
+    pub(crate) num_top_first: u64,
     /// Takes the jumps of the clock out of all times.
     closing: Option<Closing>,
 }
 
 impl Shown {
+    /// Field order of most interlaced frames; `None` without such frames.
+    pub(crate) fn field_order(&self) -> Option<FieldOrder> {
+        let is_top = self.num_top_first * 2 >= self.num_interlaced;
+        let order = if is_top { FieldOrder::TopFirst } else { FieldOrder::BottomFirst };
+        (self.num_interlaced > 0).then_some(order)
+    }
+
     fn line(&mut self, line: &[u8]) {
         let Some(text) = field(line, "best_effort_timestamp") else { return };
         self.num_frames += 1;
-        self.num_interlaced += u64::from(field(line, "interlaced_frame") == Some("1"));
+        let is_interlaced = field(line, "interlaced_frame") == Some("1");
+        self.num_interlaced += u64::from(is_interlaced);
+        self.num_top_first += u64::from(is_interlaced && field(line, "top_field_first") == Some("1"));
         let (chosen, own) = (text.parse::<i64>().ok(), number(line, "pts"));
         let shift = match (&mut self.closing, chosen) {
             (Some(closing), Some(time)) => time.saturating_sub(closing.close(time)),

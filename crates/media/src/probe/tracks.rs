@@ -3,7 +3,9 @@
 use super::describe::{Description, Program, Stream, fraction};
 use super::refuse::NO_DECODER;
 use crate::detect::Ffmpeg;
-use splitreel_core::source::{AudioTrack, ChosenProgramme, Container, FrameIndex, Programme, UnusedTrack, VideoTrack};
+use splitreel_core::source::{
+    AudioTrack, ChosenProgramme, Container, FrameIndex, Programme, Scan, UnusedTrack, VideoTrack,
+};
 use splitreel_core::{MediaTime, Rational};
 
 /// Longest title that is kept.
@@ -179,7 +181,7 @@ pub(crate) fn is_intra_only(codec: &str) -> bool {
 }
 
 /// The video track.
-pub(crate) fn video_track(stream: &Stream, frames: FrameIndex, is_interlaced: bool, bytes: u64) -> Option<VideoTrack> {
+pub(crate) fn video_track(stream: &Stream, frames: FrameIndex, scan: Scan, bytes: u64) -> Option<VideoTrack> {
     let timebase = stream.timebase()?;
     let bits_per_second = match stream.bits_per_second() {
         0 => mean_bits_per_second(&frames, timebase, bytes),
@@ -196,7 +198,7 @@ pub(crate) fn video_track(stream: &Stream, frames: FrameIndex, is_interlaced: bo
         bit_depth: stream.bit_depth(),
         color: stream.color(),
         rotation: stream.rotation(),
-        interlaced: is_interlaced,
+        scan,
         timebase,
         frame_rate: frame_rate(stream, &frames, timebase),
         bits_per_second,

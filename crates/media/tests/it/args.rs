@@ -9,7 +9,7 @@ use splitreel_core::profile::{AudioCodec, VideoCodec};
 use splitreel_core::source::{AudioTrack, Color, IndexEvidence};
 use splitreel_core::time::{OutputTicks, SourceTicks};
 use splitreel_core::{MediaTime, Rational};
-use splitreel_media::{ArgsError, Spelling, Version, audio_args, video_args};
+use splitreel_media::{ArgsError, Spelling, Version, Written, audio_args, video_args};
 use std::ffi::{OsStr, OsString};
 
 /// Two segments of 4 s at 25 frames/s.
@@ -39,6 +39,7 @@ fn timeline() -> (Timeline, FrameList, KeyframeGrid) {
         source_timebase: Rational::new(1, 12_800).unwrap(),
         clock: None,
         stamping: Default::default(),
+        assumed_matrix: String::new(),
         timescale: 12_800,
         first: SourceTicks(0),
         output_start: OutputTicks(0),
@@ -105,10 +106,13 @@ fn text(args: &[OsString]) -> String {
     args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join("\n").replace("\n-", "\n  -")
 }
 
+fn url(written: Written) -> OsString {
+    format!("file:/out/{}", written.file_name()).into()
+}
+
 fn video(plan: &Plan, major: u32, minor: u32, segment: u32, look_back: u32) -> String {
     let spelling = Spelling::of(Version { major, minor });
-    let outputs: Vec<OsString> = (0..2).map(|n| format!("file:/out/video-{n}.mp4").into()).collect();
-    text(&video_args(spelling, plan, segment, look_back, OsStr::new("file:/scratch/input"), &outputs).unwrap())
+    text(&video_args(spelling, plan, segment, look_back, OsStr::new("file:/scratch/input"), &url).unwrap())
 }
 
 #[test]
@@ -148,9 +152,8 @@ fn video_encoders() {
             let settings = encoding(&mut plan.tracks[0]);
             (settings.codec, settings.encoder, settings.preset) = (codec, encoder.into(), preset.into());
         }
-        let outputs = [OsString::from("file:/out/video-0.mp4")];
         let spelling = Spelling::of(Version { major: 8, minor: 0 });
-        let args = video_args(spelling, &plan, 0, 0, OsStr::new("file:/scratch/input"), &outputs).unwrap();
+        let args = video_args(spelling, &plan, 0, 0, OsStr::new("file:/scratch/input"), &url).unwrap();
         all.push_str(&format!("== {encoder} {}\n{}\n", codec.as_str(), text(&args)));
     }
     insta::assert_snapshot!(all);
@@ -178,17 +181,16 @@ fn what_cannot_be_expressed_is_an_error() {
     let mut plan = sample();
     let spelling = Spelling::of(Version { major: 7, minor: 1 });
     let input = OsStr::new("file:x");
-    let missing = video_args(spelling, &plan, 7, 0, input, &[]);
+    let missing = video_args(spelling, &plan, 7, 0, input, &url);
     assert_eq!(missing, Err(ArgsError::NoSuchTask { what: "video segment", index: 7 }));
     assert_eq!(audio_args(&plan, 1, input, input), Err(ArgsError::NoSuchTask { what: "audio track", index: 1 }));
-    let outputs = [OsString::from("a"), OsString::from("b")];
     let starts = || (0..30_000).map(|n| OutputTicks(n * 512));
     let crowd =
         (1..).zip(starts()).map(|(number, start)| MediaSegmentPlan { number, start, duration: OutputTicks(512) });
     plan.grids[0].segments[0].media_segments = crowd.collect();
     plan.grids[0].segments[0].keyframes = starts().collect();
-    let crowded = video_args(spelling, &plan, 0, 0, input, &outputs);
+    let crowded = video_args(spelling, &plan, 0, 0, input, &url);
     assert_eq!(crowded, Err(ArgsError::TooManyKeyframes { count: 30_000 }));
     encoding(&mut plan.tracks[0]).encoder = "magic".into();
-    assert!(matches!(video_args(spelling, &plan, 1, 0, input, &outputs), Err(ArgsError::UnknownEncoder { .. })));
+    assert!(matches!(video_args(spelling, &plan, 1, 0, input, &url), Err(ArgsError::UnknownEncoder { .. })));
 }

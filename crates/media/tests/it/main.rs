@@ -10,7 +10,11 @@
 
 mod args;
 mod clips;
+mod color;
 mod containers;
+mod content;
+mod damaged;
+mod interlace;
 mod keyframes;
 mod pieces;
 mod planning;

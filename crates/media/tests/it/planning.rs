@@ -2,9 +2,9 @@
 
 use splitreel_core::Rational;
 use splitreel_core::plan::{
-    AudioEncoding, AudioMedia, AudioOp, Coding, Cut, FrameList, FrameRule, GridSegment, KeyframeGrid, Label, Media,
-    MediaSegmentPlan, PLAN_VERSION, Packaging, Plan, Protection, Segment, SegmentFrames, Timeline, TrackContainer,
-    TrackPlan, VideoEncoding, VideoMedia, VideoOp, VideoRate, pts_fingerprint,
+    AudioEncoding, AudioMedia, AudioOp, Coding, Cut, FrameList, FrameRule, GridSegment, KeyframeGrid, Label, Levels,
+    Media, MediaSegmentPlan, PLAN_VERSION, Packaging, Plan, Protection, Segment, SegmentFrames, Timeline,
+    TrackContainer, TrackPlan, VideoEncoding, VideoMedia, VideoOp, VideoRate, pts_fingerprint,
 };
 use splitreel_core::profile::{AudioCodec, VideoCodec};
 use splitreel_core::source::{AudioTrack, Color, Container, SourceInfo, VideoTrack};
@@ -23,7 +23,7 @@ pub fn timescale(video: &VideoTrack) -> u32 {
 /// A rendition in H.264; its track refers to the first frame list and grid.
 pub fn rendition(id: &str, width: u32, height: u32) -> TrackPlan {
     let ops = vec![
-        VideoOp::Scale { width, height },
+        VideoOp::Scale { width, height, from: Levels::default(), to: Levels::default() },
         VideoOp::Format { pixel_format: "yuv420p".into() },
         VideoOp::SampleAspect { sar: Rational::ONE },
     ];
@@ -144,6 +144,7 @@ fn cut_video(info: &SourceInfo, video: &VideoTrack, cuts: &[usize]) -> (Timeline
         source_timebase: video.timebase,
         clock: info.clocks.get(&video.stream).cloned(),
         stamping: video.frames.stamping.clone(),
+        assumed_matrix: String::new(),
         timescale: timescale(video),
         first: pts[0],
         output_start: OutputTicks(0),

@@ -180,8 +180,8 @@ async fn tracks_are_described() {
     let video = info.video.as_ref().unwrap();
     assert_eq!((video.stream, video.codec.as_str(), video.width, video.height), (0, "h264", 160, 120));
     assert_eq!(
-        (video.sar, video.bit_depth, video.rotation, video.interlaced),
-        (Rational::new(4, 3).unwrap(), 8, 0, false)
+        (video.sar, video.bit_depth, video.rotation, video.scan.field_order()),
+        (Rational::new(4, 3).unwrap(), 8, 0, None)
     );
     assert_eq!(info.audio.len(), 2);
     assert_eq!(

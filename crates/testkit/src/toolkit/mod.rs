@@ -7,6 +7,7 @@ mod source;
 pub use source::FakeSource;
 
 use async_trait::async_trait;
+use splitreel_core::fixture;
 use splitreel_core::plan::Plan;
 use splitreel_core::profile::SourceProfile;
 use splitreel_core::source::SourceInfo;
@@ -151,7 +152,8 @@ impl Toolkit for FakeToolkit {
             track.samples.pop();
         }
         let cpu_ms = u64::try_from(work.as_millis()).unwrap_or(u64::MAX);
-        Ok(Encoded { tracks, cpu_ms, decoded_samples: None, encoded_samples: None, keep: None })
+        let content = parts.iter().map(fixture::equal_pictures).collect();
+        Ok(Encoded { tracks, content, cpu_ms, decoded_samples: None, encoded_samples: None, keep: None })
     }
 
     async fn encode_audio(&self, request: Request, plan: Arc<Plan>, index: u32) -> Result<Encoded, Failure> {
@@ -167,6 +169,7 @@ impl Toolkit for FakeToolkit {
         }
         Ok(Encoded {
             tracks: vec![audio.track],
+            content: vec![None],
             cpu_ms: num_packets,
             decoded_samples: Some(audio.num_samples),
             encoded_samples: Some(audio.num_samples),
