@@ -78,7 +78,9 @@ pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutV
         ));
     }
     let (start, end) = (segment.output_start.get(), segment.output_end.get());
-    let pts: Vec<i64> = track.samples.iter().map(|s| start + s.pts).collect();
+    let origin = planned.origin.get();
+    // Only the first frame may be shown before its own time; everywhere else both are the same tick.
+    let pts: Vec<i64> = track.samples.iter().map(|s| if s.pts == 0 { start } else { origin + s.pts }).collect();
     check_times(planned, &pts)?;
     let timing =
         timing::reconstruct(&pts, start, end, plan.delay.unsigned()).map_err(|e| unfit(FailureCode::Timing, e))?;

@@ -7,8 +7,10 @@ use crate::source::{LocalSource, SourceAccess, need};
 use crate::store::{bytes_to_store, store_bytes, store_track};
 use async_trait::async_trait;
 use splitreel_backend::lease::{Work, WorkOrder};
+use splitreel_core::assembly::sound::differences;
+use splitreel_core::levels::Heard;
 use splitreel_core::part::{AudioPart, Cost, ProbeResult, RenditionPart, TaskResult, VideoPart};
-use splitreel_core::plan::{Cut, Plan};
+use splitreel_core::plan::{Cut, Plan, TrackPlan};
 use splitreel_core::profile::SourceProfile;
 use splitreel_core::ranges::Need;
 use splitreel_core::task::Progress;
@@ -185,9 +187,10 @@ impl WorkerDeps {
         let progress = request.progress.clone();
         let encode = self.toolkit.encode_audio(request, Arc::clone(plan), index);
         let encoded = encode.instrument(step(Step::Encode)).await?;
-        let Encoded { tracks, cpu_ms, decoded_samples, encoded_samples, keep, .. } = encoded;
+        let Encoded { tracks, cpu_ms, decoded_samples, encoded_samples, heard, keep, .. } = encoded;
         let track = tracks.first().ok_or_else(|| Failure::of(FailureCode::NoAudio, "no audio came out"))?;
         let cut = cut_audio_track(planned, index, track, encoded_samples, plan.packaging.media_segment_seconds)?;
+        check_heard(planned, heard.as_ref())?;
         let transfer = Transfer::new(&progress, STORING, bytes_to_store(&cut.track, track));
         let store = store_track(self.blobs.as_ref(), (&planned.id, &order.key_prefix), cut.track, track, &transfer);
         let stored = store.instrument(step(Step::Upload)).await?;
@@ -201,8 +204,19 @@ impl WorkerDeps {
             priming: OutputTicks(cut.priming.into()),
             num_samples: cut.num_samples,
             decoded_samples,
+            heard,
             start: *start,
             cost: Cost { cpu_ms, bytes_written, ..Cost::default() },
         }))
     }
+}
+
+/// Refuses encoded audio that does not sound like its source.
+fn check_heard(planned: &TrackPlan, heard: Option<&Heard>) -> Result<(), Failure> {
+    let (Some(audio), Some(heard)) = (planned.audio(), heard) else { return Ok(()) };
+    let found = differences(audio, planned.timescale, &heard.source, &heard.output);
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::of(FailureCode::SamplesDiffer, format!("{}: the encoded audio {}", planned.id, found.join("; "))))
 }

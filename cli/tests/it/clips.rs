@@ -109,6 +109,24 @@ pub fn late_video() -> PathBuf {
     make("late-video.mp4", &[&late[..], B_FRAMES, AAC].concat())
 }
 
+/// A white frame and a rising beep every other second.
+pub fn flash_and_beep() -> PathBuf {
+    let flash = "color=black:s=64x36:r=25:d=8,drawbox=color=white:t=fill:enable=lt(mod(t\\,2)\\,0.04)";
+    let beep = "aevalsrc=0.5*sin(2*PI*(400+20000*mod(t\\,2))*mod(t\\,2))*lt(mod(t\\,2)\\,0.04):s=48000:d=8";
+    make("flash-and-beep.mkv", &lavfi(&[flash, beep], &[B_FRAMES, &["-c:a", "flac"]]))
+}
+
+/// One frame with 9 s of sound: a cover and a song.
+pub fn one_frame_with_sound() -> PathBuf {
+    let sound = "sine=300:r=48000:d=9";
+    make("one-frame-with-sound.mp4", &lavfi(&["testsrc2=size=128x72:rate=25:duration=0.04", sound], &[B_FRAMES, AAC]))
+}
+
+/// Sound ends after 5 of 12 s.
+pub fn short_sound() -> PathBuf {
+    make("short-sound.mp4", &lavfi(&[PICTURE, "sine=300:r=48000:d=5"], &[B_FRAMES, AAC]))
+}
+
 /// No sound.
 pub fn video_only() -> PathBuf {
     make("video-only.mp4", &lavfi(&[PICTURE], &[B_FRAMES]))

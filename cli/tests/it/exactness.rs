@@ -1,7 +1,7 @@
 //! However a source is split, what comes out is what went in: frames, times, pixels, samples, sound against picture.
 
 use crate::clips;
-use crate::decoded::{self, Frames, assert_same_samples, assert_same_times};
+use crate::decoded::{self, Frames, Seconds, assert_same_samples, assert_same_times};
 use crate::output::Output;
 use crate::reel::Reel;
 use std::path::Path;
@@ -14,6 +14,8 @@ struct Truth {
     frames: Option<Frames>,
     pixels: Vec<String>,
     sounds: Vec<decoded::Sound>,
+    /// End of the longest track, in seconds.
+    end: f64,
 }
 
 impl Truth {
@@ -21,13 +23,60 @@ impl Truth {
         let frames = decoded::frames(source);
         let pixels = if frames.is_some() { decoded::pixels(source) } else { Vec::new() };
         let sounds = (0..decoded::num_sounds(source)).filter_map(|n| decoded::sound(source, n)).collect();
-        Truth { frames, pixels, sounds }
+        let mut truth = Truth { frames, pixels, sounds, end: 0.0 };
+        let sounds = truth.sounds.iter().map(sound_end);
+        truth.end = sounds.chain(truth.frames.as_ref().map(picture_end)).fold(0.0, f64::max);
+        truth.filled()
+    }
+
+    /// Whether a track with this end is filled up to the end of the longest one.
+    fn is_short(&self, end: f64) -> bool {
+        self.end - end > 0.5
+    }
+
+    /// As many samples as the source's track; one that is short ends with the longest.
+    #[track_caller]
+    fn assert_samples(&self, what: &str, number: usize, sound: &decoded::Sound) {
+        let want = &self.sounds[number];
+        if self.is_short(sound_end(want)) {
+            let lasts = sound.samples as f64 / sound.rate as f64;
+            let wanted = self.end - want.start.to_f64();
+            assert!((lasts - wanted).abs() < 0.05, "{what}: {lasts} s, the longest track {wanted} s");
+        } else {
+            assert_same_samples(what, want, sound);
+        }
+    }
+
+    /// Tracks that start more than 100 ms late start with the first one: the first frame is shown from there, audio
+    /// begins with silence.
+    fn filled(mut self) -> Self {
+        let starts = self.sounds.iter().map(|sound| sound.start).chain(self.frames.iter().map(Frames::first));
+        let Some(origin) = starts.min_by(|a, b| a.to_f64().total_cmp(&b.to_f64())) else { return self };
+        let is_late = |start: Seconds| start.minus(origin).to_f64() > 0.1;
+        if let Some(frames) = self.frames.as_mut().filter(|frames| is_late(frames.first())) {
+            frames.ticks[0] = origin.num * frames.tick.den / (origin.den * frames.tick.num);
+        }
+        for sound in self.sounds.iter_mut().filter(|sound| is_late(sound.start)) {
+            let late = sound.start.minus(origin);
+            sound.samples += late.num * sound.rate / late.den;
+            sound.start = origin;
+        }
+        self
     }
 
     /// Sound minus picture at the start, in seconds.
     fn offset(&self, number: usize) -> Option<f64> {
         Some(self.sounds[number].start.minus(self.frames.as_ref()?.first()).to_f64())
     }
+}
+
+fn sound_end(sound: &decoded::Sound) -> f64 {
+    sound.start.to_f64() + sound.samples as f64 / sound.rate as f64
+}
+
+/// End of the last frame, which is as long as the others on average.
+fn picture_end(frames: &Frames) -> f64 {
+    frames.first().to_f64() + frames.span() + frames.span() / (frames.ticks.len().max(2) - 1) as f64
 }
 
 #[track_caller]
@@ -43,8 +92,11 @@ fn assert_exact(truth: &Truth, output: &Output, scratch: &Path) {
         let source = truth.frames.as_ref().unwrap();
         let frames = assert_same_video("playlist", truth, &joined);
         let mean = source.span() / (source.ticks.len().max(2) - 1) as f64;
+        let is_filled = truth.is_short(picture_end(source));
+        let listed = playlist.seconds();
+        assert!(!is_filled || (listed - (truth.end - source.first().to_f64())).abs() < 0.05, "{listed} s listed");
         assert!(
-            (playlist.seconds() - frames.span() - mean).abs() < 3.0 * mean + 0.01,
+            is_filled || (playlist.seconds() - frames.span() - mean).abs() < 3.0 * mean + 0.01,
             "{} s listed, {} s of frames",
             playlist.seconds(),
             frames.span()
@@ -55,7 +107,7 @@ fn assert_exact(truth: &Truth, output: &Output, scratch: &Path) {
     for (number, playlist) in audios.iter().enumerate() {
         playlist.assert_whole();
         let sound = decoded::sound(&output.join(playlist, scratch), 0).expect("audio in the rendition");
-        assert_same_samples("playlist", &truth.sounds[number], &sound);
+        truth.assert_samples("playlist", number, &sound);
         if let (Some(want), Some(picture)) = (truth.offset(number), picture) {
             let shift = sound.start.minus(picture).to_f64() - want;
             // Decoders that do not know edit lists in fragmented files play the priming, before the start.
@@ -69,9 +121,9 @@ fn assert_exact(truth: &Truth, output: &Output, scratch: &Path) {
     let mp4 = output.mp4().expect("a progressive MP4");
     let picture = truth.frames.is_some().then(|| assert_same_video("mp4", truth, &mp4).first());
     assert_eq!(decoded::num_sounds(&mp4), truth.sounds.len(), "audio tracks of the MP4");
-    for (number, want) in truth.sounds.iter().enumerate() {
+    for number in 0..truth.sounds.len() {
         let sound = decoded::sound(&mp4, number).unwrap();
-        assert_same_samples("mp4", want, &sound);
+        truth.assert_samples("mp4", number, &sound);
         if let (Some(want), Some(picture)) = (truth.offset(number), picture) {
             let shift = sound.start.minus(picture).to_f64() - want;
             assert!(shift.abs() <= MAX_SHIFT, "mp4: sound {shift} s against the picture");
@@ -103,7 +155,8 @@ fn assert_certified(truth: &Truth, output: &Output) {
         assert_eq!(video["is_continuous"], true);
     }
     for (audio, sound) in certificate["audio"].as_array().unwrap().iter().zip(&truth.sounds) {
-        if audio["sample_rate"].as_i64().map(i128::from) == Some(sound.rate) {
+        let is_filled = truth.is_short(sound_end(sound));
+        if !is_filled && audio["sample_rate"].as_i64().map(i128::from) == Some(sound.rate) {
             // A copied track ends where its container says; decoders give the rest of the last packet, too.
             let more = sound.samples - i128::from(audio["samples_out"].as_i64().unwrap());
             let is_copy = audio["samples_decoded"].is_null();
@@ -178,7 +231,59 @@ fn sound_that_starts_late() {
 
 #[test]
 fn picture_that_starts_late() {
-    holds_for(&clips::late_video(), 12.0, FEW);
+    // The first frame is shown 2 s longer.
+    holds_for(&clips::late_video(), 14.0, FEW);
+}
+
+/// Decoded samples of the first audio track, one channel.
+fn heard(path: &Path) -> Vec<f32> {
+    let mut command = std::process::Command::new("ffmpeg");
+    command.args(["-v", "error", "-nostdin", "-i"]).arg(path);
+    command.args(["-map", "0:a:0", "-ac", "1", "-ar", "48000", "-f", "f32le", "-"]);
+    let data = command.output().unwrap().stdout;
+    data.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
+
+#[test]
+fn silence_stands_in_front_of_late_sound() {
+    let reel = Reel::new();
+    let out = reel.path("out");
+    reel.run(&clips::late_audio(), &out, &[]).done();
+    let heard = heard(&Output::open(&out).mp4().unwrap());
+    let loudest = |range: &[f32]| range.iter().fold(0.0_f32, |most, sample| most.max(sample.abs()));
+    // The encoder's own spread at an edge is below a codec frame.
+    assert!(loudest(&heard[..96_000 - 1024]) < 0.001);
+    assert!(loudest(&heard[96_000..97_000]) > 0.1);
+}
+
+#[test]
+fn a_short_picture_lasts_as_long_as_the_sound() {
+    let (reel, source) = (Reel::new(), clips::one_frame_with_sound());
+    let out = reel.path("out");
+    reel.run(&source, &out, &[]).done();
+    let output = Output::open(&out);
+    for playlist in output.playlists("v").iter().chain(&output.playlists("a")) {
+        playlist.assert_whole();
+        assert!((playlist.seconds() - 9.0).abs() < 0.1, "{} s", playlist.seconds());
+    }
+    assert_eq!(decoded::frames(&output.mp4().unwrap()).unwrap().ticks.len(), 1);
+    let master = std::fs::read_to_string(out.join("master.m3u8")).unwrap();
+    assert!(master.contains("FRAME-RATE=25.000"), "{master}");
+}
+
+#[test]
+fn sound_that_ends_early_is_silent_to_the_end() {
+    let (reel, source) = (Reel::new(), clips::short_sound());
+    let out = reel.path("out");
+    reel.run(&source, &out, &[]).done();
+    let output = Output::open(&out);
+    for playlist in output.playlists("v").iter().chain(&output.playlists("a")) {
+        playlist.assert_whole();
+        assert!((playlist.seconds() - 12.0).abs() < 0.1, "{} s", playlist.seconds());
+    }
+    let heard = heard(&output.mp4().unwrap());
+    assert!(heard.len().abs_diff(12 * 48_000) <= 1024, "{}", heard.len());
+    assert!(heard[5 * 48_000 + 4096..].iter().all(|sample| sample.abs() < 0.001));
 }
 
 #[test]

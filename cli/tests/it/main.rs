@@ -24,6 +24,7 @@ mod exactness;
 mod examples;
 mod full_disk;
 mod gate;
+mod in_step;
 mod inherited;
 mod ladders;
 #[cfg(not(feature = "cluster"))]

@@ -2,9 +2,11 @@
 //! assembler measures what is stored and passes the measurements in.
 
 mod audio;
+pub mod sound;
 mod video;
 
 use crate::content::{Content, Likeness};
+use crate::levels::Heard;
 use crate::measure::{MeasuredSegment, Stored};
 use crate::part::{AudioPart, StoredSegment, VideoPart};
 use crate::plan::Plan;
@@ -147,6 +149,13 @@ pub struct AudioCertificate {
     pub samples_decoded: Option<u64>,
     /// Samples that play, at the output's rate.
     pub samples_out: u64,
+    /// Channels that the decoder delivered. `None` for a copy.
+    pub channels_decoded: Option<u16>,
+    /// Channels of the output.
+    pub channels_out: u16,
+    /// Levels and timeline of the source's track and of the encoded one, each measured on what a decoder delivers. `None`
+    /// for a copy.
+    pub heard: Option<Heard>,
     /// Output rate in Hz.
     pub sample_rate: u32,
     /// Hidden samples in front.

@@ -20,6 +20,7 @@ pub mod id;
 pub mod job;
 pub mod key;
 pub mod ladder;
+pub mod levels;
 pub mod measure;
 pub mod names;
 pub mod part;

@@ -1,6 +1,7 @@
 //! What successful attempts report: the parts that assembly is made of.
 
 use crate::content::Content;
+use crate::levels::Heard;
 use crate::time::OutputTicks;
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +104,9 @@ pub struct AudioPart {
     pub num_samples: u64,
     /// Samples that the decoder delivered, at the source's rate.
     pub decoded_samples: Option<u64>,
+    /// Levels of the source's track and of the encoded one; `None` for a copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Heard>,
     /// Place of the first sample on the presentation's timeline.
     pub start: OutputTicks,
     /// Cost of making it.

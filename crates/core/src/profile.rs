@@ -330,13 +330,16 @@ pub struct AudioProfile {
     pub codec: AudioCodec,
     /// kbit/s for mono and stereo; more channels get 64 each. 0 = 128 for stereo, 80 for mono.
     pub kbps: u32,
-    /// Channels kept at most; more are mixed down to stereo.
+    /// Channels kept at most; more are mixed down.
     pub max_channels: u16,
+    /// Add a stereo mix beside each encoded track of more than two channels, and beside each that is copied because it
+    /// fits. Without effect where the profile asks for `copy`.
+    pub stereo: bool,
 }
 
 impl Default for AudioProfile {
     fn default() -> Self {
-        AudioProfile { codec: AudioCodec::Aac, kbps: 0, max_channels: 6 }
+        AudioProfile { codec: AudioCodec::Aac, kbps: 0, max_channels: 6, stereo: true }
     }
 }
 

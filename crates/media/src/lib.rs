@@ -9,6 +9,7 @@ mod content;
 mod detect;
 mod encode;
 mod failure;
+mod listen;
 pub mod piece;
 mod probe;
 mod process;

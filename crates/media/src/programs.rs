@@ -3,7 +3,7 @@
 use crate::again;
 use crate::content::{self, Check};
 use crate::detect::Ffmpeg;
-use crate::encode::{Places, encode_audio, encode_video};
+use crate::encode::{EncodedAudio, Places, encode_audio, encode_video};
 use crate::piece::EncodedTrack;
 use crate::probe;
 use crate::process::ProgressSink;
@@ -88,8 +88,9 @@ impl Ffmpeg {
         cancel: CancellationToken,
     ) -> Result<AudioFile, Failure> {
         let places = Places { source: &request.source, out_dir: &request.out_dir, scratch: &request.scratch };
-        let (file, facts, output) =
+        let made =
             encode_audio(self, &request.plan, request.track, &places, request.limits.clone(), progress, cancel).await?;
-        Ok(AudioFile { file, facts, effort: Effort::of(&output), stderr_tail: output.stderr_tail })
+        let EncodedAudio { file, facts, heard, output } = made;
+        Ok(AudioFile { file, facts, heard, effort: Effort::of(&output), stderr_tail: output.stderr_tail })
     }
 }

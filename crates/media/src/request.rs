@@ -7,6 +7,7 @@ use crate::probe::ProbeOptions;
 use crate::process::{Limits, Output};
 use splitreel_core::LeaseId;
 use splitreel_core::content::Content;
+use splitreel_core::levels::Heard;
 use splitreel_core::plan::Plan;
 use splitreel_core::source::SourceInfo;
 use splitreel_core::task::Progress;
@@ -45,6 +46,8 @@ pub struct Encoded {
     pub decoded_samples: Option<u64>,
     /// Samples that the encoder took in (audio).
     pub encoded_samples: Option<u64>,
+    /// Levels of the source's track and of the encoded one (audio that was encoded).
+    pub heard: Option<Heard>,
     /// Holds scratch files alive.
     pub keep: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -155,6 +158,8 @@ pub struct AudioFile {
     pub file: PathBuf,
     /// Counts of samples.
     pub facts: AudioFacts,
+    /// Levels of the source's track and of the encoded one; `None` for a copy.
+    pub heard: Option<Heard>,
     /// What it cost.
     pub effort: Effort,
     /// Last lines of ffmpeg.

@@ -191,6 +191,7 @@ impl Toolkit for FfmpegToolkit {
         let mut done = encoded(tracks, made.effort, work);
         done.decoded_samples = made.facts.decoded_samples;
         done.encoded_samples = made.facts.encoded_samples;
+        done.heard = made.heard;
         Ok(done)
     }
 
@@ -211,6 +212,7 @@ fn encoded(tracks: Vec<EncodedTrack>, effort: Effort, work: Workspace) -> Encode
         cpu_ms: effort.cpu_ms,
         decoded_samples: None,
         encoded_samples: None,
+        heard: None,
         keep: Some(Box::new(work)),
     }
 }

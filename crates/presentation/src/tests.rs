@@ -53,6 +53,7 @@ fn results(plan: &Plan) -> Vec<TaskResult> {
         priming: OutputTicks(1_024),
         num_samples: 960_000,
         decoded_samples: Some(960_000),
+        heard: None,
         start: OutputTicks(0),
         cost: Cost::default(),
     }));

@@ -86,6 +86,7 @@ pub fn plan(segments: u32, audio: u32) -> Plan {
         timescale: 25,
         first: SourceTicks(0),
         output_start: OutputTicks(0),
+        held: OutputTicks(0),
         output_end: OutputTicks(i64::from(segments) * 100),
         segments: (0..segments).map(segment).collect(),
     };
@@ -117,6 +118,8 @@ fn audio_track(index: u32) -> TrackPlan {
             frame_samples: 1024,
             clock: None,
             source_start: MediaTime::new(0, Rational::ONE),
+            lead_silence: OutputTicks(0),
+            fill_until: None,
             ops: vec![
                 AudioOp::Resample { sample_rate: 48_000 },
                 AudioOp::Remix { layout: "stereo".to_owned(), channels: 2 },
@@ -150,6 +153,7 @@ pub fn result(kind: TaskKind, index: u32) -> TaskResult {
             priming: OutputTicks(1024),
             num_samples: 48_000,
             decoded_samples: Some(48_000),
+            heard: None,
             start: OutputTicks(0),
             cost: Cost::default(),
         }),

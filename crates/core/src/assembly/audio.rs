@@ -1,6 +1,7 @@
 //! The half of the check for tracks with a task of their own, audio today: start, priming and samples of plan, part and
 //! stored headers.
 
+use super::sound::differences;
 use super::{
     AudioCertificate, AudioPlace, Measured, Origin, SampleCount, Violations, check_record, is_contiguous, is_continuous,
 };
@@ -51,10 +52,18 @@ fn check_track(
     if !is_continuous {
         bad.add(&place, "the timeline has a gap or an overlap");
     }
+    if let (Some(audio), Some(heard)) = (planned.audio(), &part.heard) {
+        for found in differences(audio, planned.timescale, &heard.source, &heard.output) {
+            bad.add(&place, found);
+        }
+    }
     AudioCertificate {
         rendition: part.stored.track.clone(),
         samples_decoded: part.decoded_samples,
         samples_out: part.num_samples,
+        channels_decoded: part.heard.as_ref().and_then(|heard| u16::try_from(heard.source.channels()).ok()),
+        channels_out: part.channels,
+        heard: part.heard.clone(),
         sample_rate: part.sample_rate,
         priming: u32::try_from(part.priming.get()).unwrap_or(u32::MAX),
         start: part.start.get(),

@@ -103,6 +103,7 @@ fn audio(a: &TrackPlan) -> (AudioPart, MeasuredTrack) {
         priming: OutputTicks(packet),
         num_samples: 9 * packet as u64 - 100,
         decoded_samples: None,
+        heard: None,
         start: OutputTicks(planned),
         cost: Cost::default(),
     };

@@ -38,6 +38,7 @@ fn results_are_stored_as_they_always_were() {
         priming: OutputTicks(1_024),
         num_samples: 95_000,
         decoded_samples: Some(95_000),
+        heard: None,
         start: OutputTicks(480),
         cost,
     });

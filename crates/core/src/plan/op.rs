@@ -85,6 +85,9 @@ pub enum AudioOp {
         /// Channels.
         channels: u16,
     },
+    /// Hold the true peak of a mix to fewer channels (ITU-R BS.1770-4 annex 2) below −2.5 dBFS: coherent channels add up
+    /// to more than full scale. Softer samples stay as they are.
+    Limit,
 }
 
 /// Rule that chooses frames from the source's list, in integers. The first frame of the source is always chosen.

@@ -34,9 +34,12 @@ pub struct Timeline {
     pub timescale: u32,
     /// First frame of the source.
     pub first: SourceTicks,
-    /// First frame in the output: 0 unless audio starts earlier.
+    /// First frame in the output: 0 unless audio starts a little earlier.
     pub output_start: OutputTicks,
-    /// End of the last frame in the output.
+    /// Time that the first frame is shown before its own time, because audio starts earlier. All other frames keep theirs.
+    #[serde(default)]
+    pub held: OutputTicks,
+    /// End of the last frame in the output: the frame's own end, or that of longer audio.
     pub output_end: OutputTicks,
     /// Segments, contiguous.
     pub segments: Vec<Segment>,
@@ -148,8 +151,14 @@ impl Timeline {
 
     /// Output tick of a source tick.
     pub fn output(&self, source: SourceTicks) -> OutputTicks {
+        if source <= self.first { self.output_start } else { self.unheld(source) }
+    }
+
+    /// Tick of an output track for a source time, without the longer display of the first frame: where an encoder that
+    /// starts at this source time has its 0.
+    pub fn unheld(&self, source: SourceTicks) -> OutputTicks {
         let since = rescale((source - self.first).get(), self.source_timebase, self.output_timebase());
-        self.output_start + OutputTicks(since)
+        self.output_start + self.held + OutputTicks(since)
     }
 
     /// Length of the video in seconds, for display and estimates.

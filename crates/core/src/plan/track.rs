@@ -231,6 +231,13 @@ pub struct AudioMedia {
     /// Jumps of the source's clock; `None`: it has none. `source_start` is without the jumps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<TrackClock>,
+    /// Silence in front of the source's first sample, in output samples. Only encoded tracks have some.
+    #[serde(default)]
+    pub lead_silence: OutputTicks,
+    /// Length up to which silence is added at the end, in output samples from the start of the track. `None`: the
+    /// track ends with the source's last sample.
+    #[serde(default)]
+    pub fill_until: Option<OutputTicks>,
     /// Operations between decoder and encoder, in order.
     pub ops: Vec<AudioOp>,
     /// How packets are made.

@@ -2,12 +2,15 @@
 
 use super::{Cut, FrameList, GridSegment, MediaKind, Plan, Segment, SegmentFrames, TrackPlan, VideoMedia, VideoOp};
 use crate::source::IndexEvidence;
+use crate::time::OutputTicks;
 
 /// What the plan expects of the part that a segment task makes of one track.
 #[derive(Clone, Copy, Debug)]
 pub struct PlannedPart<'a> {
     /// The segment.
     pub segment: &'a Segment,
+    /// Output tick that is 0 in the encoder's output, see [`Timeline::unheld`](super::Timeline::unheld).
+    pub origin: OutputTicks,
     /// The track.
     pub track: &'a TrackPlan,
     /// Its frame list.
@@ -71,8 +74,11 @@ impl Plan {
     pub fn part_at<'a>(&'a self, track: &'a TrackPlan, place: usize) -> Option<PlannedPart<'a>> {
         let Cut::Timeline { frames, grid } = track.cut else { return None };
         let list = self.frames.get(frames as usize)?;
+        let timeline = self.timeline.as_ref()?;
+        let segment = timeline.segments.get(place)?;
         Some(PlannedPart {
-            segment: self.timeline.as_ref()?.segments.get(place)?,
+            segment,
+            origin: timeline.unheld(segment.start),
             track,
             list,
             frames: list.segments.get(place)?,

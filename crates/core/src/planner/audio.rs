@@ -1,14 +1,14 @@
 //! Planning of audio: one task per track over the whole timeline, cut on the codec's frame grid.
 
-use super::{Context, Draft, ticks_between};
+use super::{Context, Draft, Notes, audio_end, ticks_between};
 use crate::failure::{Failure, FailureCode};
 use crate::plan::{
     AudioEncoding, AudioMedia, AudioOp, Coding, Cut, Label, Media, MediaSegmentPlan, Protection, TrackContainer,
     TrackPlan,
 };
 use crate::profile::{AudioCodec, Profile};
-use crate::source::{AudioTrack, Container, SourceInfo};
-use crate::time::{OutputTicks, Rational, rescale};
+use crate::source::{AudioTrack, Container};
+use crate::time::{MediaTime, OutputTicks, Rational, rescale};
 
 const AAC_RATES: [u32; 12] =
     [8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000];
@@ -22,19 +22,44 @@ pub(super) fn produce(context: &Context<'_>, draft: &mut Draft) -> Result<(), Fa
     let default = audio.iter().position(|a| a.is_default).unwrap_or(0);
     let starts = leading_starts(draft);
     for (i, track) in audio.iter().enumerate() {
-        let (codec, why) = choose_codec(context.info, track, context.profile)?;
+        let (codec, why) = choose_codec(context, track)?;
         let mut planned = plan_track(context, track, codec, i + 1);
         planned.label.is_default = i == default;
-        if let (Cut::Whole { start, boundaries, first_number }, Some((starts, timebase))) = (&mut planned.cut, &starts)
-        {
-            let to = Rational::new(1, i64::from(planned.timescale)).unwrap_or(Rational::ONE);
-            let starts = starts.iter().map(|s| OutputTicks(rescale(s.get(), *timebase, to)));
-            (*boundaries, *first_number) = boundaries_after(*start, starts.collect());
-        }
+        divide(&mut planned, starts.as_ref());
         draft.notes.add(format!("audio {}", i + 1), choice(&planned), why);
+        note_edges(context, track, &planned, i + 1, &mut draft.notes);
+        let stereo = stereo_beside(context, track, &planned, i + 1);
         draft.tracks.push(planned);
+        if let Some(mut stereo) = stereo {
+            divide(&mut stereo, starts.as_ref());
+            let why = format!("the profile asks for stereo beside {} channels, for devices with two", track.channels);
+            draft.notes.add(format!("audio {} stereo", i + 1), choice(&stereo), why);
+            draft.tracks.push(stereo);
+        }
     }
     Ok(())
+}
+
+/// Cuts a track where the media segments of the leading video track start.
+fn divide(planned: &mut TrackPlan, starts: Option<&(Vec<OutputTicks>, Rational)>) {
+    let to = planned.timebase();
+    let (Cut::Whole { start, boundaries, first_number }, Some((starts, timebase))) = (&mut planned.cut, starts) else {
+        return;
+    };
+    let starts = starts.iter().map(|s| OutputTicks(rescale(s.get(), *timebase, to)));
+    (*boundaries, *first_number) = boundaries_after(*start, starts.collect());
+}
+
+/// The stereo mix beside a track of more channels, when the profile asks for one.
+fn stereo_beside(context: &Context<'_>, track: &AudioTrack, planned: &TrackPlan, number: usize) -> Option<TrackPlan> {
+    let wanted = &context.profile.audio;
+    if !wanted.stereo || wanted.codec == AudioCodec::Copy || planned.audio()?.channels <= 2 {
+        return None;
+    }
+    let mut stereo = mixed_track(context, track, wanted.codec, number, (2, "stereo".to_owned()));
+    stereo.id = format!("{}-stereo", planned.id);
+    stereo.label.name = format!("{} (stereo)", planned.label.name);
+    Some(stereo)
 }
 
 /// Media segment starts of the leading video track, and seconds per tick of them.
@@ -54,13 +79,31 @@ fn boundaries_after(start: OutputTicks, starts: Vec<OutputTicks>) -> (Vec<Output
 
 /// A track with the number `number` (from 1), not divided yet.
 fn plan_track(context: &Context<'_>, track: &AudioTrack, codec: AudioCodec, number: usize) -> TrackPlan {
+    mixed_track(context, track, codec, number, output_channels(track, context.profile, codec))
+}
+
+/// A track with given channels and their layout, not divided yet.
+fn mixed_track(
+    context: &Context<'_>,
+    track: &AudioTrack,
+    codec: AudioCodec,
+    number: usize,
+    (channels, layout): (u16, String),
+) -> TrackPlan {
     let profile = context.profile;
     let sample_rate = output_rate(track, codec);
-    let (channels, layout) = output_channels(track, profile, codec);
     let is_copy = codec == AudioCodec::Copy;
     let timebase = Rational::new(1, i64::from(sample_rate)).unwrap_or(Rational::ONE);
     let language = if track.language.is_empty() { "und".to_owned() } else { track.language.clone() };
-    let ops = vec![AudioOp::Resample { sample_rate }, AudioOp::Remix { layout, channels }];
+    let mut ops = vec![AudioOp::Resample { sample_rate }, AudioOp::Remix { layout, channels }];
+    if channels < track.channels {
+        ops.push(AudioOp::Limit);
+    }
+    let ticks = |time: MediaTime| OutputTicks(ticks_between(context.origin, time, timebase).max(0));
+    let first = ticks(track.first_pts);
+    let is_late = !is_copy && context.late(track.first_pts);
+    let (start, lead_silence) = if is_late { (OutputTicks::ZERO, first) } else { (first, OutputTicks::ZERO) };
+    let is_short = !is_copy && audio_end(track).is_some_and(|end| context.is_short(end));
     TrackPlan {
         id: safe_id(number, &language),
         source_stream: track.stream,
@@ -73,16 +116,14 @@ fn plan_track(context: &Context<'_>, track: &AudioTrack, codec: AudioCodec, numb
             language,
             is_default: false,
         },
-        cut: Cut::Whole {
-            start: OutputTicks(ticks_between(context.origin, track.first_pts, timebase).max(0)),
-            boundaries: Vec::new(),
-            first_number: 1,
-        },
+        cut: Cut::Whole { start, boundaries: Vec::new(), first_number: 1 },
         media: Media::Audio(AudioMedia {
             channels,
             frame_samples: if codec == AudioCodec::Opus { 960 } else { 1024 },
             source_start: track.first_pts,
             clock: context.info.clocks.get(&track.stream).cloned(),
+            lead_silence,
+            fill_until: is_short.then(|| ticks(context.end) - start),
             ops: if is_copy { Vec::new() } else { ops },
             coding: if is_copy {
                 Coding::Copy
@@ -90,6 +131,28 @@ fn plan_track(context: &Context<'_>, track: &AudioTrack, codec: AudioCodec, numb
                 Coding::Encode(AudioEncoding { codec, kbps: bit_rate(profile, channels) })
             },
         }),
+    }
+}
+
+/// Notes silence at either end, and what a copy leaves as it is.
+fn note_edges(context: &Context<'_>, track: &AudioTrack, planned: &TrackPlan, number: usize, notes: &mut Notes) {
+    let late = track.first_pts.seconds() - context.origin.seconds();
+    let early = audio_end(track).map_or(0.0, |end| context.end.seconds() - end.seconds());
+    let is_copy = planned.audio().is_some_and(|audio| audio.coding.is_copy());
+    for (is_apart, what, seconds) in [
+        (context.late(track.first_pts), "starts", late),
+        (audio_end(track).is_some_and(|end| context.is_short(end)), "ends", early),
+    ] {
+        let order = if what == "starts" { "after the presentation's start" } else { "before the presentation's end" };
+        if is_apart && is_copy {
+            let reason = format!(
+                "it {what} {seconds:.3} s {order}; a copy has no silence to fill that with, and some players place it wrongly"
+            );
+            notes.add(format!("audio {number} edges"), "left as they are", reason);
+        } else if is_apart {
+            let reason = format!("it {what} {order}: every player then keeps the tracks in step");
+            notes.add(format!("audio {number} edges"), format!("{seconds:.3} s of silence added"), reason);
+        }
     }
 }
 
@@ -108,7 +171,8 @@ fn choice(planned: &TrackPlan) -> String {
     }
 }
 
-fn choose_codec(info: &SourceInfo, track: &AudioTrack, profile: &Profile) -> Result<(AudioCodec, String), Failure> {
+fn choose_codec(context: &Context<'_>, track: &AudioTrack) -> Result<(AudioCodec, String), Failure> {
+    let (info, profile) = (context.info, context.profile);
     let fits = matches!(track.codec.as_str(), "aac" | "opus" | "mp3" | "ac3" | "eac3" | "flac" | "alac");
     let wanted = profile.audio.codec;
     if wanted == AudioCodec::Copy {
@@ -134,6 +198,8 @@ fn choose_codec(info: &SourceInfo, track: &AudioTrack, profile: &Profile) -> Res
         } else if track.first_pts.ticks != 0 || track.priming.is_none_or(|p| p > MAX_COPIED_PRIMING) {
             "aac, but its edit list hides more than a codec's priming, or less: re-encoded to be sample-exact"
                 .to_owned()
+        } else if context.late(track.first_pts) || audio_end(track).is_some_and(|end| context.is_short(end)) {
+            "aac, but other tracks start earlier or end later, and silence has to be added: re-encoded".to_owned()
         } else if track.profile != "LC"
             || !AAC_RATES.contains(&track.sample_rate)
             || track.channels > profile.audio.max_channels

@@ -22,7 +22,7 @@ pub(super) struct Chosen {
 impl Chosen {
     pub(super) fn new(clock: &Clock, rule: FrameRule) -> Self {
         let at = rule.choose(&clock.frames, clock.timeline.source_timebase);
-        let length = clock.timeline.output_end - clock.timeline.output_start;
+        let length = clock.shown;
         let source_rate = source_rate(clock);
         let rate = match rule {
             FrameRule::All => source_rate,
@@ -60,7 +60,7 @@ impl Chosen {
 
 /// Mean frame rate of the source.
 pub(super) fn source_rate(clock: &Clock) -> Rational {
-    let length = clock.timeline.output_end - clock.timeline.output_start;
+    let length = clock.shown;
     mean_rate(clock.frames.len(), length, clock.timeline.timescale)
 }
 
@@ -137,7 +137,7 @@ fn peak_rate(clock: &Clock, at: &[usize], mean: Rational) -> Option<Rational> {
     const ROUNDING: f64 = 0.003;
     let second = i64::from(clock.timeline.timescale.max(1));
     let mut ticks: Vec<i64> = at.iter().filter_map(|at| clock.output.get(*at)).map(|tick| tick.get()).collect();
-    let end = clock.timeline.output_end.get();
+    let end = (clock.timeline.output_start + clock.timeline.held + clock.shown).get();
     ticks.push(match ticks[..] {
         [.., before, last] => end.max(last.saturating_add(last - before)),
         _ => end,

@@ -21,7 +21,7 @@ use crate::failure::{Failure, FailureCode};
 use crate::plan::{Decision, FrameList, KeyframeGrid, PLAN_VERSION, Packaging, Plan, Timeline, TrackPlan};
 use crate::profile::{ContainerRule, Profile, VideoCodec};
 use crate::ranges;
-use crate::source::{ChosenProgramme, SourceInfo};
+use crate::source::{AudioTrack, ChosenProgramme, Container, SourceInfo};
 use crate::time::{MediaTime, Rational};
 pub use audio::{AudioCut, cut_audio};
 
@@ -66,6 +66,27 @@ pub struct Context<'a> {
     pub caps: &'a Capabilities,
     /// The presentation's origin: the earliest first sample of any track that is used.
     pub origin: MediaTime,
+    /// The presentation's end: the latest end of any track that is used, as far as the source states it.
+    pub end: MediaTime,
+}
+
+/// Difference between the starts of two tracks that is left as it is, in microseconds. Players place a track by the sum
+/// of its media segments or by its times; more than this is seen and heard.
+const START_SLACK_US: i64 = 100_000;
+
+/// The same for the ends of two tracks: players stop at the end of the longer one.
+const END_SLACK_US: i64 = 500_000;
+
+impl Context<'_> {
+    /// Whether a track with this first sample has to be filled from the presentation's start.
+    pub(crate) fn late(&self, first: MediaTime) -> bool {
+        first.micros().saturating_sub(self.origin.micros()) > START_SLACK_US
+    }
+
+    /// Whether a track with this end has to be filled up to the presentation's end.
+    pub(crate) fn is_short(&self, end: MediaTime) -> bool {
+        self.end.micros().saturating_sub(end.micros()) > END_SLACK_US
+    }
 }
 
 /// The plan in the making.
@@ -109,7 +130,8 @@ pub fn plan_with(
     caps: &Capabilities,
 ) -> Result<Plan, Failure> {
     check(info, profile)?;
-    let context = Context { info, profile, caps, origin: origin(info) };
+    let origin = origin(info);
+    let context = Context { info, profile, caps, origin, end: end(info).unwrap_or(origin) };
     let mut draft = Draft::default();
     for produce in producers {
         produce(&context, &mut draft)?;
@@ -181,6 +203,25 @@ fn origin(info: &SourceInfo) -> MediaTime {
     let video = info.video.as_ref().and_then(|v| v.frames.pts.first().map(|p| MediaTime::new(p, v.timebase)));
     let audio = info.audio.iter().map(|a| a.first_pts);
     video.into_iter().chain(audio).min().unwrap_or(MediaTime::new(0, Rational::ONE))
+}
+
+/// The presentation's end: the latest end of any track that is used. Audio counts where sample tables state its length:
+/// the length in other containers is an estimate, from which no frame may be stretched over hours.
+fn end(info: &SourceInfo) -> Option<MediaTime> {
+    let video = info.video.as_ref().and_then(|v| {
+        let last = v.frames.pts.last()?;
+        Some(MediaTime::new(last.saturating_add(v.frames.last_duration.max(1)), v.timebase))
+    });
+    let is_stated = info.container == Container::Mov && !info.fragmented;
+    let audio = info.audio.iter().filter(|_| is_stated).filter_map(audio_end);
+    video.into_iter().chain(audio).max()
+}
+
+/// The end of an audio track, when the source states its length.
+fn audio_end(track: &AudioTrack) -> Option<MediaTime> {
+    let (first, length) = (track.first_pts, track.duration?);
+    let ticks = crate::time::rescale(length.ticks, length.timebase, first.timebase);
+    Some(MediaTime::new(first.ticks.saturating_add(ticks), first.timebase))
 }
 
 /// Ticks of `to` between two exact times, rounded once to the nearest.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixture;
-use crate::plan::{Cut, FrameList, FrameRule, KeyframeGrid, Media, MediaKind, VideoOp, pts_fingerprint};
+use crate::plan::{AudioOp, Cut, FrameList, FrameRule, KeyframeGrid, Media, MediaKind, VideoOp, pts_fingerprint};
 use crate::profile::{FrameRate, FrameRateWord, PixelFormat, Profile, Rung, RungHeight, VideoCodec};
 use crate::source::*;
 use crate::task::TaskKind;
@@ -148,15 +148,81 @@ fn matroska_milliseconds_are_kept_exactly_and_told_as_the_common_rate() {
 }
 
 #[test]
-fn late_audio_and_late_video_keep_their_distance() {
+fn late_tracks_are_filled_from_the_start() {
     let mut info = source((0..300).map(|i| i * 512 + 24_576).collect(), (1, 12_288), 48);
     info.audio.push(audio(1000, 1000));
     let p = plan(&info, &profile(0.0), &Capabilities::default()).unwrap();
-    assert_eq!(timeline(&p).output_start, OutputTicks(12_288));
-    assert_eq!(audio_cut(&p).0, 0);
+    let t = timeline(&p);
+    assert_eq!((t.output_start.get(), t.held.get(), t.output_end.get()), (0, 12_288, 12_288 + 300 * 512));
+    assert_eq!(t.output(SourceTicks(24_576 + 512)), OutputTicks(12_288 + 512));
+    assert_eq!(p.frames[0].rate, Rational::whole(24));
+    assert_partition(&info, &p);
+    assert_eq!(audio_cut(&p), (0, 1));
+    assert_eq!(decision(&p, "video edges").0, "first frame shown 1.000 s longer");
+
     info.audio[0].first_pts = MediaTime::new(5000, Rational::new(1, 1000).unwrap());
     let p = plan(&info, &profile(0.0), &Capabilities::default()).unwrap();
-    assert_eq!((timeline(&p).output_start.get(), audio_cut(&p).0), (0, 144_000));
+    assert_eq!((timeline(&p).output_start.get(), timeline(&p).held.get(), audio_cut(&p)), (0, 0, (0, 1)));
+    assert_eq!(p.whole_track(0).unwrap().audio().unwrap().lead_silence.get(), 144_000);
+    assert_eq!(decision(&p, "audio 1 edges").0, "3.000 s of silence added");
+}
+
+#[test]
+fn starts_less_than_a_tenth_of_a_second_apart_stay_apart() {
+    let mut info = source((0..300).map(|i| i * 512).collect(), (1, 12_288), 48);
+    info.audio.push(audio(80, 1000));
+    let p = plan(&info, &profile(0.0), &Capabilities::default()).unwrap();
+    assert_eq!((timeline(&p).held.get(), audio_cut(&p).0), (0, 3_840));
+    info.audio[0] = audio(-80, 1000);
+    let p = plan(&info, &profile(0.0), &Capabilities::default()).unwrap();
+    assert_eq!((timeline(&p).held.get(), timeline(&p).output_start.get(), audio_cut(&p).0), (0, 983, 0));
+}
+
+#[test]
+fn all_tracks_end_with_the_longest() {
+    let mut info = source((0..48).map(|i| i * 512).collect(), (1, 12_288), 48);
+    info.audio.push(audio(0, 1000));
+    info.audio[0].duration = Some(MediaTime::new(40_000, Rational::new(1, 1000).unwrap()));
+    let p = plan(&info, &profile(0.0), &Capabilities::default()).unwrap();
+    assert_eq!(timeline(&p).output_end.get(), 40 * 12_288);
+    assert_eq!(p.frames[0].rate, Rational::whole(24));
+    assert_partition(&info, &p);
+    assert_eq!(decision(&p, "video edges").0, "last frame shown 38.000 s longer");
+
+    info.audio[0].duration = Some(MediaTime::new(1_000, Rational::new(1, 1000).unwrap()));
+    let p = plan(&info, &profile(0.0), &Capabilities::default()).unwrap();
+    assert_eq!(p.whole_track(0).unwrap().audio().unwrap().fill_until, Some(OutputTicks(96_000)));
+    // The length that a transport stream states is an estimate.
+    info.container = Container::MpegTs;
+    info.audio[0].duration = Some(MediaTime::new(40_000_000, Rational::new(1, 1000).unwrap()));
+    let p = plan(&info, &profile(0.0), &Capabilities::default()).unwrap();
+    assert_eq!(timeline(&p).output_end.get(), 48 * 512);
+}
+
+/// Choice and reason of a decision.
+fn decision(plan: &Plan, subject: &str) -> (String, String) {
+    let found = plan.decisions.iter().find(|decision| decision.subject == subject).unwrap();
+    (found.choice.clone(), found.reason.clone())
+}
+
+#[test]
+fn stereo_stands_beside_more_channels() {
+    let mut info = source((0..300).map(|i| i * 512).collect(), (1, 12_288), 48);
+    info.audio = vec![AudioTrack { channels: 6, ..audio(0, 1000) }, AudioTrack { stream: 2, ..audio(0, 1000) }];
+    let ids = |p: &Profile| -> Vec<(String, u16, bool)> {
+        let plan = plan(&info, p, &Capabilities::default()).unwrap();
+        let limits = |t: &TrackPlan| t.audio().unwrap().ops.contains(&AudioOp::Limit);
+        plan.whole_tracks().map(|t| (t.id.clone(), t.audio().unwrap().channels, limits(t))).collect()
+    };
+    let wide = |id: &str, channels, limits| (id.to_owned(), channels, limits);
+    let both = [wide("1-eng", 6, false), wide("1-eng-stereo", 2, true), wide("2-eng", 2, false)];
+    assert_eq!(ids(&profile(0.0)), both);
+    let mut alone = profile(0.0);
+    alone.audio.stereo = false;
+    assert_eq!(ids(&alone), [wide("1-eng", 6, false), wide("2-eng", 2, false)]);
+    let mut narrow = profile(0.0);
+    narrow.audio.max_channels = 2;
+    assert_eq!(ids(&narrow), [wide("1-eng", 2, true), wide("2-eng", 2, false)]);
 }
 
 #[test]

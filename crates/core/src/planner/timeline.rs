@@ -1,11 +1,11 @@
 //! The source's frames on the output clock, and the timeline's segments with their seek points.
 
 use super::color::Assumed;
-use super::{Context, ticks_between};
+use super::{Context, Notes, ticks_between};
 use crate::failure::{Failure, FailureCode};
 use crate::plan::{Segment, Timeline};
 use crate::source::VideoTrack;
-use crate::time::{OutputTicks, Rational, SourceTicks, rescale};
+use crate::time::{MediaTime, OutputTicks, Rational, SourceTicks, rescale};
 
 /// The source's frames in both clocks.
 pub(super) struct Clock {
@@ -17,6 +17,8 @@ pub(super) struct Clock {
     pub(super) num_lost: u64,
     /// The timeline, without segments.
     pub(super) timeline: Timeline,
+    /// Length of the video by its own times: without a longer display of its first and last frame.
+    pub(super) shown: OutputTicks,
 }
 
 impl Clock {
@@ -27,7 +29,13 @@ impl Clock {
         let (Some(&first), Some(&last)) = (frames.first(), frames.last()) else {
             return Err(Failure::of(FailureCode::NoFrames, "the video track has no frames"));
         };
-        let timescale = timescale(&frames, track.timebase);
+        let own_end = last.saturating_add(SourceTicks(track.frames.last_duration.max(1))).at(track.timebase);
+        let late = context.late(first.at(track.timebase));
+        let is_short = context.is_short(own_end);
+        let before = late.then_some((context.origin, first.at(track.timebase)));
+        let behind = is_short.then_some((last.at(track.timebase), context.end));
+        let longest = longest_ticks(&frames, track.timebase, [before, behind]);
+        let timescale = timescale(longest, track.timebase);
         let mut timeline = Timeline {
             stream: track.stream,
             evidence: track.frames.evidence,
@@ -38,11 +46,17 @@ impl Clock {
             timescale,
             first,
             output_start: OutputTicks::ZERO,
+            held: OutputTicks::ZERO,
             output_end: OutputTicks::ZERO,
             segments: Vec::new(),
         };
         let since_origin = ticks_between(context.origin, first.at(track.timebase), timeline.output_timebase());
-        timeline.output_start = OutputTicks(since_origin.max(0));
+        let since_origin = OutputTicks(since_origin.max(0));
+        if late {
+            timeline.held = since_origin;
+        } else {
+            timeline.output_start = since_origin;
+        }
         let output: Vec<OutputTicks> = frames.iter().map(|p| timeline.output(*p)).collect();
         if !output.is_sorted_by(|earlier, later| earlier < later) {
             return Err(Failure::of(FailureCode::Timebase, "the source's timebase is too fine to be kept exactly"));
@@ -50,7 +64,27 @@ impl Clock {
         let end = timeline.output(last.saturating_add(SourceTicks(track.frames.last_duration.max(1))));
         let past_last = output.last().copied().unwrap_or_default() + OutputTicks(1);
         timeline.output_end = end.max(past_last);
-        Ok(Clock { frames, output, num_lost: track.num_lost, timeline })
+        let shown = timeline.output_end - timeline.output_start - timeline.held;
+        if is_short {
+            let end = ticks_between(context.origin, context.end, timeline.output_timebase());
+            timeline.output_end = timeline.output_end.max(OutputTicks(end));
+        }
+        Ok(Clock { frames, output, num_lost: track.num_lost, timeline, shown })
+    }
+
+    /// Notes a first or last frame that is shown longer than its own time.
+    pub(super) fn note_edges(&self, notes: &mut Notes) {
+        let seconds = |ticks: OutputTicks| ticks.at(self.timeline.output_timebase()).seconds();
+        let held = self.timeline.held;
+        if held > OutputTicks::ZERO {
+            let choice = format!("first frame shown {:.3} s longer", seconds(held));
+            notes.add("video edges", choice, "audio starts earlier: every player then keeps the tracks in step");
+        }
+        let after = self.timeline.output_end - self.timeline.output_start - held - self.shown;
+        if after > OutputTicks::ZERO {
+            let choice = format!("last frame shown {:.3} s longer", seconds(after));
+            notes.add("video edges", choice, "audio ends later: players stop where one track ends");
+        }
     }
 
     /// Seconds from the first frame to frame `at`.
@@ -110,8 +144,15 @@ fn keyframe_after(track: &VideoTrack, key: SourceTicks) -> Option<SourceTicks> {
     keyframes.get(keyframes.partition_point(|k| k.pts <= key.get())).map(|k| SourceTicks(k.pts))
 }
 
+/// The longest display of a frame in source ticks: between two frames, or over one of `stretches` from time to time.
+fn longest_ticks(frames: &[SourceTicks], tb: Rational, stretches: [Option<(MediaTime, MediaTime)>; 2]) -> i64 {
+    let gaps = frames.iter().zip(frames.iter().skip(1)).map(|(a, b)| (*b - *a).get());
+    let stretches = stretches.into_iter().flatten().map(|(from, until)| ticks_between(from, until, tb));
+    gaps.chain(stretches).max().unwrap_or(1)
+}
+
 /// Ticks per second in which every frame time of the source is a whole number (as far as 32 bits reach).
-fn timescale(frames: &[SourceTicks], tb: Rational) -> u32 {
+fn timescale(longest: i64, tb: Rational) -> u32 {
     let den = tb.den();
     let exact = if 90_000 % den == 0 {
         90_000
@@ -121,7 +162,6 @@ fn timescale(frames: &[SourceTicks], tb: Rational) -> u32 {
         den * (10_000 + den - 1).div_euclid(den)
     };
     // Sample durations are 32-bit ticks: a frame that stands for hours must still fit.
-    let longest = frames.iter().zip(frames.iter().skip(1)).map(|(a, b)| (*b - *a).get()).max().unwrap_or(1);
     let fits = |ts: i64| rescale(longest, tb, Rational::new(1, ts).unwrap_or(Rational::ONE)) < i64::from(u32::MAX) / 2;
     let chosen = if exact <= 10_000_000 && fits(exact) {
         exact

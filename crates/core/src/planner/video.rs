@@ -20,6 +20,7 @@ pub(super) fn produce(context: &Context<'_>, draft: &mut Draft) -> Result<(), Fa
         return Ok(());
     };
     let clock = Clock::new(context, track)?;
+    clock.note_edges(&mut draft.notes);
     if context.profile.video.codec == VideoCodec::Copy {
         copy(context, track, &clock, draft)
     } else {

@@ -12,7 +12,7 @@ use super::video_args::head;
 use splitreel_core::MediaTime;
 use splitreel_core::plan::{AudioEncoding, AudioMedia, AudioOp, Cut, Plan, TrackPlan};
 use splitreel_core::profile::AudioCodec;
-use splitreel_core::time::rescale;
+use splitreel_core::time::{OutputTicks, rescale};
 use std::ffi::{OsStr, OsString};
 
 /// Gaps and overlaps of timestamps from this many seconds on are filled or cut; shorter ones are jitter.
@@ -21,6 +21,9 @@ const HOLE_SECONDS: &str = "0.05";
 /// Time in seconds of the presentation's start on the way from one process to the other: NUT has no times before 0,
 /// and a first sample may lie before the start by rounding.
 const LEAD_SECONDS: i64 = 1;
+
+/// Highest true peak of a mix: −2.5 dBFS. Encoders add up to 1.5 dB to loud tones.
+const CEILING: &str = "0.75";
 
 /// Arguments of the processes that make one audio track.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +49,7 @@ pub fn audio_args(plan: &Plan, index: u32, input: &OsStr, output: &OsStr) -> Res
         None => args.write.extend(copy_args(plan, track, audio, input)),
         Some(encoding) => {
             args.decode = Some(decode_args(plan, track, audio, input));
-            args.write.extend(strings(encode_args(track, encoding)));
+            args.write.extend(strings(encode_args(track, audio, encoding)));
         }
     }
     args.write.extend(strings(muxer_args(track)));
@@ -81,7 +84,7 @@ fn decode_args(plan: &Plan, track: &TrackPlan, audio: &AudioMedia, input: &OsStr
     args.push(input.to_owned());
     let clock = audio.clock.as_ref().map(|clock| sound_filter(clock, audio.source_start.timebase));
     let mut filters: Vec<String> =
-        clock.into_iter().chain(audio.ops.iter().map(|op| filter(op, track.timescale))).collect();
+        clock.into_iter().chain(audio.ops.iter().filter_map(|op| conversion(op, track.timescale))).collect();
     let first = rescale(audio.source_start.ticks, audio.source_start.timebase, track.timebase());
     // The planned time of the first sample as a constant: STARTPTS would be another one after each change of format.
     let shift = first.saturating_sub(lead(track).saturating_add(start(track)));
@@ -92,12 +95,23 @@ fn decode_args(plan: &Plan, track: &TrackPlan, audio: &AudioMedia, input: &OsStr
     args
 }
 
-fn encode_args(track: &TrackPlan, encoding: &AudioEncoding) -> Vec<String> {
+fn encode_args(track: &TrackPlan, audio: &AudioMedia, encoding: &AudioEncoding) -> Vec<String> {
     let input = ["-protocol_whitelist", "pipe", "-format_whitelist", "nut", "-f", "nut", "-copyts", "-i", "pipe:0"];
     let mut args = words(&input);
     let (rate, first) = (track.timescale, lead(track).saturating_add(start(track)));
     let fill = format!("aresample={rate}:async=1:min_hard_comp={HOLE_SECONDS}:first_pts={first}");
-    let graph = format!("[0:0]{fill},asetpts=PTS-({first})[a]");
+    let mut filters = vec![fill];
+    if audio.ops.contains(&AudioOp::Limit) {
+        filters.push(limiter(rate));
+    }
+    filters.push(format!("asetpts=PTS-({first})"));
+    if audio.lead_silence > OutputTicks::ZERO {
+        filters.push(format!("adelay=delays={}S:all=1", audio.lead_silence));
+    }
+    if let Some(end) = audio.fill_until {
+        filters.push(format!("apad=whole_len={end}"));
+    }
+    let graph = format!("[0:0]{}[a]", filters.join(","));
     let is_opus = encoding.codec == AudioCodec::Opus;
     args.extend(words(&["-filter_complex", &graph, "-map", "[a]", "-c:a", if is_opus { "libopus" } else { "aac" }]));
     if encoding.kbps > 0 {
@@ -124,16 +138,24 @@ fn start(track: &TrackPlan) -> i64 {
     }
 }
 
-/// One operation in ffmpeg's syntax.
-fn filter(op: &AudioOp, sample_rate: u32) -> String {
-    match op {
+/// Holds the true peak below [`CEILING`]: four times the rate, because samples miss the peaks between them. `latency`
+/// takes back the delay of the look-ahead, so that no sample moves.
+fn limiter(rate: u32) -> String {
+    let oversampled = rate.saturating_mul(4);
+    format!("aresample={oversampled},alimiter=limit={CEILING}:level=false:latency=1,aresample={rate}")
+}
+
+/// An operation of the decoding process in ffmpeg's syntax; `None` for those of the encoding process.
+fn conversion(op: &AudioOp, sample_rate: u32) -> Option<String> {
+    Some(match op {
+        AudioOp::Limit => return None,
         AudioOp::Resample { sample_rate } => format!("aresample={sample_rate}"),
         AudioOp::Remix { layout, channels } => {
             let layout = if layout.is_empty() { usual_layout(*channels) } else { layout };
             // Floating point whatever the encoder takes: a mix of integers is scaled down, one of floats is not.
             format!("aformat=sample_fmts=flt:sample_rates={sample_rate}:channel_layouts={layout}")
         }
-    }
+    })
 }
 
 /// The layout that players expect of a number of channels.

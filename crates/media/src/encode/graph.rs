@@ -219,6 +219,7 @@ mod tests {
             timescale: 90_000,
             first: SourceTicks(1_000),
             output_start: OutputTicks(0),
+            held: OutputTicks(0),
             output_end: OutputTicks(0),
             segments: vec![],
         }

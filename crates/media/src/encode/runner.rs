@@ -3,11 +3,14 @@
 use super::{AudioFacts, Spelling, Written, audio_args, video_args};
 use crate::detect::Ffmpeg;
 use crate::failure::{Context, from_run, unknown_encoder};
+use crate::listen::{Listening, listen};
 use crate::process::{Access, Limits, Output, ProgressSink, Run, RunError, Stdout, run};
 use crate::scratch::{NeutralName, file_url};
+use splitreel_core::levels::Heard;
 use splitreel_core::plan::Plan;
 use splitreel_core::profile::AudioCodec;
-use splitreel_core::{Failure, FailureCode};
+use splitreel_core::time::rescale;
+use splitreel_core::{Failure, FailureCode, MediaTime};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
@@ -45,7 +48,16 @@ pub(crate) async fn encode_video(
     Ok((files, output))
 }
 
-/// Encodes one audio track into one file.
+/// An encoded audio track.
+pub(crate) struct EncodedAudio {
+    pub(crate) file: PathBuf,
+    pub(crate) facts: AudioFacts,
+    /// `None` for a copy.
+    pub(crate) heard: Option<Heard>,
+    pub(crate) output: Output,
+}
+
+/// Encodes one audio track into one file, and measures it against the source.
 pub(crate) async fn encode_audio(
     ffmpeg: &Ffmpeg,
     plan: &Plan,
@@ -54,7 +66,7 @@ pub(crate) async fn encode_audio(
     limits: Limits,
     progress: ProgressSink,
     cancel: CancellationToken,
-) -> Result<(PathBuf, AudioFacts, Output), Failure> {
+) -> Result<EncodedAudio, Failure> {
     let audio = plan.whole_track(index).and_then(|track| track.audio());
     let encoder = match audio.and_then(|audio| audio.coding.encoding()).map(|encoding| encoding.codec) {
         Some(AudioCodec::Aac) => "aac",
@@ -68,12 +80,13 @@ pub(crate) async fn encode_audio(
     let file = out_dir.join(format!("audio-{index}.mp4"));
     let input = neutral_name(places)?;
     let args = audio_args(plan, index, &input.url(), &file_url(&file))?;
+    let limits_to_listen = limits.clone();
     let failed = |error: RunError| {
         from_run(&error, &Context { doing: &format!("encoding audio track {index}"), directory: &out_dir })
     };
     let Some(decode) = args.decode else {
         let output = start(ffmpeg, args.write, places, limits, progress, cancel).await.map_err(failed)?;
-        return Ok((file, AudioFacts::default(), output));
+        return Ok(EncodedAudio { file, facts: AudioFacts::default(), heard: None, output });
     };
     let (reader, writer) = std::io::pipe().map_err(|source| failed(not_piped(ffmpeg, source)))?;
     let mut decoding = process(ffmpeg, decode, &limits);
@@ -83,10 +96,48 @@ pub(crate) async fn encode_audio(
     encoding.stdin = Some(reader);
     encoding.stdout = Stdout::Progress(progress);
     encoding.access.write.push(places.out_dir.to_owned());
-    let ends = tokio::join!(run(decoding, cancel.clone()), run(encoding, cancel));
+    let ends = tokio::join!(run(decoding, cancel.clone()), run(encoding, cancel.clone()));
     let (decoded, output) = joined(ends).map_err(failed)?;
     let facts = AudioFacts::of(&decoded.stderr_tail, &output.stderr_tail);
-    Ok((file, facts, both(decoded, output)))
+    let mut output = both(decoded, output);
+    let heard = hear(ffmpeg, plan, index, (places.source, input.url()), &file, (limits_to_listen, cancel)).await?;
+    output.cpu_ms = output.cpu_ms.saturating_add(heard.cpu_ms);
+    output.wall_ms = output.wall_ms.saturating_add(heard.wall_ms);
+    Ok(EncodedAudio { file, facts, heard: Some(heard.levels), output })
+}
+
+/// Levels of a track before and after its encode, with what the measurement took.
+struct Hearing {
+    levels: Heard,
+    cpu_ms: u64,
+    wall_ms: u64,
+}
+
+/// Measures the source's track and the encoded one, at the same time.
+async fn hear(
+    ffmpeg: &Ffmpeg,
+    plan: &Plan,
+    index: u32,
+    (source, input): (&Path, OsString),
+    file: &Path,
+    (limits, cancel): (Limits, CancellationToken),
+) -> Result<Hearing, Failure> {
+    let missing = || Failure::of(FailureCode::PlanMismatch, format!("the plan has no audio track {index}"));
+    let track = plan.whole_track(index).ok_or_else(missing)?;
+    let audio = track.audio().ok_or_else(missing)?;
+    let first = audio.source_start;
+    let lead = rescale(audio.lead_silence.get(), track.timebase(), first.timebase);
+    let origin = MediaTime::new(first.ticks.saturating_sub(lead), first.timebase);
+    let source = Listening { file: source, input, demuxer: &plan.demuxer, stream: track.source_stream, origin };
+    let (before, after) = tokio::try_join!(
+        listen(ffmpeg, source, limits.clone(), cancel.clone()),
+        listen(ffmpeg, Listening::to_output(file), limits, cancel),
+    )?;
+    Ok(Hearing {
+        levels: Heard { source: before.0, output: after.0 },
+        cpu_ms: before.1.cpu_ms.saturating_add(after.1.cpu_ms),
+        wall_ms: before.1.wall_ms.max(after.1.wall_ms),
+    })
 }
 
 /// The outcome of two processes joined by a pipe. A first process whose reader went away says only that, so the second

@@ -4,7 +4,7 @@ use super::ArgsError;
 use super::encoder::encoder_args;
 use super::graph::{Use, graph};
 use super::input::{Seeking, Spelling, decoder_options, input_options, nearest_seconds, seconds, words};
-use splitreel_core::plan::{GridSegment, Media, Plan, PlannedPart, Segment, Timeline, VideoMedia, VideoOp};
+use splitreel_core::plan::{Media, Plan, PlannedPart, Segment, Timeline, VideoMedia, VideoOp};
 use std::ffi::{OsStr, OsString};
 
 /// A single argument may have 128 KiB on Linux; some room is left.
@@ -104,7 +104,7 @@ pub fn video_args(
             args.extend(strings(encoder_args(encoding, part)?));
         }
         args.extend(strings(picture_args(video)));
-        args.extend(strings(keyframe_args(part.grid, segment, part.track.timescale)?));
+        args.extend(strings(keyframe_args(part)?));
         args.extend(strings(muxer_args(part.track.timescale)));
         args.push(url(Written::Track(number)));
     }
@@ -257,14 +257,14 @@ fn transfer_option(tag: &str) -> &str {
 }
 
 /// The planned keyframes as times from the start of the segment.
-fn keyframe_args(grid: &GridSegment, segment: &Segment, timescale: u32) -> Result<Vec<String>, ArgsError> {
-    let all = &grid.keyframes;
-    let starts: Vec<_> = grid.media_segments.iter().map(|media| media.start).collect();
+fn keyframe_args(part: &PlannedPart<'_>) -> Result<Vec<String>, ArgsError> {
+    let all = &part.grid.keyframes;
+    let starts: Vec<_> = part.grid.media_segments.iter().map(|media| media.start).collect();
     let wanted = if all.len() > MAX_KEYFRAMES { &starts } else { all };
     let times: Vec<String> = wanted
         .iter()
-        .filter(|tick| **tick > segment.output_start)
-        .map(|tick| seconds(forced_at(tick.saturating_sub(segment.output_start).get(), timescale)))
+        .filter(|tick| **tick > part.segment.output_start)
+        .map(|tick| seconds(forced_at(tick.saturating_sub(part.origin).get(), part.track.timescale)))
         .collect();
     if times.is_empty() {
         return Ok(Vec::new());

@@ -14,12 +14,17 @@ pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
 /// Called with each line of output; breaking ends the process.
 pub type LineSink = Box<dyn FnMut(&[u8]) -> ControlFlow<()> + Send>;
 
+/// Called with each block of output.
+pub type ByteSink = Box<dyn FnMut(&[u8]) + Send>;
+
 /// What becomes of standard output.
 pub enum Stdout {
     /// Thrown away.
     Discard,
     /// Read as the key=value blocks of `-progress pipe:1`.
     Progress(ProgressSink),
+    /// Handed on block by block without being kept.
+    Bytes(ByteSink),
     /// Written by the process itself into a pipe: the other end is the standard input of another process.
     Pipe(PipeWriter),
     /// Kept whole; the process is killed beyond this many bytes.

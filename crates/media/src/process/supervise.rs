@@ -217,6 +217,11 @@ fn read_stdout(mut pipe: impl Read, mode: Stdout, group: &Group) -> Vec<u8> {
     let mut kept = Vec::new();
     match mode {
         Stdout::Discard | Stdout::Pipe(_) => {}
+        Stdout::Bytes(mut sink) => {
+            while let Some(block) = read_block(&mut pipe, &mut buffer) {
+                sink(block);
+            }
+        }
         Stdout::Collect { limit_bytes } => {
             while let Some(block) = read_block(&mut pipe, &mut buffer) {
                 if kept.len().saturating_add(block.len()) > limit_bytes {

@@ -43,6 +43,7 @@ fn timeline() -> (Timeline, FrameList, KeyframeGrid) {
         timescale: 12_800,
         first: SourceTicks(0),
         output_start: OutputTicks(0),
+        held: OutputTicks(0),
         output_end: OutputTicks(2 * LENGTH),
         segments: vec![segment(0, Some(LENGTH), vec![]), segment(1, None, vec![48_640, 38_400])],
     };

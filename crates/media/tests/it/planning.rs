@@ -89,6 +89,8 @@ pub fn sound(id: String, source: &AudioTrack, kbps: u32) -> TrackPlan {
             frame_samples: 1024,
             source_start: source.first_pts,
             clock: None,
+            lead_silence: OutputTicks(0),
+            fill_until: None,
             ops: vec![AudioOp::Resample { sample_rate: 48_000 }, AudioOp::Remix { layout: String::new(), channels }],
             coding: Coding::Encode(AudioEncoding { codec: AudioCodec::Aac, kbps }),
         }),
@@ -148,6 +150,7 @@ fn cut_video(info: &SourceInfo, video: &VideoTrack, cuts: &[usize]) -> (Timeline
         timescale: timescale(video),
         first: pts[0],
         output_start: OutputTicks(0),
+        held: OutputTicks(0),
         output_end: OutputTicks(0),
         segments: vec![],
     };

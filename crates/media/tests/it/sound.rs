@@ -2,8 +2,11 @@
 
 use crate::clips::{self, Dir};
 use crate::planning::{audio, copied, plan};
-use splitreel_core::plan::{AudioEncoding, AudioOp, Coding, Plan};
+use splitreel_core::assembly::sound::differences;
+use splitreel_core::levels::Heard;
+use splitreel_core::plan::{AudioEncoding, AudioMedia, AudioOp, Coding, Plan};
 use splitreel_core::profile::AudioCodec;
+use splitreel_core::time::OutputTicks;
 use splitreel_media::{AudioFile, AudioRequest, Limits};
 use splitreel_packaging::movie::Movie;
 use std::path::Path;
@@ -206,6 +209,160 @@ async fn sound_keeps_its_time_where_the_rate_changes() {
         let wanted = if tenth < 30 { 1536 } else { second };
         let lag = lag(&reference, &heard[usize::try_from(wanted).unwrap()..], tenth * 4800);
         assert!(lag.abs() <= 48, "{lag} samples at {tenth}00 ms, beyond {wanted}");
+    }
+}
+
+/// Integrated loudness in LUFS and true peak in dBFS (EBU R 128), measured on what a decoder delivers.
+async fn loudness(path: &Path) -> (f64, f64) {
+    let mut command = Command::new(&clips::ffmpeg().await.ffmpeg);
+    command.args(["-hide_banner", "-nostats", "-nostdin", "-i"]).arg(path);
+    let output = command.args(["-map", "0:a:0", "-af", "ebur128=peak=true", "-f", "null", "-"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let summary = text.rsplit_once("Summary:").unwrap().1;
+    let value = |name: &str| summary.split_once(name).unwrap().1.split_whitespace().next().unwrap().parse().unwrap();
+    (value("I:"), value("Peak:"))
+}
+
+#[tokio::test]
+async fn a_mix_of_equal_loud_channels_stays_below_full_scale_in_every_codec() {
+    let dir = Dir::new();
+    for (layout, count, channels) in [("5.1", 6, 2), ("quad", 4, 2), ("7.1", 8, 6), ("7.1", 8, 2)] {
+        for frequency in [500, 11_025] {
+            let source = dir.file(&format!("{layout}-{channels}-{frequency}.wav"));
+            let tone = vec![format!("0.9*sin(2*PI*{frequency}*t+1)"); count].join("|");
+            clips::make(&source, &format!("-f lavfi -i aevalsrc={tone}:c={layout}:s=48000:d=2 -c:a pcm_f32le"));
+            let info = clips::probe(&source, dir.path()).await.unwrap().info;
+            let mut levels = Vec::new();
+            for codec in [AudioCodec::Aac, AudioCodec::Opus] {
+                let mut made = plan(&info, &[], vec![]);
+                let media = audio(&mut made.tracks[0]);
+                media.coding = Coding::Encode(AudioEncoding { codec, kbps: 64 * u32::from(channels.max(2)) });
+                media.channels = channels;
+                media.ops[1] = AudioOp::Remix { layout: String::new(), channels };
+                media.ops.push(AudioOp::Limit);
+                let out = encode(&source, &Arc::new(made), 0, dir.path()).await;
+                assert_eq!(out.facts.encoded_samples, Some(96_000), "{layout} {codec:?}");
+                levels.push(loudness(&out.file).await);
+            }
+            let what = format!("{layout} to {channels} channels, {frequency} Hz: {levels:?}");
+            assert!(levels.iter().all(|(_, peak)| *peak <= -1.0), "{what}");
+            assert!((levels[0].0 - levels[1].0).abs() <= 0.5, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mix_neither_moves_nor_changes_soft_sound() {
+    let dir = Dir::new();
+    let (chirp, source) = (dir.file("chirp.wav"), dir.file("wide.wav"));
+    clips::make(&chirp, &format!("{CHIRP} -c:a pcm_s16le"));
+    // Dialogue in the centre, something else in each other channel.
+    let tone = |level: f64, hertz: u32| format!("{level}*sin(2*PI*{hertz}*t)");
+    let (front, back) = ([tone(0.05, 310), tone(0.05, 470)], [tone(0.03, 730), tone(0.03, 910)]);
+    let all = [&front[..], &["0.3*sin(2*PI*(200*t+300*t*t))".into(), "0".into()], &back].concat().join("|");
+    clips::make(&source, &format!("-f lavfi -i aevalsrc='{all}':c=5.1:s=48000:d=6 -c:a pcm_f32le"));
+    let info = clips::probe(&source, dir.path()).await.unwrap().info;
+    let mut made = plan(&info, &[], vec![]);
+    let media = audio(&mut made.tracks[0]);
+    media.coding = Coding::Encode(AudioEncoding { codec: AudioCodec::Aac, kbps: 256 });
+    media.ops.push(AudioOp::Limit);
+    let out = encode(&source, &Arc::new(made), 0, dir.path()).await;
+    let (reference, heard) = (first_channel(&chirp).await, first_channel(&out.file).await);
+    for tenth in (1..57).step_by(7) {
+        assert!(lag(&reference, &heard, tenth * 4800).abs() <= 1, "at {tenth}00 ms");
+    }
+    // ITU-R BS.775: 0.707 of the centre on both sides keeps the dialogue as loud as it was.
+    let (wide, stereo) = (loudness(&source).await.0, loudness(&out.file).await.0);
+    assert!((wide - stereo).abs() <= 1.0, "{wide} LUFS in 5.1, {stereo} LUFS in stereo");
+}
+
+/// A programme of 12 s whose channels rise and fall on their own.
+const PROGRAMME: &str = "-f lavfi -i aevalsrc='0.4*sin(2*PI*330*t)*(0.1+0.9*lt(mod(t,3),1.3))|0.3*(random(0)-0.5)*(0.1+0.9*lt(mod(t+1,4),1.7))':c=stereo:s=48000:d=12";
+
+/// Levels of a source before and after an encode.
+async fn heard(source: &Path, codec: AudioCodec, kbps: u32, dir: &Path) -> (AudioMedia, Heard) {
+    let info = clips::probe(source, dir).await.unwrap().info;
+    let mut made = plan(&info, &[], vec![]);
+    audio(&mut made.tracks[0]).coding = Coding::Encode(AudioEncoding { codec, kbps });
+    let media = audio(&mut made.tracks[0]).clone();
+    (media, encode(source, &Arc::new(made), 0, dir).await.heard.unwrap())
+}
+
+#[tokio::test]
+async fn honest_encodes_sound_like_their_source() {
+    let dir = Dir::new();
+    let source = dir.file("source.wav");
+    let noise = "-f lavfi -i anoisesrc=r=48000:d=4:a=0.3:c=white:seed=7 -af pan=stereo|c0=c0|c1=0.1*c0";
+    let quiet = "-f lavfi -i sine=500:r=44100:d=4 -af volume=0.02,pan=stereo|c0=c0|c1=0*c0";
+    for made in [PROGRAMME, noise, quiet, "-f lavfi -i anullsrc=r=48000 -t 3", "-f lavfi -i sine=900:r=8000:d=0.3"] {
+        clips::make(&source, &format!("{made} -c:a pcm_s16le"));
+        for (codec, kbps) in
+            [(AudioCodec::Aac, 24), (AudioCodec::Aac, 128), (AudioCodec::Opus, 24), (AudioCodec::Opus, 128)]
+        {
+            let (media, heard) = heard(&source, codec, kbps, dir.path()).await;
+            assert_eq!(
+                differences(&media, 48_000, &heard.source, &heard.output),
+                [""; 0],
+                "{made} {codec:?} {kbps}: {heard:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn loudness_is_that_of_ffmpeg() {
+    let dir = Dir::new();
+    let source = dir.file("source.wav");
+    clips::make(&source, &format!("{PROGRAMME} -c:a pcm_s16le"));
+    let (_, heard) = heard(&source, AudioCodec::Aac, 128, dir.path()).await;
+    let (lufs, _) = loudness(&source).await;
+    assert!((f64::from(heard.source.loudness.unwrap()) / 10.0 - lufs).abs() <= 0.2, "{heard:?}, ffmpeg {lufs}");
+}
+
+#[tokio::test]
+async fn planted_faults_sound_unlike_the_source() {
+    let dir = Dir::new();
+    let (source, faulty) = (dir.file("source.wav"), dir.file("faulty.wav"));
+    clips::make(&source, &format!("{PROGRAMME} -c:a pcm_s16le"));
+    let (media, honest) = heard(&source, AudioCodec::Aac, 128, dir.path()).await;
+    let faults = [
+        "pan=stereo|c0=c0|c1=0*c0",
+        "pan=stereo|c0=c1|c1=c0",
+        "volume=0",
+        "volume=12dB",
+        "volume=-7dB",
+        "adelay=1500:all=1,atrim=end=12",
+        "atrim=start=1.5,asetpts=N/SR/TB,apad=whole_dur=12",
+        "atrim=end=10",
+        "volume=0:enable='between(t,3,6)'",
+        "asetrate=24000,aresample=48000,atrim=end=12",
+    ];
+    for fault in faults {
+        clips::make(&faulty, &format!("-i {} -af {fault} -c:a pcm_s16le", source.display()));
+        let (_, made) = heard(&faulty, AudioCodec::Aac, 128, dir.path()).await;
+        let found = differences(&media, 48_000, &honest.source, &made.output);
+        assert!(!found.is_empty(), "{fault}: {:?} {:?}", honest.source, made.output);
+    }
+}
+
+#[tokio::test]
+async fn silence_fills_a_track_to_the_sample() {
+    let dir = Dir::new();
+    let source = dir.file("chirp.wav");
+    clips::make(&source, &format!("{CHIRP} -c:a pcm_s16le"));
+    let info = clips::probe(&source, dir.path()).await.unwrap().info;
+    for codec in [AudioCodec::Aac, AudioCodec::Opus] {
+        let mut made = plan(&info, &[], vec![]);
+        let media = audio(&mut made.tracks[0]);
+        media.coding = Coding::Encode(AudioEncoding { codec, kbps: 128 });
+        (media.lead_silence, media.fill_until) = (OutputTicks(48_007), Some(OutputTicks(384_003)));
+        let out = encode(&source, &Arc::new(made), 0, dir.path()).await;
+        assert_eq!(out.facts.encoded_samples, Some(384_003), "{codec:?}");
+        let (reference, heard) = (first_channel(&source).await, first_channel(&out.file).await);
+        assert!(heard[..46_000].iter().all(|sample| sample.abs() < 0.002), "{codec:?}");
+        for tenth in [2, 20, 50] {
+            assert!(lag(&reference, &heard[48_007..], tenth * 4800).abs() <= 1, "{codec:?} at {tenth}00 ms");
+        }
     }
 }
 

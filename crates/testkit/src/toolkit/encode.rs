@@ -46,7 +46,7 @@ fn video_track(source: &FakeSource, part: &PlannedPart<'_>, shown: &[OutputTicks
         let name = format!("{}/{}/{}/{at}", source.number, segment.index, part.track.id);
         fill(&mut data, &name);
         samples.push(EncodedSample {
-            pts: (pts - segment.output_start).get(),
+            pts: if at == 0 { 0 } else { (pts - part.origin).get() },
             duration: u32::try_from((next - pts).get()).map_err(unfit)?,
             size: u32::try_from(data.len() - offset).map_err(unfit)?,
             offset: offset as u64,

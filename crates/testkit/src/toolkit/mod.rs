@@ -153,7 +153,7 @@ impl Toolkit for FakeToolkit {
         }
         let cpu_ms = u64::try_from(work.as_millis()).unwrap_or(u64::MAX);
         let content = parts.iter().map(fixture::equal_pictures).collect();
-        Ok(Encoded { tracks, content, cpu_ms, decoded_samples: None, encoded_samples: None, keep: None })
+        Ok(Encoded { tracks, content, cpu_ms, decoded_samples: None, encoded_samples: None, heard: None, keep: None })
     }
 
     async fn encode_audio(&self, request: Request, plan: Arc<Plan>, index: u32) -> Result<Encoded, Failure> {
@@ -173,6 +173,7 @@ impl Toolkit for FakeToolkit {
             cpu_ms: num_packets,
             decoded_samples: Some(audio.num_samples),
             encoded_samples: Some(audio.num_samples),
+            heard: None,
             keep: None,
         })
     }
