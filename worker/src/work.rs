@@ -204,7 +204,7 @@ impl WorkerDeps {
             priming: OutputTicks(cut.priming.into()),
             num_samples: cut.num_samples,
             decoded_samples,
-            heard,
+            heard: heard.map(Box::new),
             start: *start,
             cost: Cost { cpu_ms, bytes_written, ..Cost::default() },
         }))

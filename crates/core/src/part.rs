@@ -106,7 +106,7 @@ pub struct AudioPart {
     pub decoded_samples: Option<u64>,
     /// Levels of the source's track and of the encoded one; `None` for a copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub heard: Option<Heard>,
+    pub heard: Option<Box<Heard>>,
     /// Place of the first sample on the presentation's timeline.
     pub start: OutputTicks,
     /// Cost of making it.

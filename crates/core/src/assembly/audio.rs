@@ -63,7 +63,7 @@ fn check_track(
         samples_out: part.num_samples,
         channels_decoded: part.heard.as_ref().and_then(|heard| u16::try_from(heard.source.channels()).ok()),
         channels_out: part.channels,
-        heard: part.heard.clone(),
+        heard: part.heard.as_deref().cloned(),
         sample_rate: part.sample_rate,
         priming: u32::try_from(part.priming.get()).unwrap_or(u32::MAX),
         start: part.start.get(),

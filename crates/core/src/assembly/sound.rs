@@ -249,7 +249,8 @@ mod tests {
 
     #[test]
     fn faults_are_found() {
-        let faults: [(&str, &dyn Fn(&mut Levels)); 9] = [
+        type Fault<'a> = (&'a str, &'a dyn Fn(&mut Levels));
+        let faults: [Fault<'_>; 9] = [
             ("channel 2 has another level", &|o| o.seconds[1] = vec![SILENCE; 20]),
             ("has a loudness", &|o| (o.loudness, o.seconds) = (None, vec![vec![SILENCE; 20]; 2])),
             ("has a loudness", &|o| o.loudness = Some(-190)),

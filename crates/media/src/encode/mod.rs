@@ -17,6 +17,7 @@ pub(crate) use input::Seeking;
 pub use input::Spelling;
 pub(crate) use input::{PULLED_BACK_US, WELL_BEFORE_US, decoder_options, has_seek_room, input_options, seconds};
 pub(crate) use runner::{EncodedAudio, Places, encode_audio, encode_video};
+pub(crate) use stamps::sound_filter;
 pub use video_args::{Written, video_args};
 pub(crate) use video_args::{reference_args, references};
 

@@ -128,7 +128,8 @@ async fn hear(
     let first = audio.source_start;
     let lead = rescale(audio.lead_silence.get(), track.timebase(), first.timebase);
     let origin = MediaTime::new(first.ticks.saturating_sub(lead), first.timebase);
-    let source = Listening { file: source, input, demuxer: &plan.demuxer, stream: track.source_stream, origin };
+    let clock = audio.clock.as_ref();
+    let source = Listening { file: source, input, demuxer: &plan.demuxer, stream: track.source_stream, origin, clock };
     let (before, after) = tokio::try_join!(
         listen(ffmpeg, source, limits.clone(), cancel.clone()),
         listen(ffmpeg, Listening::to_output(file), limits, cancel),

@@ -17,7 +17,7 @@ pub(super) fn stamp_filters(timeline: &Timeline) -> Vec<String> {
 }
 
 /// The first filter of an audio chain, where the source's clock jumps. `timebase` is that of the clock.
-pub(super) fn sound_filter(clock: &TrackClock, timebase: Rational) -> String {
+pub(crate) fn sound_filter(clock: &TrackClock, timebase: Rational) -> String {
     format!("asetpts={}", without_jumps(clock, timebase))
 }
 

@@ -4,11 +4,12 @@
 mod pcm;
 
 use crate::detect::Ffmpeg;
-use crate::encode::input_options;
+use crate::encode::{input_options, sound_filter};
 use crate::failure::{Context, from_run};
 use crate::process::{Limits, Output, Run, Stdout, run};
 use crate::scratch::file_url;
 use pcm::PcmReader;
+use splitreel_core::clock::TrackClock;
 use splitreel_core::levels::Levels;
 use splitreel_core::time::MediaTime;
 use splitreel_core::{Failure, FailureCode};
@@ -30,15 +31,17 @@ pub(crate) struct Listening<'a> {
     pub(crate) demuxer: &'a str,
     /// Stream index.
     pub(crate) stream: u32,
-    /// Time in the file that counts as 0.
+    /// Time in the file that counts as 0, without the jumps of the clock.
     pub(crate) origin: MediaTime,
+    /// Jumps of the file's clock, in ticks of the origin's timebase; `None`: the clock has none.
+    pub(crate) clock: Option<&'a TrackClock>,
 }
 
 impl<'a> Listening<'a> {
     /// The track of a file that an encoder wrote.
     pub(crate) fn to_output(file: &'a Path) -> Self {
         let origin = MediaTime::new(0, splitreel_core::Rational::ONE);
-        Listening { file, input: file_url(file), demuxer: "mov", stream: 0, origin }
+        Listening { file, input: file_url(file), demuxer: "mov", stream: 0, origin, clock: None }
     }
 }
 
@@ -74,14 +77,15 @@ fn args(track: &Listening<'_>) -> Vec<OsString> {
         ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+warning"].map(str::to_owned).into();
     args.extend(input_options(track.demuxer));
     if matches!(track.demuxer, "mpegts" | "mpeg") {
-        // The decoder's count of samples gives the times inside a PES packet, see ADR 0025.
+        // The decoder's count of samples gives the times inside a PES packet, see ADR 0029.
         args.extend(["-fflags".into(), "+nofillin".into()]);
     }
     args.extend(["-copyts".into(), "-i".into()]);
     let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     args.push(track.input.clone());
     let (ticks, tb) = (track.origin.ticks, track.origin.timebase);
-    let shift = format!("asetpts=PTS-({ticks}*{}/{}-{LEAD_MS}/1000)/TB", tb.num(), tb.den());
+    let without_jumps = track.clock.map(|clock| sound_filter(clock, tb) + ",").unwrap_or_default();
+    let shift = format!("{without_jumps}asetpts=PTS-({ticks}*{}/{}-{LEAD_MS}/1000)/TB", tb.num(), tb.den());
     let stream = format!("0:{}", track.stream);
     let rest = ["-map", &stream, "-af", &shift, "-c:a", "pcm_f32le", "-threads:a", "1", "-f", "matroska", "pipe:1"];
     args.extend(rest.map(OsString::from));
