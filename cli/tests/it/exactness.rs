@@ -31,7 +31,7 @@ impl Truth {
 
     /// Whether a track with this end is filled up to the end of the longest one.
     fn is_short(&self, end: f64) -> bool {
-        self.end - end > 0.5
+        self.end - end > 1.0
     }
 
     /// As many samples as the source's track; one that is short ends with the longest.

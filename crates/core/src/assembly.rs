@@ -156,6 +156,8 @@ pub struct AudioCertificate {
     /// Levels and timeline of the source's track and of the encoded one, each measured on what a decoder delivers. `None`
     /// for a copy.
     pub heard: Option<Heard>,
+    /// Ends of the track by all measurements. `None` for a copy.
+    pub ends: Option<AudioEnds>,
     /// Output rate in Hz.
     pub sample_rate: u32,
     /// Hidden samples in front.
@@ -168,6 +170,19 @@ pub struct AudioCertificate {
     pub is_continuous: bool,
     /// SHA-256 of every media segment, in order.
     pub segments_sha256: Vec<String>,
+}
+
+/// End of an audio track (last time and duration), in milliseconds from its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AudioEnds {
+    /// By the source's times and the plan's filling.
+    pub planned_ms: i64,
+    /// By the times of the encoded track, as a decoder delivers it.
+    pub output_ms: i64,
+    /// By the number of samples that play.
+    pub samples_ms: i64,
+    /// By the samples of all stored packets behind the priming, with the padding of the last one.
+    pub stored_ms: i64,
 }
 
 /// A difference between plan, parts and stored headers. Any one stops publication.

@@ -19,11 +19,23 @@ pub struct Levels {
     pub last_ms: i64,
     /// Integrated loudness in tenths of LUFS. `None`: no block is above the absolute gate of −70 LUFS.
     pub loudness: Option<i16>,
-    /// Highest sample in tenths of dBFS.
+    /// True peak (ITU-R BS.1770-4, annex 2) in tenths of dBFS.
     pub peak: i16,
     /// For each channel the mean level in each second of the timeline, in tenths of dBFS: at most 0 for samples within
     /// full scale, [`SILENCE`] without any.
     pub seconds: Vec<Vec<i16>>,
+    /// What the decoder delivers: one entry, and another one for each change of rate or layout on the way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub formats: Vec<AudioFormat>,
+}
+
+/// Rate and layout of decoded audio.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AudioFormat {
+    /// Samples per second.
+    pub sample_rate: u32,
+    /// ffmpeg's name of the channel layout.
+    pub layout: String,
 }
 
 /// Levels of the same audio before and after an encode.
@@ -52,6 +64,8 @@ pub struct Meter {
     filled: u32,
     samples: u64,
     span: Option<(i64, i64)>,
+    /// Weights of the samples around three points between two samples, a quarter of their distance apart.
+    between: [[f32; TAPS]; 3],
     peak: f32,
 }
 
@@ -63,7 +77,12 @@ struct Channel {
     weighted: f64,
     /// Sum of squares in each second of the timeline.
     seconds: Vec<f64>,
+    /// The last samples.
+    recent: [f32; TAPS],
 }
+
+/// Samples from which a point between two of them is computed.
+const TAPS: usize = 24;
 
 impl Meter {
     /// A meter for interleaved samples of `channels` channels in the order of ffmpeg's layouts.
@@ -74,6 +93,7 @@ impl Meter {
             high_pass: Biquad::high_pass(f64::from(rate.max(1))),
             weighted: 0.0,
             seconds: Vec::new(),
+            recent: [0.0; TAPS],
         };
         Meter {
             rate: rate.max(1),
@@ -82,6 +102,7 @@ impl Meter {
             filled: 0,
             samples: 0,
             span: None,
+            between: [0.25, 0.5, 0.75].map(interpolation),
             peak: 0.0,
         }
     }
@@ -99,7 +120,7 @@ impl Meter {
             let second = usize::try_from(at.div_euclid(rate)).ok();
             for (channel, sample) in self.channels.iter_mut().zip(frame) {
                 channel.push(second, *sample);
-                self.peak = self.peak.max(sample.abs());
+                self.peak = channel.peak_after(*sample, &self.between, self.peak);
             }
             self.filled += 1;
             if self.filled >= self.rate / 10 {
@@ -136,6 +157,7 @@ impl Meter {
             loudness: integrated(&self.tenths),
             peak: decibels(f64::from(self.peak) * f64::from(self.peak)),
             seconds: seconds.collect(),
+            formats: Vec::new(),
         }
     }
 }
@@ -154,6 +176,34 @@ impl Channel {
             *sum += sample * sample;
         }
     }
+
+    /// The peak so far, with the next sample and the points between the two samples in the middle of the last ones.
+    fn peak_after(&mut self, sample: f32, between: &[[f32; TAPS]; 3], peak: f32) -> f32 {
+        let sample = if sample.is_finite() { sample.clamp(-64.0, 64.0) } else { 0.0 };
+        self.recent.rotate_left(1);
+        if let Some(last) = self.recent.last_mut() {
+            *last = sample;
+        }
+        let peak = peak.max(sample.abs());
+        let middle = self.recent.iter().skip(TAPS / 2 - 1).take(2).fold(0.0_f32, |most, sample| most.max(sample.abs()));
+        // Between soft samples there is no peak above all others.
+        if middle < peak * 0.5 {
+            return peak;
+        }
+        let point = |weights: &[f32; TAPS]| weights.iter().zip(&self.recent).map(|(w, s)| w * s).sum::<f32>().abs();
+        between.iter().map(point).fold(peak, f32::max)
+    }
+}
+
+/// Weights of the samples around a point between the two in the middle, `at` (0 to 1) of the way: a windowed sinc.
+fn interpolation(at: f64) -> [f32; TAPS] {
+    let half = (TAPS / 2) as f64;
+    std::array::from_fn(|tap| {
+        let distance = tap as f64 - (half - 1.0) - at;
+        let angle = std::f64::consts::PI * distance;
+        let sinc = if distance.abs() < 1e-9 { 1.0 } else { angle.sin() / angle };
+        (sinc * (angle / (2.0 * half)).cos().powi(2)) as f32
+    })
 }
 
 /// Weight of a channel (ITU-R BS.1770-4, table 3): the low-frequency channel does not count, those behind count more.
@@ -242,6 +292,15 @@ mod tests {
         let levels = meter.finish();
         assert_eq!((levels.loudness, levels.peak, levels.samples), (Some(-30), 0, 192_000));
         assert_eq!(levels.seconds, [vec![-30; 4]]);
+    }
+
+    #[test]
+    fn the_true_peak_lies_between_the_samples() {
+        // A quarter of the rate, 45 degrees off: every sample is at 0.707 of the amplitude.
+        let tone = |n: usize| (std::f64::consts::FRAC_PI_2 * n as f64 + std::f64::consts::FRAC_PI_4).sin() as f32;
+        let mut meter = Meter::new(48_000, 1);
+        meter.push(0, &(0..48_000).map(|n| 0.5 * tone(n)).collect::<Vec<f32>>());
+        assert!((-62..=-58).contains(&meter.finish().peak));
     }
 
     #[test]

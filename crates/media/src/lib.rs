@@ -19,7 +19,9 @@ mod scratch;
 mod toolkit;
 
 pub use detect::{DetectError, Ffmpeg, ToolPaths, Version};
-pub use encode::{ArgsError, AudioArgs, AudioFacts, Spelling, Written, audio_args, video_args};
+pub use encode::{
+    ArgsError, AudioArgs, AudioFacts, AudioTuning, PacketTimes, Spelling, Written, audio_args, video_args,
+};
 pub use probe::ProbeOptions;
 pub use process::{Access, Limits, Output, Progress, ProgressSink, Run, RunError, Sandbox, Stdout, run};
 pub use request::{AudioFile, AudioRequest, Effort, Encoded, ProbeRequest, Probed, Request, VideoFiles, VideoRequest};

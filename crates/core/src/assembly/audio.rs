@@ -1,9 +1,10 @@
 //! The half of the check for tracks with a task of their own, audio today: start, priming and samples of plan, part and
 //! stored headers.
 
-use super::sound::differences;
+use super::sound::{differences, milliseconds, wanted_end_ms};
 use super::{
-    AudioCertificate, AudioPlace, Measured, Origin, SampleCount, Violations, check_record, is_contiguous, is_continuous,
+    AudioCertificate, AudioEnds, AudioPlace, Measured, Origin, SampleCount, Violations, check_record, is_contiguous,
+    is_continuous,
 };
 use crate::measure::{MeasuredSegment, MeasuredTrack};
 use crate::part::{AudioPart, StoredSegment};
@@ -22,8 +23,55 @@ pub(super) fn check(
         return Vec::new();
     }
     let none = MeasuredTrack::default();
+    check_layouts(plan, parts, bad);
     let tracks = plan.whole_tracks().zip(parts).enumerate();
     tracks.map(|(i, (planned, part))| check_track(planned, part, stored.get(i).unwrap_or(&none), bad)).collect()
+}
+
+/// Holds the tracks that are made of one track of the source, in several layouts, against each other: all end together.
+fn check_layouts(plan: &Plan, parts: &[AudioPart], bad: &mut Violations) {
+    let made = || plan.whole_tracks().zip(parts).filter(|(_, part)| part.heard.is_some());
+    let end =
+        |part: &AudioPart| milliseconds(part.start.get().saturating_add_unsigned(part.num_samples), part.sample_rate);
+    for (at, (planned, part)) in made().enumerate() {
+        let first = made().take(at).find(|(other, _)| other.source_stream == planned.source_stream);
+        if let Some((other, first)) = first
+            && (end(first) - end(part)).abs() > 1
+        {
+            let place = format!("{} {}", planned.kind().as_str(), planned.id);
+            bad.add(&place, format!("ends at {} ms, {} at {} ms", end(part), other.id, end(first)));
+        }
+    }
+}
+
+/// The ends of an encoded track against each other.
+fn check_ends(
+    place: &str,
+    planned: &TrackPlan,
+    part: &AudioPart,
+    measured: &Measured<AudioPlace, SampleCount>,
+    bad: &mut Violations,
+) -> Option<AudioEnds> {
+    let (audio, heard) = (planned.audio()?, part.heard.as_deref()?);
+    let rate = part.sample_rate;
+    let signed = |samples: u64| i64::try_from(samples).unwrap_or(i64::MAX);
+    let stored = signed(measured.stored.samples).saturating_sub(measured.stored.priming);
+    let ends = AudioEnds {
+        planned_ms: wanted_end_ms(audio, rate, &heard.source),
+        output_ms: heard.output.last_ms,
+        samples_ms: milliseconds(signed(part.num_samples), rate),
+        stored_ms: milliseconds(stored, rate),
+    };
+    // Decoders that do not know an edit list's end give the padding of the last packet, too.
+    let frames = |count: i64| milliseconds(count.saturating_mul(i64::from(part.frame_samples)), rate) + 2;
+    let (samples, output) = (ends.samples_ms, ends.output_ms);
+    if (output - samples).abs() > frames(1) {
+        bad.add(place, format!("ends at {output} ms by its times, at {samples} ms by its samples"));
+    }
+    if ends.stored_ms - samples > frames(2) {
+        bad.add(place, format!("{} ms are stored, {samples} ms are to play", ends.stored_ms));
+    }
+    Some(ends)
 }
 
 fn check_track(
@@ -57,6 +105,7 @@ fn check_track(
             bad.add(&place, found);
         }
     }
+    let ends = check_ends(&place, planned, part, &measured, bad);
     AudioCertificate {
         rendition: part.stored.track.clone(),
         samples_decoded: part.decoded_samples,
@@ -64,6 +113,7 @@ fn check_track(
         channels_decoded: part.heard.as_ref().and_then(|heard| u16::try_from(heard.source.channels()).ok()),
         channels_out: part.channels,
         heard: part.heard.as_deref().cloned(),
+        ends,
         sample_rate: part.sample_rate,
         priming: u32::try_from(part.priming.get()).unwrap_or(u32::MAX),
         start: part.start.get(),

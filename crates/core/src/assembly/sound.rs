@@ -2,11 +2,11 @@
 //! measurements of decoded samples. Thresholds let every honest encode pass, also at low bit rates, and no track with a
 //! missing channel, silence, another level, or sound that is out of place by a second. Pure.
 
-use crate::levels::{Levels, SILENCE};
+use crate::levels::{AudioFormat, Levels, SILENCE};
 use crate::plan::{AudioMedia, AudioOp};
 
-/// Difference of the ends in milliseconds that is let through besides two codec frames: jitter of timestamps below 50 ms
-/// is no hole, and times are rounded.
+/// Difference of the ends in milliseconds that is let through besides two codec frames: overlaps of timestamps below 50 ms
+/// are not cut, and times are rounded.
 const END_SLACK_MS: i64 = 70;
 
 /// Level below which a second of a channel may be lost, tenths of dBFS.
@@ -22,6 +22,9 @@ const WIDE_SLACK: i16 = 150;
 /// Difference of the loudness that an honest encode causes, tenths of LU.
 const LOUDNESS_SLACK: i16 = 20;
 
+/// Highest true peak of a mix in tenths of dBFS: −1 dBFS, and what two ways to measure it differ by.
+pub const MIX_PEAK: i16 = -15;
+
 /// Bit rate of a channel from which the encoder keeps the whole spectrum, kbit/s.
 const FULL_SPECTRUM_KBPS: u32 = 48;
 
@@ -33,6 +36,7 @@ pub fn differences(audio: &AudioMedia, rate: u32, source: &Levels, output: &Leve
         found.push(format!("decodes to {} channels, planned {}", output.channels(), audio.channels));
         return found;
     }
+    found.extend(formats(audio, rate, output));
     found.extend(timeline(audio, rate, source, output));
     let is_mix = audio.ops.contains(&AudioOp::Limit) || source.channels() != output.channels();
     found.extend(loudness(audio, is_mix, source, output));
@@ -47,10 +51,36 @@ pub fn differences(audio: &AudioMedia, rate: u32, source: &Levels, output: &Leve
         ));
     }
     found.extend(place(&total(&source.seconds), &total(&output.seconds)));
-    if is_mix && source.peak <= 0 && output.peak > 30 {
+    if audio.ops.contains(&AudioOp::Limit) && output.peak > 0 {
         found.push(format!("peaks at {:+.1} dBFS", tenths(output.peak)));
     }
     found
+}
+
+/// End of a track in milliseconds from its start, by the source's times and the plan's filling.
+pub(super) fn wanted_end_ms(audio: &AudioMedia, rate: u32, source: &Levels) -> i64 {
+    let filled = audio.fill_until.map(|end| milliseconds(end.get(), rate));
+    filled.map_or(source.last_ms, |end| end.max(source.last_ms))
+}
+
+pub(super) fn milliseconds(samples: i64, rate: u32) -> i64 {
+    samples.saturating_mul(1000) / i64::from(rate.max(1))
+}
+
+/// Rate and layout that do not follow the plan, in words.
+fn formats(audio: &AudioMedia, rate: u32, output: &Levels) -> Option<String> {
+    // Decoders name the same speakers in several ways: 5.1 and 5.1(side).
+    let speakers = |layout: &str| layout.split('(').next().unwrap_or_default().to_owned();
+    let planned = audio.ops.iter().find_map(|op| match op {
+        AudioOp::Remix { layout, .. } if !layout.is_empty() => Some(speakers(layout)),
+        _ => None,
+    });
+    let is_planned = |format: &AudioFormat| {
+        format.sample_rate == rate && planned.as_ref().is_none_or(|planned| *planned == speakers(&format.layout))
+    };
+    let other = output.formats.iter().find(|format| !is_planned(format))?;
+    let planned = planned.unwrap_or_else(|| format!("{} channels", audio.channels));
+    Some(format!("decodes to {} at {} Hz, planned {planned} at {rate} Hz", other.layout, other.sample_rate))
 }
 
 fn tenths(value: i16) -> f64 {
@@ -58,8 +88,8 @@ fn tenths(value: i16) -> f64 {
 }
 
 fn timeline(audio: &AudioMedia, rate: u32, source: &Levels, output: &Levels) -> Option<String> {
-    let ms = |samples: i64| samples.saturating_mul(1000) / i64::from(rate.max(1));
-    let end = audio.fill_until.map_or(source.last_ms, |end| ms(end.get()));
+    let ms = |samples: i64| milliseconds(samples, rate);
+    let end = wanted_end_ms(audio, rate, source);
     let slack = END_SLACK_MS + 2 * ms(i64::from(audio.frame_samples));
     let is_off = (output.last_ms - end).abs() > slack || output.first_ms.abs() > slack;
     let (first, last) = (output.first_ms, output.last_ms);
@@ -224,8 +254,9 @@ mod tests {
             first_ms: 0,
             last_ms: 20_000,
             loudness: Some(-230),
-            peak: -10,
+            peak: -12,
             seconds,
+            formats: vec![AudioFormat { sample_rate: 48_000, layout: format!("{channels} channels") }],
         }
     }
 
@@ -250,7 +281,7 @@ mod tests {
     #[test]
     fn faults_are_found() {
         type Fault<'a> = (&'a str, &'a dyn Fn(&mut Levels));
-        let faults: [Fault<'_>; 9] = [
+        let faults: [Fault<'_>; 10] = [
             ("channel 2 has another level", &|o| o.seconds[1] = vec![SILENCE; 20]),
             ("has a loudness", &|o| (o.loudness, o.seconds) = (None, vec![vec![SILENCE; 20]; 2])),
             ("has a loudness", &|o| o.loudness = Some(-190)),
@@ -259,6 +290,7 @@ mod tests {
             ("decodes to 1 channels", &|o| o.seconds.truncate(1)),
             ("plays from 0 ms to 19000 ms", &|o| o.last_ms = 19_000),
             ("plays from 500 ms", &|o| o.first_ms = 500),
+            ("decodes to 2 channels at 44100 Hz", &|o| o.formats[0].sample_rate = 44_100),
             ("another level in 19 of 19 s", &|o| o.seconds = vec![vec![-700; 20]; 2]),
         ];
         for (number, (words, change)) in faults.into_iter().enumerate() {

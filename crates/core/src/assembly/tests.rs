@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fixture;
+use crate::levels::{Heard, Levels};
 use crate::measure::{MeasuredSample, MeasuredTrack, samples_sha256};
 use crate::part::{Cost, StoredObject, TrackPart};
 use crate::plan::{Cut, Media, MediaKind, MediaSegmentPlan, TrackPlan};
@@ -243,6 +244,53 @@ fn every_difference_of_stored_audio_stops_publication() {
 }
 
 /// Captions are cut like audio, by a task of their own; storyboards along the timeline. No producer makes either yet.
+/// What is heard of a track that is encoded as planned.
+fn heard(planned: &TrackPlan, part: &AudioPart) -> Heard {
+    let channels = usize::from(planned.audio().unwrap().channels);
+    let levels = Levels {
+        sample_rate: part.sample_rate,
+        samples: part.num_samples,
+        last_ms: part.num_samples as i64 * 1000 / i64::from(part.sample_rate),
+        peak: -200,
+        seconds: vec![Vec::new(); channels],
+        ..Levels::default()
+    };
+    Heard { source: levels.clone(), output: levels }
+}
+
+#[test]
+fn the_ends_of_an_audio_track_agree() {
+    let plan = planned();
+    let mut made = perfect(&plan);
+    let track = plan.whole_tracks().next().unwrap();
+    made.audio[0].heard = Some(Box::new(heard(track, &made.audio[0])));
+    let ends = made.check(&plan).unwrap().audio[0].ends.unwrap();
+    assert_eq!((ends.planned_ms, ends.output_ms), (ends.samples_ms, ends.samples_ms));
+    let mut late = made.clone();
+    let levels = late.audio[0].heard.as_mut().unwrap();
+    (levels.source.last_ms, levels.output.last_ms) = (ends.samples_ms + 60, ends.samples_ms + 60);
+    is_found(&plan, &late, "by its samples");
+    let mut short = made.clone();
+    short.audio[0].num_samples -= 4_000;
+    short.audio[0].heard = Some(Box::new(heard(track, &short.audio[0])));
+    is_found(&plan, &short, "ms are to play");
+}
+
+#[test]
+fn layouts_of_one_source_track_end_together() {
+    let mut plan = planned();
+    let mut stereo = plan.whole_tracks().next().unwrap().clone();
+    stereo.id = "stereo".into();
+    plan.tracks.push(stereo);
+    let mut made = perfect(&plan);
+    for (track, part) in plan.whole_tracks().zip(&mut made.audio) {
+        part.heard = Some(Box::new(heard(track, part)));
+    }
+    made.check(&plan).unwrap();
+    made.audio[1].num_samples -= 480;
+    is_found(&plan, &made, "audio stereo: ends at");
+}
+
 #[test]
 fn kinds_without_a_producer_are_checked_by_the_same_rules() {
     let mut plan = planned();

@@ -20,8 +20,20 @@ pub(super) struct Aim {
 /// every frame list has.
 pub(super) fn encoded(clock: &Clock, common: &[usize], cut_at: &[usize], aim: Aim) -> KeyframeGrid {
     let (gop, tail) = (clock.ticks(aim.gop_seconds), clock.ticks(MIN_TAIL_SECONDS));
-    let keyframes =
-        |range: &std::ops::Range<usize>, end| cuts::grid(&frames::inside(clock, common, range), end, gop, tail);
+    let keyframes = |range: &std::ops::Range<usize>, end| {
+        let mut frames = frames::inside(clock, common, range);
+        let start = frames.first().copied();
+        // The first GOP and media segment have more frames than one that is held for long: decoders deliver a frame only
+        // when others follow, and players wait for the first one before they load more.
+        if let Some(first) = frames.first_mut() {
+            *first = (*first).max(clock.own_start());
+        }
+        let mut keyframes = cuts::grid(&frames, end, gop, tail);
+        if let (Some(first), Some(start)) = (keyframes.first_mut(), start) {
+            *first = start;
+        }
+        keyframes
+    };
     grid(clock, cut_at, aim, keyframes)
 }
 

@@ -74,8 +74,8 @@ pub struct Context<'a> {
 /// of its media segments or by its times; more than this is seen and heard.
 const START_SLACK_US: i64 = 100_000;
 
-/// The same for the ends of two tracks: players stop at the end of the longer one.
-const END_SLACK_US: i64 = 500_000;
+/// The same for the ends of two tracks: players have loaded everything that close to the end, and bridge the difference.
+const END_SLACK_US: i64 = 1_000_000;
 
 impl Context<'_> {
     /// Whether a track with this first sample has to be filled from the presentation's start.

@@ -168,6 +168,19 @@ fn late_tracks_are_filled_from_the_start() {
 }
 
 #[test]
+fn the_first_media_segment_of_a_late_video_has_frames_behind_the_held_one() {
+    for seconds in [0.0, 2.0] {
+        let mut info = source((0..300).map(|i| i * 512 + 20 * 12_288).collect(), (1, 12_288), 24);
+        info.audio.push(audio(0, 1000));
+        let p = plan(&info, &profile(seconds), &Capabilities::default()).unwrap();
+        let first = p.grids[0].segments[0].media_segments[0];
+        assert_eq!(first.start, OutputTicks(0));
+        assert!(first.duration.get() >= 22 * 12_288, "{first:?}");
+        assert_partition(&info, &p);
+    }
+}
+
+#[test]
 fn starts_less_than_a_tenth_of_a_second_apart_stay_apart() {
     let mut info = source((0..300).map(|i| i * 512).collect(), (1, 12_288), 48);
     info.audio.push(audio(80, 1000));
@@ -189,7 +202,7 @@ fn all_tracks_end_with_the_longest() {
     assert_partition(&info, &p);
     assert_eq!(decision(&p, "video edges").0, "last frame shown 38.000 s longer");
 
-    info.audio[0].duration = Some(MediaTime::new(1_000, Rational::new(1, 1000).unwrap()));
+    info.audio[0].duration = Some(MediaTime::new(900, Rational::new(1, 1000).unwrap()));
     let p = plan(&info, &profile(0.0), &Capabilities::default()).unwrap();
     assert_eq!(p.whole_track(0).unwrap().audio().unwrap().fill_until, Some(OutputTicks(96_000)));
     // The length that a transport stream states is an estimate.

@@ -87,15 +87,21 @@ impl Clock {
         }
     }
 
-    /// Seconds from the first frame to frame `at`.
+    /// Seconds from the first frame to frame `at` by the source's times.
     pub(super) fn seconds(&self, at: usize) -> f64 {
         let tick = self.output.get(at).copied().unwrap_or(self.timeline.output_end);
-        (tick - self.timeline.output_start).at(self.timeline.output_timebase()).seconds()
+        let since = tick - self.own_start();
+        since.max(OutputTicks::ZERO).at(self.timeline.output_timebase()).seconds()
     }
 
-    /// Length of the video in seconds.
+    /// Length of the video in seconds by the source's times.
     pub(super) fn total(&self) -> f64 {
-        self.timeline.seconds()
+        self.shown.at(self.timeline.output_timebase()).seconds()
+    }
+
+    /// Time of the first frame in the source, on the output clock: the frame may be shown earlier.
+    pub(super) fn own_start(&self) -> OutputTicks {
+        self.timeline.output_start + self.timeline.held
     }
 
     /// Nearest output tick of a length in seconds.

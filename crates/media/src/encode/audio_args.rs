@@ -15,15 +15,46 @@ use splitreel_core::profile::AudioCodec;
 use splitreel_core::time::{OutputTicks, rescale};
 use std::ffi::{OsStr, OsString};
 
-/// Gaps and overlaps of timestamps from this many seconds on are filled or cut; shorter ones are jitter.
-const HOLE_SECONDS: &str = "0.05";
+/// Gaps between timestamps from this many milliseconds on are filled: less than the shortest codec frame, so that a lost
+/// frame stays a hole. Shorter ones are jitter.
+const HOLE_MS: u32 = 15;
+
+/// Overlaps of timestamps from this many milliseconds on are cut. More than a hole: where times jitter, sound follows the
+/// latest ones, and is neither filled nor cut at every change.
+const OVERLAP_MS: u32 = 50;
 
 /// Time in seconds of the presentation's start on the way from one process to the other: NUT has no times before 0,
 /// and a first sample may lie before the start by rounding.
 const LEAD_SECONDS: i64 = 1;
 
-/// Highest true peak of a mix: −2.5 dBFS. Encoders add up to 1.5 dB to loud tones.
-const CEILING: &str = "0.75";
+/// Where the times of packets without their own come from. One PES packet of an MPEG stream holds several codec frames and
+/// has one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PacketTimes {
+    /// The demuxer computes them by the rate that the track has at its start.
+    #[default]
+    Computed,
+    /// The decoder counts the samples that it delivers: right where the rate changes, wrong where frames do not decode.
+    Counted,
+}
+
+/// What only the sound itself shows, so that an encode may need another try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AudioTuning {
+    /// Times of packets.
+    pub times: PacketTimes,
+    /// Highest true peak that goes into the encoder of a mix, in tenths of dBFS.
+    pub ceiling: i16,
+}
+
+impl Default for AudioTuning {
+    fn default() -> Self {
+        AudioTuning { times: PacketTimes::Computed, ceiling: CEILING }
+    }
+}
+
+/// Ceiling of a first try: encoders add up to 1.5 dB to loud tones.
+const CEILING: i16 = -25;
 
 /// Arguments of the processes that make one audio track.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +70,13 @@ pub struct AudioArgs {
 ///
 /// # Errors
 /// [`ArgsError`] when the plan has no such track.
-pub fn audio_args(plan: &Plan, index: u32, input: &OsStr, output: &OsStr) -> Result<AudioArgs, ArgsError> {
+pub fn audio_args(
+    plan: &Plan,
+    index: u32,
+    tuning: AudioTuning,
+    input: &OsStr,
+    output: &OsStr,
+) -> Result<AudioArgs, ArgsError> {
     let track = plan.whole_track(index).ok_or(ArgsError::NoSuchTask { what: "audio track", index })?;
     let audio = track.audio().ok_or(ArgsError::UnknownMedia { kind: track.kind().as_str() })?;
     let mut args = AudioArgs { decode: None, write: strings(head()).collect() };
@@ -48,8 +85,8 @@ pub fn audio_args(plan: &Plan, index: u32, input: &OsStr, output: &OsStr) -> Res
     match audio.coding.encoding() {
         None => args.write.extend(copy_args(plan, track, audio, input)),
         Some(encoding) => {
-            args.decode = Some(decode_args(plan, track, audio, input));
-            args.write.extend(strings(encode_args(track, audio, encoding)));
+            args.decode = Some(decode_args(plan, track, audio, tuning.times, input));
+            args.write.extend(strings(encode_args(track, audio, encoding, tuning.ceiling)));
         }
     }
     args.write.extend(strings(muxer_args(track)));
@@ -71,14 +108,10 @@ fn copy_args(plan: &Plan, track: &TrackPlan, audio: &AudioMedia, input: &OsStr) 
     args
 }
 
-fn decode_args(plan: &Plan, track: &TrackPlan, audio: &AudioMedia, input: &OsStr) -> Vec<OsString> {
+fn decode_args(plan: &Plan, track: &TrackPlan, audio: &AudioMedia, times: PacketTimes, input: &OsStr) -> Vec<OsString> {
     let mut args = words(&["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+verbose"]);
     args.extend(input_options(&plan.demuxer));
-    if matches!(plan.demuxer.as_str(), "mpegts" | "mpeg") {
-        // One PES packet has the time of its first frame only. The demuxer would compute the others by the rate that
-        // the track had at its start; without it, the decoder's own count is used.
-        args.extend(words(&["-fflags", "+nofillin"]));
-    }
+    args.extend(times.options(&plan.demuxer));
     args.extend(words(&["-copyts", "-i"]));
     let mut args: Vec<OsString> = strings(args).collect();
     args.push(input.to_owned());
@@ -95,14 +128,26 @@ fn decode_args(plan: &Plan, track: &TrackPlan, audio: &AudioMedia, input: &OsStr
     args
 }
 
-fn encode_args(track: &TrackPlan, audio: &AudioMedia, encoding: &AudioEncoding) -> Vec<String> {
+impl PacketTimes {
+    /// Options in front of the input.
+    pub(crate) fn options(self, demuxer: &str) -> Vec<String> {
+        if self == PacketTimes::Counted && is_packed(demuxer) { words(&["-fflags", "+nofillin"]) } else { Vec::new() }
+    }
+}
+
+/// Whether several codec frames share a time in this container.
+pub(crate) fn is_packed(demuxer: &str) -> bool {
+    matches!(demuxer, "mpegts" | "mpeg")
+}
+
+fn encode_args(track: &TrackPlan, audio: &AudioMedia, encoding: &AudioEncoding, ceiling: i16) -> Vec<String> {
     let input = ["-protocol_whitelist", "pipe", "-format_whitelist", "nut", "-f", "nut", "-copyts", "-i", "pipe:0"];
     let mut args = words(&input);
     let (rate, first) = (track.timescale, lead(track).saturating_add(start(track)));
-    let fill = format!("aresample={rate}:async=1:min_hard_comp={HOLE_SECONDS}:first_pts={first}");
-    let mut filters = vec![fill];
+    let fill = format!("aresample={rate}:async=1:min_hard_comp=0.001:first_pts={first}");
+    let mut filters = vec![steady(rate), fill];
     if audio.ops.contains(&AudioOp::Limit) {
-        filters.push(limiter(rate));
+        filters.push(limiter(rate, ceiling));
     }
     filters.push(format!("asetpts=PTS-({first})"));
     if audio.lead_silence > OutputTicks::ZERO {
@@ -138,11 +183,22 @@ fn start(track: &TrackPlan) -> i64 {
     }
 }
 
-/// Holds the true peak below [`CEILING`]: four times the rate, because samples miss the peaks between them. `latency`
-/// takes back the delay of the look-ahead, so that no sample moves.
-fn limiter(rate: u32) -> String {
+/// Replaces times that jitter by the count of samples: block after block follows without a gap, until one is [`HOLE_MS`]
+/// late or [`OVERLAP_MS`] early. Variable 0 is the time of sample 0 by the last block that counted.
+fn steady(rate: u32) -> String {
+    let samples = |ms: u32| u64::from(rate) * u64::from(ms) / 1000;
+    let (hole, overlap) = (samples(HOLE_MS), samples(OVERLAP_MS));
+    let late = r"st(1\,PTS-NB_CONSUMED_SAMPLES-ld(0))";
+    let is_new = format!(r"isnan(PREV_INPTS)+gte({late}\,{hole})+lte(ld(1)\,-{overlap})");
+    format!(r"asetpts=st(0\,if({is_new}\,PTS-NB_CONSUMED_SAMPLES\,ld(0)))+NB_CONSUMED_SAMPLES")
+}
+
+/// Holds the true peak below a ceiling in tenths of dBFS: four times the rate, because samples miss the peaks between them.
+/// `latency` takes back the delay of the look-ahead, so that no sample moves.
+fn limiter(rate: u32, ceiling: i16) -> String {
     let oversampled = rate.saturating_mul(4);
-    format!("aresample={oversampled},alimiter=limit={CEILING}:level=false:latency=1,aresample={rate}")
+    let limit = 10f64.powf(f64::from(ceiling) / 200.0);
+    format!("aresample={oversampled},alimiter=limit={limit:.4}:level=false:latency=1,aresample={rate}")
 }
 
 /// An operation of the decoding process in ffmpeg's syntax; `None` for those of the encoding process.

@@ -1,9 +1,10 @@
 //! What ffmpeg says about samples at the end of a run (`-loglevel verbose`).
 
 use serde::{Deserialize, Serialize};
+use splitreel_core::levels::AudioFormat;
 
 /// Samples per channel that passed through an audio encode, as ffmpeg counted them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudioFacts {
     /// Samples that the decoder delivered, at the source's rate. `None` for copies.
     pub decoded_samples: Option<u64>,
@@ -13,6 +14,8 @@ pub struct AudioFacts {
     pub encoded_samples: Option<u64>,
     /// Packets that the decoder could not make sense of, when ffmpeg says so.
     pub decode_errors: Option<u64>,
+    /// Rates and layouts that the decoder delivered, one after the other. Empty for copies.
+    pub formats: Vec<AudioFormat>,
 }
 
 impl AudioFacts {
@@ -26,7 +29,7 @@ impl AudioFacts {
     /// Reads the last lines of standard error. Spellings differ: `173 frames decoded (176400 samples)` until 6,
     /// `173 frames decoded; 0 decode errors (176400 samples)` since.
     fn read(tail: &[String]) -> Self {
-        let mut facts = AudioFacts::default();
+        let mut facts = AudioFacts { formats: formats(tail), ..AudioFacts::default() };
         for line in tail {
             let is_input = line.contains("Input stream #") && line.contains("(audio)");
             let is_output = line.contains("Output stream #") && line.contains("(audio)");
@@ -41,6 +44,18 @@ impl AudioFacts {
         }
         facts
     }
+}
+
+/// Rates and layouts that ffmpeg names when it builds a filter graph: at the start, and where the decoded sound changes.
+pub(crate) fn formats(tail: &[String]) -> Vec<AudioFormat> {
+    let word = |line: &str, name: &str| Some(after(line, name)?.split_whitespace().next()?.to_owned());
+    let format = |line: &String| {
+        let sample_rate = word(line, " samplerate:")?.parse().ok()?;
+        Some(AudioFormat { sample_rate, layout: word(line, " chlayout:")? })
+    };
+    let mut formats: Vec<AudioFormat> = tail.iter().filter_map(format).collect();
+    formats.dedup();
+    formats
 }
 
 fn after<'a>(line: &'a str, words: &str) -> Option<&'a str> {
@@ -79,6 +94,7 @@ mod tests {
                 converted_samples: None,
                 encoded_samples: Some(192_819),
                 decode_errors: None,
+                formats: Vec::new(),
             }
         );
         let new = read(&[
@@ -92,8 +108,21 @@ mod tests {
                 converted_samples: None,
                 encoded_samples: Some(192_000),
                 decode_errors: Some(2),
+                formats: Vec::new(),
             }
         );
         assert_eq!(read(&["Input stream #0:1 (audio): 5 packets read"]), AudioFacts::default());
+    }
+
+    #[test]
+    fn changes_of_rate_and_layout_are_listed_in_order() {
+        let line = |rate: u32, layout: &str| {
+            format!("[graph_0_in_0_1 @ 0x1] [verbose] tb:1/{rate} samplefmt:fltp samplerate:{rate} chlayout:{layout}")
+        };
+        let lines =
+            [line(48_000, "5.1(side)"), "[verbose] other".into(), line(48_000, "stereo"), line(48_000, "stereo")];
+        let found = formats(&lines);
+        let layouts: Vec<&str> = found.iter().map(|format| format.layout.as_str()).collect();
+        assert_eq!((layouts, found[0].sample_rate), (vec!["5.1(side)", "stereo"], 48_000));
     }
 }

@@ -10,8 +10,10 @@ mod runner;
 mod stamps;
 mod video_args;
 
-pub use audio_args::{AudioArgs, audio_args};
+pub(crate) use audio_args::is_packed;
+pub use audio_args::{AudioArgs, AudioTuning, PacketTimes, audio_args};
 pub use facts::AudioFacts;
+pub(crate) use facts::formats;
 pub(crate) use graph::shrink;
 pub(crate) use input::Seeking;
 pub use input::Spelling;

@@ -1,13 +1,15 @@
 //! Hands the arguments to ffmpeg and maps its ending to the domain.
 
-use super::{AudioFacts, Spelling, Written, audio_args, video_args};
+use super::{AudioArgs, AudioFacts, AudioTuning, PacketTimes, Spelling, Written, audio_args, is_packed, video_args};
 use crate::detect::Ffmpeg;
 use crate::failure::{Context, from_run, unknown_encoder};
 use crate::listen::{Listening, listen};
 use crate::process::{Access, Limits, Output, ProgressSink, Run, RunError, Stdout, run};
 use crate::scratch::{NeutralName, file_url};
-use splitreel_core::levels::Heard;
-use splitreel_core::plan::Plan;
+use splitreel_core::assembly::sound::MIX_PEAK;
+use splitreel_core::clock::TrackClock;
+use splitreel_core::levels::{Heard, Levels};
+use splitreel_core::plan::{AudioOp, Plan};
 use splitreel_core::profile::AudioCodec;
 use splitreel_core::time::rescale;
 use splitreel_core::{Failure, FailureCode, MediaTime};
@@ -79,66 +81,145 @@ pub(crate) async fn encode_audio(
     let out_dir = absolute(places.out_dir)?;
     let file = out_dir.join(format!("audio-{index}.mp4"));
     let input = neutral_name(places)?;
-    let args = audio_args(plan, index, &input.url(), &file_url(&file))?;
-    let limits_to_listen = limits.clone();
+    let args = |tuning| audio_args(plan, index, tuning, &input.url(), &file_url(&file));
     let failed = |error: RunError| {
         from_run(&error, &Context { doing: &format!("encoding audio track {index}"), directory: &out_dir })
     };
-    let Some(decode) = args.decode else {
-        let output = start(ffmpeg, args.write, places, limits, progress, cancel).await.map_err(failed)?;
+    let mut tuning = AudioTuning::default();
+    let first = args(tuning)?;
+    if first.decode.is_none() {
+        let output = start(ffmpeg, first.write, places, limits, progress, cancel).await.map_err(failed)?;
         return Ok(EncodedAudio { file, facts: AudioFacts::default(), heard: None, output });
-    };
-    let (reader, writer) = std::io::pipe().map_err(|source| failed(not_piped(ffmpeg, source)))?;
-    let mut decoding = process(ffmpeg, decode, &limits);
-    decoding.stdout = Stdout::Pipe(writer);
-    decoding.access.read.push(places.source.to_owned());
-    let mut encoding = process(ffmpeg, args.write, &limits);
-    encoding.stdin = Some(reader);
-    encoding.stdout = Stdout::Progress(progress);
-    encoding.access.write.push(places.out_dir.to_owned());
-    let ends = tokio::join!(run(decoding, cancel.clone()), run(encoding, cancel.clone()));
-    let (decoded, output) = joined(ends).map_err(failed)?;
-    let facts = AudioFacts::of(&decoded.stderr_tail, &output.stderr_tail);
-    let mut output = both(decoded, output);
-    let heard = hear(ffmpeg, plan, index, (places.source, input.url()), &file, (limits_to_listen, cancel)).await?;
-    output.cpu_ms = output.cpu_ms.saturating_add(heard.cpu_ms);
-    output.wall_ms = output.wall_ms.saturating_add(heard.wall_ms);
-    Ok(EncodedAudio { file, facts, heard: Some(heard.levels), output })
+    }
+    let mut hearing = Hearing::of(plan, index, (places.source, input.url()))?;
+    let mut spent = (0_u64, 0_u64);
+    for try_number in 1.. {
+        let job = Piped { ffmpeg, places, limits: &limits, progress: &progress, cancel: &cancel };
+        let (decoded, output) = job.run(args(tuning)?).await.map_err(failed)?;
+        let facts = AudioFacts::of(&decoded.stderr_tail, &output.stderr_tail);
+        let mut output = both(decoded, output);
+        (spent.0, spent.1) = (spent.0.saturating_add(output.cpu_ms), spent.1.saturating_add(output.wall_ms));
+        let has_more = try_number < MAX_TRIES;
+        if has_more && tuning.times == PacketTimes::Computed && is_packed(&plan.demuxer) && changes_rate(&facts) {
+            tuning.times = PacketTimes::Counted;
+            continue;
+        }
+        let cost = hearing.hear(ffmpeg, tuning.times, &file, (&limits, &cancel)).await?;
+        (spent.0, spent.1) = (spent.0.saturating_add(cost.0), spent.1.saturating_add(cost.1));
+        let excess = hearing.excess(plan, index);
+        if has_more && excess > 0 {
+            tuning.ceiling = tuning.ceiling.saturating_sub(excess).saturating_sub(CEILING_MARGIN);
+            continue;
+        }
+        (output.cpu_ms, output.wall_ms) = spent;
+        return Ok(EncodedAudio { file, facts, heard: hearing.levels(), output });
+    }
+    Err(Failure::of(FailureCode::NoAudio, "no audio came out"))
 }
 
-/// Levels of a track before and after its encode, with what the measurement took.
-struct Hearing {
-    levels: Heard,
-    cpu_ms: u64,
-    wall_ms: u64,
+/// Encodes of one track: times and ceiling are corrected by what was heard, see [`AudioTuning`].
+const MAX_TRIES: u32 = 6;
+
+/// What a ceiling is lowered by beyond the excess that was heard, in tenths of a decibel.
+const CEILING_MARGIN: i16 = 5;
+
+/// Whether the sample rate of the source's track changes on the way.
+fn changes_rate(facts: &AudioFacts) -> bool {
+    facts.formats.iter().zip(facts.formats.iter().skip(1)).any(|(a, b)| a.sample_rate != b.sample_rate)
 }
 
-/// Measures the source's track and the encoded one, at the same time.
-async fn hear(
-    ffmpeg: &Ffmpeg,
-    plan: &Plan,
-    index: u32,
-    (source, input): (&Path, OsString),
-    file: &Path,
-    (limits, cancel): (Limits, CancellationToken),
-) -> Result<Hearing, Failure> {
-    let missing = || Failure::of(FailureCode::PlanMismatch, format!("the plan has no audio track {index}"));
-    let track = plan.whole_track(index).ok_or_else(missing)?;
-    let audio = track.audio().ok_or_else(missing)?;
-    let first = audio.source_start;
-    let lead = rescale(audio.lead_silence.get(), track.timebase(), first.timebase);
-    let origin = MediaTime::new(first.ticks.saturating_sub(lead), first.timebase);
-    let clock = audio.clock.as_ref();
-    let source = Listening { file: source, input, demuxer: &plan.demuxer, stream: track.source_stream, origin, clock };
-    let (before, after) = tokio::try_join!(
-        listen(ffmpeg, source, limits.clone(), cancel.clone()),
-        listen(ffmpeg, Listening::to_output(file), limits, cancel),
-    )?;
-    Ok(Hearing {
-        levels: Heard { source: before.0, output: after.0 },
-        cpu_ms: before.1.cpu_ms.saturating_add(after.1.cpu_ms),
-        wall_ms: before.1.wall_ms.max(after.1.wall_ms),
-    })
+/// The two processes of an encode.
+struct Piped<'a> {
+    ffmpeg: &'a Ffmpeg,
+    places: &'a Places<'a>,
+    limits: &'a Limits,
+    progress: &'a ProgressSink,
+    cancel: &'a CancellationToken,
+}
+
+impl Piped<'_> {
+    async fn run(&self, args: AudioArgs) -> Result<(Output, Output), RunError> {
+        let (reader, writer) = std::io::pipe().map_err(|source| not_piped(self.ffmpeg, source))?;
+        let mut decoding = process(self.ffmpeg, args.decode.unwrap_or_default(), self.limits);
+        decoding.stdout = Stdout::Pipe(writer);
+        decoding.access.read.push(self.places.source.to_owned());
+        let mut encoding = process(self.ffmpeg, args.write, self.limits);
+        encoding.stdin = Some(reader);
+        encoding.stdout = Stdout::Progress(self.progress.clone());
+        encoding.access.write.push(self.places.out_dir.to_owned());
+        joined(tokio::join!(run(decoding, self.cancel.clone()), run(encoding, self.cancel.clone())))
+    }
+}
+
+/// Levels of a track before and after its encode.
+struct Hearing<'a> {
+    source: (&'a Path, OsString),
+    demuxer: &'a str,
+    stream: u32,
+    origin: MediaTime,
+    clock: Option<&'a TrackClock>,
+    before: Option<Levels>,
+    after: Option<Levels>,
+}
+
+impl<'a> Hearing<'a> {
+    fn of(plan: &'a Plan, index: u32, source: (&'a Path, OsString)) -> Result<Self, Failure> {
+        let missing = || Failure::of(FailureCode::PlanMismatch, format!("the plan has no audio track {index}"));
+        let track = plan.whole_track(index).ok_or_else(missing)?;
+        let audio = track.audio().ok_or_else(missing)?;
+        let first = audio.source_start;
+        let lead = rescale(audio.lead_silence.get(), track.timebase(), first.timebase);
+        Ok(Hearing {
+            source,
+            demuxer: &plan.demuxer,
+            stream: track.source_stream,
+            origin: MediaTime::new(first.ticks.saturating_sub(lead), first.timebase),
+            clock: audio.clock.as_ref(),
+            before: None,
+            after: None,
+        })
+    }
+
+    /// Measures the encoded track, and at the same time the source's when that is not done yet. Returns CPU and wall
+    /// milliseconds.
+    async fn hear(
+        &mut self,
+        ffmpeg: &Ffmpeg,
+        times: PacketTimes,
+        file: &Path,
+        (limits, cancel): (&Limits, &CancellationToken),
+    ) -> Result<(u64, u64), Failure> {
+        let after = listen(ffmpeg, Listening::to_output(file), limits.clone(), cancel.clone());
+        if self.before.is_some() {
+            let (levels, output) = after.await?;
+            self.after = Some(levels);
+            return Ok((output.cpu_ms, output.wall_ms));
+        }
+        let source = Listening {
+            file: self.source.0,
+            input: self.source.1.clone(),
+            demuxer: self.demuxer,
+            stream: self.stream,
+            origin: self.origin,
+            clock: self.clock,
+            times,
+        };
+        let before = listen(ffmpeg, source, limits.clone(), cancel.clone());
+        let ((before, first), (after, second)) = tokio::try_join!(before, after)?;
+        (self.before, self.after) = (Some(before), Some(after));
+        Ok((first.cpu_ms.saturating_add(second.cpu_ms), first.wall_ms.max(second.wall_ms)))
+    }
+
+    /// What the true peak of a mix is above the highest one that is published, in tenths of a decibel.
+    fn excess(&self, plan: &Plan, index: u32) -> i16 {
+        let audio = plan.whole_track(index).and_then(|track| track.audio());
+        let is_mix = audio.is_some_and(|audio| audio.ops.contains(&AudioOp::Limit));
+        self.after.as_ref().filter(|_| is_mix).map_or(0, |after| after.peak.saturating_sub(MIX_PEAK))
+    }
+
+    fn levels(self) -> Option<Heard> {
+        Some(Heard { source: self.before?, output: self.after? })
+    }
 }
 
 /// The outcome of two processes joined by a pipe. A first process whose reader went away says only that, so the second

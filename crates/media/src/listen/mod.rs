@@ -4,7 +4,7 @@
 mod pcm;
 
 use crate::detect::Ffmpeg;
-use crate::encode::{input_options, sound_filter};
+use crate::encode::{PacketTimes, formats, input_options, sound_filter};
 use crate::failure::{Context, from_run};
 use crate::process::{Limits, Output, Run, Stdout, run};
 use crate::scratch::file_url;
@@ -35,13 +35,23 @@ pub(crate) struct Listening<'a> {
     pub(crate) origin: MediaTime,
     /// Jumps of the file's clock, in ticks of the origin's timebase; `None`: the clock has none.
     pub(crate) clock: Option<&'a TrackClock>,
+    /// Times of its packets.
+    pub(crate) times: PacketTimes,
 }
 
 impl<'a> Listening<'a> {
     /// The track of a file that an encoder wrote.
     pub(crate) fn to_output(file: &'a Path) -> Self {
         let origin = MediaTime::new(0, splitreel_core::Rational::ONE);
-        Listening { file, input: file_url(file), demuxer: "mov", stream: 0, origin, clock: None }
+        Listening {
+            file,
+            input: file_url(file),
+            demuxer: "mov",
+            stream: 0,
+            origin,
+            clock: None,
+            times: PacketTimes::default(),
+        }
     }
 }
 
@@ -65,21 +75,19 @@ pub(crate) async fn listen(
     let failed = |error| from_run(&error, &Context { doing: "listening to an audio track", directory });
     let output = run(decode, cancel).await.map_err(failed)?;
     let reader = std::mem::replace(&mut *reader.lock().unwrap_or_else(PoisonError::into_inner), PcmReader::new(0));
-    let levels = reader.finish().map_err(|error| {
+    let mut levels = reader.finish().map_err(|error| {
         Failure::of(FailureCode::OutputUnreadable, format!("listening to an audio track: {error}"))
             .with_evidence(output.stderr_tail.clone())
     })?;
+    levels.formats = formats(&output.stderr_tail);
     Ok((levels, output))
 }
 
 fn args(track: &Listening<'_>) -> Vec<OsString> {
     let mut args: Vec<String> =
-        ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+warning"].map(str::to_owned).into();
+        ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+verbose"].map(str::to_owned).into();
     args.extend(input_options(track.demuxer));
-    if matches!(track.demuxer, "mpegts" | "mpeg") {
-        // The decoder's count of samples gives the times inside a PES packet, see ADR 0029.
-        args.extend(["-fflags".into(), "+nofillin".into()]);
-    }
+    args.extend(track.times.options(track.demuxer));
     args.extend(["-copyts".into(), "-i".into()]);
     let mut args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     args.push(track.input.clone());

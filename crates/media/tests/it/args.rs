@@ -9,7 +9,7 @@ use splitreel_core::profile::{AudioCodec, VideoCodec};
 use splitreel_core::source::{AudioTrack, Color, IndexEvidence};
 use splitreel_core::time::{OutputTicks, SourceTicks};
 use splitreel_core::{MediaTime, Rational};
-use splitreel_media::{ArgsError, Spelling, Version, Written, audio_args, video_args};
+use splitreel_media::{ArgsError, AudioTuning, Spelling, Version, Written, audio_args, video_args};
 use std::ffi::{OsStr, OsString};
 
 /// Two segments of 4 s at 25 frames/s.
@@ -169,8 +169,14 @@ fn audio() {
             Coding::Encode(encoding) if codec != AudioCodec::Copy => encoding.codec = codec,
             _ => copied(&mut plan.tracks[2]),
         }
-        let args =
-            audio_args(&plan, 0, OsStr::new("file:/scratch/input"), OsStr::new("file:/out/audio-0.mp4")).unwrap();
+        let args = audio_args(
+            &plan,
+            0,
+            AudioTuning::default(),
+            OsStr::new("file:/scratch/input"),
+            OsStr::new("file:/out/audio-0.mp4"),
+        )
+        .unwrap();
         let decode = args.decode.map(|decode| format!("-- decode\n{}\n-- encode\n", text(&decode)));
         all.push_str(&format!("== {}\n{}{}\n", codec.as_str(), decode.unwrap_or_default(), text(&args.write)));
     }
@@ -184,7 +190,10 @@ fn what_cannot_be_expressed_is_an_error() {
     let input = OsStr::new("file:x");
     let missing = video_args(spelling, &plan, 7, 0, input, &url);
     assert_eq!(missing, Err(ArgsError::NoSuchTask { what: "video segment", index: 7 }));
-    assert_eq!(audio_args(&plan, 1, input, input), Err(ArgsError::NoSuchTask { what: "audio track", index: 1 }));
+    assert_eq!(
+        audio_args(&plan, 1, AudioTuning::default(), input, input),
+        Err(ArgsError::NoSuchTask { what: "audio track", index: 1 })
+    );
     let starts = || (0..30_000).map(|n| OutputTicks(n * 512));
     let crowd =
         (1..).zip(starts()).map(|(number, start)| MediaSegmentPlan { number, start, duration: OutputTicks(512) });
