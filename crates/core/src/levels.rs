@@ -79,6 +79,8 @@ struct Channel {
     seconds: Vec<f64>,
     /// The last samples.
     recent: [f32; TAPS],
+    /// Number of samples so far, up to [`TAPS`].
+    num_recent: usize,
 }
 
 /// Samples from which a point between two of them is computed.
@@ -94,6 +96,7 @@ impl Meter {
             weighted: 0.0,
             seconds: Vec::new(),
             recent: [0.0; TAPS],
+            num_recent: 0,
         };
         Meter {
             rate: rate.max(1),
@@ -185,6 +188,11 @@ impl Channel {
             *last = sample;
         }
         let peak = peak.max(sample.abs());
+        self.num_recent = (self.num_recent + 1).min(TAPS);
+        // What lies before the first sample is not silence: it is not known.
+        if self.num_recent < TAPS {
+            return peak;
+        }
         let middle = self.recent.iter().skip(TAPS / 2 - 1).take(2).fold(0.0_f32, |most, sample| most.max(sample.abs()));
         // Between soft samples there is no peak above all others.
         if middle < peak * 0.5 {
