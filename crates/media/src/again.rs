@@ -37,12 +37,13 @@ pub(crate) fn second_look(plan: &Plan, segment: u32, look_back: u32, stderr: &[S
 /// references behind every seek; they are shown in front of the segment.
 fn is_error(line: &str) -> bool {
     const OF_LEADING_PICTURES: [&str; 5] = [
-        "eference picture",
+        "reference picture",
         "mmco:",
         "number of reference frames",
-        "Could not find ref with POC",
-        "co located POCs unavailable",
+        "could not find ref with poc",
+        "co located pocs unavailable",
     ];
+    let line = line.to_ascii_lowercase();
     line.contains("[error]") && !OF_LEADING_PICTURES.iter().any(|words| line.contains(words))
 }
 
