@@ -8,10 +8,12 @@ use splitreel_backend::BlobReader;
 use splitreel_core::measure::{MeasuredSample, MeasuredSegment, presentation_times};
 use splitreel_core::part::{StoredObject, StoredSegment};
 use splitreel_core::plan::hex;
+use splitreel_core::stated::StatedPicture;
 use splitreel_core::{Failure, FailureCode};
 use splitreel_packaging::fragment::{FragmentSample, Parsed, SegmentIndex, parse_segment};
 use splitreel_packaging::init::parse_init;
-use splitreel_packaging::movie::SampleDefaults;
+use splitreel_packaging::movie::{Handler, SampleDefaults};
+use splitreel_packaging::stated::stated_picture;
 
 /// Bytes read first of a media segment whose header length is not recorded: its first boxes state how much more is
 /// needed.
@@ -27,13 +29,15 @@ pub(crate) struct Headers {
     pub(crate) samples: Vec<FragmentSample>,
 }
 
-/// Clock of a stored track.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
+/// What the header of a stored track states.
+#[derive(Clone, Debug)]
+pub(crate) struct Header {
     /// Ticks per second.
     pub(crate) timescale: u32,
     /// Ticks that the edit list hides in front of the presentation.
     pub(crate) delay: i64,
+    /// Its pictures; `None` for other kinds.
+    pub(crate) stated: Option<StatedPicture>,
 }
 
 impl Headers {
@@ -55,11 +59,11 @@ fn damaged(object: &StoredObject, what: impl std::fmt::Display) -> Failure {
     Failure::of(FailureCode::PartDamaged, format!("{} is not what was stored: {what}", object.key))
 }
 
-/// Reads the init segment of a track and its clock.
+/// Reads the init segment of a track.
 ///
 /// # Errors
 /// A [`Failure`] that names the object and the difference from its record.
-pub(crate) async fn read_clock(blobs: &dyn BlobReader, init: &StoredObject) -> Result<Clock, Failure> {
+pub(crate) async fn read_header(blobs: &dyn BlobReader, init: &StoredObject) -> Result<Header, Failure> {
     let want = usize::try_from(init.bytes.min(MAX_HEADER)).unwrap_or(usize::MAX);
     let bytes = blobs.read(&init.key, 0, want).await.map_err(|e| blob_failure(&e))?;
     if hex(&Sha256::digest(&bytes)) != init.sha256 {
@@ -67,7 +71,9 @@ pub(crate) async fn read_clock(blobs: &dyn BlobReader, init: &StoredObject) -> R
     }
     let movie = parse_init(&bytes).map_err(|e| damaged(init, e))?;
     let track = movie.tracks.first().ok_or_else(|| damaged(init, "no track"))?;
-    Ok(Clock { timescale: track.timescale, delay: track.edits.first().map_or(0, |edit| edit.media_time) })
+    let stated = Some(track).filter(|track| track.handler == Handler::Video).and_then(stated_picture);
+    let delay = track.edits.first().map_or(0, |edit| edit.media_time);
+    Ok(Header { timescale: track.timescale, delay, stated })
 }
 
 /// Reads the headers of a media segment.

@@ -2,7 +2,7 @@
 //! Everything is written before anything is published.
 
 use crate::attempt_files::{AttemptFiles, unpackable};
-use crate::gate::{Clock, read_clock, read_headers};
+use crate::gate::{Header, read_header, read_headers};
 use crate::report::Report;
 use crate::single_files::{self, SegmentHeaders};
 use futures::{StreamExt, stream};
@@ -92,8 +92,8 @@ impl<'a> Package<'a> {
         let mut read = ReadBack::default();
         for (place, track) in tracks.iter().enumerate() {
             let Some(init) = track.init else { continue };
-            let Clock { timescale, delay } = read_clock(self.blobs, init).await?;
-            let mut measured = MeasuredTrack { timescale, delay, ..MeasuredTrack::default() };
+            let Header { timescale, delay, stated } = read_header(self.blobs, init).await?;
+            let mut measured = MeasuredTrack { timescale, delay, stated, ..MeasuredTrack::default() };
             // In order, so that the failure reported is the first one of the track.
             let reads: Vec<_> = track.segments.iter().map(|s| read_headers(self.blobs, track.track_id, s)).collect();
             let mut gate = pin!(stream::iter(reads).buffered(AT_ONCE));

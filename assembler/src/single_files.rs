@@ -6,13 +6,13 @@ use crate::gate::Headers;
 use bytes::Bytes;
 use splitreel_backend::blob::Piece;
 use splitreel_core::part::{AudioPart, PresentationFile};
+use splitreel_core::plan::TrackPlan;
 use splitreel_core::{Failure, MediaKind};
 use splitreel_packaging::chunks::{ChunkError, WrittenChunk};
 use splitreel_packaging::init::{Gapless, TrackHeader, parse_init, write_init};
 use splitreel_packaging::movie::Handler;
-use splitreel_packaging::presentation::{Form, MediaFormat};
 use splitreel_packaging::progressive::{ProgressiveBuilder, ProgressiveError, ProgressiveTrack};
-use splitreel_presentation::{ChunkSet, Rows, StoredTrack, model, sha256_bytes};
+use splitreel_presentation::{ChunkSet, Rows, StoredTrack, sha256_bytes};
 use std::collections::BTreeMap;
 
 /// Headers of stored media segments by `track_ID` and number.
@@ -125,14 +125,15 @@ async fn track_header(
         width: 0,
         height: 0,
         sar: (1, 1),
+        matrix: parsed.matrix,
         delay: parsed.edits.first().map_or(0, |e| u64::try_from(e.media_time).unwrap_or(0)),
         name: parsed.name.clone().unwrap_or_default(),
     };
-    let model = model(rows, Form::Final);
-    if let Some(MediaFormat::Video(format)) = model.tracks.iter().find(|t| t.id == track.id).map(|t| &t.format) {
+    let planned = rows.plan.tracks.iter().find(|planned| planned.id == track.id && planned.kind() == track.kind);
+    if let Some(video) = planned.and_then(TrackPlan::video) {
         header.handler = Handler::Video;
-        (header.width, header.height) = (format.width, format.height);
-        header.sar = (u32::try_from(format.sar.num()).unwrap_or(1), u32::try_from(format.sar.den()).unwrap_or(1));
+        (header.width, header.height) = (video.width, video.height);
+        header.sar = (u32::try_from(video.sar.num()).unwrap_or(1), u32::try_from(video.sar.den()).unwrap_or(1));
     }
     Ok(header)
 }

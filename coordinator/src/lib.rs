@@ -71,7 +71,7 @@ pub struct Config {
     pub scope: Scope,
     /// How tenants share the slots, until [`Coordinator::set_shares`] changes it.
     pub shares: Shares,
-    /// Capabilities of the workers' ffmpeg.
+    /// Capabilities of the workers' ffmpeg, until [`Coordinator::set_capabilities`] changes them.
     pub capabilities: Capabilities,
 }
 
@@ -120,6 +120,7 @@ struct Inner {
     job_cache: JobCache,
     shares: Mutex<Arc<Shares>>,
     in_flight: Mutex<InFlightLimit>,
+    capabilities: Mutex<Arc<Capabilities>>,
     /// Engine passes that fail at present, by name.
     stalled: Mutex<BTreeMap<&'static str, StalledPass>>,
     /// Position of garbage collection: the next pass looks at jobs older than this one.
@@ -137,6 +138,7 @@ impl Coordinator {
     ) -> Self {
         let shares = Mutex::new(Arc::new(config.shares.clone()));
         let in_flight = Mutex::new(config.in_flight);
+        let capabilities = Mutex::new(Arc::new(config.capabilities.clone()));
         let inner = Inner {
             job_cache: JobCache::new(Arc::clone(&store)),
             store,
@@ -148,6 +150,7 @@ impl Coordinator {
             to_plan: Notify::new(),
             shares,
             in_flight,
+            capabilities,
             stalled: Mutex::default(),
             cleaned: Mutex::default(),
         };
@@ -245,6 +248,16 @@ impl Coordinator {
     /// Replaces the limit on wakeups in flight; see [`in_flight_limit`].
     pub fn set_in_flight_limit(&self, limit: InFlightLimit) {
         *self.inner.in_flight.lock().unwrap_or_else(PoisonError::into_inner) = limit;
+    }
+
+    /// Replaces what plans count on.
+    pub fn set_capabilities(&self, capabilities: Capabilities) {
+        *self.inner.capabilities.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(capabilities);
+    }
+
+    /// What plans count on.
+    pub fn capabilities(&self) -> Arc<Capabilities> {
+        Arc::clone(&self.inner.capabilities.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn in_flight_limit(&self) -> InFlightLimit {

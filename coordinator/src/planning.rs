@@ -43,8 +43,9 @@ impl Coordinator {
         let outcome = match probe {
             None => Err(Failure::of(FailureCode::NoProbe, "the probe result is missing")),
             Some(p) => match read_whole(&*self.inner.blobs, &p.info).await {
-                Ok(json) => source_info(&json)
-                    .and_then(|info| planner::plan(&info, &job.request.profile, &self.inner.config.capabilities)),
+                Ok(json) => {
+                    source_info(&json).and_then(|info| planner::plan(&info, &job.request.profile, &self.capabilities()))
+                }
                 // Another read returns the same bytes.
                 Err(damaged @ ReadError::Damaged { .. }) => Err(unreadable(damaged)),
                 Err(ReadError::Blob(error)) => return Err(error.into()),

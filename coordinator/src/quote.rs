@@ -69,11 +69,11 @@ fn estimate(profile: &Profile, source: &Source) -> (u32, Span, Span) {
         RungHeight::Pixels(h) => h,
         RungHeight::Named(_) => source.height,
     };
-    let kept = video.rungs.iter().map(|r| (height_of(r), r)).filter(|(h, _)| video.upscale || *h <= source.height);
+    let kept = video.ladder().iter().map(|r| (height_of(r), r)).filter(|(h, _)| video.upscale || *h <= source.height);
     let mut rungs: Vec<(u32, &Rung)> = kept.collect();
     // As the planner does: no rung above the source, but at least one.
     if rungs.is_empty() {
-        rungs.extend(video.rungs.last().map(|r| (source.height, r)));
+        rungs.extend(video.ladder().last().map(|r| (source.height, r)));
     }
     let encodes: f64 = rungs
         .iter()

@@ -9,7 +9,7 @@ use splitreel_core::{Failure, FailureCode};
 use splitreel_media::piece::EncodedTrack;
 use splitreel_packaging::codecs::codec_string;
 use splitreel_packaging::fragment::{FragmentSpec, SampleSpec, write_fragment};
-use splitreel_packaging::init::{Gapless, TrackHeader, write_init};
+use splitreel_packaging::init::{Gapless, TrackHeader, UNITY, with_light, write_init};
 use splitreel_packaging::movie::Handler;
 use splitreel_packaging::timing;
 use std::ops::Range;
@@ -92,8 +92,7 @@ pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutV
     let mut decode_time = i64::try_from(timing.base_decode_time).unwrap_or(i64::MAX);
     for (i, m) in media_segments.iter().enumerate() {
         let next = media_segments.get(i + 1).map_or(end, |n| n.start.get());
-        let may_lack_keyframe = video.coding.is_copy() && first == 0;
-        let range = media_segment(&plan.id, m, next, (track, &pts), first, may_lack_keyframe)?;
+        let range = media_segment(&plan.id, m, next, (track, &pts), first, video.coding.is_copy())?;
         let encoded = track.samples.get(range.clone()).unwrap_or_default();
         let timed = timing.samples.get(range.clone()).unwrap_or_default();
         let specs: Vec<SampleSpec> = encoded
@@ -136,7 +135,7 @@ pub fn cut_video(planned: &PlannedPart<'_>, track: &EncodedTrack) -> Result<CutV
     }
     times.sort_unstable();
     let (num_frames, pts_sha256) = (times.len() as u64, pts_fingerprint(times.into_iter().map(OutputTicks)));
-    let track = finish(&video_header(plan, video, track), None, segments)?;
+    let track = finish(&video_header(plan, video, track)?, None, segments)?;
     Ok(CutVideo { track, num_frames, pts_sha256 })
 }
 
@@ -155,6 +154,17 @@ fn check_times(planned: &PlannedPart<'_>, pts: &[i64]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The first time that the samples from a keyframe to the next one show; `None` for other samples. Copied frames may be
+/// shown before their keyframe; encoders are asked for closed groups of pictures.
+fn first_shown(track: &EncodedTrack, pts: &[i64], at: usize, is_copy: bool) -> Option<i64> {
+    let (sample, keyframe) = (track.samples.get(at)?, *pts.get(at)?);
+    if !sample.is_sync {
+        return None;
+    }
+    let behind = track.samples.iter().zip(pts).skip(at + 1).take_while(|(s, _)| is_copy && !s.is_sync);
+    behind.map(|(_, pts)| *pts).chain([keyframe]).min()
+}
+
 /// The samples of the media segment that begins with sample `first` and ends at tick `next`.
 fn media_segment(
     id: &str,
@@ -162,14 +172,14 @@ fn media_segment(
     next: i64,
     (track, pts): (&EncodedTrack, &[i64]),
     first: usize,
-    may_lack_keyframe: bool,
+    is_copy: bool,
 ) -> Result<Range<usize>, Failure> {
     let start = m.start.get();
-    let starts_right = track.samples.get(first).is_some_and(|s| s.is_sync) && pts.get(first) == Some(&start);
-    if !(starts_right || may_lack_keyframe) {
+    let starts_at = |at: usize, tick: i64| first_shown(track, pts, at, is_copy) == Some(tick);
+    if !(starts_at(first, start) || is_copy && first == 0) {
         return Err(Failure::of(FailureCode::NoKeyframe, format!("{id}: no keyframe at media segment {}", m.number)));
     }
-    let last = pts.iter().skip(first).position(|p| *p == next).map_or(pts.len(), |n| first + n);
+    let last = (first + 1..pts.len()).find(|at| starts_at(*at, next)).unwrap_or(pts.len());
     if pts.get(first..last).unwrap_or_default().iter().any(|p| *p < start || *p >= next) {
         return Err(Failure::of(
             FailureCode::OpenGop,
@@ -187,19 +197,21 @@ fn measure(decode_time: i64, delay: i64, specs: &[SampleSpec]) -> Vec<MeasuredSa
     specs.iter().zip(times).map(sample).collect()
 }
 
-fn video_header(plan: &TrackPlan, video: &VideoMedia, track: &EncodedTrack) -> TrackHeader {
-    TrackHeader {
+fn video_header(plan: &TrackPlan, video: &VideoMedia, track: &EncodedTrack) -> Result<TrackHeader, Failure> {
+    let sample_entry = with_light(&track.sample_entry, &video.side_data).map_err(|e| unfit(FailureCode::Init, e))?;
+    Ok(TrackHeader {
         id: VIDEO_TRACK_ID,
         handler: Handler::Video,
         timescale: plan.timescale,
         language: "und".into(),
-        sample_entry: track.sample_entry.clone(),
+        sample_entry,
         width: video.width,
         height: video.height,
         sar: (u32::try_from(video.sar.num()).unwrap_or(1), u32::try_from(video.sar.den()).unwrap_or(1)),
+        matrix: video.side_data.matrix.map_or(UNITY, |matrix| matrix.0),
         delay: plan.delay.unsigned(),
         name: "Video".into(),
-    }
+    })
 }
 
 /// An audio track, cut, with what the certificate needs.
@@ -306,6 +318,7 @@ fn audio_header(plan: &TrackPlan, id: u32, track: &EncodedTrack, priming: u32) -
         width: 0,
         height: 0,
         sar: (1, 1),
+        matrix: UNITY,
         delay: u64::from(priming),
         name: plan.label.name.clone(),
     }

@@ -220,6 +220,11 @@ async fn follow(core: &Coordinator, tenants: &Tenants, slots: Option<&Api>, stop
             Err(error) => tracing::warn!(%error, "tenant weights not refreshed; keeping previous values"),
         }
         let Some(api) = slots else { continue };
+        match api.worker_capabilities().await {
+            Ok(Some(capabilities)) => core.set_capabilities(capabilities),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "capabilities of workers not refreshed; keeping the previous ones"),
+        }
         match api.live_slots().await {
             Ok(slots) => core.set_in_flight_limit(splitreel_coordinator::in_flight_limit(slots)),
             Err(error) => tracing::warn!(%error, "live slots not refreshed; keeping the previous limit"),

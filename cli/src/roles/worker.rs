@@ -12,10 +12,11 @@ use crate::state::State;
 use clap::Args;
 use splitreel_backend::World;
 use splitreel_backend_cluster::amqp::AmqpDoorbell;
-use splitreel_client::types::{PROTOCOL, Presence as Hello};
+use splitreel_client::types::{FILTER_WORD, PROTOCOL, Presence as Hello};
 use splitreel_client::{RemoteLeases, SessionTimes};
 use splitreel_core::WorkerId;
-use splitreel_media::{FfmpegToolkit, Limits, ProbeOptions};
+use splitreel_core::planner::FILTERS;
+use splitreel_media::{Ffmpeg, FfmpegToolkit, Limits, ProbeOptions};
 use splitreel_telemetry::checks::Checks;
 use splitreel_telemetry::labels::Role;
 use splitreel_worker::Worker;
@@ -85,8 +86,7 @@ pub async fn worker(config: &Config, args: WorkerArgs, log_json: bool) -> Result
         protocol: PROTOCOL,
         slots: u32::try_from(slots).unwrap_or(u32::MAX),
         labels: Default::default(),
-        // More than the coordinator wants to know of one worker; the known ones come first in no order.
-        capabilities: ffmpeg.encoders.iter().take(256).cloned().collect(),
+        capabilities: capabilities(&ffmpeg),
     };
     let presence = servers::Presence::hold(client, hello, &leases, &process);
     process.ready(format_args!("worker {} with {slots} slots", id.0));
@@ -95,4 +95,12 @@ pub async fn worker(config: &Config, args: WorkerArgs, log_json: bool) -> Result
     bell.close().await;
     link.close().await;
     ended.map(|()| Exit::Done)
+}
+
+/// What plans may count on: the filters that they make a difference by, and encoders, as many as a coordinator takes.
+fn capabilities(ffmpeg: &Ffmpeg) -> Vec<String> {
+    const MOST: usize = 256;
+    let filters = FILTERS.iter().filter(|name| ffmpeg.filters.contains(**name));
+    let filters = filters.map(|name| format!("{FILTER_WORD}{name}"));
+    filters.chain(ffmpeg.encoders.iter().cloned()).take(MOST).collect()
 }

@@ -383,3 +383,55 @@ pub fn two_clocks(name: &str, starts: [&str; 2]) -> PathBuf {
     }
     path
 }
+
+/// HEVC with the open groups of pictures that x265 makes by default.
+pub fn open_hevc(extension: &str) -> PathBuf {
+    const OPEN: &[&str] = &["-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-x265-params"];
+    const PARAMS: &[&str] = &["log-level=error:open-gop=1:keyint=50:min-keyint=25:bframes=3:scenecut=0"];
+    make(&format!("open-hevc.{extension}"), &lavfi(&[PICTURE], &[OPEN, PARAMS]))
+}
+
+/// 3 s of HEVC with PQ and the metadata of HDR10.
+pub fn hdr10() -> PathBuf {
+    const TAGS: &[&str] =
+        &["-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc", "-color_range", "tv"];
+    const HEVC: &[&str] = &["-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le", "-tag:v", "hvc1"];
+    const PARAMS: &[&str] = &[
+        "-x265-params",
+        "log-level=error:open-gop=0:keyint=25:hdr10=1:repeat-headers=0:colorprim=bt2020:transfer=smpte2084:\
+         colormatrix=bt2020nc:master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):\
+         max-cll=1000,400",
+    ];
+    make("hdr10.mp4", &lavfi(&["testsrc2=size=256x144:rate=25:duration=3"], &[HEVC, PARAMS, TAGS]))
+}
+
+/// H.264 whose pictures carry CEA-608 captions: a control code and characters in the first field.
+pub fn captions() -> PathBuf {
+    const STREAM: &[&str] =
+        &["-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-g", "25", "-pix_fmt", "yuv420p", "-t", "6"];
+    let plain = make("plain.h264", &lavfi(&[PICTURE], &[STREAM]));
+    let path = plain.with_file_name("captions.mp4");
+    if path.exists() {
+        return path;
+    }
+    // Registered user data (ITU-T H.264, D.1.6): GA94, one triple, marker bits.
+    const MESSAGE: [u8; 22] =
+        [0, 0, 0, 1, 6, 4, 14, 0xb5, 0, 0x31, b'G', b'A', b'9', b'4', 3, 0xc1, 0xff, 0xfc, 0x94, 0x2c, 0xff, 0x80];
+    let data = std::fs::read(&plain).unwrap();
+    let mut changed = Vec::new();
+    let mut rest = data.as_slice();
+    while let Some(at) = rest.windows(4).position(|word| word[..3] == [0, 0, 1] && matches!(word[3] & 0x1f, 1 | 5)) {
+        // The start code may be four bytes long. Slices that start in the first line start a picture.
+        let from = if at > 0 && rest[at - 1] == 0 { at - 1 } else { at };
+        changed.extend(&rest[..from]);
+        if rest[at + 4] & 0x80 != 0 {
+            changed.extend(MESSAGE);
+        }
+        changed.extend(&rest[from..at + 4]);
+        rest = &rest[at + 4..];
+    }
+    changed.extend(rest);
+    let stream = draft(&plain);
+    std::fs::write(&stream, changed).unwrap();
+    make("captions.mp4", &["-r", "25", "-f", "h264", "-i", stream.to_str().unwrap(), "-c", "copy"])
+}

@@ -12,10 +12,12 @@
 )]
 
 mod bad_input;
+mod boxes;
 mod clips;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod compose;
+mod copies;
 mod corpus;
 mod decoded;
 mod determinism;

@@ -26,6 +26,10 @@ impl Output {
         Output { dir: dir.to_owned() }
     }
 
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub fn report(&self) -> Value {
         serde_json::from_slice(&std::fs::read(self.dir.join("report.json")).unwrap()).unwrap()
     }

@@ -16,6 +16,7 @@ use crate::uploads::Uploads;
 use splitreel_backend::{BlobReader, Grants, JobStore, Records, StoreError};
 use splitreel_core::JobId;
 use splitreel_core::job::Job;
+use splitreel_core::planner::Capabilities;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,6 +120,14 @@ impl Api {
     /// When the records cannot be read.
     pub async fn live_slots(&self) -> Result<u64, StoreError> {
         self.inner.fleet.live_slots().await
+    }
+
+    /// What every worker that takes work can do; `None` while there is none.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    pub async fn worker_capabilities(&self) -> Result<Option<Capabilities>, StoreError> {
+        self.inner.fleet.capabilities().await
     }
 
     async fn delete_expired(&self) -> Result<(), StoreError> {

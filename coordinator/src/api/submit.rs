@@ -18,6 +18,7 @@ use splitreel_client::types::{JobCreate, JobView};
 use splitreel_core::digest::sha256_hex;
 use splitreel_core::job::Job;
 use splitreel_core::names::is_output_base;
+use splitreel_core::planner::check_encoders;
 use splitreel_telemetry::labels::Submission;
 use splitreel_telemetry::record;
 
@@ -87,6 +88,12 @@ async fn validate(api: &Api, caller: &Caller, wanted: JobCreate, repetition: Rep
     }
     let profile = api.directory().profiles.choose(&caller.tenant, wanted.profile.as_ref()).await?;
     let profile = profile.map_err(|errors| mistakes.extend(errors)).ok();
+    if let Some(Err(failure)) =
+        profile.as_ref().map(|profile| check_encoders(profile, &api.inner.coordinator.capabilities()))
+    {
+        let hint = "use another profile, or start workers whose ffmpeg has the encoder";
+        mistakes.push(Mistake::new("/profile", failure.message, hint));
+    }
     let source = source(api, caller, &wanted).await?.map_err(|error| mistakes.push(error)).ok();
     let (Some(mut profile), Some(source), true) = (profile, source, mistakes.is_empty()) else {
         return Err(invalid(mistakes));

@@ -14,8 +14,9 @@ use crate::documents::{all_records, delete_due, put_document};
 use serde::{Deserialize, Serialize};
 use splitreel_backend::records::{Expect, Record, RecordKey};
 use splitreel_backend::{Records, StoreError};
-use splitreel_client::types::{Autoscale, Presence, WorkerView};
+use splitreel_client::types::{Autoscale, FILTER_WORD, Presence, WorkerView};
 use splitreel_core::WorkerId;
+use splitreel_core::planner::Capabilities;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +74,13 @@ impl WorkerDocument {
     }
 }
 
+/// Capabilities in the words of a control stream: names of encoders, and of filters behind [`FILTER_WORD`].
+fn read(words: &[String]) -> Capabilities {
+    let filters = words.iter().filter_map(|word| word.strip_prefix(FILTER_WORD)).map(str::to_owned).collect();
+    let encoders = words.iter().filter(|word| !word.contains(':')).cloned().collect();
+    Capabilities { encoders, filters }
+}
+
 fn key(worker: &str) -> RecordKey {
     RecordKey { kind: WORKER_KIND.into(), tenant: String::new(), id: worker.to_owned() }
 }
@@ -126,6 +134,18 @@ impl Fleet {
     pub async fn live_slots(&self) -> Result<u64, StoreError> {
         let remote: u64 = self.working().await?.iter().map(|w| u64::from(w.slots)).sum();
         Ok(remote.saturating_add(u64::from(self.inner.config.local_slots)))
+    }
+
+    /// What every worker that takes work can do; `None` while there is none.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    pub async fn capabilities(&self) -> Result<Option<Capabilities>, StoreError> {
+        let working = self.working().await?;
+        // Assemblers state nothing.
+        let stated: Vec<Capabilities> =
+            working.iter().map(|w| read(&w.capabilities)).filter(|c| !c.encoders.is_empty()).collect();
+        Ok((!stated.is_empty()).then(|| Capabilities::common(&stated)))
     }
 
     async fn working(&self) -> Result<Vec<WorkerView>, StoreError> {

@@ -10,6 +10,7 @@ use crate::levels::Heard;
 use crate::measure::{MeasuredSegment, Stored};
 use crate::part::{AudioPart, StoredSegment, VideoPart};
 use crate::plan::Plan;
+use crate::stated::StatedPicture;
 use serde::{Deserialize, Serialize};
 
 /// What was proven about the output. Deterministic: the same for every run of the same plan.
@@ -73,6 +74,15 @@ pub struct Pictures {
     pub output: Compared,
 }
 
+/// What the headers of source and output state of the pictures; `None`: nothing is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatedHeaders {
+    /// The source's, as probing found them.
+    pub source: Option<StatedPicture>,
+    /// The output's, read back before publication; captions as found in the stored samples.
+    pub output: Option<StatedPicture>,
+}
+
 /// Result of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compared {
@@ -114,6 +124,8 @@ pub struct VideoCertificate {
     pub is_continuous: bool,
     /// What the pictures show, against the source; `None` for copies, whose packets are the source's.
     pub content: Option<Pictures>,
+    /// What headers state of the pictures.
+    pub headers: StatedHeaders,
     /// All pieces have this same header.
     pub init_sha256: String,
     /// SHA-256 of every media segment, in order.

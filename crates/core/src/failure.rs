@@ -183,6 +183,7 @@ codes! {
     TooManyKeyframes "too_many_keyframes" Permanent "A segment has too many keyframes." Some("use longer media segments or shorter segments, then make a new job");
     WrongRole "wrong_role" Permanent "The task reached a process of another role." None;
     CopyUnsupported "copy_unsupported" Source "The source's streams cannot be copied into fMP4." Some("use a profile that re-encodes, then make a new job");
+    DolbyVisionOnly "dolby_vision_only" Source "The video is Dolby Vision without a base layer that other players show." Some("copy it with the profile passthrough, or use a source with an HDR10 or HLG base layer, then make a new job");
     EmptyFile "empty_file" Source "The file is empty." UPLOAD_AGAIN;
     Encrypted "encrypted" Source "The media is encrypted." Some("use a copy without encryption, then make a new job");
     IsDirectory "is_directory" Source "The source is a directory." None;

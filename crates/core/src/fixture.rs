@@ -7,7 +7,7 @@ use crate::plan::{MediaSegmentPlan, Plan, PlannedPart, TrackPlan};
 use crate::planner::{Capabilities, plan};
 use crate::profile::Profile;
 use crate::source::{
-    AudioTrack, Color, Container, FrameIndex, IndexEvidence, Keyframe, PtsList, SourceInfo, VideoTrack,
+    AudioTrack, Color, Container, FrameIndex, IndexEvidence, Keyframe, Opening, PtsList, SourceInfo, VideoTrack,
 };
 use crate::time::{MediaTime, Rational};
 
@@ -35,7 +35,8 @@ pub fn video_track(pts: Vec<i64>, timebase: Rational, keyframe_every: usize) -> 
         [first, second, ..] => second - first,
         _ => 1,
     };
-    let keyframes = pts.iter().step_by(keyframe_every).map(|pts| Keyframe { pts: *pts, position: None }).collect();
+    let keyframe = |pts: &i64| Keyframe { pts: *pts, position: None, opening: Opening::Closed };
+    let keyframes = pts.iter().step_by(keyframe_every).map(keyframe).collect();
     VideoTrack {
         stream: 0,
         codec: "h264".into(),
@@ -45,12 +46,15 @@ pub fn video_track(pts: Vec<i64>, timebase: Rational, keyframe_every: usize) -> 
         sar: Rational::ONE,
         pix_fmt: "yuv420p".into(),
         bit_depth: 8,
+        decoder: String::new(),
         color: Color::default(),
         rotation: 0,
+        side_data: Default::default(),
         scan: Default::default(),
         timebase,
         frame_rate: Rational::ZERO,
         bits_per_second: 0,
+        peak_bits_per_second: 0,
         frames: FrameIndex {
             pts: PtsList::from_sorted(pts).unwrap_or_default(),
             last_duration,
@@ -117,6 +121,7 @@ pub fn video_part(
             track: part.track.id.clone(),
             init: init(part.track),
             codec: "avc1.64001e".into(),
+            captions: Default::default(),
             segments: part.grid.media_segments.iter().map(|m| stored(part.track, m)).collect(),
         },
         num_frames: part.frames.num_frames,

@@ -1,7 +1,7 @@
 //! From the profile's ladder to the renditions of one source: sizes, sample aspect ratios, levels.
 
 use crate::plan::VideoRate;
-use crate::profile::{Rung, RungHeight, VideoProfile};
+use crate::profile::{Rung, RungHeight, VideoCodec, VideoProfile};
 use crate::time::Rational;
 
 /// A rung with its size for one source.
@@ -43,15 +43,29 @@ impl Picture {
         }
     }
 
-    /// The side that rungs are measured by: height of landscape pictures, width of portrait ones.
-    fn class(&self) -> u32 {
-        self.width.min(self.height)
+    /// What rungs are measured by: lines of the 16:9 frame around a landscape picture, columns for portrait ones. A film
+    /// in scope, 1920x800, is of the class 1080 as it would be with its black bars.
+    pub fn class(&self) -> u32 {
+        let (long, short) = (self.width.max(self.height), self.width.min(self.height));
+        let framed = (u64::from(long) * 9 + 8) / 16;
+        short.max(u32::try_from(framed).unwrap_or(u32::MAX))
     }
+}
+
+/// What a source spends on its picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Spending<'a> {
+    /// ffmpeg's name of the codec.
+    pub codec: &'a str,
+    /// kbit/s of the busiest two seconds; 0 when unknown.
+    pub peak_kbps: u64,
+    /// Frames per second.
+    pub frame_rate: f64,
 }
 
 /// Resolves the ladder: rungs above the source fall away (unless `upscale`); a source between two rungs gets
 /// one at its own size with the settings of the rung above; there is always at least one. Best first.
-pub fn resolve(profile: &VideoProfile, picture: Picture, source_kbps: u64) -> Vec<ResolvedRung<'_>> {
+pub fn resolve<'a>(profile: &'a VideoProfile, picture: Picture, spending: Spending<'_>) -> Vec<ResolvedRung<'a>> {
     let class = picture.class();
     let mut wanted: Vec<(u32, bool, &Rung)> = profile
         .rungs
@@ -64,10 +78,15 @@ pub fn resolve(profile: &VideoProfile, picture: Picture, source_kbps: u64) -> Ve
     wanted.sort_by_key(|(p, ..)| std::cmp::Reverse(*p));
     let (above, mut kept): (Vec<_>, Vec<_>) =
         if profile.upscale { (Vec::new(), wanted) } else { wanted.into_iter().partition(|(p, ..)| *p > class) };
-    // A rung within a tenth of the source is the source's own rung.
-    let has_top = kept.first().is_some_and(|(p, ..)| u64::from(*p) * 10 >= u64::from(class) * 9);
-    if !has_top && let Some((.., rung)) = above.last() {
-        kept.insert(0, (class, true, *rung));
+    // A rung within a tenth of the source is the source's own rung and keeps its size; the highest one takes sources that
+    // are up to a quarter larger, such as screens of other shapes.
+    let percent = if above.is_empty() { 80 } else { 90 };
+    match kept.first().map(|(p, ..)| *p) {
+        Some(p) if p >= class => {}
+        Some(p) if u64::from(p) * 100 >= u64::from(class) * percent => {
+            kept.iter_mut().take(1).for_each(|(p, is_source, _)| (*p, *is_source) = (class, true));
+        }
+        _ => kept.splice(0..0, above.last().map(|(.., rung)| (class, true, *rung))).for_each(drop),
     }
     let mut out: Vec<ResolvedRung<'_>> = Vec::new();
     for (p, is_source, rung) in kept {
@@ -87,7 +106,7 @@ pub fn resolve(profile: &VideoProfile, picture: Picture, source_kbps: u64) -> Ve
             width,
             height,
             sar: sar_for(picture, width, height),
-            rate: rate_control(rung, source_kbps, picture, width, height),
+            rate: rate_control(rung, settings.codec, spending, (picture, width, height)),
             rung,
         });
     }
@@ -115,49 +134,78 @@ fn unique_id(
 }
 
 /// Validation guarantees that a rung has one of the two; 23 is the usual quality of H.264.
-fn rate_control(rung: &Rung, source_kbps: u64, picture: Picture, width: u32, height: u32) -> VideoRate {
+fn rate_control(
+    rung: &Rung,
+    codec: VideoCodec,
+    spending: Spending<'_>,
+    (picture, width, height): (Picture, u32, u32),
+) -> VideoRate {
     match (rung.crf, rung.qp) {
         (None, Some(qp)) => VideoRate::Quantiser { qp },
-        (crf, _) => VideoRate::Quality {
-            crf: crf.unwrap_or(23.0),
-            max_kbps: rung.max_kbps.map(|k| cap_kbps(k, source_kbps, picture, width, height)),
-        },
+        (crf, _) => {
+            let area = f64::from(width) * f64::from(height);
+            let source_area = f64::from(picture.width.max(1)) * f64::from(picture.height.max(1));
+            let follow = || following_kbps(codec, spending, area, area / source_area);
+            let cap = |kbps| if kbps == 0 { follow() } else { kbps };
+            VideoRate::Quality { crf: crf.unwrap_or(23.0), max_kbps: rung.max_kbps.map(cap) }
+        }
     }
 }
 
-/// A cap of 0 follows the source: its own rate, scaled by area, and a fifth more.
-fn cap_kbps(cap: u32, source_kbps: u64, picture: Picture, width: u32, height: u32) -> u32 {
-    let area = u64::from(width) * u64::from(height);
-    let source_area = (u64::from(picture.width) * u64::from(picture.height)).max(1);
-    let follow = source_kbps.saturating_mul(area) / source_area * 6 / 5;
-    let follow = u32::try_from(follow).unwrap_or(u32::MAX);
-    match (cap, follow) {
-        (0, 0) => 8_000,
-        (0, f) => f.max(200),
-        (c, _) => c,
-    }
+/// The cap of a rung that follows its source, in kbit/s: what its size and frame rate are worth, and never much more than
+/// the source spends on its busiest seconds, scaled by area.
+fn following_kbps(codec: VideoCodec, spending: Spending<'_>, area: f64, part_of_source: f64) -> u32 {
+    /// H.264 of 1920x1080 pixels at up to 30 frames per second.
+    const FULL_HD: f64 = 5_500.0;
+    const FULL_HD_AREA: f64 = 1920.0 * 1080.0;
+    /// What another encoder needs more than the one that made the source.
+    const MARGIN: f64 = 1.2;
+    const LEAST: f64 = 64.0;
+    let need = match codec {
+        VideoCodec::H264 | VideoCodec::Copy => 1.0,
+        VideoCodec::Hevc | VideoCodec::Vp9 => 0.6,
+        VideoCodec::Av1 => 0.5,
+    };
+    let source_need = match spending.codec {
+        "hevc" | "vp9" => 0.6,
+        "av1" => 0.5,
+        "vvc" => 0.4,
+        _ => 1.0,
+    };
+    let rate = (spending.frame_rate / 30.0).clamp(1.0, 8.0);
+    let worth = FULL_HD * need * power(area / FULL_HD_AREA) * power(rate);
+    let spent = match spending.peak_kbps {
+        0 => f64::INFINITY,
+        kbps => kbps as f64 * MARGIN * (need / source_need).max(1.0) * power(part_of_source.min(1.0)),
+    };
+    worth.min(spent).max(LEAST).round() as u32
+}
+
+/// The power of 3/4: larger pictures need fewer bits for each pixel. By square roots, which are the same on every machine.
+fn power(ratio: f64) -> f64 {
+    ratio.sqrt() * ratio.sqrt().sqrt()
 }
 
 /// Even storage size of a class: the exact aspect where the aspect's unit is small enough, else the nearest
 /// even sizes (the sample aspect ratio then takes up the difference).
 fn size(picture: Picture, class: u32) -> (u32, u32) {
     let (w, h) = (picture.width.max(1), picture.height.max(1));
-    let short = w.min(h);
-    if class == short {
+    let own = u64::from(picture.class().max(1));
+    if u64::from(class) == own {
         return (even(w), even(h));
     }
+    let scale = |side: u32| {
+        let side = (u64::from(side) * u64::from(class) * 2 + own) / (own * 2);
+        u32::try_from(side).unwrap_or(u32::MAX)
+    };
     let g = gcd(w, h);
     let (a, b) = (2 * (w / g), 2 * (h / g));
     let unit = a.min(b);
-    if unit <= class / 8 {
-        let k = class / unit;
-        return (a * k, b * k);
+    let count = u64::from(w.min(h)) * u64::from(class) / (u64::from(unit) * own);
+    match u32::try_from(count).ok().filter(|count| *count > 0 && unit <= class / 8) {
+        Some(count) => (a.saturating_mul(count), b.saturating_mul(count)),
+        None => (even(scale(w)), even(scale(h))),
     }
-    let scale = |side: u32| {
-        let v = (u64::from(side) * u64::from(class) + u64::from(short) / 2) / u64::from(short);
-        even(u32::try_from(v).unwrap_or(u32::MAX))
-    };
-    (scale(w), scale(h))
 }
 
 fn even(v: u32) -> u32 {
@@ -215,13 +263,13 @@ pub(crate) fn h264_level(width: u32, height: u32, frame_rate: f64, max_kbps: Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{FrameRate, FrameRateWord, Profile, VideoCodec};
+    use crate::profile::{FrameRate, FrameRateWord, Profile};
     use proptest::prelude::*;
 
     fn ladder(w: u32, h: u32) -> Vec<(String, u32, u32)> {
         let p = Profile::built_in("universal").unwrap();
         let pic = Picture { width: w, height: h, sar: Rational::ONE };
-        resolve(&p.video, pic, 0).into_iter().map(|r| (r.id, r.width, r.height)).collect()
+        resolve(&p.video, pic, Spending::default()).into_iter().map(|r| (r.id, r.width, r.height)).collect()
     }
 
     #[test]
@@ -239,13 +287,44 @@ mod tests {
     }
 
     #[test]
+    fn films_in_scope_and_screens_keep_their_size_and_class() {
+        assert_eq!(ladder(1920, 800)[..2], [("1080p".into(), 1920, 800), ("720p".into(), 1272, 530)]);
+        assert_eq!(ladder(1920, 804)[1], ("720p".into(), 1280, 536));
+        assert_eq!(ladder(1280, 536)[0], ("720p".into(), 1280, 536));
+        assert_eq!(ladder(1920, 1200)[0], ("1200p".into(), 1920, 1200));
+        assert_eq!(ladder(1366, 768)[..2], [("768p".into(), 1366, 768), ("480p".into(), 854, 480)]);
+        assert_eq!(ladder(1680, 1050)[..2], [("1050p".into(), 1680, 1050), ("720p".into(), 1152, 720)]);
+        assert_eq!(ladder(2400, 1080)[0], ("1350p".into(), 2400, 1080));
+        assert_eq!(ladder(1080, 2400)[0], ("1350p".into(), 1080, 2400));
+        assert_eq!(ladder(3840, 1600)[0].0, "1080p");
+        assert_eq!(ladder(720, 576)[..2], [("576p".into(), 720, 576), ("480p".into(), 600, 480)]);
+    }
+
+    fn cap(picture: (u32, u32), spending: Spending<'_>) -> Vec<u32> {
+        let p = Profile::built_in("universal").unwrap();
+        let picture = Picture { width: picture.0, height: picture.1, sar: Rational::ONE };
+        resolve(&p.video, picture, spending).iter().filter_map(|rung| rung.rate.max_kbps()).collect()
+    }
+
+    #[test]
+    fn caps_that_follow_the_source_never_exceed_what_it_spends() {
+        let spending = |codec, peak_kbps, frame_rate| Spending { codec, peak_kbps, frame_rate };
+        assert_eq!(cap((1920, 1080), spending("h264", 0, 25.0)), [5_500, 2_994, 1_569, 1_058]);
+        assert_eq!(cap((1920, 1080), spending("h264", 90_000, 25.0)), [5_500, 2_994, 1_569, 1_058]);
+        assert_eq!(cap((1920, 1080), spending("h264", 1_000, 25.0)), [1_200, 653, 342, 231]);
+        assert_eq!(cap((1920, 1080), spending("hevc", 1_000, 25.0))[0], 2_000);
+        assert_eq!(cap((1920, 1080), spending("prores", 90_000, 60.0))[0], 9_250);
+        assert_eq!(cap((320, 180), spending("h264", 10, 25.0)), [64]);
+    }
+
+    #[test]
     fn rungs_of_one_height_differ_by_their_settings() {
         let mut p = Profile::built_in("universal").unwrap();
         let rung = |codec, fps| Rung { codec, fps, ..Rung::of(RungHeight::Pixels(720), 22.0, None) };
         let half = Some(FrameRate::Named(FrameRateWord::Half));
         p.video.rungs = vec![rung(None, None), rung(Some(VideoCodec::Av1), None), rung(None, half), rung(None, None)];
         let picture = Picture { width: 1280, height: 720, sar: Rational::ONE };
-        let ids: Vec<_> = resolve(&p.video, picture, 0).into_iter().map(|r| r.id).collect();
+        let ids: Vec<_> = resolve(&p.video, picture, Spending::default()).into_iter().map(|r| r.id).collect();
         assert_eq!(ids, ["720p", "720p-av1", "720p-2"]);
     }
 
@@ -267,7 +346,7 @@ mod tests {
         fn sizes_are_even_never_above_the_source_and_keep_the_display_aspect(w in 2u32..8000, h in 2u32..8000) {
             let p = Profile::built_in("universal").unwrap();
             let pic = Picture { width: w, height: h, sar: Rational::ONE };
-            let l = resolve(&p.video, pic, 0);
+            let l = resolve(&p.video, pic, Spending::default());
             prop_assert!(!l.is_empty());
             for r in &l {
                 prop_assert!(r.width % 2 == 0 && r.height % 2 == 0);

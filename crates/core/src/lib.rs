@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assembly;
+pub mod captions;
 pub mod cicp;
 pub mod clock;
 pub mod content;
@@ -28,9 +29,11 @@ pub mod plan;
 pub mod planner;
 pub mod profile;
 pub mod ranges;
+pub mod side_data;
 pub mod source;
 pub mod speculate;
 pub mod stamping;
+pub mod stated;
 pub mod task;
 pub mod time;
 pub mod trace;

@@ -3,6 +3,7 @@
 
 use crate::plan::hex;
 use crate::source::PtsList;
+use crate::stated::StatedPicture;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -85,6 +86,8 @@ pub struct MeasuredTrack {
     pub timescale: u32,
     /// Ticks in front of the presentation that the edit list hides: composition delay or priming.
     pub delay: i64,
+    /// What its header states of its pictures; `None` for other kinds.
+    pub stated: Option<StatedPicture>,
     /// Media segments by number.
     pub segments: BTreeMap<u32, MeasuredSegment>,
 }

@@ -1,5 +1,6 @@
 //! What successful attempts report: the parts that assembly is made of.
 
+use crate::captions::Captions;
 use crate::content::Content;
 use crate::levels::Heard;
 use crate::time::OutputTicks;
@@ -49,6 +50,9 @@ pub struct TrackPart {
     pub init: StoredObject,
     /// RFC 6381 codec string.
     pub codec: String,
+    /// Captions in the stored samples of a video track.
+    #[serde(default, skip_serializing_if = "Captions::is_none")]
+    pub captions: Captions,
     /// Media segments in order.
     pub segments: Vec<StoredSegment>,
 }

@@ -160,6 +160,8 @@ pub enum Deinterlace {
     /// Sources that are found to be interlaced are deinterlaced: one frame from each frame.
     #[default]
     Auto,
+    /// The same, with a frame from each field: twice the frame rate.
+    Fields,
     /// Frames stay as they are.
     Off,
 }
@@ -169,7 +171,7 @@ pub enum Deinterlace {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum RungHeight {
-    /// Height class in pixels (of a landscape picture; the short side for portrait ones).
+    /// Height class: lines of the 16:9 frame around a landscape picture, columns for portrait ones.
     Pixels(u32),
     /// The source's own size.
     Named(SourceWord),
@@ -197,7 +199,7 @@ pub struct Rung {
     /// Constant quantiser; 0 is lossless for H.264.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qp: Option<u32>,
-    /// Cap in kbit/s; 0 follows the source's own rate; absent = uncapped.
+    /// Cap in kbit/s; 0 follows size, frame rate and the source's own rate; absent = uncapped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_kbps: Option<u32>,
     /// Codec of this rung; absent = the profile's.
@@ -298,6 +300,18 @@ impl VideoProfile {
     }
 }
 
+impl VideoProfile {
+    /// The rungs of the ladder; a copy has none.
+    pub fn ladder(&self) -> &[Rung] {
+        if self.codec == VideoCodec::Copy { &[] } else { &self.rungs }
+    }
+
+    /// Whether nobody has chosen the rungs.
+    fn has_default_rungs(&self) -> bool {
+        self.rungs == VideoProfile::default().rungs
+    }
+}
+
 impl Default for VideoProfile {
     fn default() -> Self {
         VideoProfile {
@@ -307,7 +321,7 @@ impl Default for VideoProfile {
             gop_seconds: 2.0,
             pixel_format: PixelFormat::Yuv420p,
             deinterlace: Deinterlace::Auto,
-            rungs: standard_rungs(22.0, [5_500, 3_000, 1_400, 800]),
+            rungs: standard_rungs(22.0, [0; 4]),
             upscale: false,
         }
     }

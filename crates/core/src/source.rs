@@ -1,6 +1,7 @@
 //! What a source is (a pinned object) and what probing found in it.
 
 use crate::clock::TrackClock;
+use crate::side_data::SideData;
 use crate::stamping::Stamping;
 use crate::time::{MediaTime, Rational};
 use serde::{Deserialize, Serialize};
@@ -129,10 +130,16 @@ pub struct VideoTrack {
     pub pix_fmt: String,
     /// Bits per component.
     pub bit_depth: u8,
+    /// Decoder by ffmpeg's name; empty = its own choice.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub decoder: String,
     /// Colour tags as ffmpeg names them, empty = unspecified.
     pub color: Color,
     /// Clockwise rotation a player applies: 0, 90, 180 or 270; other matrices are rounded to these.
     pub rotation: u16,
+    /// What the stream states beside size and colour.
+    #[serde(default)]
+    pub side_data: SideData,
     /// Progressive or interlaced.
     #[serde(default)]
     pub scan: Scan,
@@ -142,6 +149,9 @@ pub struct VideoTrack {
     pub frame_rate: Rational,
     /// Mean bit rate of the track in bits per second, 0 when unknown.
     pub bits_per_second: u64,
+    /// Bit rate of its busiest two seconds in bits per second, 0 when unknown.
+    #[serde(default)]
+    pub peak_bits_per_second: u64,
     /// Every displayed frame and the keyframes.
     pub frames: FrameIndex,
     /// Frames that the container lists and that do not decode, as far as the source was decoded.
@@ -283,6 +293,43 @@ pub struct Keyframe {
     pub pts: i64,
     /// Byte position of its packet in the source, when known.
     pub position: Option<u64>,
+    /// Frames from here to the next keyframe, in the order of decoding.
+    #[serde(default, skip_serializing_if = "Opening::is_closed")]
+    pub opening: Opening,
+}
+
+/// How the frames from a keyframe to the next one, in the order of decoding, lie in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Opening {
+    /// All are shown from the keyframe on.
+    #[default]
+    Closed,
+    /// Some are shown before the keyframe (leading pictures, ITU-T H.265 3.77), and all behind every earlier frame.
+    Leading {
+        /// Ticks from the first of them to the keyframe.
+        ticks: i64,
+    },
+    /// Some are shown before an earlier frame: nothing can be cut between the two.
+    Mixed,
+}
+
+impl Opening {
+    /// Whether all frames are shown from the keyframe on.
+    pub fn is_closed(&self) -> bool {
+        *self == Opening::Closed
+    }
+}
+
+impl Keyframe {
+    /// Earliest time of the frames from here to the next keyframe; `None` where an earlier one is shown among them.
+    pub fn first_shown(&self) -> Option<i64> {
+        match self.opening {
+            Opening::Closed => Some(self.pts),
+            Opening::Leading { ticks } => Some(self.pts.saturating_sub(ticks)),
+            Opening::Mixed => None,
+        }
+    }
 }
 
 /// Bytes `start..end` of a source.

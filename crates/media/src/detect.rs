@@ -108,6 +108,8 @@ pub struct Ffmpeg {
     pub encoders: BTreeSet<String>,
     /// Codecs that can be decoded, by name.
     pub decodable: BTreeSet<String>,
+    /// Decoders by name, where a codec has several.
+    pub decoders: BTreeSet<String>,
     /// Filters by name.
     pub filters: BTreeSet<String>,
     /// How processes are confined here.
@@ -142,6 +144,7 @@ impl Ffmpeg {
             build_id: splitreel_core::plan::hex(&Sha256::digest(asked.version.as_bytes())),
             encoders: codecs.encoders,
             decodable: codecs.decodable,
+            decoders: codecs.decoders,
             filters: entries(&asked.filters).map(|(_, name, _)| name.to_owned()).collect(),
             ffmpeg: ffmpeg.path,
             ffprobe: ffprobe.path,
@@ -273,6 +276,7 @@ fn entries(table: &str) -> impl Iterator<Item = (&str, &str, &str)> {
 struct Codecs {
     encoders: BTreeSet<String>,
     decodable: BTreeSet<String>,
+    decoders: BTreeSet<String>,
 }
 
 impl Codecs {
@@ -281,6 +285,8 @@ impl Codecs {
         for (flags, name, description) in entries(table) {
             if flags.starts_with('D') {
                 codecs.decodable.insert(name.to_owned());
+                let listed = description.split_once("(decoders:").and_then(|(_, rest)| rest.split_once(')'));
+                codecs.decoders.extend(listed.iter().flat_map(|(list, _)| list.split_whitespace()).map(str::to_owned));
             }
             if flags.chars().nth(1) == Some('E') {
                 let listed = description.split_once("(encoders:").and_then(|(_, rest)| rest.split_once(')'));

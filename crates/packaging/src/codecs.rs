@@ -46,7 +46,8 @@ pub fn codec_string(sample_entry: &[u8]) -> Result<String, CodecError> {
     let fourcc = entry.fourcc;
     match &fourcc.0 {
         b"avc1" | b"avc2" | b"avc3" | b"avc4" => avc(&entry),
-        b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" => hevc(&entry),
+        b"hvc1" | b"hev1" => hevc(&entry),
+        b"dvh1" | b"dvhe" => dolby_vision(&entry),
         b"vp08" | b"vp09" => vpx(&entry),
         b"av01" => av1(&entry),
         b"mp4a" => mpeg4_audio(&entry),
@@ -126,6 +127,18 @@ fn hevc(entry: &Entry<'_>) -> Result<String, CodecError> {
         text.push_str(&format!(".{byte:X}"));
     }
     Ok(text)
+}
+
+/// Profile and level (Dolby Vision Streams Within the ISO Base Media File Format, 4.1), else the string of HEVC.
+fn dolby_vision(entry: &Entry<'_>) -> Result<String, CodecError> {
+    for kind in [b"dvcC", b"dvvC"] {
+        if let Ok(&[_, _, high, low, ..]) = entry.config(kind) {
+            // Seven bits of profile, six of level.
+            let level = ((high & 1) << 5) | (low >> 3);
+            return Ok(format!("{}.{:02}.{level:02}", entry.fourcc, high >> 1));
+        }
+    }
+    hevc(entry)
 }
 
 /// VP codec binding: profile, level, bit depth.

@@ -12,6 +12,7 @@ use std::io;
 
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
+use splitreel_core::captions::Captions;
 use splitreel_core::{ColorCodes, Rational, VideoRange};
 
 use crate::presentation::bitrate::{MIN_BUFFER_MICROS, available_runs, bucket, promised};
@@ -140,11 +141,13 @@ fn write_video_set(
     let width = members.iter().map(|(_, v, _)| v.width).max().unwrap_or(0);
     let height = members.iter().map(|(_, v, _)| v.height).max().unwrap_or(0);
     let rate = members.iter().map(|(_, v, _)| v.frame_rate).max().unwrap_or(Rational::ONE);
+    // Type 3: frames that are shown before the keyframe need frames in front of the segment.
+    let access = if members.iter().any(|(track, ..)| track.starts_open) { "3" } else { "1" };
     let mut set = w.create_element("AdaptationSet").with_attribute(("id", id.to_string().as_str())).with_attributes([
         ("contentType", "video"),
         ("mimeType", "video/mp4"),
         ("segmentAlignment", "true"),
-        ("startWithSAP", "1"),
+        ("startWithSAP", access),
         ("maxWidth", &width.to_string()),
         ("maxHeight", &height.to_string()),
         ("maxFrameRate", &frame_rate(rate)),
@@ -155,6 +158,7 @@ fn write_video_set(
     let shared = common_template(members);
     set.write_inner_content(|w| {
         color.iter().try_for_each(|descriptor| descriptor.write(w))?;
+        write_captions(w, members)?;
         if let Some(template) = shared {
             template.write(w)?;
         }
@@ -173,6 +177,21 @@ fn write_video_set(
         }
         Ok(())
     })?;
+    Ok(())
+}
+
+/// The captions that every representation of the set carries (ANSI/SCTE 214-1, 8.2). Their language is not known.
+fn write_captions(w: &mut Writer<Vec<u8>>, members: &[VideoMember<'_>]) -> io::Result<()> {
+    let has = |wanted: fn(&Captions) -> bool| members.iter().all(|(_, format, _)| wanted(&format.captions));
+    let line_21 = [(has(|found| found.first_field), "CC1"), (has(|found| found.second_field), "CC3")];
+    let line_21: Vec<&str> = line_21.iter().filter(|(has, _)| *has).map(|(_, channel)| *channel).collect();
+    let services = if has(|found| found.services) { "1=lang:und" } else { "" };
+    let schemes =
+        [("urn:scte:dash:cc:cea-608:2015", line_21.join(";")), ("urn:scte:dash:cc:cea-708:2015", services.to_owned())];
+    for (scheme, value) in schemes.iter().filter(|(_, value)| !value.is_empty()) {
+        let attributes = [("schemeIdUri", *scheme), ("value", value.as_str())];
+        w.create_element("Accessibility").with_attributes(attributes).write_empty()?;
+    }
     Ok(())
 }
 

@@ -7,11 +7,12 @@
 use std::fmt::Write as _;
 
 use splitreel_core::VideoRange;
+use splitreel_core::captions::Captions;
 
 use crate::presentation::bitrate::{audio_guess, available_runs, average, peak, promised, video_guess};
 use crate::presentation::{
-    AudioFormat, Checked, Form, MULTIVARIANT_NAME, MediaTrack, VideoFormat, default_audio, menu_names, relative_uri,
-    sample_entry_code,
+    AudioFormat, Checked, Form, MULTIVARIANT_NAME, MediaTrack, Presentation, VideoFormat, default_audio, menu_names,
+    relative_uri, sample_entry_code,
 };
 
 /// Highest BANDWIDTH in bit/s of the variant that is listed first, and so tried first by most players: the best one
@@ -19,6 +20,7 @@ use crate::presentation::{
 pub const FIRST_VARIANT_MAX_BANDWIDTH: u64 = 2_000_000;
 
 const AUDIO_GROUP: &str = "audio";
+const CAPTIONS_GROUP: &str = "cc";
 
 /// A playlist and where it belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,20 +57,23 @@ pub fn playlists(checked: &Checked<'_>) -> Vec<Playlist> {
 pub fn multivariant_playlist(checked: &Checked<'_>) -> String {
     let presentation = checked.presentation();
     let audio: Vec<(&MediaTrack, &AudioFormat)> = presentation.audio().collect();
-    let mut out = String::from("#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n");
+    let mut out = String::from("#EXTM3U\n#EXT-X-VERSION:7\n");
+    if !presentation.listed().any(|track| track.starts_open) {
+        line(&mut out, format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
+    }
     let target = checked.target_seconds();
     let rates = audio.iter().map(|&(track, format)| Rates::of(checked, track, target, audio_guess(format)));
+    write_captions(&mut out, presentation);
     let mut variants: Vec<Variant> = if presentation.video().next().is_none() {
         audio.iter().zip(rates).map(|((track, _), rates)| Variant::of_audio(track, rates)).collect()
     } else {
         write_audio_group(&mut out, &audio);
         let sound = rates.fold(Rates::default(), Rates::max);
-        let states_range = presentation.states_range();
         let video = presentation.video();
         video
             .map(|(track, format)| {
                 let rates = Rates::of(checked, track, target, video_guess(format)).plus(sound);
-                Variant::of_video(track, (format, states_range), &audio, rates)
+                Variant::of_video(track, (format, presentation), &audio, rates)
             })
             .collect()
     };
@@ -97,7 +102,9 @@ pub fn media_playlist(checked: &Checked<'_>, track: &MediaTrack) -> String {
     line(&mut out, format_args!("#EXT-X-TARGETDURATION:{}", checked.target_seconds()));
     line(&mut out, format_args!("#EXT-X-MEDIA-SEQUENCE:{first}"));
     line(&mut out, format_args!("#EXT-X-PLAYLIST-TYPE:VOD"));
-    line(&mut out, format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
+    if !track.starts_open {
+        line(&mut out, format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
+    }
     if let Some(init) = &track.init {
         line(&mut out, format_args!("#EXT-X-MAP:URI=\"{}\"", relative_uri(folder, init)));
     }
@@ -174,6 +181,35 @@ fn write_audio_group(out: &mut String, audio: &[(&MediaTrack, &AudioFormat)]) {
     }
 }
 
+/// The captions inside the video (RFC 8216, 4.3.4.1): no URI, the player reads them from the segments.
+fn write_captions(out: &mut String, presentation: &Presentation) {
+    for channel in captions_of_any(presentation).channels() {
+        line(
+            out,
+            format_args!(
+                "#EXT-X-MEDIA:TYPE=CLOSED-CAPTIONS,GROUP-ID=\"{CAPTIONS_GROUP}\",NAME=\"{channel}\",DEFAULT=NO,\
+                 AUTOSELECT=YES,INSTREAM-ID=\"{channel}\""
+            ),
+        );
+    }
+}
+
+/// Captions that any variant carries.
+fn captions_of_any(presentation: &Presentation) -> Captions {
+    presentation.video().fold(Captions::default(), |all, (_, format)| all.or(format.captions))
+}
+
+/// The attribute CLOSED-CAPTIONS of a variant. NONE would have to stand in all variants (RFC 8216, 4.3.4.2): a variant
+/// without captions beside others says nothing, and so does one whose segments are not all there.
+fn captions_attribute(track: &MediaTrack, format: &VideoFormat, presentation: &Presentation) -> String {
+    if !format.captions.is_none() {
+        return format!(",CLOSED-CAPTIONS=\"{CAPTIONS_GROUP}\"");
+    }
+    let is_complete = presentation.video().all(|(track, _)| track.segments.iter().all(|segment| segment.available));
+    let has_none = captions_of_any(presentation).is_none() && is_complete && !track.segments.is_empty();
+    if has_none { ",CLOSED-CAPTIONS=NONE".to_owned() } else { String::new() }
+}
+
 fn yes_no(value: bool) -> &'static str {
     if value { "YES" } else { "NO" }
 }
@@ -201,7 +237,7 @@ impl Variant {
 
     fn of_video(
         track: &MediaTrack,
-        (format, states_range): (&VideoFormat, bool),
+        (format, presentation): (&VideoFormat, &Presentation),
         audio: &[(&MediaTrack, &AudioFormat)],
         rates: Rates,
     ) -> Self {
@@ -215,9 +251,13 @@ impl Variant {
         }
         let group = if audio.is_empty() { String::new() } else { format!(",AUDIO=\"{AUDIO_GROUP}\"") };
         let range = format.color.range();
-        let stated = if states_range { format!(",VIDEO-RANGE={}", range.as_str()) } else { String::new() };
+        let stated =
+            if presentation.states_range() { format!(",VIDEO-RANGE={}", range.as_str()) } else { String::new() };
+        let captions = captions_attribute(track, format, presentation);
+        let codec = track.supplemental_codec.as_ref().filter(|_| track.codec.is_some());
+        let supplemental = codec.map_or(String::new(), |codec| format!(",SUPPLEMENTAL-CODECS=\"{codec}\""));
         let video_attributes = format!(
-            ",RESOLUTION={}x{},FRAME-RATE={}{stated}{group},CLOSED-CAPTIONS=NONE",
+            "{supplemental},RESOLUTION={}x{},FRAME-RATE={}{stated}{group}{captions}",
             display_width(format),
             format.height,
             frame_rate(format),

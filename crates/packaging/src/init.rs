@@ -3,6 +3,7 @@
 
 use crate::bmff::{BmffError, BoxRef, BoxWriter, Boxes, FourCc};
 use crate::movie::{Handler, Movie, sample_entry_children_at};
+use splitreel_core::side_data::SideData;
 
 /// What a track header says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct TrackHeader {
     pub height: u32,
     /// Sample aspect ratio, width : height; (1, 1) for square pixels.
     pub sar: (u32, u32),
+    /// Display matrix {a b u, c d v, x y w} (§8.3.2.3); [`UNITY`] shows pictures as they are stored.
+    pub matrix: [i32; 9],
     /// Composition delay or priming in track ticks: the media time that is presented first.
     pub delay: u64,
     /// Handler name, such as `Video`.
@@ -164,9 +167,48 @@ pub fn parse_init(bytes: &[u8]) -> Result<Movie, InitError> {
     Ok(Movie::parse(moov.raw, moov.offset)?)
 }
 
+/// A video sample entry with the boxes `mdcv` and `clli` (§12.1.6, §12.1.7) of its light metadata, as far as it lacks
+/// them: players look at the container before they see a frame.
+///
+/// # Errors
+/// [`BmffError`] when it is no complete box or its child boxes are malformed.
+pub fn with_light(raw: &[u8], side_data: &SideData) -> Result<Vec<u8>, BmffError> {
+    let kind = FourCc::new(b"stsd");
+    let entry =
+        Boxes::new(raw, 0).next().transpose()?.ok_or(BmffError::MissingBox { parent: kind, offset: 0, kind })?;
+    let Some(skip) = entry_children_at(&entry) else {
+        return Ok(entry.raw.to_vec());
+    };
+    let mastering = side_data.mastering.filter(|_| !has_child(&entry, skip, b"mdcv"));
+    let light = side_data.light.filter(|_| !has_child(&entry, skip, b"clli"));
+    let mut w = BoxWriter::new();
+    w.boxed(&entry.kind.0, |w| {
+        w.bytes(entry.payload);
+        if let Some(mastering) = mastering {
+            w.boxed(b"mdcv", |w| {
+                mastering.primaries.iter().chain([&mastering.white]).flatten().for_each(|value| w.u16(*value));
+                w.u32(mastering.max_luminance);
+                w.u32(mastering.min_luminance);
+            });
+        }
+        if let Some(light) = light {
+            w.boxed(b"clli", |w| {
+                w.u16(light.max_content);
+                w.u16(light.max_average);
+            });
+        }
+    });
+    w.into_bytes()
+}
+
+fn has_child(entry: &BoxRef<'_>, skip: usize, kind: &[u8; 4]) -> bool {
+    entry.children_after(skip).and_then(|mut children| children.find_kind(kind)).is_ok_and(|found| found.is_some())
+}
+
 /// The form of a sample entry in which pieces from different encoder runs compare equal and players accept it: without
 /// `btrt` (a measured bit rate), and `hev1` renamed to `hvc1` when `hvcC` holds all parameter sets (Apple's players take
-/// `hvc1` only). Everything else stays as it is; applying it twice changes nothing more.
+/// `hvc1` only), or to `dvh1` where the pictures are Dolby Vision without a base layer that other players show (Dolby
+/// Vision Streams Within the ISO Base Media File Format, 3.1). Everything else stays as it is; applying it twice changes nothing more.
 ///
 /// # Errors
 /// [`BmffError`] when it is no complete box or its child boxes are malformed.
@@ -182,9 +224,16 @@ pub fn normalise_sample_entry(raw: &[u8]) -> Result<Vec<u8>, BmffError> {
         children.push(child?);
     }
     let hvcc = children.iter().find(|child| &child.kind.0 == b"hvcC");
-    let is_rename = &entry.kind.0 == b"hev1" && hvcc.is_some_and(|hvcc| has_hevc_parameter_sets(hvcc.payload));
+    let has_sets = hvcc.is_some_and(|hvcc| has_hevc_parameter_sets(hvcc.payload));
+    let is_dolby_vision_only =
+        children.iter().any(|child| &child.kind.0 == b"dvcC" && dolby_vision_profile(child.payload) == Some(5));
+    let name = match &entry.kind.0 {
+        b"hvc1" | b"hev1" if is_dolby_vision_only && has_sets => b"dvh1",
+        b"hev1" if has_sets => b"hvc1",
+        other => other,
+    };
     let mut w = BoxWriter::new();
-    w.boxed(if is_rename { b"hvc1" } else { &entry.kind.0 }, |w| {
+    w.boxed(name, |w| {
         w.bytes(entry.payload.get(..skip).unwrap_or(&[]));
         for child in children.iter().filter(|child| &child.kind.0 != b"btrt") {
             let at = w.position();
@@ -209,6 +258,11 @@ pub(crate) fn entry_children_at(entry: &BoxRef<'_>) -> Option<usize> {
         _ => return None,
     };
     sample_entry_children_at(entry.payload, handler)
+}
+
+/// `dv_profile` of a Dolby Vision configuration box: seven bits behind two bytes of version.
+fn dolby_vision_profile(config: &[u8]) -> Option<u8> {
+    config.get(2).map(|byte| byte >> 1)
 }
 
 /// Whether an HEVC configuration (ISO/IEC 14496-15 §8.3.2.1) carries VPS, SPS and PPS.
@@ -281,7 +335,7 @@ pub(crate) struct TrackTimes<'a> {
 }
 
 /// The unity matrix (§8.2.2.2).
-const UNITY: [u32; 9] = [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000];
+pub const UNITY: [i32; 9] = [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000];
 
 /// Version 1 of a header box is used only for durations that need it.
 fn version_for(duration: u64) -> u8 {
@@ -307,7 +361,7 @@ pub(crate) fn write_mvhd(w: &mut BoxWriter, timescale: u32, duration: u64, track
         w.u32(0x1_0000);
         w.u16(0x0100);
         w.zeros(10);
-        UNITY.into_iter().for_each(|cell| w.u32(cell));
+        write_matrix(w, UNITY);
         w.zeros(24);
         w.u32(tracks.iter().map(|track| track.id).max().unwrap_or(0).saturating_add(1));
     });
@@ -381,10 +435,14 @@ fn write_tkhd(w: &mut BoxWriter, track: &TrackHeader, duration: u64) {
         w.u16(u16::from(track.handler == Handler::Audio));
         w.u16(if track.handler == Handler::Audio { 0x0100 } else { 0 });
         w.u16(0);
-        UNITY.into_iter().for_each(|cell| w.u32(cell));
+        write_matrix(w, track.matrix);
         w.u32(presentation_width(track));
         w.u32(track.height << 16);
     });
+}
+
+fn write_matrix(w: &mut BoxWriter, matrix: [i32; 9]) {
+    matrix.into_iter().for_each(|cell| w.bytes(&cell.to_be_bytes()));
 }
 
 /// Stored width times sample aspect ratio, 16.16 fixed point, rounded to the nearest (§8.3.2.3, §12.1.4).

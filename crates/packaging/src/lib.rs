@@ -15,4 +15,5 @@ pub mod init;
 pub mod movie;
 pub mod presentation;
 pub mod progressive;
+pub mod stated;
 pub mod timing;

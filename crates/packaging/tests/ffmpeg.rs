@@ -14,7 +14,7 @@ use std::process::Command;
 use splitreel_packaging::bmff::{ScanLimits, read_box, scan};
 use splitreel_packaging::codecs::codec_string;
 use splitreel_packaging::fragment::{FragmentSample, FragmentSpec, SampleSpec, index_segment, write_fragment};
-use splitreel_packaging::init::{TrackHeader, parse_init, write_init};
+use splitreel_packaging::init::{TrackHeader, UNITY, parse_init, write_init};
 use splitreel_packaging::movie::{Handler, Movie, Track};
 use splitreel_packaging::progressive::{ProgressiveBuilder, ProgressiveTrack};
 use splitreel_packaging::timing::{reconstruct, required_delay};
@@ -140,6 +140,7 @@ fn header(track: &Track, id: u32, handler: Handler, delay: u64) -> TrackHeader {
         width: entry.width.into(),
         height: entry.height.into(),
         sar: (1, 1),
+        matrix: UNITY,
         delay,
         name: "Track".into(),
     }

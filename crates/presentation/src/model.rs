@@ -1,8 +1,9 @@
 //! From rows to the model that manifests are written from.
 
 use crate::rows::Rows;
+use splitreel_core::captions::Captions;
 use splitreel_core::part::{AudioPart, StoredSegment};
-use splitreel_core::plan::{Cut, Media, TrackPlan};
+use splitreel_core::plan::{Cut, Media, TrackPlan, VideoMedia};
 use splitreel_core::{MediaKind, MediaTime, Rational};
 use splitreel_packaging::presentation::{
     AudioFormat, Form, MediaFormat, MediaSegment, MediaTrack, Presentation, TargetDuration, VideoFormat, init_path,
@@ -52,6 +53,7 @@ fn time(ticks: i64, timescale: u32) -> MediaTime {
 /// A track that segment tasks make, at a position among these.
 fn timeline_track(rows: &Rows<'_>, planned: &TrackPlan, position: usize) -> Option<MediaTrack> {
     let (kind, frames) = (planned.kind(), rows.plan.frame_list(planned)?);
+    let shown = planned.video().map(VideoMedia::shown).unwrap_or((0, 0, Rational::ONE));
     let stored: BTreeMap<u32, &StoredSegment> =
         rows.parts_of(position).flat_map(|part| &part.segments).map(|s| (s.number, s)).collect();
     let segments = rows.plan.media_segments(planned).map(|m| {
@@ -69,6 +71,7 @@ fn timeline_track(rows: &Rows<'_>, planned: &TrackPlan, position: usize) -> Opti
         id: planned.id.clone(),
         // The header is the same in every part: any one of them holds the codec.
         codec: rows.parts_of(position).next().map(|part| part.codec.clone()),
+        supplemental_codec: supplemental_codec(planned),
         timescale: planned.timescale,
         delay: u32::try_from(planned.delay.get()).unwrap_or(0),
         init: Some(init_path(kind, &planned.id)),
@@ -76,16 +79,18 @@ fn timeline_track(rows: &Rows<'_>, planned: &TrackPlan, position: usize) -> Opti
             Cut::Timeline { grid, .. } => Some(grid),
             Cut::Whole { .. } => None,
         },
+        starts_open: rows.plan.grid_of(planned).is_some_and(|grid| grid.starts_open),
         segments: segments.collect(),
         cap_bits_per_second: cap(planned),
         format: match &planned.media {
             Media::Video(video) => MediaFormat::Video(VideoFormat {
-                width: video.width,
-                height: video.height,
-                sar: video.sar,
+                width: shown.0,
+                height: shown.1,
+                sar: shown.2,
                 frame_rate: frames.rate,
                 peak_frame_rate: frames.peak_rate,
                 color: video.color.codes(),
+                captions: rows.parts_of(position).fold(Captions::default(), |all, part| all.or(part.captions)),
             }),
             // Audio is made as a whole.
             Media::Audio(_) => return None,
@@ -93,6 +98,13 @@ fn timeline_track(rows: &Rows<'_>, planned: &TrackPlan, position: usize) -> Opti
             Media::Images => MediaFormat::Images,
         },
     })
+}
+
+/// Dolby Vision that a copy keeps beside its base layer.
+fn supplemental_codec(planned: &TrackPlan) -> Option<String> {
+    let video = planned.video()?;
+    let found = video.side_data.dolby_vision?;
+    ["hevc", "av1"].iter().find_map(|codec| found.supplemental_codec(codec))
 }
 
 fn cap(planned: &TrackPlan) -> Option<u64> {
@@ -114,10 +126,12 @@ fn whole_track(planned: &TrackPlan, part: &AudioPart) -> MediaTrack {
     MediaTrack {
         id: planned.id.clone(),
         codec: Some(part.stored.codec.clone()),
+        supplemental_codec: None,
         timescale: part.sample_rate,
         delay: u32::try_from(part.priming.get()).unwrap_or(0),
         init: Some(init_path(kind, &planned.id)),
         grid: None,
+        starts_open: false,
         segments: segments.collect(),
         cap_bits_per_second: None,
         format: match kind {

@@ -45,6 +45,7 @@ fn results(plan: &Plan) -> Vec<TaskResult> {
             track: audio_id(plan).to_owned(),
             init: object("audio", 600),
             codec: "mp4a.40.2".into(),
+            captions: Default::default(),
             segments: packets.collect(),
         },
         sample_rate: 48_000,

@@ -23,6 +23,6 @@ pub use rule::{Rule, RuleFit, RuleList, RuleSaying, RuleTest, RuleVerdict, Store
 pub use task::{AttemptOutcome, AttemptView, LeaseView, TaskList, TaskView};
 pub use upload::{UploadAnswer, UploadState};
 pub use work::{
-    Claim, Claimed, Complete, Control, Fail, ObjectGrants, ObjectToStore, ObjectsToRead, ObjectsToStore, PROTOCOL,
-    Presence, Renew, Renewed,
+    Claim, Claimed, Complete, Control, FILTER_WORD, Fail, ObjectGrants, ObjectToStore, ObjectsToRead, ObjectsToStore,
+    PROTOCOL, Presence, Renew, Renewed,
 };

@@ -14,6 +14,9 @@ use utoipa::ToSchema;
 /// not for new members, which older programs ignore.
 pub const PROTOCOL: u32 = 2;
 
+/// What stands in front of the names of filters among a worker's capabilities.
+pub const FILTER_WORD: &str = "filter:";
+
 /// Requests the lease that a wakeup announced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -131,7 +134,7 @@ pub struct Presence {
     /// Labels of the worker; at most 64.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Capabilities, such as encoders; at most 256.
+    /// Capabilities: names of encoders, and names of filters behind [`FILTER_WORD`]; at most 256.
     #[serde(default)]
     pub capabilities: Vec<String>,
 }

@@ -80,7 +80,7 @@ fn video_part(plan: &Plan, segment: u32) -> VideoPart {
 fn video_track(plan: &Plan, track: &TrackPlan) -> MeasuredTrack {
     let segments =
         plan.media_segments(track).map(|m| (m.number, MeasuredSegment::of(m.start.get(), &samples(plan, m)))).collect();
-    MeasuredTrack { timescale: track.timescale, delay: track.delay.get(), segments }
+    MeasuredTrack { timescale: track.timescale, delay: track.delay.get(), stated: None, segments }
 }
 
 /// Ten packets in two media segments, behind one packet of priming.
@@ -97,7 +97,13 @@ fn audio(a: &TrackPlan) -> (AudioPart, MeasuredTrack) {
         (1..).zip(starts).map(|(n, start)| record(n, start, start + packet, &of(start))).collect();
     let measured = (1..).zip(starts).map(|(n, start)| (n, MeasuredSegment::of(start + packet, &of(start)))).collect();
     let part = AudioPart {
-        stored: TrackPart { track: a.id.clone(), init: object(&a.id), codec: "mp4a".into(), segments },
+        stored: TrackPart {
+            track: a.id.clone(),
+            init: object(&a.id),
+            codec: "mp4a".into(),
+            captions: Default::default(),
+            segments,
+        },
         sample_rate: a.timescale,
         channels: 2,
         frame_samples: packet as u32,
@@ -108,7 +114,7 @@ fn audio(a: &TrackPlan) -> (AudioPart, MeasuredTrack) {
         start: OutputTicks(planned),
         cost: Cost::default(),
     };
-    (part, MeasuredTrack { timescale: a.timescale, delay: packet, segments: measured })
+    (part, MeasuredTrack { timescale: a.timescale, delay: packet, stated: None, segments: measured })
 }
 
 fn perfect(plan: &Plan) -> Made {

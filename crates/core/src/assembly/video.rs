@@ -2,7 +2,8 @@
 //! segment, its place, its samples and its keyframe.
 
 use super::{
-    FrameCount, Measured, Origin, Pictures, VideoCertificate, Violations, check_record, is_contiguous, is_continuous,
+    FrameCount, Measured, Origin, Pictures, StatedHeaders, VideoCertificate, Violations, check_record, is_contiguous,
+    is_continuous,
 };
 use crate::content::Content;
 use crate::measure::{MeasuredSegment, MeasuredTrack};
@@ -122,9 +123,18 @@ impl<'a> Rendition<'a> {
             measured,
             is_continuous,
             content: content.map(Pictures::from),
+            headers: self.headers(),
             init_sha256: first.map(|f| f.stored.init.sha256.clone()).unwrap_or_default(),
             segments_sha256: segments.iter().map(|s| s.object.sha256.clone()).collect(),
         }
+    }
+
+    fn headers(&self) -> StatedHeaders {
+        let parts = self.parts.values().filter_map(|part| part.renditions.get(self.place));
+        let has_captions = parts.fold(false, |has, part| has || !part.stored.captions.is_none());
+        let mut output = self.stored.stated.clone();
+        output.iter_mut().for_each(|stated| stated.side_data.has_captions = has_captions);
+        StatedHeaders { source: self.plan.timeline.as_ref().and_then(|timeline| timeline.stated.clone()), output }
     }
 
     fn part(&self, segment: u32) -> Option<&'a RenditionPart> {
@@ -156,6 +166,10 @@ impl<'a> Rendition<'a> {
         let TrackPlan { id, timescale, delay, .. } = self.track;
         if self.stored.timescale != *timescale {
             bad.add(id, format!("is stored with {} ticks per second, planned {timescale}", self.stored.timescale));
+        }
+        let departure = self.track.video().zip(self.stored.stated.as_ref());
+        if let Some(what) = departure.and_then(|(planned, stated)| stated.departure(planned)) {
+            bad.add(id, what);
         }
         if self.stored.delay != delay.get() {
             bad.add(id, format!("is stored with a delay of {} ticks, planned {}", self.stored.delay, delay.get()));

@@ -17,7 +17,13 @@ fn segment(number: u32) -> StoredSegment {
 
 fn stored(track: &str, codec: &str) -> TrackPart {
     let init = StoredObject { key: "k/init".into(), bytes: 800, sha256: "1f".into() };
-    TrackPart { track: track.into(), init, codec: codec.into(), segments: vec![segment(1)] }
+    TrackPart {
+        track: track.into(),
+        init,
+        codec: codec.into(),
+        captions: Default::default(),
+        segments: vec![segment(1)],
+    }
 }
 
 /// Rows as databases hold them since these results exist, field by field.

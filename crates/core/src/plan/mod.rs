@@ -98,6 +98,8 @@ impl Plan {
                 clock: timeline.clock.clone(),
                 stamping: timeline.stamping.clone(),
                 assumed_matrix: timeline.assumed_matrix.clone(),
+                decoder: timeline.decoder.clone(),
+                stated: timeline.stated.clone(),
                 ..*timeline
             }),
             frames: self.frames.iter().map(|f| FrameList { segments: only(&f.segments, place), ..*f }).collect(),

@@ -8,10 +8,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum VideoOp {
-    /// One full frame from the fields of each frame, at the frame's time.
+    /// One full frame from the fields of each frame, at the frame's time; or one from each field.
     Deinterlace {
         /// Which field is earlier.
         order: FieldOrder,
+        /// Whether each field becomes a frame.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        each_field: bool,
+    },
+    /// Put transparent frames on black. Alpha is not multiplied in yet, as in WebM, PNG and QuickTime.
+    Flatten {
+        /// ffmpeg's name of the frames' pixel format.
+        pixel_format: String,
     },
     /// HDR (PQ or HLG) to BT.709 SDR, 8 bit 4:2:0, limited range.
     ToneMap {
@@ -62,6 +70,7 @@ impl VideoOp {
             // Times of neighbours are compared, which trimming keeps; no neighbour's pixels are read.
             VideoOp::Choose { .. } => false,
             VideoOp::Deinterlace { .. } => true,
+            VideoOp::Flatten { .. } => false,
             VideoOp::ToneMap { .. } | VideoOp::Scale { .. } | VideoOp::Format { .. } | VideoOp::SampleAspect { .. } => {
                 false
             }

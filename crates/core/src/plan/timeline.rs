@@ -7,6 +7,7 @@ use crate::clock::TrackClock;
 use crate::plan::hex;
 use crate::source::IndexEvidence;
 use crate::stamping::Stamping;
+use crate::stated::StatedPicture;
 use crate::task::TaskKind;
 use crate::time::{OutputTicks, Rational, SourceTicks, rescale};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,12 @@ pub struct Timeline {
     /// Matrix that frames without one are taken to have, by ffmpeg's name; empty: they state it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub assumed_matrix: String,
+    /// What the source's headers state; `None` in plans of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated: Option<StatedPicture>,
+    /// Decoder by ffmpeg's name; empty = its own choice.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub decoder: String,
     /// Ticks per second of the output tracks that are cut along this timeline.
     pub timescale: u32,
     /// First frame of the source.
@@ -104,8 +111,16 @@ pub struct SegmentFrames {
 pub struct KeyframeGrid {
     /// Distance of keyframes that is aimed at.
     pub gop: OutputTicks,
+    /// Whether media segments may begin with frames that are shown before their keyframe, or need frames in front of the
+    /// segment. Only copies have such.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub starts_open: bool,
     /// One entry per segment of the timeline.
     pub segments: Vec<GridSegment>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The part of a grid in one segment.

@@ -3,6 +3,7 @@
 use super::{AudioOp, VideoOp};
 use crate::clock::TrackClock;
 use crate::profile::{AudioCodec, VideoCodec};
+use crate::side_data::SideData;
 use crate::source::Color;
 use crate::time::{MediaTime, OutputTicks, Rational};
 use serde::{Deserialize, Serialize};
@@ -168,10 +169,24 @@ pub struct VideoMedia {
     pub pixel_format: String,
     /// Colour tags to write.
     pub color: Color,
+    /// What headers state beside size and colour.
+    #[serde(default, skip_serializing_if = "SideData::is_empty")]
+    pub side_data: SideData,
     /// Operations between decoder and encoder, in order.
     pub ops: Vec<VideoOp>,
     /// How packets are made.
     pub coding: Coding<VideoEncoding>,
+}
+
+impl VideoMedia {
+    /// Width, height and sample aspect ratio of the picture as it is shown: turned where headers say so.
+    pub fn shown(&self) -> (u32, u32, Rational) {
+        if self.side_data.matrix.is_some_and(|matrix| matrix.swaps_sides()) {
+            (self.height, self.width, Rational::ONE.over(self.sar).unwrap_or(Rational::ONE))
+        } else {
+            (self.width, self.height, self.sar)
+        }
+    }
 }
 
 /// Settings of a video encoder.

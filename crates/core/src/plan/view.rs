@@ -86,13 +86,17 @@ impl Plan {
         })
     }
 
-    /// Media segments of a track that is cut along the timeline, over all segments.
-    pub fn media_segments(&self, track: &TrackPlan) -> impl Iterator<Item = &super::MediaSegmentPlan> {
-        let grid = match track.cut {
+    /// The grid of a track; `None` where it is not cut along the timeline.
+    pub fn grid_of(&self, track: &TrackPlan) -> Option<&super::KeyframeGrid> {
+        match track.cut {
             Cut::Timeline { grid, .. } => self.grids.get(grid as usize),
             Cut::Whole { .. } => None,
-        };
-        grid.into_iter().flat_map(|g| &g.segments).flat_map(|s| &s.media_segments)
+        }
+    }
+
+    /// Media segments of a track that is cut along the timeline, over all segments.
+    pub fn media_segments(&self, track: &TrackPlan) -> impl Iterator<Item = &super::MediaSegmentPlan> {
+        self.grid_of(track).into_iter().flat_map(|g| &g.segments).flat_map(|s| &s.media_segments)
     }
 
     /// Whether an operation of any video track reads neighbouring frames.

@@ -100,6 +100,12 @@ fn is_rgb(pix_fmt: &str) -> bool {
     STEMS.iter().any(|stem| pix_fmt.starts_with(stem))
 }
 
+/// Whether a pixel format holds transparency, by ffmpeg's name. Palettes may.
+pub(super) fn has_alpha(pix_fmt: &str) -> bool {
+    const STEMS: [&str; 11] = ["yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya8", "ya16", "pal8", "ayuv", "vuya"];
+    STEMS.iter().any(|stem| pix_fmt.starts_with(stem))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

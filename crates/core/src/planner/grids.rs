@@ -3,7 +3,7 @@
 use super::timeline::Clock;
 use super::{cuts, frames};
 use crate::plan::{GridSegment, KeyframeGrid, MediaSegmentPlan};
-use crate::source::VideoTrack;
+use crate::source::{Keyframe, VideoTrack};
 use crate::time::{OutputTicks, SourceTicks};
 
 /// A last media segment shorter than this stops some engines from ever signalling the end.
@@ -37,16 +37,19 @@ pub(super) fn encoded(clock: &Clock, common: &[usize], cut_at: &[usize], aim: Ai
     grid(clock, cut_at, aim, keyframes)
 }
 
-/// The grid of a copied track: the source's keyframes. The first frame counts as one even when it is not flagged.
+/// The grid of a copied track: the source's keyframes, each with the frames that are decoded behind it. The first frame
+/// counts as one even when it is not flagged.
 pub(super) fn copied(clock: &Clock, track: &VideoTrack, cut_at: &[usize], aim: Aim) -> KeyframeGrid {
-    let known = track.frames.keyframes.iter().map(|k| SourceTicks(k.pts));
+    let known = track.frames.keyframes.iter().filter_map(|keyframe| keyframe.first_shown().map(SourceTicks));
     let mut keys: Vec<OutputTicks> =
         known.filter(|k| clock.frames.binary_search(k).is_ok()).map(|k| clock.timeline.output(k)).collect();
     let first = clock.timeline.output_start;
     if keys.first() != Some(&first) {
         keys.insert(0, first);
     }
-    grid(clock, cut_at, aim, |_, _| keys.clone())
+    let is_open = |keyframe: &Keyframe| !keyframe.opening.is_closed();
+    let starts_open = track.frames.needs_run_in || track.frames.keyframes.iter().any(is_open);
+    KeyframeGrid { starts_open, ..grid(clock, cut_at, aim, |_, _| keys.clone()) }
 }
 
 fn grid(
@@ -67,5 +70,5 @@ fn grid(
             .collect();
         GridSegment { keyframes, media_segments }
     });
-    KeyframeGrid { gop: clock.ticks(aim.gop_seconds), segments: segments.collect() }
+    KeyframeGrid { gop: clock.ticks(aim.gop_seconds), starts_open: false, segments: segments.collect() }
 }

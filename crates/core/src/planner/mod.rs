@@ -6,12 +6,14 @@
 mod audio;
 mod color;
 mod cuts;
+mod fields;
 mod formats;
 mod frames;
 mod grids;
 mod ops;
 mod renditions;
 mod scan;
+mod side_data;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -35,6 +37,25 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// What every one of several workers can do: a task may reach any of them. A list that one of them does not state is
+    /// left to the others.
+    #[must_use]
+    pub fn common(workers: &[Capabilities]) -> Capabilities {
+        let shared = |list: fn(&Capabilities) -> &Vec<String>| {
+            let mut stated = workers.iter().map(list).filter(|list| !list.is_empty());
+            let Some(mut common) = stated.next().cloned() else { return Vec::new() };
+            for other in stated {
+                common.retain(|name| other.contains(name));
+            }
+            if common.is_empty() {
+                // An empty list would mean that anything goes.
+                common.push(String::new());
+            }
+            common
+        };
+        Capabilities { encoders: shared(|known| &known.encoders), filters: shared(|known| &known.filters) }
+    }
+
     fn has_encoder(&self, name: &str) -> bool {
         self.encoders.is_empty() || self.encoders.iter().any(|e| e == name)
     }
@@ -42,6 +63,20 @@ impl Capabilities {
     fn has_filter(&self, name: &str) -> bool {
         self.filters.is_empty() || self.filters.iter().any(|f| f == name)
     }
+}
+
+/// Filters that plans make a difference by.
+pub const FILTERS: [&str; 4] = ["bwdif", "premultiply", "tonemap", "zscale"];
+
+/// Checks, before anything is known of the source, that the workers have the encoders of a profile.
+///
+/// # Errors
+/// A [`Failure`] that names the first missing one.
+pub fn check_encoders(profile: &Profile, caps: &Capabilities) -> Result<(), Failure> {
+    for rung in profile.video.ladder() {
+        renditions::Settings::of(profile.video.settings(rung), caps)?;
+    }
+    Ok(())
 }
 
 /// Decisions collected while planning.
@@ -64,6 +99,8 @@ pub struct Context<'a> {
     pub profile: &'a Profile,
     /// What the workers can do.
     pub caps: &'a Capabilities,
+    /// Whether `info` has a frame for each field of the source.
+    pub each_field: bool,
     /// The presentation's origin: the earliest first sample of any track that is used.
     pub origin: MediaTime,
     /// The presentation's end: the latest end of any track that is used, as far as the source states it.
@@ -130,8 +167,11 @@ pub fn plan_with(
     caps: &Capabilities,
 ) -> Result<Plan, Failure> {
     check(info, profile)?;
+    let doubled = fields::doubled(info, profile).filter(|_| caps.has_filter(scan::FILTER));
+    let each_field = doubled.is_some();
+    let info = doubled.as_ref().unwrap_or(info);
     let origin = origin(info);
-    let context = Context { info, profile, caps, origin, end: end(info).unwrap_or(origin) };
+    let context = Context { info, profile, caps, each_field, origin, end: end(info).unwrap_or(origin) };
     let mut draft = Draft::default();
     for produce in producers {
         produce(&context, &mut draft)?;

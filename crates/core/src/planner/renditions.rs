@@ -7,10 +7,10 @@ use super::{Capabilities, Notes};
 use crate::failure::{Failure, FailureCode};
 use crate::ladder::{ResolvedRung, h264_level};
 use crate::plan::{
-    Coding, Cut, Label, Media, Protection, TrackContainer, TrackPlan, VideoEncoding, VideoMedia, VideoRate,
+    Coding, Cut, Label, Media, Protection, TrackContainer, TrackPlan, VideoEncoding, VideoMedia, VideoOp, VideoRate,
 };
 use crate::profile::{PixelFormat, RungSettings, VideoCodec};
-use crate::source::{FieldOrder, VideoTrack};
+use crate::source::VideoTrack;
 use crate::time::OutputTicks;
 
 /// Encoder threads of a whole task. A constant: the output must not depend on the machine.
@@ -58,8 +58,8 @@ pub(super) struct Rendition<'a> {
     pub(super) rung: ResolvedRung<'a>,
     pub(super) settings: Settings,
     pub(super) look: Look,
-    /// Field order, where frames are deinterlaced.
-    pub(super) deinterlace: Option<FieldOrder>,
+    /// How frames are deinterlaced.
+    pub(super) deinterlace: Option<VideoOp>,
     /// Number of its frame list.
     pub(super) frames: u32,
 }
@@ -83,7 +83,9 @@ pub(super) fn track(
         sar: rung.sar,
         pixel_format: look.pixel_format.clone(),
         color: look.color.clone(),
-        ops: ops::ops(source, *deinterlace, look, list, rung),
+        // Light metadata describes PQ and HLG samples; pictures are turned in front of the encoder.
+        side_data: if look.color.is_hdr() { source.side_data.light_only() } else { Default::default() },
+        ops: ops::ops(source, deinterlace.clone(), look, list, rung),
         coding: Coding::Encode(VideoEncoding {
             codec: settings.codec,
             encoder: settings.encoder.clone(),
@@ -109,6 +111,7 @@ pub(super) fn copy(clock: &Clock, source: &VideoTrack, list: &Chosen) -> TrackPl
         sar: source.sar,
         pixel_format: source.pix_fmt.clone(),
         color: source.color.clone(),
+        side_data: source.side_data.clone(),
         ops: Vec::new(),
         coding: Coding::Copy,
     };

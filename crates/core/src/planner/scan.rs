@@ -1,14 +1,15 @@
 //! Whether frames are deinterlaced, and why. Pure.
 
 use super::{Context, Notes};
+use crate::plan::VideoOp;
 use crate::profile::Deinterlace;
 use crate::source::{FieldOrder, Scan, VideoTrack};
 
 /// The filter that makes one frame from each interlaced frame.
-const FILTER: &str = "bwdif";
+pub(super) const FILTER: &str = "bwdif";
 
-/// Field order to deinterlace with; `None`: frames stay as they are. Notes the decision where a reader would ask.
-pub(super) fn deinterlace(context: &Context<'_>, track: &VideoTrack, notes: &mut Notes) -> Option<FieldOrder> {
+/// How to deinterlace; `None`: frames stay as they are. Notes the decision where a reader would ask.
+pub(super) fn deinterlace(context: &Context<'_>, track: &VideoTrack, notes: &mut Notes) -> Option<VideoOp> {
     let scan = &track.scan;
     let Some(order) = scan.field_order() else {
         if scan.header.is_some() {
@@ -36,8 +37,16 @@ pub(super) fn deinterlace(context: &Context<'_>, track: &VideoTrack, notes: &mut
         );
         return None;
     }
-    notes.add("scan", "deinterlaced, one frame from each frame", reason);
-    Some(order)
+    let (choice, reason) = match (context.each_field, context.profile.video.deinterlace) {
+        (true, _) => ("deinterlaced, one frame from each field", reason),
+        (false, Deinterlace::Fields) => (
+            "deinterlaced, one frame from each frame",
+            format!("{reason}; the times of its fields are not known, since not every frame has a time of its own"),
+        ),
+        (false, _) => ("deinterlaced, one frame from each frame", reason),
+    };
+    notes.add("scan", choice, reason);
+    Some(VideoOp::Deinterlace { order, each_field: context.each_field })
 }
 
 /// Notes that a copy stays interlaced.

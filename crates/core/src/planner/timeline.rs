@@ -5,6 +5,7 @@ use super::{Context, Notes, ticks_between};
 use crate::failure::{Failure, FailureCode};
 use crate::plan::{Segment, Timeline};
 use crate::source::VideoTrack;
+use crate::stated::StatedPicture;
 use crate::time::{MediaTime, OutputTicks, Rational, SourceTicks, rescale};
 
 /// The source's frames in both clocks.
@@ -43,6 +44,8 @@ impl Clock {
             clock: context.info.clocks.get(&track.stream).cloned(),
             stamping: track.frames.stamping.clone(),
             assumed_matrix: Assumed::of(track).missing_matrix(),
+            decoder: track.decoder.clone(),
+            stated: Some(StatedPicture::of_source(track)),
             timescale,
             first,
             output_start: OutputTicks::ZERO,

@@ -4,12 +4,12 @@ use super::frames::{self, Chosen};
 use super::grids::{self, Aim};
 use super::renditions::{self, Rendition, Settings};
 use super::timeline::Clock;
-use super::{Context, Draft, Notes, cuts, ops, scan};
+use super::{Context, Draft, Notes, cuts, ops, scan, side_data};
 use crate::failure::{Failure, FailureCode};
-use crate::ladder::{self, Picture};
-use crate::plan::{FrameRule, Timeline};
+use crate::ladder::{self, Picture, Spending};
+use crate::plan::{FrameRule, Timeline, VideoOp};
 use crate::profile::{FrameRate, VideoCodec};
-use crate::source::{FieldOrder, FrameIndex, PacketFault, VideoTrack};
+use crate::source::{FrameIndex, PacketFault, VideoTrack};
 use crate::stamping::Stamping;
 
 /// Adds timeline, frame lists, grids and video tracks to the draft.
@@ -48,6 +48,7 @@ fn copy(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut Dr
         return Err(Failure::of(FailureCode::CopyUnsupported, message));
     }
     scan::note_kept(track, &mut draft.notes);
+    side_data::note_copied(track, &mut draft.notes);
     let why = "nothing is re-encoded: copying is bound by the disk, splitting cannot help";
     draft.notes.add("split", "whole", why);
     draft.notes.add("video", "copy", format!("the profile asks for it and fMP4 carries {codec}"));
@@ -77,12 +78,15 @@ fn fault_of_packets(frames: &FrameIndex) -> Option<String> {
 }
 
 fn encode(context: &Context<'_>, track: &VideoTrack, clock: &Clock, draft: &mut Draft) -> Result<(), Failure> {
+    side_data::check(track)?;
     let picture = Picture::rotated(track.width, track.height, track.sar, track.rotation);
     let deinterlace = scan::deinterlace(context, track, &mut draft.notes);
     let (lists, renditions) = resolve(context, track, clock, (picture, deinterlace))?;
+    note_end_of_ladder(context, picture, &renditions, &mut draft.notes);
     let common = frames::common(&lists);
     let cut_at = cuts::choose(context, track, clock, &common, &mut draft.notes);
     note_looks(&renditions, draft);
+    side_data::note_encoded(track, &renditions, &mut draft.notes);
     note_encoders(&renditions, draft);
     note_rates(context, clock, &lists, &renditions, &mut draft.notes);
     draft.timeline = Some(Timeline { segments: clock.segments(track, &cut_at, true), ..clock.timeline.clone() });
@@ -107,11 +111,16 @@ fn resolve<'a>(
     context: &Context<'a>,
     track: &VideoTrack,
     clock: &Clock,
-    (picture, deinterlace): (Picture, Option<FieldOrder>),
+    (picture, deinterlace): (Picture, Option<VideoOp>),
 ) -> Result<(Vec<Chosen>, Vec<Rendition<'a>>), Failure> {
     let profile = &context.profile.video;
     let source_rate = frames::source_rate(clock);
-    let rungs = ladder::resolve(profile, picture, track.bits_per_second / 1000);
+    let spending = Spending {
+        codec: &track.codec,
+        peak_kbps: track.peak_bits_per_second.div_ceil(1000),
+        frame_rate: source_rate.to_f64(),
+    };
+    let rungs = ladder::resolve(profile, picture, spending);
     let rule = |rung: &ladder::ResolvedRung<'_>| frames::rule(profile.settings(rung.rung).fps, source_rate);
     let mut rules: Vec<FrameRule> = Vec::new();
     for rung in &rungs {
@@ -127,9 +136,28 @@ fn resolve<'a>(
         let number = rules.iter().position(|known| *known == rule).unwrap_or(0);
         let settings = Settings::of(profile.settings(rung.rung), context.caps)?;
         let look = ops::look(track, settings.pixel_format, &settings.encoder, context.caps);
-        renditions.push(Rendition { rung, settings, look, deinterlace, frames: u32::try_from(number).unwrap_or(0) });
+        renditions.push(Rendition {
+            rung,
+            settings,
+            look,
+            deinterlace: deinterlace.clone(),
+            frames: u32::try_from(number).unwrap_or(0),
+        });
     }
     Ok((rules.into_iter().map(|rule| Chosen::new(clock, rule)).collect(), renditions))
+}
+
+/// Notes that the best rendition is smaller than the source.
+fn note_end_of_ladder(context: &Context<'_>, picture: Picture, renditions: &[Rendition<'_>], notes: &mut Notes) {
+    let Some(best) = renditions.first().map(|rendition| &rendition.rung) else { return };
+    if (best.width + 1, best.height + 1) < (picture.width, picture.height) {
+        let choice = format!("ends at {}, {}x{}", best.id, best.width, best.height);
+        let reason = format!(
+            "the source has {}x{}, and profile {} has no higher rung",
+            picture.width, picture.height, context.profile.name
+        );
+        notes.add("ladder", choice, reason);
+    }
 }
 
 /// Notes the frame rate of each rendition that asks for one.

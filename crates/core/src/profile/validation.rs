@@ -57,7 +57,7 @@ impl Profile {
 impl VideoProfile {
     fn check(&self, mistakes: &mut Mistakes) {
         check_gop("video.gop_seconds", self.gop_seconds, mistakes);
-        if self.codec == VideoCodec::Copy && !self.rungs.is_empty() {
+        if self.codec == VideoCodec::Copy && !self.rungs.is_empty() && !self.has_default_rungs() {
             let hint = "remove the rungs, or choose a codec other than copy";
             mistakes.add("video.rungs", "a copied video has no ladder", hint);
         }

@@ -5,12 +5,17 @@ use super::ArgsError;
 use super::input::words;
 use splitreel_core::Rational;
 use splitreel_core::plan::{FrameRule, PlannedPart, VideoEncoding, VideoRate};
+use splitreel_core::side_data::{ContentLight, Mastering, SideData};
 
 /// Upper bound for the distance of keyframes: they come where the plan says, not by counting.
 const NO_GOP_LIMIT: &str = "9999";
 
-/// `-c:v` and everything that belongs to it.
-pub(super) fn encoder_args(encoding: &VideoEncoding, part: &PlannedPart<'_>) -> Result<Vec<String>, ArgsError> {
+/// `-c:v` and everything that belongs to it. `side_data` is what the encoder writes into the stream itself.
+pub(super) fn encoder_args(
+    encoding: &VideoEncoding,
+    side_data: &SideData,
+    part: &PlannedPart<'_>,
+) -> Result<Vec<String>, ArgsError> {
     let mut args = words(&["-c:v", &encoding.encoder]);
     // With a cap, x264 budgets each frame by the output of its other frame threads at that moment: not deterministic.
     let is_timing_dependent = encoding.encoder == "libx264" && encoding.rate.max_kbps().is_some();
@@ -18,7 +23,7 @@ pub(super) fn encoder_args(encoding: &VideoEncoding, part: &PlannedPart<'_>) -> 
     args.extend(["-threads:v".into(), threads.to_string()]);
     let specific = match encoding.encoder.as_str() {
         "libx264" => x264(encoding),
-        "libx265" => x265(encoding, part, threads),
+        "libx265" => x265(encoding, side_data, part, threads),
         "libvpx-vp9" => vpx(encoding),
         "libsvtav1" => svt(encoding, part, threads),
         "libaom-av1" => aom(encoding),
@@ -64,7 +69,25 @@ fn lower_rate(part: &PlannedPart<'_>) -> Option<Rational> {
     (part.list.rule != FrameRule::All).then_some(part.list.rate)
 }
 
-fn x265(encoding: &VideoEncoding, part: &PlannedPart<'_>, threads: u32) -> Vec<String> {
+/// Light metadata as x265 writes it with every keyframe (ITU-T H.265 D.2.28, D.2.35).
+fn x265_light(side_data: &SideData) -> Vec<String> {
+    let mut params = Vec::new();
+    if let Some(Mastering { primaries: [green, blue, red], white, max_luminance, min_luminance }) = side_data.mastering
+    {
+        let point = |name: &str, [x, y]: [u16; 2]| format!("{name}({x},{y})");
+        let points = [("G", green), ("B", blue), ("R", red), ("WP", white)].map(|(name, at)| point(name, at));
+        params.push(format!("master-display={}L({max_luminance},{min_luminance})", points.concat()));
+    }
+    if let Some(ContentLight { max_content, max_average }) = side_data.light {
+        params.push(format!("max-cll={max_content},{max_average}"));
+    }
+    if !params.is_empty() {
+        params.push("hdr10=1".into());
+    }
+    params
+}
+
+fn x265(encoding: &VideoEncoding, side_data: &SideData, part: &PlannedPart<'_>, threads: u32) -> Vec<String> {
     let mut args = preset(encoding);
     // The option string goes into the header: it must be the same for every piece, and say nothing of the machine.
     let mut params = words(&["info=0", "log-level=error", "repeat-headers=0", "open-gop=0", "scenecut=0"]);
@@ -80,6 +103,7 @@ fn x265(encoding: &VideoEncoding, part: &PlannedPart<'_>, threads: u32) -> Vec<S
     if let Some(rate) = lower_rate(part) {
         params.push(format!("fps={}/{}", rate.num(), rate.den()));
     }
+    params.extend(x265_light(side_data));
     match encoding.rate {
         VideoRate::Quantiser { qp: 0 } => params.push("lossless=1".into()),
         VideoRate::Quantiser { qp } => params.push(format!("qp={qp}")),

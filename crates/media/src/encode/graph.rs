@@ -65,7 +65,8 @@ fn trimmed(
     let reads_neighbours = !before.is_empty();
     chain.extend(before);
     if reads_neighbours {
-        // Deinterlacers count in half ticks; trim and setpts below expect the source's ticks.
+        // Deinterlacers count in half ticks; trim and setpts below expect the ticks of the timeline, which are half ticks of
+        // the source where each field becomes a frame.
         chain.push(format!("settb={}/{}", timeline.source_timebase.num(), timeline.source_timebase.den()));
     }
     let end = segment.end.map(|end| format!(":end_pts={end}")).unwrap_or_default();
@@ -80,10 +81,15 @@ fn trimmed(
 fn filter(op: &VideoOp, timeline: &Timeline, offset: i64) -> Option<String> {
     Some(match op {
         // All frames: flags of frames are as unreliable as headers.
-        VideoOp::Deinterlace { order: FieldOrder::TopFirst } => "bwdif=mode=send_frame:parity=tff:deint=all".to_owned(),
-        VideoOp::Deinterlace { order: FieldOrder::BottomFirst } => {
-            "bwdif=mode=send_frame:parity=bff:deint=all".to_owned()
+        VideoOp::Deinterlace { order, each_field } => {
+            let mode = if *each_field { "send_field" } else { "send_frame" };
+            let parity = match order {
+                FieldOrder::TopFirst => "tff",
+                FieldOrder::BottomFirst => "bff",
+            };
+            format!("bwdif=mode={mode}:parity={parity}:deint=all")
         }
+        VideoOp::Flatten { pixel_format } => flatten(pixel_format),
         VideoOp::ToneMap { from } => tone_map(from),
         VideoOp::Choose { rule: FrameRule::All } => return None,
         // Segments start on frames of the list, so that counting starts anew in each.
@@ -100,6 +106,17 @@ fn filter(op: &VideoOp, timeline: &Timeline, offset: i64) -> Option<String> {
         VideoOp::Format { pixel_format } => format!("format={pixel_format}"),
         VideoOp::SampleAspect { sar } => format!("setsar={}/{}", sar.num(), sar.den()),
     })
+}
+
+/// Colours times alpha, which is the frame over black. The filter takes planar formats only.
+fn flatten(pixel_format: &str) -> String {
+    let (planar, opaque) = match pixel_format.strip_prefix("yuva") {
+        Some(rest) => (pixel_format, format!("yuv{rest}")),
+        None if pixel_format.contains("64") || pixel_format.contains("16") => ("gbrap16le", "gbrp16le".to_owned()),
+        None if pixel_format.starts_with("gbrap") => (pixel_format, pixel_format.replacen("gbrap", "gbrp", 1)),
+        None => ("gbrap", "gbrp".to_owned()),
+    };
+    format!("format={planar},premultiply=inplace=1,format={opaque}")
 }
 
 /// PQ or HLG to linear light, mapped, and back as BT.709. The frames' own tags may be incomplete; zscale needs all.
@@ -216,6 +233,8 @@ mod tests {
             clock: None,
             stamping: Default::default(),
             assumed_matrix: String::new(),
+            decoder: String::new(),
+            stated: None,
             timescale: 90_000,
             first: SourceTicks(1_000),
             output_start: OutputTicks(0),
@@ -281,7 +300,7 @@ mod tests {
 
     #[test]
     fn pictures_for_comparison_branch_off_where_their_operations_end() {
-        let ops = [VideoOp::Deinterlace { order: FieldOrder::TopFirst }, scale(10)];
+        let ops = [VideoOp::Deinterlace { order: FieldOrder::TopFirst, each_field: false }, scale(10)];
         let limited = Levels::default();
         let outputs: [(&[VideoOp], Use<'_>); 3] =
             [(&ops, Use::Encoded), (&ops, Use::Shrunk(&limited)), (&ops[..1], Use::ShrunkByTags)];

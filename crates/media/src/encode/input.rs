@@ -24,6 +24,12 @@ impl Spelling {
         let time_base = if self.has_named_time_base { "demux" } else { "-1" };
         ["-fps_mode", "passthrough", "-enc_time_base", time_base]
     }
+
+    /// The same for frames on a clock of their own.
+    pub(crate) fn passthrough_on(timebase: Rational) -> [String; 4] {
+        let time_base = format!("{}/{}", timebase.num(), timebase.den());
+        ["-fps_mode".into(), "passthrough".into(), "-enc_time_base".into(), time_base]
+    }
 }
 
 /// Options for opening the source with its one demuxer: local files only, nothing nested.

@@ -84,6 +84,8 @@ pub fn video_args(
         args.extend([OsString::from("-i"), input.to_owned()]);
         for (number, (part, _)) in parts.iter().enumerate() {
             args.extend(strings(words(&["-map", &format!("0:{}", timeline.stream), "-c:v", "copy"])));
+            // Boxes of Dolby Vision are no part of the standard.
+            args.extend(strings(words(&["-strict", "unofficial"])));
             args.extend(strings(muxer_args(part.track.timescale)));
             args.push(url(Written::Track(number)));
         }
@@ -99,9 +101,9 @@ pub fn video_args(
     args.extend(strings(words(&["-filter_complex", &graph(timeline, segment, &outputs)])));
     for (number, (part, video)) in parts.iter().enumerate() {
         args.extend(strings(words(&["-map", &format!("[v{number}]")])));
-        args.extend(strings(words(&spelling.passthrough())));
+        args.extend(strings(passthrough(spelling, timeline, &video.ops)));
         if let Some(encoding) = video.coding.encoding() {
-            args.extend(strings(encoder_args(encoding, part)?));
+            args.extend(strings(encoder_args(encoding, &video.side_data, part)?));
         }
         args.extend(strings(picture_args(video)));
         args.extend(strings(keyframe_args(part)?));
@@ -113,6 +115,16 @@ pub fn video_args(
         args.push(url(*written));
     }
     Ok(args)
+}
+
+/// Options that leave the frames of a rendition and their times alone.
+fn passthrough(spelling: Spelling, timeline: &Timeline, ops: &[VideoOp]) -> Vec<String> {
+    let has_own_clock = ops.iter().any(|op| matches!(op, VideoOp::Deinterlace { each_field: true, .. }));
+    if has_own_clock {
+        // The demuxer's ticks are too coarse for the second field.
+        return Spelling::passthrough_on(timeline.source_timebase).to_vec();
+    }
+    words(&spelling.passthrough())
 }
 
 /// The options of the source and its decoder.
@@ -130,6 +142,9 @@ fn decoding_args(
     if segment.is_piece() {
         // Side by side on one machine, single threads cost less than each process taking all cores.
         args.extend(["-threads:v".into(), threads.unwrap_or(1).max(1).to_string()]);
+    }
+    if !timeline.decoder.is_empty() {
+        args.extend(words(&["-c:v", &timeline.decoder]));
     }
     if let Some(target) = seek_target(plan, timeline, segment, look_back) {
         args.extend(words(&["-ss", &seconds(target), "-seek_timestamp", "1", "-noaccurate_seek"]));

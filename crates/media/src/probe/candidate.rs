@@ -1,7 +1,8 @@
 //! The frame list according to the container, and the doubts about it. Pure.
 
 use splitreel_core::ranges::{Margins, PacketBytes, RunCollector};
-use splitreel_core::source::{IndexEvidence, Keyframe};
+use splitreel_core::source::{IndexEvidence, Keyframe, Opening};
+use splitreel_core::{MediaTime, Rational};
 
 /// Weight of a doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,8 @@ pub(crate) struct Candidate {
     pub(crate) last_duration: i64,
     /// Sum of the packets' sizes in bytes.
     pub(crate) bytes: u64,
+    /// Size of each packet with a time, in the order of decoding.
+    sizes: Vec<u32>,
     /// Where the list comes from.
     pub(crate) evidence: IndexEvidence,
     /// Some packets are shown before earlier ones.
@@ -66,6 +69,27 @@ impl Candidate {
         self.doubts.iter().any(|doubt| matches!(doubt.reason, RUN_BACK | JUMP))
     }
 
+    /// Bits per second of the busiest `window` ticks of `timebase`; 0 where times repeat or there are none. The packet that
+    /// is decoded n-th counts at the n-th time.
+    pub(crate) fn peak_bits_per_second(&self, timebase: Rational, window: i64) -> u64 {
+        let (Some(first), Some(last)) = (self.pts.first(), self.pts.last()) else { return 0 };
+        if self.sizes.len() != self.pts.len() {
+            return 0;
+        }
+        let (mut held, mut most) = (0u64, 0u64);
+        let mut oldest = self.pts.iter().zip(&self.sizes).peekable();
+        for (pts, size) in self.pts.iter().zip(&self.sizes) {
+            held = held.saturating_add(u64::from(*size));
+            while let Some((_, gone)) = oldest.next_if(|(old, _)| pts.saturating_sub(**old) >= window) {
+                held = held.saturating_sub(u64::from(*gone));
+            }
+            most = most.max(held);
+        }
+        let length = last.saturating_sub(*first).saturating_add(self.last_duration).clamp(1, window.max(1));
+        let seconds = MediaTime::new(length, timebase).seconds();
+        if seconds > 0.0 { (most as f64 * 8.0 / seconds) as u64 } else { 0 }
+    }
+
     /// Whether every packet has a presentation time: without that, only a decode lists the frames.
     pub(crate) fn is_timed(&self) -> bool {
         self.doubts.iter().all(|doubt| doubt.reason != UNTIMED)
@@ -89,11 +113,13 @@ pub(crate) struct Packet {
     pub(crate) is_corrupt: bool,
 }
 
-/// Collects packets in decode order into a [`Candidate`]. Holds 8 bytes per frame and 32 per keyframe.
+/// Collects packets in decode order into a [`Candidate`]. Holds 12 bytes per frame and 48 per keyframe.
 pub(crate) struct Collector {
     pts: Vec<i64>,
     keyframes: Vec<Keyframe>,
     last: Option<(i64, i64)>,
+    /// Latest time in front of the last keyframe.
+    latest_before: Option<i64>,
     last_dts: Option<i64>,
     bytes: u64,
     num_packets: u64,
@@ -110,6 +136,7 @@ impl Collector {
             keyframes: Vec::new(),
             last_duration: 0,
             bytes: 0,
+            sizes: Vec::new(),
             evidence,
             is_reordered: false,
             is_sequential: true,
@@ -120,6 +147,7 @@ impl Collector {
             pts: Vec::new(),
             keyframes: Vec::new(),
             last: None,
+            latest_before: None,
             last_dts: None,
             bytes: 0,
             num_packets: 0,
@@ -165,15 +193,28 @@ impl Collector {
             return true;
         };
         if packet.is_key {
-            self.keyframes.push(Keyframe { pts, position: packet.position });
+            self.latest_before = self.last.map(|(latest, _)| latest);
+            self.keyframes.push(Keyframe { pts, position: packet.position, opening: Opening::Closed });
         }
+        self.place(pts);
         if self.last.is_none_or(|(last, _)| pts > last) {
             self.last = Some((pts, packet.duration));
         } else {
             self.out.is_reordered = true;
         }
         self.pts.push(pts);
+        self.out.sizes.push(u32::try_from(packet.size).unwrap_or(u32::MAX));
         true
+    }
+
+    /// Notes how a frame lies to its keyframe and to the frames in front of that.
+    fn place(&mut self, pts: i64) {
+        let Some(keyframe) = self.keyframes.last_mut() else { return };
+        if self.latest_before.is_some_and(|latest| pts <= latest) {
+            keyframe.opening = Opening::Mixed;
+        } else if keyframe.first_shown().is_some_and(|first| pts < first) {
+            keyframe.opening = Opening::Leading { ticks: keyframe.pts.saturating_sub(pts) };
+        }
     }
 
     fn check_decode_time(&mut self, dts: Option<i64>) {
@@ -244,6 +285,20 @@ mod tests {
     }
 
     #[test]
+    fn leading_pictures_belong_to_the_keyframe_that_they_are_decoded_behind() {
+        let openings = |list: &[(i64, bool)]| {
+            let packets: Vec<Packet> = (0..).zip(list).map(|(dts, (pts, is_key))| packet(*pts, dts, *is_key)).collect();
+            collect(&packets).keyframes.iter().map(|keyframe| keyframe.opening).collect::<Vec<_>>()
+        };
+        let closed = [(0, true), (2, false), (1, false), (3, true), (5, false), (4, false)];
+        assert_eq!(openings(&closed), [Opening::Closed, Opening::Closed]);
+        let open = [(0, true), (1, false), (4, true), (3, false), (2, false), (5, false)];
+        assert_eq!(openings(&open), [Opening::Closed, Opening::Leading { ticks: 2 }]);
+        let mixed = [(0, true), (3, false), (4, true), (2, false), (5, false), (6, true)];
+        assert_eq!(openings(&mixed), [Opening::Closed, Opening::Mixed, Opening::Closed]);
+    }
+
+    #[test]
     fn doubts_are_named() {
         let weight = |packets: &[Packet]| collect(packets).weight();
         assert_eq!(weight(&[packet(0, 0, false), packet(1, 1, true)]), Some(Weight::Strong));
@@ -258,6 +313,19 @@ mod tests {
             weight(&[packet(0, 0, true), Packet { is_discarded: true, ..packet(1, 1, false) }]),
             Some(Weight::Strong)
         );
+    }
+
+    #[test]
+    fn the_busiest_seconds_give_the_peak() {
+        let packets = |sizes: &[u64]| {
+            let sized = |(at, size): (i64, &u64)| Packet { size: *size, ..packet(at, at, at == 0) };
+            collect(&(0..).zip(sizes).map(sized).collect::<Vec<_>>())
+        };
+        let second = Rational::ONE;
+        assert_eq!(packets(&[100, 1, 1, 50, 60, 1]).peak_bits_per_second(second, 2), 110 * 4);
+        assert_eq!(packets(&[100, 1, 1, 50, 60, 1]).peak_bits_per_second(second, 1), 100 * 8);
+        assert_eq!(packets(&[10]).peak_bits_per_second(second, 2), 80);
+        assert_eq!(packets(&[]).peak_bits_per_second(second, 2), 0);
     }
 
     #[test]

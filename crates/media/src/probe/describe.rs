@@ -1,17 +1,21 @@
 //! Typed form of ffprobe's JSON output. Decides nothing; every field may be missing.
 
+use super::fraction::fraction;
+use super::side_data::SideDataEntry;
 use serde::Deserialize;
 use splitreel_core::Rational;
 use splitreel_core::source::{Color, FieldOrder};
 use std::collections::BTreeMap;
 
 /// Fields that are asked for.
-pub(crate) const ENTRIES: &str = "stream=index,id,codec_name,codec_type,codec_tag_string,profile,width,height,has_b_frames,\
+pub(crate) const ENTRIES: &str = "stream=index,id,codec_name,closed_captions,codec_type,codec_tag_string,profile,width,height,has_b_frames,\
 sample_aspect_ratio,pix_fmt,field_order,color_range,color_space,color_transfer,color_primaries,r_frame_rate,\
 avg_frame_rate,time_base,start_pts,duration_ts,nb_frames,bit_rate,sample_rate,channels,channel_layout,bits_per_raw_sample:\
-stream_disposition=default,attached_pic,timed_thumbnails,still_image:stream_tags=language,title:\
-stream_side_data=side_data_type,rotation:format=format_name,start_time,duration,bit_rate:\
-program=program_id:program_tags=service_name:program_stream=index";
+stream_disposition=default,attached_pic,timed_thumbnails,still_image:stream_tags=language,title,alpha_mode:\
+stream_side_data=side_data_type,rotation,displaymatrix,dv_profile,dv_level,dv_bl_signal_compatibility_id,\
+red_x,red_y,green_x,green_y,blue_x,blue_y,white_point_x,white_point_y,min_luminance,max_luminance,max_content,\
+max_average:format=format_name,start_time,duration,bit_rate:\
+chapter=id:program=program_id:program_tags=service_name:program_stream=index";
 
 /// The document.
 #[derive(Debug, Default, Deserialize)]
@@ -22,7 +26,13 @@ pub(crate) struct Description {
     pub(crate) programs: Vec<Program>,
     #[serde(default)]
     pub(crate) format: Format,
+    #[serde(default)]
+    pub(crate) chapters: Vec<Chapter>,
 }
+
+/// A chapter; only its number counts.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub(crate) struct Chapter {}
 
 impl Description {
     /// The `track_ID` of an mp4 stream.
@@ -64,6 +74,8 @@ pub(crate) struct Stream {
     pub(crate) index: u32,
     pub(crate) id: Option<String>,
     pub(crate) codec_name: Option<String>,
+    /// 1 where the first pictures carry captions.
+    pub(crate) closed_captions: i64,
     pub(crate) codec_type: Option<String>,
     pub(crate) codec_tag_string: Option<String>,
     pub(crate) profile: Option<String>,
@@ -91,14 +103,7 @@ pub(crate) struct Stream {
     pub(crate) bits_per_raw_sample: Option<String>,
     pub(crate) disposition: BTreeMap<String, i64>,
     pub(crate) tags: BTreeMap<String, String>,
-    pub(crate) side_data_list: Vec<SideData>,
-}
-
-/// An entry of a stream's side data.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct SideData {
-    pub(crate) rotation: Option<f64>,
+    pub(crate) side_data_list: Vec<SideDataEntry>,
 }
 
 impl Stream {
@@ -160,7 +165,7 @@ impl Stream {
 
     /// Clockwise rotation in degrees that a player applies: ffprobe says it counter-clockwise.
     pub(crate) fn rotation(&self) -> u16 {
-        let degrees = self.side_data_list.iter().find_map(|data| data.rotation).unwrap_or(0.0);
+        let degrees = self.side_data_list.iter().find_map(|entry| entry.rotation).unwrap_or(0.0);
         if !degrees.is_finite() {
             return 0;
         }
@@ -203,12 +208,6 @@ impl Stream {
     pub(crate) fn tag(&self, key: &str) -> Option<&str> {
         self.tags.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value.as_str())
     }
-}
-
-/// `30000/1001` or `16:9`; `None` for zero denominators and text that is not a fraction.
-pub(crate) fn fraction(text: &str, separator: char) -> Option<Rational> {
-    let (num, den) = text.split_once(separator)?;
-    Rational::new(num.trim().parse().ok()?, den.trim().parse().ok()?)
 }
 
 #[cfg(test)]

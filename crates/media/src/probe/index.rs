@@ -3,8 +3,8 @@
 
 use super::bytes::{byte_index, outline};
 use super::candidate::{Candidate, Weight};
-use super::describe::fraction;
 use super::ebml::Outline;
+use super::fraction::fraction;
 use super::job::{Job, step_limits};
 use super::margins::margins;
 use super::moov::frames_of;
@@ -14,14 +14,19 @@ use super::trial::{self, Entry};
 use crate::process::RunError;
 use crate::request::Effort;
 use splitreel_core::clock::{Jump, TrackClock};
+use splitreel_core::side_data::SideData;
 use splitreel_core::source::{
-    ByteIndex, Container, FieldOrder, FrameIndex, IndexEvidence, Keyframe, PacketFault, PtsList, Scan,
+    ByteIndex, Container, FieldOrder, FrameIndex, IndexEvidence, Keyframe, Opening, PacketFault, PtsList, Scan,
 };
 use splitreel_core::stamping::{Counted, Spaced, Stamping, Tail};
 use splitreel_core::{MediaTime, Rational};
 use std::collections::BTreeMap;
 
+/// Length of the busiest part of a source, by which bit rates are chosen.
+const PEAK_SECONDS: i64 = 2;
+
 /// The outcome.
+#[derive(Default)]
 pub(crate) struct Indexed {
     /// `None`: no frame can be decoded.
     pub(crate) frames: Option<FrameIndex>,
@@ -30,6 +35,10 @@ pub(crate) struct Indexed {
     /// A look at some of the frames.
     pub(crate) scan: Scan,
     pub(crate) bytes: u64,
+    /// Bits per second of the busiest two seconds, 0 when unknown.
+    pub(crate) peak_bits_per_second: u64,
+    /// Light metadata of the first frame.
+    pub(crate) light: SideData,
     /// Frames that the container lists and that do not decode.
     pub(crate) num_lost: u64,
     pub(crate) warnings: Vec<String>,
@@ -48,18 +57,7 @@ pub(crate) type Clocks = (BTreeMap<u32, TrackClock>, Vec<Jump>);
 
 /// Finds the frames.
 pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed, RunError> {
-    let mut indexed = Indexed {
-        frames: None,
-        field_order: job.stream.field_order(),
-        scan: Scan::default(),
-        bytes: 0,
-        num_lost: 0,
-        warnings: Vec::new(),
-        tail: Vec::new(),
-        byte_index: None,
-        clocks: None,
-        needs_whole: false,
-    };
+    let mut indexed = Indexed { field_order: job.stream.field_order(), ..Indexed::default() };
     let outline = outline(job).await;
     let Some(mut candidate) = candidate(job, outline.as_ref(), effort).await? else {
         indexed.needs_whole = true;
@@ -67,6 +65,8 @@ pub(crate) async fn index(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed,
     };
     add_doubts(job, &mut candidate);
     indexed.bytes = candidate.bytes;
+    let window = MediaTime::new(PEAK_SECONDS, Rational::ONE).rescale(job.timebase()).ticks;
+    indexed.peak_bits_per_second = candidate.peak_bits_per_second(job.timebase(), window);
     let runs = std::mem::take(&mut candidate.runs).finish(job.file_bytes);
     indexed.byte_index = match runs {
         Some(runs) if can_be_sought(job) => byte_index(job, outline, runs, candidate.evidence),
@@ -423,7 +423,11 @@ fn without_times(job: &Job<'_>, candidate: Candidate, mut shown: Shown) -> Optio
             pts: PtsList::from_sorted(shown.pts).ok()?,
             last_duration: step,
             is_seekable: job.container == Container::Avi && candidate.is_sequential && !shown.keyframes.is_empty(),
-            keyframes: shown.keyframes.into_iter().map(|pts| Keyframe { pts, position: None }).collect(),
+            keyframes: shown
+                .keyframes
+                .into_iter()
+                .map(|pts| Keyframe { pts, position: None, opening: Opening::Closed })
+                .collect(),
             evidence: IndexEvidence::DecodeScan,
             needs_run_in: false,
             packet_fault: None,

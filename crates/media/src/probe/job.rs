@@ -1,6 +1,7 @@
 //! The indexing of one video track: what is known at its start.
 
-use super::describe::{Stream, fraction};
+use super::describe::Stream;
+use super::fraction::fraction;
 use super::moov::Boxed;
 use super::options::ProbeOptions;
 use super::scans::{ScanLimits, Subject};

@@ -7,6 +7,7 @@ mod clocks;
 mod describe;
 mod ebml;
 mod fields;
+mod fraction;
 mod index;
 mod job;
 mod margins;
@@ -14,6 +15,7 @@ mod moov;
 mod options;
 mod refuse;
 mod scans;
+mod side_data;
 mod sniff;
 mod tracks;
 mod trial;
@@ -59,7 +61,7 @@ pub(crate) async fn probe(
     let mut sorted = tracks::sort(&description, wanted, ffmpeg)
         .map_err(|NoSuchProgramme { others }| refuse::no_programme(name, wanted, &others))?;
     let programme = sorted.programme.take();
-    let mut warnings = structure_warnings(boxed.as_ref());
+    let mut warnings = structure_warnings(boxed.as_ref(), description.chapters.len());
     let stream = sorted.video.take();
     // Two independent runs over the source, in parallel.
     let (mut frames_effort, mut sound_effort) = (Effort::default(), Effort::default());
@@ -91,7 +93,7 @@ pub(crate) async fn probe(
     let Some(mut audio) = audio.filter(|_| !indexed.as_ref().is_some_and(|indexed| indexed.needs_whole)) else {
         return Err(refuse::needs_whole());
     };
-    let video = video_of(stream, indexed, &mut sorted.unused);
+    let video = video_of(stream, indexed, &mut sorted.unused, ffmpeg);
     let Video { track: video, mut byte_index, warnings: found, tail } = video;
     warnings.extend(found);
     sorted.unused.sort_by_key(|track| track.stream);
@@ -122,17 +124,23 @@ pub(crate) async fn probe(
     Ok(Probed { info, effort })
 }
 
-/// The frames of the video track, and a look at their fields.
+/// The frames of the video track, and a look at their fields and at the first one's side data.
 async fn frames(job: &Job<'_>, effort: &mut Effort) -> Result<Indexed, RunError> {
     let mut indexed = index(job, effort).await?;
     indexed.scan = fields::scan(job, &indexed, effort).await?;
+    // Containers seldom have the metadata of HDR pictures; the pictures do.
+    if job.stream.color().is_hdr() && indexed.frames.is_some() {
+        let (entries, output) = job.subject.first_side_data(job.demuxer, job.stream.index).await?;
+        effort.add(&output);
+        indexed.light = side_data::side_data(&entries).light_only();
+    }
     Ok(indexed)
 }
 
 /// The video track as indexed; joins the unused ones when no frame of it can be decoded.
-fn video_of(stream: Option<Stream>, indexed: Option<Indexed>, unused: &mut Vec<UnusedTrack>) -> Video {
+fn video_of(stream: Option<Stream>, indexed: Option<Indexed>, unused: &mut Vec<UnusedTrack>, ffmpeg: &Ffmpeg) -> Video {
     let (Some(stream), Some(indexed)) = (stream, indexed) else { return Video::default() };
-    let video = Video::of(&stream, indexed);
+    let video = Video::of(&stream, indexed, ffmpeg);
     if video.track.is_none() {
         unused.push(tracks::unused(&stream, "no frame of it can be decoded".into()));
     }
@@ -164,11 +172,19 @@ struct Video {
 }
 
 impl Video {
-    fn of(stream: &Stream, indexed: Indexed) -> Self {
+    fn of(stream: &Stream, indexed: Indexed, ffmpeg: &Ffmpeg) -> Self {
         let Indexed { frames, scan, bytes, mut warnings, tail, .. } = indexed;
         let byte_index = indexed.byte_index.filter(|_| frames.as_ref().is_some_and(|frames| frames.is_seekable));
         let track = frames.and_then(|frames| tracks::video_track(stream, frames, scan, bytes));
-        let track = track.map(|track| VideoTrack { num_lost: indexed.num_lost, ..track });
+        let track = track.map(|mut track| {
+            (track.num_lost, track.peak_bits_per_second) = (indexed.num_lost, indexed.peak_bits_per_second);
+            track.side_data.mastering = track.side_data.mastering.or(indexed.light.mastering);
+            track.side_data.light = track.side_data.light.or(indexed.light.light);
+            if let Some((decoder, pix_fmt)) = tracks::transparency(stream, ffmpeg) {
+                (track.decoder, track.pix_fmt) = (decoder.to_owned(), pix_fmt.to_owned());
+            }
+            track
+        });
         if track.is_some() {
             return Video { track, byte_index, warnings, tail: Vec::new() };
         }
@@ -307,12 +323,18 @@ fn reasons(unused: &[UnusedTrack]) -> Vec<String> {
     unused.iter().take(MAX_REASONS).map(|track| format!("{} {}: {}", track.kind, track.codec, track.reason)).collect()
 }
 
-fn structure_warnings(boxed: Option<&Boxed>) -> Vec<String> {
+fn structure_warnings(boxed: Option<&Boxed>, num_chapters: usize) -> Vec<String> {
     let missing = boxed.map_or(0, |boxed| boxed.layout.missing_bytes);
-    if missing == 0 {
-        return Vec::new();
-    }
-    vec![format!("the file is {missing} bytes shorter than its header says; the bytes that exist are used")]
+    let cut = format!("the file is {missing} bytes shorter than its header says; the bytes that exist are used");
+    let chapters = match num_chapters {
+        1 => "1 chapter is not carried over".to_owned(),
+        count => format!("{count} chapters are not carried over"),
+    };
+    [(missing > 0, cut), (num_chapters > 0, chapters)]
+        .into_iter()
+        .filter(|(is_so, _)| *is_so)
+        .map(|(_, text)| text)
+        .collect()
 }
 
 /// Warns when the container claims a much longer duration than its frames have; the frames decide. The video of a source

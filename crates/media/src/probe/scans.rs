@@ -2,6 +2,7 @@
 
 use super::candidate::{Candidate, Collector, Packet};
 use super::describe::{Description, ENTRIES};
+use super::side_data::{self, SideDataEntry};
 use crate::detect::Ffmpeg;
 use crate::encode::{input_options, seconds};
 use crate::process::{Access, Output, Progress, ProgressSink, Run, RunError, Stdout, run};
@@ -71,8 +72,17 @@ impl Subject<'_> {
             input_options(demuxer)
         };
         args.extend(
-            ["-show_streams", "-show_programs", "-show_format", "-show_entries", ENTRIES, "-of", "json"]
-                .map(str::to_owned),
+            [
+                "-show_streams",
+                "-show_programs",
+                "-show_chapters",
+                "-show_format",
+                "-show_entries",
+                ENTRIES,
+                "-of",
+                "json",
+            ]
+            .map(str::to_owned),
         );
         let stdout = Stdout::Collect { limit_bytes: MAX_DESCRIPTION_BYTES };
         let mut output = self.ffprobe(args, stdout, Duration::from_secs(120)).await?;
@@ -195,6 +205,21 @@ impl Subject<'_> {
         let output = tolerate_exit(self.ffprobe(args, stdout, limits.wall).await)?;
         let shown = std::mem::take(&mut *shown.lock().unwrap_or_else(PoisonError::into_inner));
         Ok((shown, output))
+    }
+
+    /// Side data of a stream's first frame.
+    pub(crate) async fn first_side_data(
+        &self,
+        demuxer: &str,
+        stream: u32,
+    ) -> Result<(Vec<SideDataEntry>, Output), RunError> {
+        let mut args = input_options(demuxer);
+        args.extend(["-select_streams".to_owned(), stream.to_string()]);
+        args.extend(["-read_intervals", "%+#1", "-show_frames", "-show_entries"].map(str::to_owned));
+        args.extend([format!("frame=pts:frame_side_data={}", side_data::LIGHT), "-of".into(), "json".into()]);
+        let stdout = Stdout::Collect { limit_bytes: MAX_DESCRIPTION_BYTES };
+        let output = tolerate_exit(self.ffprobe(args, stdout, Duration::from_secs(60)).await)?;
+        Ok((side_data::of_first_frame(&output.stdout), output))
     }
 
     /// Times of the frames that a decoder shows of parts of a stream: each from a seek (`None`: the beginning) up to a time,

@@ -1,8 +1,11 @@
 //! Maps ffprobe's streams to the tracks of the domain: selects the tracks to use and describes them. Pure.
 
-use super::describe::{Description, Program, Stream, fraction};
+use super::describe::{Description, Program, Stream};
+use super::fraction::fraction;
 use super::refuse::NO_DECODER;
+use super::side_data::side_data;
 use crate::detect::Ffmpeg;
+use splitreel_core::side_data::SideData;
 use splitreel_core::source::{
     AudioTrack, ChosenProgramme, Container, FrameIndex, Programme, Scan, UnusedTrack, VideoTrack,
 };
@@ -159,6 +162,20 @@ pub(crate) fn container(format_name: &str) -> (Container, String) {
     }
 }
 
+/// The decoder that shows the transparency of a stream, and its pixel format; ffmpeg's own decoders for VP8 and VP9 leave
+/// it out. `None`: the stream has none, or this ffmpeg lacks the decoder.
+pub(crate) fn transparency(stream: &Stream, ffmpeg: &Ffmpeg) -> Option<(&'static str, &'static str)> {
+    if stream.tag("alpha_mode") != Some("1") {
+        return None;
+    }
+    let decoder = match stream.codec() {
+        "vp8" => "libvpx",
+        "vp9" => "libvpx-vp9",
+        _ => return None,
+    };
+    ffmpeg.decoders.contains(decoder).then_some((decoder, "yuva420p"))
+}
+
 /// Whether the codec codes every picture on its own.
 pub(crate) fn is_intra_only(codec: &str) -> bool {
     matches!(
@@ -196,12 +213,15 @@ pub(crate) fn video_track(stream: &Stream, frames: FrameIndex, scan: Scan, bytes
         sar: stream.sar(),
         pix_fmt: stream.pix_fmt.clone().unwrap_or_default(),
         bit_depth: stream.bit_depth(),
+        decoder: String::new(),
         color: stream.color(),
         rotation: stream.rotation(),
+        side_data: SideData { has_captions: stream.closed_captions == 1, ..side_data(&stream.side_data_list) },
         scan,
         timebase,
         frame_rate: frame_rate(stream, &frames, timebase),
         bits_per_second,
+        peak_bits_per_second: 0,
         frames,
         num_lost: 0,
     })

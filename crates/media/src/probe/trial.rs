@@ -95,7 +95,8 @@ mod tests {
     #[test]
     fn trials_are_spread_over_the_keyframes() {
         let pts: Vec<i64> = (0..100).collect();
-        let keyframes: Vec<Keyframe> = (0..10).map(|n| Keyframe { pts: n * 10, position: None }).collect();
+        let keyframes: Vec<Keyframe> =
+            (0..10).map(|n| Keyframe { pts: n * 10, position: None, opening: Default::default() }).collect();
         let numbers = |run_in| trials(&keyframes, &pts, run_in).iter().map(|trial| trial.keyframe).collect::<Vec<_>>();
         assert_eq!(numbers(0), [3, 6, 9]);
         assert_eq!(numbers(1), [2, 5, 8]);

@@ -40,6 +40,8 @@ fn timeline() -> (Timeline, FrameList, KeyframeGrid) {
         clock: None,
         stamping: Default::default(),
         assumed_matrix: String::new(),
+        decoder: String::new(),
+        stated: None,
         timescale: 12_800,
         first: SourceTicks(0),
         output_start: OutputTicks(0),
@@ -58,7 +60,7 @@ fn timeline() -> (Timeline, FrameList, KeyframeGrid) {
             num_lost: 0,
             segments: vec![frames.clone(), frames],
         },
-        KeyframeGrid { gop: OutputTicks(LENGTH / 2), segments: vec![grid(0), grid(1)] },
+        KeyframeGrid { gop: OutputTicks(LENGTH / 2), starts_open: false, segments: vec![grid(0), grid(1)] },
     )
 }
 

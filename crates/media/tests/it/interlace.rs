@@ -132,3 +132,43 @@ async fn a_profile_can_leave_frames_interlaced() {
     let decision = plan.decisions.iter().find(|decision| decision.subject == "scan").unwrap();
     assert_eq!(decision.choice, "left interlaced");
 }
+
+/// Times of the frames in seconds, by ffprobe.
+fn times(path: &Path) -> Vec<f64> {
+    let mut command = Command::new("ffprobe");
+    command.args(["-v", "error", "-select_streams", "v:0", "-show_entries", "frame=best_effort_timestamp_time"]);
+    let text = String::from_utf8(command.args(["-of", "csv=p=0"]).arg(path).output().unwrap().stdout).unwrap();
+    text.lines().filter_map(|line| line.trim_end_matches(',').parse().ok()).collect()
+}
+
+#[tokio::test]
+async fn each_field_becomes_a_frame_at_its_time_where_a_profile_asks_for_it() {
+    let dir = Dir::new();
+    for case in cases().iter().filter(|case| case.order.is_some()) {
+        let source = source(&dir, case);
+        let info = clips::probe(&source, dir.path()).await.unwrap().info;
+        let (whole, cut) = (planned(&info, 100.0, Deinterlace::Fields), planned(&info, 0.9, Deinterlace::Fields));
+        let frames_of_source = times(&source);
+        let out = encode(&source, &whole, 0, 0, dir.path()).await.files;
+        let reference: Vec<Vec<String>> = out.iter().map(|file| frames(file)).collect();
+        assert_eq!(reference[0].len(), frames_of_source.len() * 2, "{}", case.name);
+        // The filter by itself, over the whole source.
+        let parity = if case.order == Some(FieldOrder::TopFirst) { "tff" } else { "bff" };
+        let alone = dir.file("alone.mkv");
+        let filter = format!("bwdif=mode=send_field:parity={parity}:deint=all");
+        make(&alone, &format!("-i {} -vf {filter} -fps_mode passthrough -c:v ffv1", source.display()));
+        assert_eq!(frames(&alone), reference[0], "{}", case.name);
+        assert_eq!(pieces(&source, &cut, dir.path()).await, reference, "{}", case.name);
+        let shown = times(&out[0]);
+        for (at, frame) in frames_of_source.iter().enumerate() {
+            let since = frame - frames_of_source[0];
+            assert!((shown[at * 2] - shown[0] - since).abs() < 0.0011, "{}: frame {at}", case.name);
+            let step = frame - frames_of_source[at.saturating_sub(1)];
+            let next = frames_of_source.get(at + 1).map_or(since + step, |next| next - frames_of_source[0]);
+            let half = f64::midpoint(since, next);
+            assert!((shown[at * 2 + 1] - shown[0] - half).abs() < 0.0011, "{}: second field of {at}", case.name);
+        }
+        let (bad, all) = combed(&out[0]);
+        assert!(bad <= 8 && all >= 180, "{}: {bad} of {all} frames are combed", case.name);
+    }
+}

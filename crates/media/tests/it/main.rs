@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod alpha;
 mod args;
 mod clips;
 mod color;

@@ -50,6 +50,7 @@ pub fn rendition(id: &str, width: u32, height: u32) -> TrackPlan {
             sar: Rational::ONE,
             pixel_format: "yuv420p".into(),
             color: Color::default(),
+            side_data: Default::default(),
             ops,
             coding: Coding::Encode(encoding),
         }),
@@ -147,6 +148,8 @@ fn cut_video(info: &SourceInfo, video: &VideoTrack, cuts: &[usize]) -> (Timeline
         clock: info.clocks.get(&video.stream).cloned(),
         stamping: video.frames.stamping.clone(),
         assumed_matrix: String::new(),
+        decoder: String::new(),
+        stated: None,
         timescale: timescale(video),
         first: pts[0],
         output_start: OutputTicks(0),
@@ -163,7 +166,7 @@ fn cut_video(info: &SourceInfo, video: &VideoTrack, cuts: &[usize]) -> (Timeline
         num_lost: 0,
         segments: vec![],
     };
-    let mut grid = KeyframeGrid { gop: OutputTicks(0), segments: vec![] };
+    let mut grid = KeyframeGrid { gop: OutputTicks(0), starts_open: false, segments: vec![] };
     let mut edges: Vec<usize> = cuts.iter().copied().filter(|cut| *cut > 0 && *cut < pts.len()).collect();
     edges.insert(0, 0);
     edges.push(pts.len());

@@ -27,6 +27,7 @@ fn header(handler: Handler, id: u32, sample_entry: Vec<u8>) -> TrackHeader {
         width: 640,
         height: 360,
         sar: (4, 3),
+        matrix: UNITY,
         delay: 6000,
         name: "Video".into(),
     }

@@ -1,6 +1,7 @@
 //! Data types of a presentation: tracks of any kind of media, each with its own media segments.
 
 use serde::{Deserialize, Serialize};
+use splitreel_core::captions::Captions;
 use splitreel_core::{ColorCodes, MediaKind, MediaTime, Rational, VideoRange};
 
 use super::paths::{MEDIA_PLAYLIST_NAME, parent};
@@ -40,6 +41,10 @@ pub struct MediaTrack {
     /// RFC 6381 codec string, for example `avc1.64001f`. `None` where a kind of media has none, and in
     /// [`Form::Planned`](super::Form::Planned) before the first part is finished.
     pub codec: Option<String>,
+    /// A second codec string with its brand, which players that know it prefer (HLS SUPPLEMENTAL-CODECS), for example
+    /// `dvh1.08.04/db4h`.
+    #[serde(default)]
+    pub supplemental_codec: Option<String>,
     /// Ticks per second of the segments' media timeline; for audio the sample rate.
     pub timescale: u32,
     /// The edit list's `media_time` in ticks (ISO/IEC 14496-12, 8.6.6): composition delay for video, priming for
@@ -51,6 +56,9 @@ pub struct MediaTrack {
     /// track is cut by itself.
     #[serde(default)]
     pub grid: Option<u32>,
+    /// Whether media segments may begin with frames that are shown before their keyframe, or need earlier ones.
+    #[serde(default)]
+    pub starts_open: bool,
     /// The media segments in order.
     pub segments: Vec<MediaSegment>,
     /// Bit rate in bit/s that the encoder was asked not to exceed; `None` without a cap.
@@ -90,6 +98,9 @@ pub struct VideoFormat {
     /// Colour as the track's headers state it.
     #[serde(default)]
     pub color: ColorCodes,
+    /// Captions in the coded pictures of the segments that are available.
+    #[serde(default)]
+    pub captions: Captions,
 }
 
 /// Properties of an audio track.

@@ -28,10 +28,12 @@ pub(crate) fn track(
     MediaTrack {
         id: id.to_owned(),
         codec: (!codec.is_empty()).then(|| codec.to_owned()),
+        supplemental_codec: None,
         timescale,
         delay,
         init: Some(init_path(kind, id)),
         grid: None,
+        starts_open: false,
         segments: segments.collect(),
         cap_bits_per_second: None,
         format,
@@ -46,6 +48,7 @@ pub(crate) fn video_format(width: u32, height: u32) -> MediaFormat {
         frame_rate: Rational::new(30_000, 1_001).unwrap(),
         peak_frame_rate: None,
         color: ColorCodes::default(),
+        captions: Default::default(),
     })
 }
 
@@ -97,6 +100,7 @@ pub(crate) fn mixed() -> Presentation {
         frame_rate: Rational::new(15_000, 1_001).unwrap(),
         peak_frame_rate: None,
         color: ColorCodes::default(),
+        captions: Default::default(),
     });
     p
 }

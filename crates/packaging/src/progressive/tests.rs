@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fragment::{FragmentSpec, NON_SYNC_FLAGS, SYNC_FLAGS, SampleSpec, index_segment, write_fragment};
-use crate::init::parse_init;
+use crate::init::{UNITY, parse_init};
 use crate::movie::{Handler, SampleDefaults};
 use proptest::prelude::*;
 
@@ -19,6 +19,7 @@ fn track(id: u32, timescale: u32, delay: u64, presentation_duration: u64) -> Pro
         width: 0,
         height: 0,
         sar: (1, 1),
+        matrix: UNITY,
         delay,
         name: "Track".into(),
     };
