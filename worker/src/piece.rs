@@ -9,7 +9,7 @@ use splitreel_core::{Failure, FailureCode};
 use splitreel_media::piece::EncodedTrack;
 use splitreel_packaging::codecs::codec_string;
 use splitreel_packaging::fragment::{FragmentSpec, SampleSpec, write_fragment};
-use splitreel_packaging::init::{Gapless, TrackHeader, UNITY, with_light, write_init};
+use splitreel_packaging::init::{Gapless, TrackHeader, UNITY, completed, write_init};
 use splitreel_packaging::movie::Handler;
 use splitreel_packaging::timing;
 use std::ops::Range;
@@ -198,7 +198,9 @@ fn measure(decode_time: i64, delay: i64, specs: &[SampleSpec]) -> Vec<MeasuredSa
 }
 
 fn video_header(plan: &TrackPlan, video: &VideoMedia, track: &EncodedTrack) -> Result<TrackHeader, Failure> {
-    let sample_entry = with_light(&track.sample_entry, &video.side_data).map_err(|e| unfit(FailureCode::Init, e))?;
+    let sar = (u32::try_from(video.sar.num()).unwrap_or(1), u32::try_from(video.sar.den()).unwrap_or(1));
+    let sample_entry =
+        completed(&track.sample_entry, sar, &video.side_data).map_err(|e| unfit(FailureCode::Init, e))?;
     Ok(TrackHeader {
         id: VIDEO_TRACK_ID,
         handler: Handler::Video,
@@ -207,7 +209,7 @@ fn video_header(plan: &TrackPlan, video: &VideoMedia, track: &EncodedTrack) -> R
         sample_entry,
         width: video.width,
         height: video.height,
-        sar: (u32::try_from(video.sar.num()).unwrap_or(1), u32::try_from(video.sar.den()).unwrap_or(1)),
+        sar,
         matrix: video.side_data.matrix.map_or(UNITY, |matrix| matrix.0),
         delay: plan.delay.unsigned(),
         name: "Video".into(),

@@ -9,6 +9,7 @@ use splitreel_backend::{Scheduling, Submissions};
 use splitreel_client::types::Scope;
 use splitreel_core::job::JobState;
 use splitreel_core::part::{Cost, ProbeResult, StoredObject, TaskResult};
+use splitreel_core::planner::Capabilities;
 use splitreel_core::task::TaskKind;
 use splitreel_core::{Failure, FailureClass, FailureCode, WorkerId};
 use std::collections::BTreeSet;
@@ -61,6 +62,26 @@ async fn a_key_finds_its_job_although_the_source_has_changed_and_refuses_another
         let answer = stage.ask_with("POST", "/v1/jobs", &token, &[("idempotency-key", bad)], Some(json!({}))).await;
         assert_eq!(answer.status, 400, "{bad:?}");
     }
+}
+
+#[tokio::test]
+async fn a_profile_that_no_worker_can_encode_is_refused_at_once() {
+    let stage = Stage::new();
+    let token = stage.token("a", &BOTH).await;
+    let post = async |profile: Value| {
+        stage.ask("POST", "/v1/jobs", &token, Some(json!({"source": SOURCE, "profile": profile}))).await
+    };
+    let av1 = json!({"name": "small", "video": {"codec": "av1"}});
+    assert_eq!(post(av1.clone()).await.status, 201, "as long as nothing is known of the workers");
+    let encoders = ["libx264", "aac"].map(str::to_owned).into();
+    stage.coordinator.set_capabilities(Capabilities { encoders, filters: Vec::new() });
+    let refused = post(av1).await;
+    assert_eq!((refused.status, refused.code().as_str()), (422, "invalid"));
+    let mistake = &refused.json()["errors"][0];
+    assert_eq!(mistake["pointer"], "/profile");
+    assert!(mistake["message"].as_str().unwrap().contains("libsvtav1"), "{mistake}");
+    assert_eq!(post(json!("universal")).await.status, 201);
+    assert_eq!(post(json!("passthrough")).await.status, 201);
 }
 
 #[tokio::test]

@@ -24,12 +24,15 @@ pub struct Limits {
     pub mean_db: f64,
     /// Largest difference of a mean colour component, of 255.
     pub offset: f64,
+    /// Mean squared error up to which no conversion of colours is looked for. Rounding makes a part of it, and coarse
+    /// quantisation moves all chroma of plain pictures alike.
+    pub unseen: f64,
 }
 
 /// Limits for pictures that an encoder is given.
-pub const INPUT: Limits = Limits { worst_db: 24.0, mean_db: 27.0, offset: 2.5 };
+pub const INPUT: Limits = Limits { worst_db: 24.0, mean_db: 27.0, offset: 2.5, unseen: 1.5 };
 /// Limits for pictures decoded from the output.
-pub const OUTPUT: Limits = Limits { worst_db: 16.0, mean_db: 18.0, offset: 4.0 };
+pub const OUTPUT: Limits = Limits { worst_db: 16.0, mean_db: 18.0, offset: 4.0, unseen: 12.0 };
 
 /// Result of a comparison, in hundredths so that it is exact in every format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -325,12 +328,12 @@ impl Comparison {
     }
 
     fn check_colours(&self, limits: &Limits) -> Result<(), Unlike> {
-        /// A mean squared error that no viewer sees: rounding alone makes a part of it.
-        const UNSEEN: f64 = 1.5;
+        /// Squared error that rounding leaves behind any conversion.
+        const LEFT: f64 = 0.3;
         /// Honest encodes reach 1.6, where coarse quantisation moves all chroma alike.
         const MAX_RATIO: f64 = 2.0;
-        let ratio = self.relation.error() / self.relation.error_after_conversion().max(UNSEEN / 5.0);
-        if self.relation.error() > UNSEEN && ratio > MAX_RATIO {
+        let ratio = self.relation.error() / self.relation.error_after_conversion().max(LEFT);
+        if self.relation.error() > limits.unseen && ratio > MAX_RATIO {
             return Err(Unlike::Colours { ratio });
         }
         let [luma, blue, red] = self.relation.offsets();

@@ -167,12 +167,12 @@ pub fn parse_init(bytes: &[u8]) -> Result<Movie, InitError> {
     Ok(Movie::parse(moov.raw, moov.offset)?)
 }
 
-/// A video sample entry with the boxes `mdcv` and `clli` (§12.1.6, §12.1.7) of its light metadata, as far as it lacks
-/// them: players look at the container before they see a frame.
+/// A video sample entry with the boxes that its encoder left out: `pasp` (§12.1.4) where pixels are not square, `mdcv` and
+/// `clli` (§12.1.6, §12.1.7) of its light metadata. Players look at the container before they see a frame.
 ///
 /// # Errors
 /// [`BmffError`] when it is no complete box or its child boxes are malformed.
-pub fn with_light(raw: &[u8], side_data: &SideData) -> Result<Vec<u8>, BmffError> {
+pub fn completed(raw: &[u8], sar: (u32, u32), side_data: &SideData) -> Result<Vec<u8>, BmffError> {
     let kind = FourCc::new(b"stsd");
     let entry =
         Boxes::new(raw, 0).next().transpose()?.ok_or(BmffError::MissingBox { parent: kind, offset: 0, kind })?;
@@ -181,9 +181,16 @@ pub fn with_light(raw: &[u8], side_data: &SideData) -> Result<Vec<u8>, BmffError
     };
     let mastering = side_data.mastering.filter(|_| !has_child(&entry, skip, b"mdcv"));
     let light = side_data.light.filter(|_| !has_child(&entry, skip, b"clli"));
+    let lacks_aspect = sar.0 != sar.1 && !has_child(&entry, skip, b"pasp");
     let mut w = BoxWriter::new();
     w.boxed(&entry.kind.0, |w| {
         w.bytes(entry.payload);
+        if lacks_aspect {
+            w.boxed(b"pasp", |w| {
+                w.u32(sar.0);
+                w.u32(sar.1);
+            });
+        }
         if let Some(mastering) = mastering {
             w.boxed(b"mdcv", |w| {
                 mastering.primaries.iter().chain([&mastering.white]).flatten().for_each(|value| w.u16(*value));

@@ -86,7 +86,7 @@ fn dolby_vision(payload: &[u8]) -> Option<DolbyVision> {
 mod tests {
     use super::*;
     use crate::bmff::BoxWriter;
-    use crate::init::{TrackHeader, parse_init, with_light, write_init};
+    use crate::init::{TrackHeader, completed, parse_init, write_init};
     use crate::movie::Handler;
 
     fn entry(children: impl FnOnce(&mut BoxWriter)) -> Vec<u8> {
@@ -131,8 +131,8 @@ mod tests {
             ..SideData::default()
         };
         let turned = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30];
-        let found = stated(with_light(&entry(|_| {}), &side_data).unwrap(), turned);
-        assert_eq!((found.width, found.height, found.sar), (640, 360, Rational::ONE));
+        let found = stated(completed(&entry(|_| {}), (4, 3), &side_data).unwrap(), turned);
+        assert_eq!((found.width, found.height, found.sar), (640, 360, Rational::new(4, 3).unwrap()));
         assert_eq!(found.side_data, SideData { matrix: Some(DisplayMatrix(turned)), ..side_data });
         assert_eq!((found.color, found.is_full_range), (ColorCodes::default(), None));
     }

@@ -463,3 +463,30 @@ fn the_announced_rate_is_the_highest_over_a_second_up_to_the_end_of_the_video() 
     assert_eq!(peak((0..100).map(|n| n * 80).collect(), 1), None, "a last frame without a true length");
     assert_eq!(peak(vec![0, 40, 5_000], 40), rate(1), "a long gap");
 }
+
+#[test]
+fn a_fleet_can_do_what_each_of_its_workers_can() {
+    let worker = |encoders: &[&str], filters: &[&str]| Capabilities {
+        encoders: encoders.iter().map(|name| (*name).to_owned()).collect(),
+        filters: filters.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let all = [worker(&["aac", "libx264", "libx265"], &["bwdif"]), worker(&["libx264", "aac"], &[])];
+    let common = Capabilities::common(&all);
+    assert!(common.has_encoder("aac") && common.has_encoder("libx264") && !common.has_encoder("libx265"));
+    // The second worker states no filters.
+    assert!(common.has_filter("bwdif") && !common.has_filter("zscale"));
+    let apart = Capabilities::common(&[worker(&["libx264"], &[]), worker(&["libx265"], &[])]);
+    assert!(!apart.has_encoder("libx264") && !apart.has_encoder("libx265") && apart.has_filter("zscale"));
+    assert!(Capabilities::common(&[]).has_encoder("libx264"));
+}
+
+#[test]
+fn a_copy_with_default_rungs_is_a_valid_profile_and_another_ladder_is_not() {
+    let mut profile: Profile = serde_json::from_value(serde_json::json!({
+        "name": "copy", "video": { "codec": "copy", "pixel_format": "source" }, "audio": { "codec": "copy" },
+    }))
+    .unwrap();
+    assert_eq!(profile.validate(), []);
+    profile.video.rungs.truncate(1);
+    assert_eq!(profile.validate().len(), 1);
+}

@@ -11,12 +11,23 @@ const MAX_PIXELS: u64 = 16_384 * 8_704;
 pub struct Spelling {
     /// `-enc_time_base demux` is known (7.0); `-1` before.
     pub has_named_time_base: bool,
+    /// `-apply_cropping codec` is known (8.0). Such releases also crop by the container (`clap`), which older ones and
+    /// browsers do not.
+    pub crops_by_container: bool,
 }
 
 impl Spelling {
     /// The spelling of a release.
     pub fn of(version: Version) -> Self {
-        Spelling { has_named_time_base: version >= Version { major: 7, minor: 0 } }
+        Spelling {
+            has_named_time_base: version >= Version { major: 7, minor: 0 },
+            crops_by_container: version >= Version { major: 8, minor: 0 },
+        }
+    }
+
+    /// The picture as every release decodes it.
+    pub(crate) fn cropping(self) -> &'static [&'static str] {
+        if self.crops_by_container { &["-apply_cropping:v", "codec"] } else { &[] }
     }
 
     /// Frames pass with the demuxer's own timestamps, none dropped, none repeated.

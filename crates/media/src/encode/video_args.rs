@@ -92,7 +92,7 @@ pub fn video_args(
         return Ok(args);
     }
     let threads = parts.iter().filter_map(|(_, video)| Some(video.coding.encoding()?.threads)).max();
-    args.extend(decoding_args(plan, (timeline, segment), threads, look_back, input));
+    args.extend(decoding_args(spelling, plan, (timeline, segment), threads, look_back, input));
     let ops: Vec<&[VideoOp]> = parts.iter().map(|(_, video)| video.ops.as_slice()).collect();
     let pictures = pictures(&ops);
     let encoded = ops.iter().map(|ops| (*ops, Use::Encoded));
@@ -129,6 +129,7 @@ fn passthrough(spelling: Spelling, timeline: &Timeline, ops: &[VideoOp]) -> Vec<
 
 /// The options of the source and its decoder.
 fn decoding_args(
+    spelling: Spelling,
     plan: &Plan,
     (timeline, segment): (&Timeline, &Segment),
     threads: Option<u32>,
@@ -137,6 +138,7 @@ fn decoding_args(
 ) -> Vec<OsString> {
     let mut args = input_options(&plan.demuxer);
     args.extend(decoder_options());
+    args.extend(words(spelling.cropping()));
     // Frame threads show other frames of a damaged source than a decoder without threads does.
     args.extend(words(&["-thread_type:v", "slice"]));
     if segment.is_piece() {
@@ -173,7 +175,7 @@ pub(crate) fn reference_args(
     let (lists, _) = references(&ops);
     let outputs: Vec<(&[VideoOp], Use<'_>)> = lists.into_iter().map(|ops| (ops, Use::ShrunkByTags)).collect();
     let mut args: Vec<OsString> = strings(head()).collect();
-    args.extend(decoding_args(plan, (timeline, segment), threads, look_back, input));
+    args.extend(decoding_args(spelling, plan, (timeline, segment), threads, look_back, input));
     args.extend(strings(words(&["-filter_complex", &graph(timeline, segment, &outputs)])));
     let written: Vec<Written> = (0..outputs.len()).map(Written::Source).collect();
     for (number, file) in written.iter().enumerate() {
