@@ -25,7 +25,8 @@ impl Coordinator {
         let mut has_planned = false;
         for job in self.inner.store.jobs(filter).await? {
             let span = step_of(&Parent::resumed(&job.request.trace), job.id, Step::Plan);
-            match self.plan_one(&job).instrument(span).await {
+            // A plan is large: it belongs on the heap, not into the future of the whole service.
+            match Box::pin(self.plan_one(&job)).instrument(span).await {
                 Ok(()) => has_planned = true,
                 Err(error) => tracing::warn!(job = %job.id, %error, "planning failed; retrying"),
             }

@@ -174,10 +174,10 @@ pub fn tenth() -> PathBuf {
 
 /// Two audio tracks in different languages, one of them mono at another rate.
 pub fn two_languages() -> PathBuf {
-    const OTHER: &str = "aevalsrc=0.3*sin(2*PI*t*(500+30*floor(t))):s=44100:d=11";
+    const OTHER: &str = "aevalsrc=0.3*sin(2*PI*t*(500+30*floor(t))):s=44100:d=11.5";
     const MAPS: &[&str] =
         &["-map", "0", "-map", "1", "-map", "2", "-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=deu"];
-    make("two-languages.mp4", &lavfi(&[PICTURE, SOUND, OTHER], &[MAPS, B_FRAMES, AAC]))
+    make("languages.mp4", &lavfi(&[PICTURE, SOUND, OTHER], &[MAPS, B_FRAMES, AAC]))
 }
 
 /// Ten hours at one frame a second.

@@ -22,17 +22,35 @@ pub struct Limits {
     pub worst_db: f64,
     /// Lowest mean PSNR of a segment's frames in decibels.
     pub mean_db: f64,
-    /// Largest difference of a mean colour component, of 255.
-    pub offset: f64,
-    /// Mean squared error up to which no conversion of colours is looked for. Rounding makes a part of it, and coarse
-    /// quantisation moves all chroma of plain pictures alike.
-    pub unseen: f64,
+    /// Limits for the colours of pictures with many levels.
+    pub rich: ColourLimits,
+    /// Limits for the colours of plain pictures: coarse quantisation moves their few colours alike, which looks like a
+    /// conversion.
+    pub plain: ColourLimits,
 }
 
+/// Limits of the differences that all pictures of a segment have in common.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ColourLimits {
+    /// Largest difference of a mean colour component, of 255.
+    pub offset: f64,
+    /// Mean squared error up to which no conversion of colours is looked for; rounding makes a part of it.
+    pub unseen: f64,
+    /// How many times closer a conversion may bring the pictures. Honest encodes reach 1.6, those of plain pictures 4.3.
+    pub ratio: f64,
+}
+
+const CLOSE: ColourLimits = ColourLimits { offset: 2.5, unseen: 1.5, ratio: 2.0 };
+
 /// Limits for pictures that an encoder is given.
-pub const INPUT: Limits = Limits { worst_db: 24.0, mean_db: 27.0, offset: 2.5, unseen: 1.5 };
+pub const INPUT: Limits = Limits { worst_db: 24.0, mean_db: 27.0, rich: CLOSE, plain: CLOSE };
 /// Limits for pictures decoded from the output.
-pub const OUTPUT: Limits = Limits { worst_db: 16.0, mean_db: 18.0, offset: 4.0, unseen: 12.0 };
+pub const OUTPUT: Limits = Limits {
+    worst_db: 16.0,
+    mean_db: 18.0,
+    rich: ColourLimits { offset: 4.0, ..CLOSE },
+    plain: ColourLimits { offset: 7.0, unseen: 6.0, ratio: 6.0 },
+};
 
 /// Result of a comparison, in hundredths so that it is exact in every format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +189,12 @@ impl Relation {
         let mut offsets = self.found.map(|sum| sum / n);
         add(&mut offsets, self.source.map(|sum| sum / n), -1.0);
         offsets
+    }
+
+    /// Variance of the luma found.
+    fn luma_variance(&self) -> f64 {
+        let (n, [sum, ..], [[square, ..], ..]) = (self.n.max(1.0), self.found, self.found_products);
+        (square / n - (sum / n).powi(2)).max(0.0)
     }
 
     /// Mean squared difference of a component.
@@ -330,10 +354,12 @@ impl Comparison {
     fn check_colours(&self, limits: &Limits) -> Result<(), Unlike> {
         /// Squared error that rounding leaves behind any conversion.
         const LEFT: f64 = 0.3;
-        /// Honest encodes reach 1.6, where coarse quantisation moves all chroma alike.
-        const MAX_RATIO: f64 = 2.0;
+        /// Variance of the luma of pictures with many levels, in which errors of quantisation do not add up.
+        const RICH: f64 = 2_000.0;
+        let is_rich = self.relation.luma_variance() >= RICH;
+        let limits = if is_rich { limits.rich } else { limits.plain };
         let ratio = self.relation.error() / self.relation.error_after_conversion().max(LEFT);
-        if self.relation.error() > limits.unseen && ratio > MAX_RATIO {
+        if self.relation.error() > limits.unseen && ratio > limits.ratio {
             return Err(Unlike::Colours { ratio });
         }
         let [luma, blue, red] = self.relation.offsets();

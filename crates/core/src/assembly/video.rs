@@ -130,8 +130,8 @@ impl<'a> Rendition<'a> {
     }
 
     fn headers(&self) -> StatedHeaders {
-        let parts = self.parts.values().filter_map(|part| part.renditions.get(self.place));
-        let has_captions = parts.fold(false, |has, part| has || !part.stored.captions.is_none());
+        let mut parts = self.parts.values().filter_map(|part| part.renditions.get(self.place));
+        let has_captions = parts.any(|part| !part.stored.captions.is_none());
         let mut output = self.stored.stated.clone();
         output.iter_mut().for_each(|stated| stated.side_data.has_captions = has_captions);
         StatedHeaders { source: self.plan.timeline.as_ref().and_then(|timeline| timeline.stated.clone()), output }

@@ -170,12 +170,16 @@ pub struct VideoMedia {
     /// Colour tags to write.
     pub color: Color,
     /// What headers state beside size and colour.
-    #[serde(default, skip_serializing_if = "SideData::is_empty")]
-    pub side_data: SideData,
+    #[serde(default, skip_serializing_if = "has_none")]
+    pub side_data: Box<SideData>,
     /// Operations between decoder and encoder, in order.
     pub ops: Vec<VideoOp>,
     /// How packets are made.
     pub coding: Coding<VideoEncoding>,
+}
+
+fn has_none(side_data: &SideData) -> bool {
+    side_data.is_empty()
 }
 
 impl VideoMedia {

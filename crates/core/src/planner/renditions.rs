@@ -84,7 +84,7 @@ pub(super) fn track(
         pixel_format: look.pixel_format.clone(),
         color: look.color.clone(),
         // Light metadata describes PQ and HLG samples; pictures are turned in front of the encoder.
-        side_data: if look.color.is_hdr() { source.side_data.light_only() } else { Default::default() },
+        side_data: Box::new(if look.color.is_hdr() { source.side_data.light_only() } else { Default::default() }),
         ops: ops::ops(source, deinterlace.clone(), look, list, rung),
         coding: Coding::Encode(VideoEncoding {
             codec: settings.codec,
@@ -111,7 +111,7 @@ pub(super) fn copy(clock: &Clock, source: &VideoTrack, list: &Chosen) -> TrackPl
         sar: source.sar,
         pixel_format: source.pix_fmt.clone(),
         color: source.color.clone(),
-        side_data: source.side_data.clone(),
+        side_data: Box::new(source.side_data.clone()),
         ops: Vec::new(),
         coding: Coding::Copy,
     };

@@ -104,7 +104,8 @@ fn filter(op: &VideoOp, timeline: &Timeline, offset: i64) -> Option<String> {
             format!("scale=w={width}:h={height}:flags={SCALER_FLAGS}{}", conversion(from, to))
         }
         VideoOp::Format { pixel_format } => format!("format={pixel_format}"),
-        VideoOp::SampleAspect { sar } => format!("setsar={}/{}", sar.num(), sar.den()),
+        // Without a maximum the filter takes the nearest ratio of numbers up to 100.
+        VideoOp::SampleAspect { sar } => format!("setsar=sar={}/{}:max={}", sar.num(), sar.den(), u16::MAX),
     })
 }
 

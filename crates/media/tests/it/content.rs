@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Pictures of many kinds, 25 frames each or fewer.
-const SHOWN: [(&str, &str); 12] = [
+const SHOWN: [(&str, &str); 14] = [
     ("animation", "testsrc2=s=320x180:r=25:d=1"),
     ("detail", "mandelbrot=s=320x180:r=25,trim=duration=1"),
     (
@@ -21,6 +21,8 @@ const SHOWN: [(&str, &str); 12] = [
         "nullsrc=s=320x180:r=25:d=1,format=yuv420p,geq=lum='random(1)*255':cb='random(2)*255':cr='random(3)*255'",
     ),
     ("grain", "gradients=s=320x180:r=25:d=1:speed=0.05:seed=7,format=yuv420p,noise=alls=25:allf=t+u"),
+    ("grain-2", "gradients=s=320x180:r=25:d=1:speed=0.05:seed=3,format=yuv420p,noise=alls=25:allf=t+u"),
+    ("grain-3", "gradients=s=320x180:r=25:d=1:speed=0.05:seed=12,format=yuv420p,noise=alls=25:allf=t+u"),
     ("cells", "life=s=320x180:mold=10:r=25:ratio=0.3:death_color=#C83232:life_color=#00ff00,trim=duration=1"),
     ("fade", "testsrc2=s=320x180:r=25:d=1,fade=in:0:20"),
     ("black", "color=black:s=320x180:r=25:d=1"),
