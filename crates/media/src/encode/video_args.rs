@@ -19,7 +19,7 @@ pub enum Written {
     Track(usize),
     /// Shrunk pictures of what its encoder is given, see [`splitreel_core::content`].
     Given(usize),
-    /// Shrunk pictures of the source; renditions may share a file, see [`references`].
+    /// Shrunk pictures of the source; renditions may share a file.
     Source(usize),
 }
 
