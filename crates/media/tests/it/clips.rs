@@ -23,6 +23,15 @@ pub fn make(path: &Path, args: &str) {
     assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// MD5 of each frame that a decode of the whole shows.
+pub fn frames(path: &Path) -> Vec<String> {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-nostdin", "-i"]).arg(path).args(["-fps_mode", "passthrough", "-f", "framemd5", "-"]);
+    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let hash = |line: &str| line.rsplit(',').next().map(str::to_owned);
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(hash).collect()
+}
+
 pub const PICTURE: &str = "-f lavfi -i testsrc2=s=160x120:r=25:d=3";
 pub const TONE: &str = "-f lavfi -i sine=440:r=44100:d=3";
 

@@ -1,13 +1,12 @@
 //! Sources that decode otherwise behind a seek than as a whole: pieces show what the whole shows.
 
-use crate::clips::{self, Dir, ffmpeg, make};
+use crate::clips::{self, Dir, ffmpeg, frames, make};
 use splitreel_core::plan::Plan;
 use splitreel_core::planner::{Capabilities, plan};
 use splitreel_core::profile::{Profile, Rung, RungHeight};
 use splitreel_media::piece::Payload;
 use splitreel_media::{FfmpegToolkit, Limits, ProbeOptions, Request, Toolkit};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -50,15 +49,6 @@ fn parameter_sets_stated_once(dir: &Dir) -> PathBuf {
     let path = dir.file("once.mkv");
     make(&path, &format!("-f h264 -r 25 -i {} -c copy", joined.display()));
     path
-}
-
-/// Samples of every frame that a decode of the whole shows, as MD5.
-fn frames(path: &Path) -> Vec<String> {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-v", "error", "-nostdin", "-i"]).arg(path).args(["-fps_mode", "passthrough", "-f", "framemd5", "-"]);
-    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
-    let hash = |line: &str| line.rsplit(',').next().map(str::to_owned);
-    text.lines().filter(|line| !line.starts_with('#')).filter_map(hash).collect()
 }
 
 async fn encoded(source: &Path, plan: &Arc<Plan>, segment: u32, dir: &Path) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Interlaced sources, and sources whose headers lie about it: what is found, what comes out, and that pieces equal the
 //! whole.
 
-use crate::clips::{self, Dir, make};
+use crate::clips::{self, Dir, frames, make};
 use crate::pieces::encode;
 use splitreel_core::plan::Plan;
 use splitreel_core::planner::{Capabilities, plan};
@@ -48,15 +48,6 @@ fn combed(path: &Path) -> (u32, u32) {
     let counts = text.lines().find_map(|line| line.split_once("Multi frame detection:")).unwrap().1.to_owned();
     let numbers: Vec<u32> = counts.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     (numbers[0] + numbers[1], numbers[0] + numbers[1] + numbers[2])
-}
-
-/// MD5 of each decoded frame.
-fn frames(path: &Path) -> Vec<String> {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-v", "error", "-nostdin", "-i"]).arg(path).args(["-fps_mode", "passthrough", "-f", "framemd5", "-"]);
-    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
-    let hash = |line: &str| line.rsplit(',').next().map(str::to_owned);
-    text.lines().filter(|line| !line.starts_with('#')).filter_map(hash).collect()
 }
 
 /// The source's own size and half of it, without loss, in segments of `seconds`.
